@@ -1,0 +1,31 @@
+"""`python -m simplematch_kernels`: what is installed, what runs where, and why not the rest."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+
+import torch
+
+from . import __version__, _native, explain
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def main() -> None:
+    print(f"simplematch-kernels {__version__}")
+    print(f"python {platform.python_version()}, torch {torch.__version__}, triton {_version('triton')}")
+    print(f"compiled module: {_native.describe()}")
+    for index in range(torch.cuda.device_count()):
+        major, minor = torch.cuda.get_device_capability(index)
+        print(f"cuda:{index}: {torch.cuda.get_device_name(index)}, compute capability {major}.{minor}")
+    print(f"\n{explain()}")
+
+
+if __name__ == "__main__":
+    main()

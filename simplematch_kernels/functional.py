@@ -1,0 +1,420 @@
+"""The public functions: argument checks, then one operator.
+
+Coordinates are (x, y) throughout. Maps are (B, C, H, W); a cell's flat index is m = y * W + x.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from . import _backends, _checks, _options
+from . import _ops as _ops  # registers the operators
+from ._types import Matches, Rows
+
+Size = Sequence[int] | None
+
+
+def sparse_window_match(
+    source: Tensor,
+    target: Tensor,
+    keypoints: Tensor,
+    *,
+    num_keypoints: Tensor | None = None,
+    valid: Tensor | None = None,
+    source_size: Size = None,
+    target_size: Size = None,
+    source_coords: str = "corner",
+    target_coords: str = "corner",
+    output_offset: float = 0.0,
+    sampling: str = "floor",
+    sampling_padding: str = "zeros",
+    metric: str = "cosine",
+    eps: float = 1e-8,
+    eps_mode: str = "add",
+    localization: str = "window",
+    window_size: int | Sequence[int] = 45,
+    window_shape: str = "square",
+    border: str = "shift",
+    outside_value: float = float("-inf"),
+    sigma: float | None = None,
+    temperature: float | Tensor = 0.02,
+    target_mask: Tensor | None = None,
+    backend: str | None = None,
+) -> Matches:
+    r"""Find keypoints of a source feature map in a target feature map (SimpleMatch, eq. 6-12).
+
+    .. code-block:: text
+
+        q_n    = sample(source, keypoints_n)                                          eq. 6-7
+        s[n,m] = <q_n, target_m> / ((|q_n| + eps) (|target_m| + eps))                 eq. 9
+        peak_n = argmax_m s[n,m]                        the lowest m wins a tie       eq. 10
+        P[n,m] = softmax over the k x k window W_n around peak_n of s[n,m] / T        eq. 11
+        out_n  = sum_m P[n,m] (x_m, y_m)                                              eq. 12
+
+    Neither a score map of all source cells nor a normalised copy of the features is ever made; kept for the
+    backward, beyond the inputs, are one norm per target cell and the scores inside the windows.
+
+    Args:
+        source: (B, C, Hs, Ws) features, float32, bfloat16, float16 or float64, any strides.
+        target: (B, C, Ht, Wt) features of the same dtype and device.
+        keypoints: (B, N, 2) points as (x, y), in pixels of `source_size`, or in cells if that is None.
+        num_keypoints: (B,) integers; rows n >= num_keypoints[b] are padding. Default: no padding.
+        valid: (B, N) bool; False rows are padding. Default: all valid.
+        source_size: (height, width) in pixels of the image that `keypoints` refer to. None: they are in cells.
+        target_size: (height, width) in pixels of the image to answer in. None: answer in cells.
+        source_coords: how pixels map to source cells: "corner" (cell = pixel * cells / pixels), "half_pixel"
+            (cell = (pixel + 1/2) * cells / pixels - 1/2) or "align_corners" (cell = pixel * (cells-1) / (pixels-1)).
+        target_coords: how target cells map to pixels, with the same names.
+        output_offset: added to both resulting coordinates, in pixels (cells if `target_size` is None).
+        sampling: "floor" (truncate to a cell), "round" (nearest cell, halves to even) or "bilinear" (four cells).
+            The first two clamp to the map.
+        sampling_padding: what a bilinear sample finds outside the map: "zeros" or "border".
+        metric: "cosine"; "dot" (s = <q, f>); or "l2" (s = -|q - f|^2).
+        eps: guards the cosine's division.
+        eps_mode: "add" (x / (|x| + eps)) or "clamp" (x / max(|x|, eps)).
+        localization: "argmax" (the peak; its coordinates have no gradient), "window" (softmax inside the window),
+            "global" (softmax over the map) or "gaussian" (scores times exp(-d^2 / (2 sigma^2)), d in cells from the
+            peak, then softmax over the map).
+        window_size: k, or (kh, kw), in cells; k // 2 cells lie left of the peak. May exceed the map.
+        window_shape: "square", or "disc": the cells with (2 d)^2 < k^2, d in cells from the peak.
+        border: a window that leaves the map is moved inside ("shift") or cut ("shrink").
+        outside_value: score given to cells outside the window in the softmax; -inf leaves them out.
+        sigma: width of the gaussian in cells; required by "gaussian", unused otherwise.
+        temperature: T, a number, a 0-d tensor or a (B, N) tensor; above zero.
+        target_mask: (B, Ht, Wt) bool; False cells can be neither peak nor support.
+        backend: "triton", "cpu", "reference" or "auto"; None follows `use_backend` and SIMPLEMATCH_BACKEND.
+
+    Returns:
+        `Matches`: keypoints (B, N, 2), score (B, N), peak (B, N) int64 and log_sum_exp (B, N); float32, or float64
+        for float64 features. Rows that are padding, or whose target_mask has no True cell, hold -1, 0, -1 and 0 and
+        pass on no gradient. A row with a NaN answers NaN.
+
+    Gradients:
+        To source, target and temperature (if a tensor), and to keypoints if `sampling` is "bilinear"; from
+        keypoints, score and log_sum_exp. In the dtype of their input, bitwise repeatable. The peak is a constant.
+        A second derivative raises RuntimeError.
+
+    Raises:
+        TypeError, ValueError: an argument has a wrong type, dtype, shape, device or value; in one sentence, before
+            anything runs. On CPU tensors that includes keypoints that aren't finite, counts outside 0..N and
+            temperatures not above zero in valid rows; on a GPU such rows answer NaN instead.
+        RuntimeError: a backend asked for by name can't run.
+    """
+    source = _checks.check_features("source", source, "(B, C, H, W)")
+    target = _checks.check_features("target", target, "(B, C, H, W)")
+    _checks.check_pair("source", source, "target", target)
+    _checks.check_equal("source", "batch size", source.shape[0], "target", target.shape[0])
+    _checks.check_equal("source", "number of channels", source.shape[1], "target", target.shape[1])
+    _checks.check_cells("source", source)
+    keypoints = _checks.check_keypoints(keypoints, source, "source")
+    sampling_options = _sampling_options(
+        source_size, source_coords, sampling, sampling_padding, ("source_size", "source_coords", "sampling_padding")
+    )
+    return _match(
+        source,
+        keypoints,
+        target,
+        keypoints.shape[1],
+        (num_keypoints, valid, target_mask),
+        temperature,
+        sampling_options,
+        (metric, eps, eps_mode),
+        (localization, window_size, window_shape, border, outside_value, sigma),
+        (target_size, target_coords, output_offset),
+        backend,
+    )
+
+
+def match_descriptors(
+    descriptors: Tensor,
+    target: Tensor,
+    *,
+    num_keypoints: Tensor | None = None,
+    valid: Tensor | None = None,
+    target_size: Size = None,
+    target_coords: str = "corner",
+    output_offset: float = 0.0,
+    metric: str = "cosine",
+    eps: float = 1e-8,
+    eps_mode: str = "add",
+    localization: str = "window",
+    window_size: int | Sequence[int] = 45,
+    window_shape: str = "square",
+    border: str = "shift",
+    outside_value: float = float("-inf"),
+    sigma: float | None = None,
+    temperature: float | Tensor = 0.02,
+    target_mask: Tensor | None = None,
+    backend: str | None = None,
+) -> Matches:
+    """Find descriptors (B, N, C) in target features (B, C, Ht, Wt): `sparse_window_match` after its gather (eq. 9-12).
+
+    Args:
+        descriptors: (B, N, C) queries of the dtype and device of `target`, any strides.
+        target: (B, C, Ht, Wt) features.
+
+    The other arguments, the result, the gradients (to descriptors, target and temperature) and the errors are those of
+    `sparse_window_match`.
+    """
+    descriptors = _checks.check_features("descriptors", descriptors, "(B, N, C)")
+    target = _checks.check_features("target", target, "(B, C, H, W)")
+    _check_descriptors(descriptors, target)
+    return _match(
+        descriptors.transpose(1, 2)[:, :, None, :],  # a map of one row with a cell for each query
+        None,
+        target,
+        descriptors.shape[1],
+        (num_keypoints, valid, target_mask),
+        temperature,
+        (None, "corner", "floor", "zeros"),
+        (metric, eps, eps_mode),
+        (localization, window_size, window_shape, border, outside_value, sigma),
+        (target_size, target_coords, output_offset),
+        backend,
+    )
+
+
+def localize(
+    scores: Tensor,
+    *,
+    num_keypoints: Tensor | None = None,
+    valid: Tensor | None = None,
+    target_size: Size = None,
+    target_coords: str = "corner",
+    output_offset: float = 0.0,
+    localization: str = "window",
+    window_size: int | Sequence[int] = 45,
+    window_shape: str = "square",
+    border: str = "shift",
+    outside_value: float = float("-inf"),
+    sigma: float | None = None,
+    temperature: float | Tensor = 0.02,
+    target_mask: Tensor | None = None,
+    backend: str | None = None,
+) -> Matches:
+    """Turn score maps that the caller made, such as learned cost volumes, into coordinates (eq. 10-12).
+
+    Args:
+        scores: (B, N, H, W), one map for each query, float32, bfloat16, float16 or float64, any strides.
+
+    The other arguments, the result, the gradients (to scores and temperature) and the errors are those of
+    `sparse_window_match`.
+    """
+    scores = _checks.check_features("scores", scores, "(B, N, H, W)")
+    _checks.check_cells("scores", scores, channels=False)
+    batch, queries = scores.shape[:2]
+    rows = _checks.check_rows(num_keypoints, valid, target_mask, queries, scores)
+    number, tensor = _checks.check_temperature(temperature, batch, queries, scores)
+    options = _localization_options(localization, window_size, window_shape, border, outside_value, sigma)
+    output = _output_options(target_size, target_coords, output_offset)
+    return Matches(
+        *torch.ops.simplematch.localize(scores, *rows, tensor, *options, number, *output, _requested(backend))
+    )
+
+
+def gather_keypoints(
+    features: Tensor,
+    keypoints: Tensor,
+    *,
+    size: Size = None,
+    coords: str = "corner",
+    sampling: str = "floor",
+    padding: str = "zeros",
+    backend: str | None = None,
+) -> Tensor:
+    """Descriptors (B, N, C) of features (B, C, H, W) at keypoints (B, N, 2), given as (x, y) (eq. 6-7).
+
+    Args:
+        features: (B, C, H, W) float32, bfloat16, float16 or float64, any strides.
+        keypoints: (B, N, 2) in pixels of `size`, or in cells if that is None.
+        size: (height, width) in pixels of the image that `keypoints` refer to.
+        coords: "corner", "half_pixel" or "align_corners", as `source_coords` of `sparse_window_match`.
+        sampling: "floor", "round" or "bilinear", as in `sparse_window_match`.
+        padding: what a bilinear sample finds outside the map: "zeros" or "border".
+        backend: as in `sparse_window_match`.
+
+    Returns:
+        (B, N, C) in the dtype of the features. Keypoints that fall in one cell get equal rows.
+
+    Gradients:
+        To features, and to keypoints if `sampling` is "bilinear"; without atomics, bitwise repeatable.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as `sparse_window_match`.
+    """
+    features = _checks.check_features("features", features, "(B, C, H, W)")
+    _checks.check_cells("features", features)
+    keypoints = _checks.check_keypoints(keypoints, features, "features")
+    options = _sampling_options(size, coords, sampling, padding, ("size", "coords", "padding"))
+    gathered: Tensor = torch.ops.simplematch.gather_keypoints(features, keypoints, *options, _requested(backend))
+    return gathered
+
+
+def cosine_similarity(
+    descriptors: Tensor,
+    target: Tensor,
+    *,
+    metric: str = "cosine",
+    eps: float = 1e-8,
+    eps_mode: str = "add",
+    backend: str | None = None,
+) -> Tensor:
+    """Scores (B, N, H, W) of descriptors (B, N, C) with every cell of target (B, C, H, W) (eq. 9).
+
+    Args:
+        descriptors: (B, N, C) of the dtype and device of `target`, any strides.
+        target: (B, C, H, W) features.
+        metric: "cosine", "dot" or "l2", as in `sparse_window_match`.
+        eps: guards the cosine's division.
+        eps_mode: "add" or "clamp", as in `sparse_window_match`.
+        backend: as in `sparse_window_match`.
+
+    Returns:
+        (B, N, H, W) float32 scores, float64 for float64 features.
+
+    Gradients:
+        To descriptors and target.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as `sparse_window_match`.
+    """
+    descriptors = _checks.check_features("descriptors", descriptors, "(B, N, C)")
+    target = _checks.check_features("target", target, "(B, C, H, W)")
+    _check_descriptors(descriptors, target)
+    _checks.check_cells("target", target)
+    options = _metric_options(metric, eps, eps_mode)
+    scores: Tensor = torch.ops.simplematch.cosine_similarity(descriptors, target, *options, _requested(backend))[0]
+    return scores
+
+
+def extract_windows(
+    scores: Tensor, *, window_size: int | Sequence[int], border: str = "shift", backend: str | None = None
+) -> tuple[Tensor, Tensor]:
+    """Cut the window around the best cell out of every score map (eq. 11).
+
+    Args:
+        scores: (B, N, H, W), any strides.
+        window_size: k, or (kh, kw), in cells; k // 2 cells lie left of the peak.
+        border: "shift" moves a window that leaves the map inside, and cuts k to the map's side; "shrink" leaves it
+            centred, and the cells beyond the map hold -inf.
+        backend: which backend finds the peak; as in `sparse_window_match`.
+
+    Returns:
+        Windows (B, N, kh, kw) in the dtype of the scores, and their top-left cells (B, N, 2) int64 as (x, y), which
+        "shrink" may put outside the map.
+
+    Gradients:
+        To scores.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as `sparse_window_match`.
+    """
+    peak = localize(scores, localization="argmax", backend=backend).peak
+    _checks.check_choice("border", border, _options.BORDERS)
+    rows, columns = _checks.check_window_size(window_size)
+    height, width = scores.shape[-2:]
+    top, left = peak // width - rows // 2, peak % width - columns // 2
+    if border == "shift":
+        rows, columns = torch.sym_min(rows, height), torch.sym_min(columns, width)
+        top, left = top.clamp(0, height - rows), left.clamp(0, width - columns)
+    y = top[..., None, None] + torch.arange(rows, device=scores.device)[:, None]
+    x = left[..., None, None] + torch.arange(columns, device=scores.device)
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    cells = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
+    windows = scores.flatten(2).gather(2, cells.flatten(2)).unflatten(2, (rows, columns))
+    return torch.where(inside, windows, -torch.inf), torch.stack((left, top), -1)
+
+
+def _match(
+    source: Tensor,
+    keypoints: Tensor | None,
+    target: Tensor,
+    queries: int,
+    rows: tuple[Tensor | None, Tensor | None, Tensor | None],
+    temperature: float | Tensor,
+    sampling_options: tuple[Size, str, str, str],
+    metric_options: tuple[str, float, str],
+    localization_options: tuple[str, int | Sequence[int], str, str, float, float | None],
+    output_options: tuple[Size, str, float],
+    backend: str | None,
+) -> Matches:
+    _checks.check_cells("target", target)
+    checked_rows: Rows = _checks.check_rows(*rows, queries, target)
+    number, tensor = _checks.check_temperature(temperature, target.shape[0], queries, target)
+    inputs = (source, keypoints, target, tensor)
+    keep = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
+    outputs = torch.ops.simplematch.sparse_window_match(
+        source,
+        keypoints,
+        target,
+        *checked_rows,
+        tensor,
+        *sampling_options,
+        *_metric_options(*metric_options),
+        *_localization_options(*localization_options),
+        number,
+        *_output_options(*output_options),
+        keep,
+        _requested(backend),
+    )
+    return Matches(*outputs[:4])
+
+
+def _check_descriptors(descriptors: Tensor, target: Tensor) -> None:
+    _checks.check_pair("descriptors", descriptors, "target", target)
+    _checks.check_equal("descriptors", "batch size", descriptors.shape[0], "target", target.shape[0])
+    _checks.check_equal("descriptors", "number of channels", descriptors.shape[2], "target", target.shape[1])
+
+
+def _sampling_options(
+    size: Size, coords: str, sampling: str, padding: str, names: tuple[str, str, str]
+) -> tuple[Size, str, str, str]:
+    size_name, coords_name, padding_name = names
+    _checks.check_choice(coords_name, coords, _options.COORDINATES)
+    _checks.check_choice("sampling", sampling, _options.SAMPLINGS)
+    _checks.check_choice(padding_name, padding, _options.SAMPLING_PADDINGS)
+    return _checks.check_size(size_name, size), coords, sampling, padding
+
+
+def _metric_options(metric: str, eps: float, eps_mode: str) -> tuple[str, float, str]:
+    _checks.check_choice("metric", metric, _options.METRICS)
+    _checks.check_choice("eps_mode", eps_mode, _options.EPS_MODES)
+    return metric, _checks.check_number("eps", eps, at_least=0.0), eps_mode
+
+
+def _localization_options(
+    localization: str,
+    window_size: int | Sequence[int],
+    window_shape: str,
+    border: str,
+    outside_value: float,
+    sigma: float | None,
+) -> tuple[str, tuple[int, int], str, str, float, float]:
+    _checks.check_choice("localization", localization, _options.LOCALIZATIONS)
+    _checks.check_choice("window_shape", window_shape, _options.WINDOW_SHAPES)
+    _checks.check_choice("border", border, _options.BORDERS)
+    if localization == "gaussian" and sigma is None:
+        raise ValueError("sigma must be given, in cells, for localization 'gaussian', got None")
+    return (
+        localization,
+        _checks.check_window_size(window_size),
+        window_shape,
+        border,
+        _checks.check_outside_value(outside_value),
+        0.0 if sigma is None else _checks.check_number("sigma", sigma, above=0.0),
+    )
+
+
+def _output_options(size: Size, coords: str, offset: float) -> tuple[Size, str, float]:
+    _checks.check_choice("target_coords", coords, _options.COORDINATES)
+    return _checks.check_size("target_size", size), coords, _checks.check_number("output_offset", offset)
+
+
+def _requested(backend: str | None) -> str:
+    """The backend for this call and its backward; a compiled function asks again when it runs."""
+    if torch.compiler.is_compiling():
+        return "auto" if backend is None else _backends.check_name(backend)
+    return _backends.requested(backend)

@@ -1,0 +1,93 @@
+"""Sparse keypoint gather (paper eq. 6-7): q_n = sample(F, p_n), and its gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from .._options import AffineMap, Sampling
+
+
+def apply_affine(x: Tensor, affine: AffineMap) -> Tensor:
+    """(x * numerator + shift) / denominator, in the dtype of x."""
+    return (x * affine.numerator + affine.shift) / affine.denominator
+
+
+def gather_keypoints(features: Tensor, keypoints: Tensor, sampling: Sampling, *, dtype: torch.dtype) -> Tensor:
+    """Descriptors (B, N, C) in `dtype` of features (B, C, H, W) at keypoints (B, N, 2), given as (x, y).
+
+    floor, round:  q = F[:, clamp(trunc(y)), clamp(trunc(x))]         (round: to the nearest cell, halves to even)
+    bilinear:      q = sum over the four cells (i, j) around (x, y) of (1 - |x - i|) (1 - |y - j|) F[:, j, i]
+    """
+    x, y = _cells(keypoints, sampling)
+    finite = (x.isfinite() & y.isfinite())[..., None]
+    descriptors = torch.zeros((), dtype=dtype, device=features.device)
+    for i, j, weight, _, _ in _corners(x, y, features, sampling):
+        descriptors = descriptors + weight.to(dtype)[..., None] * read_cells(features, i, j).to(dtype)
+    return torch.where(finite, descriptors, torch.nan)
+
+
+def source_backward(
+    gradient: Tensor, features: Tensor, keypoints: Tensor, sampling: Sampling, needs: tuple[bool, bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of (features, keypoints) from dL/dq (B, N, C); None where `needs` is False.
+
+    dF[:, j, i] = sum_n weight_n(i, j) dq_n        dp_n = sum over (i, j) of <F[:, j, i], dq_n> dweight_n(i, j)/dp_n
+    """
+    x, y = _cells(keypoints, sampling)
+    maps = torch.zeros_like(features, dtype=gradient.dtype) if needs[0] else None
+    points = torch.zeros(keypoints.shape, dtype=torch.float64, device=keypoints.device) if needs[1] else None
+    batch = torch.arange(features.shape[0], device=features.device)[:, None]
+    for i, j, weight, weight_dx, weight_dy in _corners(x, y, features, sampling):
+        if maps is not None:
+            cells = (batch, slice(None), *_clamped(features, i, j))
+            weighted = torch.where(weight[..., None] != 0, weight[..., None].to(gradient.dtype) * gradient, 0)
+            maps.permute(0, 2, 3, 1).index_put_((cells[0], cells[2], cells[3]), weighted, accumulate=True)
+        if points is not None:
+            product = (read_cells(features, i, j).to(gradient.dtype) * gradient).sum(-1).double()
+            points += torch.stack((product * weight_dx, product * weight_dy), -1)
+    if points is not None:
+        scale = [affine.numerator / affine.denominator for affine in (sampling.to_cells_x, sampling.to_cells_y)]
+        points = (points * points.new_tensor(scale)).to(keypoints.dtype)
+    return None if maps is None else maps.to(features.dtype), points
+
+
+def _cells(keypoints: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+    """Cell coordinates (x, y), each (B, N) float64."""
+    points = keypoints.double()
+    return apply_affine(points[..., 0], sampling.to_cells_x), apply_affine(points[..., 1], sampling.to_cells_y)
+
+
+def _corners(x: Tensor, y: Tensor, features: Tensor, sampling: Sampling) -> Iterator[tuple[Tensor, ...]]:
+    """The cells (i, j) that a sample at (x, y) reads: i, j, weight, dweight/dx, dweight/dy, each (B, N) float64."""
+    if sampling.mode != "bilinear":
+        nearest = torch.trunc if sampling.mode == "floor" else torch.round
+        x = x.detach()
+        yield nearest(x), nearest(y.detach()), torch.ones_like(x), torch.zeros_like(x), torch.zeros_like(x)
+        return
+    height, width = features.shape[-2:]
+    passes_x, passes_y = torch.ones_like(x), torch.ones_like(y)
+    if sampling.padding == "border":  # a clamped coordinate is a constant
+        passes_x, passes_y = ((x >= 0) & (x <= width - 1)).double(), ((y >= 0) & (y <= height - 1)).double()
+        x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
+    left, top = x.detach().floor(), y.detach().floor()
+    for i, weight_x, sign_x in ((left, left + 1 - x, -1), (left + 1, x - left, 1)):
+        for j, weight_y, sign_y in ((top, top + 1 - y, -1), (top + 1, y - top, 1)):
+            inside = (i >= 0) & (i < width) & (j >= 0) & (j < height)
+            weights = (weight_x * weight_y, sign_x * weight_y * passes_x, sign_y * weight_x * passes_y)
+            yield i, j, *(torch.where(inside, weight, 0) for weight in weights)
+
+
+def read_cells(features: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """features[b, :, y, x] as (B, N, C), coordinates clamped to the map; NaN reads cell 0."""
+    batch = torch.arange(features.shape[0], device=features.device)[:, None]
+    row, column = _clamped(features, x, y)
+    return features.permute(0, 2, 3, 1)[batch, row, column]
+
+
+def _clamped(features: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """(row, column) inside the map."""
+    height, width = features.shape[-2:]
+    return y.nan_to_num().clamp(0, height - 1).long(), x.nan_to_num().clamp(0, width - 1).long()

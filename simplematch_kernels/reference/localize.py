@@ -1,0 +1,154 @@
+"""From scores to coordinates: argmax, window, soft-argmax (paper eq. 10-12), and the gradient."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .._options import Localization, Window
+from .._types import Matches, Rows, Upstream
+from .gather import apply_affine
+
+
+def localize(scores: Tensor, rows: Rows, temperature: Tensor | None, localization: Localization) -> Matches:
+    """Matches of scores (B, N, H, W), in the dtype of the scores.
+
+    peak_n = argmax_m s[n, m]                    over the cells of the mask; the lowest m wins a tie
+    P[n, m] = softmax over m of s[n, m] / T      over the cells of the window W_n
+    out_n = sum_m P[n, m] (x_m, y_m)             then from cells to the user's units
+    """
+    B, N, H, W = scores.shape
+    valid = valid_rows(rows, B, N, scores.device)[..., None]
+    scores = torch.where(valid, scores.flatten(2), 0)  # before the softmax: no NaN of padding may reach a gradient
+    peak = torch.where(_selectable(rows, valid), scores.detach(), -torch.inf).argmax(-1, keepdim=True)
+    score = scores.gather(-1, peak)
+
+    logits, _ = _logits(scores, peak, (H, W), rows, valid, temperature, localization)
+    log_sum_exp = logits.logsumexp(-1)
+    probability = torch.exp(logits - log_sum_exp[..., None])
+    y, x = _cell_grid(H, W, scores.device)
+    cells = torch.stack([(probability * axis).sum(-1) for axis in (x, y)], -1)
+    return Matches(
+        torch.where(valid, _to_output(cells, localization), -1),
+        torch.where(valid, score, 0)[..., 0],
+        torch.where(valid, peak, -1)[..., 0],
+        torch.where(valid[..., 0], log_sum_exp, 0),
+    )
+
+
+def localize_backward(
+    upstream: Upstream,
+    matches: Matches,
+    scores: Tensor,
+    rows: Rows,
+    temperature: Tensor | None,
+    localization: Localization,
+) -> tuple[Tensor, Tensor]:
+    """(ds (B, N, M), dT (B, N)): gradients of the scores and of the temperature of each row.
+
+    a[n,m] = <g_n, (x_m, y_m) - out_n> + l_n       g, h, l arrive at keypoints (in cells), score and log_sum_exp
+    ds[n,m] = ds'/ds P[n,m] / T a[n,m] + h_n [m == peak_n]          s' = s, or s times the gaussian
+    dT_n = -1/T sum_m P[n,m] s'[n,m] / T a[n,m]
+    """
+    B, N, H, W = scores.shape
+    valid = valid_rows(rows, B, N, scores.device)[..., None]
+    scores = torch.where(valid, scores.flatten(2), 0)
+    peak = matches.peak[..., None].clamp(min=0)
+    logits, slope = _logits(scores, peak, (H, W), rows, valid, temperature, localization)
+    probability = torch.exp(logits - logits.logsumexp(-1, keepdim=True))
+
+    agreement = torch.zeros_like(scores) if upstream.log_sum_exp is None else upstream.log_sum_exp[..., None]
+    if upstream.keypoints is not None:
+        scale = (localization.from_cells_x, localization.from_cells_y)
+        for i, axis in enumerate(reversed(_cell_grid(H, W, scores.device))):
+            centred = axis - (probability * axis).sum(-1, keepdim=True)
+            g = upstream.keypoints[..., i : i + 1] * (scale[i].numerator / scale[i].denominator)
+            agreement = agreement + g * centred
+    ds = slope * probability * agreement
+    if upstream.score is not None:
+        ds = ds.scatter_add(-1, peak, upstream.score[..., None].to(ds.dtype))
+    weighted = torch.where(probability == 0, 0, probability * logits * agreement)
+    divisor = localization.temperature if temperature is None else temperature
+    return torch.where(valid, ds, 0), torch.where(valid[..., 0], -weighted.sum(-1) / divisor, 0)
+
+
+def _logits(
+    scores: Tensor,
+    peak: Tensor,
+    size: tuple[int, int],
+    rows: Rows,
+    valid: Tensor,
+    temperature: Tensor | None,
+    localization: Localization,
+) -> tuple[Tensor, Tensor]:
+    """Exponents of the softmax over the whole map, -inf where a cell takes no part, and their slope by the score."""
+    window, (H, W) = localization.window, size
+    divisor = localization.temperature if temperature is None else temperature[..., None]
+    slope = torch.ones_like(scores) / divisor
+    if window.sigma > 0:
+        y, x = _cell_grid(H, W, scores.device)
+        distance = ((x - peak % W) ** 2 + (y - peak // W) ** 2).to(scores.dtype)
+        slope = slope * torch.exp(-distance / (2 * window.sigma**2))
+    inside = inside_window(window, peak, H, W)
+    selectable = _selectable(rows, valid)
+    outside = window.outside_value / divisor if window.has_outside else -torch.inf
+    logits = torch.where(selectable, torch.where(inside, scores * slope, outside), -torch.inf)
+    return logits, torch.where(inside & selectable, slope, 0)
+
+
+def _selectable(rows: Rows, valid: Tensor) -> Tensor:
+    """(B, N, 1 or M) bool: cells of the mask; every cell in invalid rows, whose softmax must stay finite."""
+    return torch.ones_like(valid) if rows.target_mask is None else rows.target_mask[:, None, :] | ~valid
+
+
+def valid_rows(rows: Rows, batch: int, queries: int, device: torch.device) -> Tensor:
+    """(B, N) bool: rows that are no padding and have a target cell to match."""
+    valid = torch.ones(batch, queries, dtype=torch.bool, device=device)
+    if rows.num_keypoints is not None:
+        valid = valid & (torch.arange(queries, device=device) < rows.num_keypoints[:, None])
+    if rows.valid is not None:
+        valid = valid & rows.valid
+    if rows.target_mask is not None:
+        valid = valid & rows.target_mask.any(1)[:, None]
+    return valid
+
+
+def window_origin(window: Window, peak: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """(top, left) cell of the k x k window of flat `peak`; k // 2 cells lie left of it. May be negative."""
+    top, left = peak // width - window.height // 2, peak % width - window.width // 2
+    if window.shift:
+        top = top.clamp(0, max(0, height - window.height))
+        left = left.clamp(0, max(0, width - window.width))
+    return top, left
+
+
+def inside_window(window: Window, peak: Tensor, height: int, width: int) -> Tensor:
+    """(..., M) bool: the cells of the window around flat `peak` (..., 1)."""
+    y, x = _cell_grid(height, width, peak.device)
+    top, left = window_origin(window, peak, height, width)
+    inside = (y >= top) & (y < top + window.height) & (x >= left) & (x < left + window.width)
+    if window.disc:
+        dx, dy = 2 * (x - peak % width) * window.height, 2 * (y - peak // width) * window.width
+        inside = inside & (dx**2 + dy**2 < (window.width * window.height) ** 2)
+    return inside
+
+
+def window_cells(window: Window, peak: Tensor, height: int, width: int) -> Tensor:
+    """(B, N, rows, columns) flat cells of the box of `Window.box`, cut to the map; for peak (B, N)."""
+    rows, columns = window.box(height, width)
+    top, left = (o.clamp(min=0) for o in window_origin(window, peak[..., None, None].clamp(min=0), height, width))
+    y = (top + torch.arange(rows, device=peak.device)[:, None]).clamp(max=height - 1)
+    x = (left + torch.arange(columns, device=peak.device)).clamp(max=width - 1)
+    return y * width + x
+
+
+def _cell_grid(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(y, x) of every cell, each (M,)."""
+    m = torch.arange(height * width, device=device)
+    return m // width, m % width
+
+
+def _to_output(cells: Tensor, localization: Localization) -> Tensor:
+    x = apply_affine(cells[..., 0], localization.from_cells_x)
+    y = apply_affine(cells[..., 1], localization.from_cells_y)
+    return torch.stack((x, y), -1) + localization.output_offset

@@ -1,0 +1,76 @@
+"""The float64 oracle, the rival in the tested dtype, and how results are compared with both."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+import simplematch_kernels as smk
+from simplematch_kernels import Matches
+from simplematch_kernels.reference import functional as reference
+
+from .samples import Inputs
+
+WIDER = {torch.float64: 1e-11, torch.float32: 2e-6, torch.bfloat16: 2e-3, torch.float16: 3e-4}
+"""Relative error allowed in any case: what one rounding of the result costs, times a small constant."""
+
+
+@dataclass
+class Result:
+    matches: Matches
+    gradients: dict[str, Tensor]
+
+
+def run_backend(inputs: Inputs, backend: str, *needs: str, poison: bool = False) -> Result:
+    """The public function on a backend, and gradients for random upstream gradients (the same for every caller)."""
+    inputs = inputs.requiring(*needs)
+    matches = smk.sparse_window_match(inputs.source, inputs.target, inputs.keypoints, **inputs.options, backend=backend)
+    return Result(matches, gradients(matches, inputs, needs))
+
+
+def run_reference(inputs: Inputs, dtype: torch.dtype, *needs: str) -> Result:
+    """Plain PyTorch, differentiated by autograd, with arithmetic in `dtype`."""
+    inputs = inputs.requiring(*needs)
+    matches = reference.sparse_window_match(
+        inputs.source, inputs.target, inputs.keypoints, dtype=dtype, **inputs.options
+    )
+    return Result(matches, gradients(matches, inputs, needs))
+
+
+def gradients(matches: Matches, inputs: Inputs, needs: tuple[str, ...]) -> dict[str, Tensor]:
+    """Gradients of a random linear function of keypoints, score and log_sum_exp."""
+    leaves = inputs.leaves()
+    if not leaves or not matches.score.requires_grad:
+        return {}
+    generator = torch.Generator().manual_seed(7)
+    outputs = [matches.keypoints, matches.score, matches.log_sum_exp]
+    upstream = [torch.randn(o.shape, generator=generator, dtype=torch.float64).to(o) for o in outputs]
+    found = torch.autograd.grad(outputs, list(leaves.values()), upstream, allow_unused=True)
+    return {name: g for name, g in zip(leaves, found, strict=True) if g is not None}
+
+
+def relative_error(value: Tensor, exact: Tensor) -> float:
+    """|value - exact| / |exact|, Euclidean, in float64; NaN where the NaNs of the two differ."""
+    value, exact = value.detach().double(), exact.detach().double()
+    if not torch.equal(value.isnan(), exact.isnan()):
+        return float("nan")
+    difference = (value - exact).nan_to_num().norm()
+    return float(difference / exact.nan_to_num().norm().clamp(min=1e-12)) if exact.numel() else 0.0
+
+
+def assert_as_good_as(result: Result, rival: Result, exact: Result, dtype: torch.dtype) -> None:
+    """Same peaks as the oracle; every error at most twice that of plain PyTorch in this dtype."""
+    assert torch.equal(result.matches.peak, exact.matches.peak)
+    compared = {name: getattr(result.matches, name) for name in ("keypoints", "score", "log_sum_exp")}
+    compared |= result.gradients
+    theirs = rival.matches._asdict() | rival.gradients
+    truth = exact.matches._asdict() | exact.gradients
+    assert compared.keys() >= truth.keys() - {"peak"}
+    for name, value in compared.items():
+        ours = relative_error(value, truth[name])
+        rounding = relative_error(theirs[name], truth[name])  # NaN where PyTorch's eps vanishes in float16
+        allowed = WIDER[dtype] if math.isnan(rounding) else max(2 * rounding, WIDER[dtype])
+        assert ours <= allowed, f"{name}: relative error {ours:.2e}, PyTorch's own allows {allowed:.2e}"

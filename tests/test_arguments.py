@@ -1,0 +1,145 @@
+"""Bad input raises one sentence that names the argument, what came and what may come; nothing has run by then."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+import simplematch_kernels as smk
+
+from .samples import DEVICE
+
+SOURCE = torch.randn(2, 8, 5, 6, device=DEVICE)
+TARGET = torch.randn(2, 8, 7, 4, device=DEVICE)
+KEYPOINTS = torch.rand(2, 3, 2, device=DEVICE)
+
+
+def match(**changes: Any) -> smk.Matches:
+    return smk.sparse_window_match(**{"source": SOURCE, "target": TARGET, "keypoints": KEYPOINTS, **changes})
+
+
+WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"source": SOURCE[0]}, ValueError, r"source must have shape \(B, C, H, W\), got \(8, 5, 6\)"),
+    ({"source": [1.0]}, TypeError, r"source must be a tensor of shape \(B, C, H, W\), got list"),
+    ({"source": SOURCE.long()}, TypeError, "source must be float32, bfloat16, float16 or float64, got torch.int64"),
+    ({"source": SOURCE.double()}, TypeError, "source and target must have one dtype, got torch.float64 and torch.float32"),
+    ({"source": SOURCE[:1]}, ValueError, "source must have the same batch size as target, got 1 and 2"),
+    ({"source": SOURCE[:, :4]}, ValueError, "source must have the same number of channels as target, got 4 and 8"),
+    ({"source": SOURCE[:, :0], "target": TARGET[:, :0]}, ValueError, "source must have at least one channel and one cell"),
+    ({"target": TARGET[..., :0]}, ValueError, "target must have at least one channel and one cell"),
+    ({"target": TARGET.to("meta")}, ValueError, "source and target must be on one device, got .* and meta"),
+    ({"keypoints": KEYPOINTS[..., :1]}, ValueError, r"keypoints must have shape \(B, N, 2\), got \(2, 3, 1\)"),
+    ({"keypoints": KEYPOINTS[0]}, ValueError, r"keypoints must have shape \(B, N, 2\), got \(3, 2\)"),
+    ({"keypoints": KEYPOINTS[:1]}, ValueError, "keypoints must have the same batch size as source, got 1 and 2"),
+    ({"keypoints": KEYPOINTS > 0}, TypeError, "keypoints must be real numbers, got torch.bool"),
+    ({"keypoints": KEYPOINTS.to("meta")}, ValueError, "keypoints must be on the device of source, .*, got meta"),
+    ({"num_keypoints": torch.ones(3, dtype=torch.long, device=DEVICE)}, ValueError, "num_keypoints must have the same batch size"),
+    ({"num_keypoints": torch.ones(2, device=DEVICE)}, TypeError, "num_keypoints must hold integers, got torch.float32"),
+    ({"valid": torch.ones(2, 3, device=DEVICE)}, TypeError, "valid must be bool, got torch.float32"),
+    ({"valid": torch.ones(2, 4, dtype=torch.bool, device=DEVICE)}, ValueError, r"valid must have shape \(B, N\) = \(2, 3\)"),
+    (
+        {"target_mask": torch.ones(2, 4, 7, dtype=torch.bool, device=DEVICE)},
+        ValueError,
+        r"target_mask must have shape \(B, H, W\) = \(2, 7, 4\), got \(2, 4, 7\)",
+    ),
+    ({"source_size": 252}, TypeError, r"source_size must be \(height, width\) in whole pixels or None, got 252"),
+    ({"source_size": (252.0, 252)}, TypeError, r"source_size must be \(height, width\) in whole pixels"),
+    ({"target_size": (252, 0)}, ValueError, r"target_size must be at least 1 x 1 pixel, got \(252, 0\)"),
+    ({"source_coords": "centre"}, ValueError, "source_coords must be one of 'corner', 'half_pixel', 'align_corners', got 'centre'"),
+    ({"target_coords": None}, ValueError, "target_coords must be one of"),
+    ({"sampling": "nearest"}, ValueError, "sampling must be one of 'floor', 'round', 'bilinear', got 'nearest'"),
+    ({"sampling_padding": "reflect"}, ValueError, "sampling_padding must be one of 'zeros', 'border'"),
+    ({"metric": "cos"}, ValueError, "metric must be one of 'cosine', 'dot', 'l2', got 'cos'"),
+    ({"eps": -1.0}, ValueError, "eps must be a finite number of at least 0.0, got -1.0"),
+    ({"eps_mode": "max"}, ValueError, "eps_mode must be one of 'add', 'clamp'"),
+    ({"localization": "soft"}, ValueError, "localization must be one of 'argmax', 'window', 'global', 'gaussian'"),
+    ({"localization": "gaussian"}, ValueError, "sigma must be given, in cells, for localization 'gaussian', got None"),
+    ({"localization": "gaussian", "sigma": 0.0}, ValueError, "sigma must be a finite number above 0.0, got 0.0"),
+    ({"window_size": -3}, ValueError, "window_size must be at least 1 cell, got -3"),
+    ({"window_size": 0}, ValueError, "window_size must be at least 1 cell, got 0"),
+    ({"window_size": 4.0}, TypeError, r"window_size must be a whole number of cells, or \(height, width\), got 4.0"),
+    ({"window_size": (3, 3, 3)}, TypeError, "window_size must be a whole number of cells"),
+    ({"window_shape": "circle"}, ValueError, "window_shape must be one of 'square', 'disc', got 'circle'"),
+    ({"border": "pad"}, ValueError, "border must be one of 'shift', 'shrink', got 'pad'"),
+    ({"outside_value": math.nan}, ValueError, "outside_value must be -inf or a finite number, got nan"),
+    ({"outside_value": math.inf}, ValueError, "outside_value must be -inf or a finite number, got inf"),
+    ({"output_offset": math.inf}, ValueError, "output_offset must be a finite number, got inf"),
+    ({"temperature": 0.0}, ValueError, "temperature must be a finite number above 0.0, got 0.0"),
+    ({"temperature": "hot"}, TypeError, "temperature must be a number, got str"),
+    ({"temperature": torch.ones(2, device=DEVICE)}, ValueError, r"temperature must be a number, a 0-d tensor or of shape \(B, N\) = \(2, 3\)"),
+    ({"temperature": torch.ones(2, 3, dtype=torch.long, device=DEVICE)}, TypeError, "temperature must be a floating-point tensor"),
+    ({"backend": "cudnn"}, ValueError, "backend must be one of 'auto', 'triton', 'cpu', 'reference', got 'cudnn'"),
+]  # fmt: skip
+
+needs_values = pytest.mark.skipif(DEVICE.type != "cpu", reason="values on a GPU are checked in the kernels")
+
+
+@pytest.mark.parametrize(("changes", "kind", "message"), WRONG, ids=[m.split(",")[0] for _, _, m in WRONG])
+def test_wrong_argument(changes: dict[str, Any], kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message) as caught:
+        match(**changes)
+    assert "\n" not in str(caught.value)
+
+
+@needs_values
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_keypoints_that_are_not_finite(value: float, backend: str) -> None:
+    keypoints = KEYPOINTS.clone()
+    keypoints[1, 2, 0] = value
+    with pytest.raises(ValueError, match=r"keypoints must be finite in valid rows, got \[.*\] in batch 1, row 2; mark padded rows"):
+        match(keypoints=keypoints, backend=backend)
+    with pytest.raises(ValueError, match="keypoints must be finite"):
+        smk.gather_keypoints(SOURCE, keypoints, backend=backend)
+    padded = match(keypoints=keypoints, num_keypoints=torch.tensor([3, 2]), backend=backend)
+    assert (padded.keypoints[1, 2] == -1).all()
+
+
+@needs_values
+def test_counts_and_temperatures_out_of_range(backend: str) -> None:
+    with pytest.raises(ValueError, match=r"num_keypoints must lie between 0 and the number of keypoints, 3, got \[4, 1\]"):
+        match(num_keypoints=torch.tensor([4, 1]), backend=backend)
+    with pytest.raises(ValueError, match="num_keypoints must lie between 0"):
+        match(num_keypoints=torch.tensor([-1, 1]), backend=backend)
+    temperature = torch.full((2, 3), 0.1)
+    temperature[0, 1] = 0
+    with pytest.raises(ValueError, match="temperature must be above zero in valid rows, got 0.0 in batch 0, row 1"):
+        match(temperature=temperature, backend=backend)
+    assert match(temperature=temperature, valid=temperature > 0, backend=backend).keypoints.isfinite().all()
+
+
+@pytest.mark.skipif(DEVICE.type != "cuda", reason="on the CPU these raise")
+@pytest.mark.parametrize("sampling", ["floor", "round", "bilinear"])
+def test_wrong_values_on_a_gpu_answer_nan(sampling: str, backend: str) -> None:
+    keypoints, temperature = KEYPOINTS.clone(), torch.full((2, 3), 0.1, device=DEVICE)
+    keypoints[1, 2, 0] = math.nan
+    temperature[0, 1] = 0
+    clean = match(backend=backend, sampling=sampling, temperature=0.1)
+    dirty = match(keypoints=keypoints, temperature=temperature, backend=backend, sampling=sampling)
+    wrong = torch.zeros(2, 3, dtype=torch.bool, device=DEVICE)
+    wrong[1, 2] = wrong[0, 1] = True
+    assert dirty.keypoints[wrong].isnan().all()
+    assert torch.equal(dirty.keypoints[~wrong], clean.keypoints[~wrong])
+
+
+def test_other_functions_name_their_arguments() -> None:
+    descriptors = torch.randn(2, 3, 8, device=DEVICE)
+    with pytest.raises(ValueError, match=r"descriptors must have shape \(B, N, C\), got \(3, 8\)"):
+        smk.match_descriptors(descriptors[0], TARGET)
+    with pytest.raises(ValueError, match="descriptors must have the same number of channels as target, got 4 and 8"):
+        smk.cosine_similarity(descriptors[..., :4], TARGET)
+    with pytest.raises(ValueError, match=r"scores must have shape \(B, N, H, W\), got \(2, 3, 8\)"):
+        smk.localize(descriptors)
+    with pytest.raises(ValueError, match="padding must be one of 'zeros', 'border', got 'reflect'"):
+        smk.gather_keypoints(SOURCE, KEYPOINTS, padding="reflect")
+    with pytest.raises(ValueError, match=r"size must be at least 1 x 1 pixel, got \(0, 4\)"):
+        smk.gather_keypoints(SOURCE, KEYPOINTS, size=(0, 4))
+    with pytest.raises(ValueError, match="window_size must be at least 1 cell, got -1"):
+        smk.extract_windows(torch.randn(1, 1, 4, 4, device=DEVICE), window_size=-1)
+
+
+def test_integer_keypoints_are_pixels_too(backend: str) -> None:
+    keypoints = torch.tensor([[[1, 2], [3, 4], [5, 0]]] * 2, device=DEVICE)
+    assert torch.equal(match(keypoints=keypoints, backend=backend).keypoints, match(keypoints=keypoints.float(), backend=backend).keypoints)

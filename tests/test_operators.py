@@ -1,0 +1,265 @@
+"""The operators are good citizens of torch: opcheck, compile, export, autocast, checkpointing, hooks, threads."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import simplematch_kernels as smk
+from simplematch_kernels import _options
+
+from .oracle import relative_error, run_backend
+from .samples import DEVICE, SAMPLES, Inputs, Sample
+
+BY_NAME = {sample.name: sample for sample in SAMPLES}
+OPCHECKED = (
+    "window",
+    "outside-disc-masked",
+    "gaussian-masked",
+    "argmax",
+    "bilinear-border",
+    "valid",
+    "channels_last",
+    "transposed",
+    "sliced",
+    "expanded",
+    "no-queries",
+    "no-images",
+    "one-of-each",
+)
+
+
+def record_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, tuple[Any, ...]]]:
+    """Every operator call from here on, as (operator, arguments)."""
+    calls: list[tuple[Any, tuple[Any, ...]]] = []
+    names = ["sparse_window_match", "localize", "gather_keypoints", "cosine_similarity"]
+    for name in [*names, *(f"{name}_backward" for name in names)]:
+        operator = getattr(torch.ops.simplematch, name).default
+
+        def recording(*arguments: Any, operator: Any = operator) -> Any:
+            calls.append((operator, arguments))
+            return operator(*arguments)
+
+        monkeypatch.setattr(torch.ops.simplematch, name, recording)
+    return calls
+
+
+@pytest.mark.parametrize("name", OPCHECKED)
+@pytest.mark.parametrize("kept", ["kept", "computed again"])
+def test_opcheck(name: str, kept: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Schema, fake tensors and autograd registration of forward and backward, static and dynamic shapes."""
+    if kept != "kept":
+        monkeypatch.setattr(_options, "SCORE_BUDGET_BYTES", 1)
+    with monkeypatch.context() as patch:
+        calls = record_calls(patch)
+        inputs = BY_NAME[name].make()
+        run_backend(inputs, backend, "source", "target", "keypoints", "temperature")
+        leaves = inputs.requiring("source", "target")
+        rows = smk.gather_keypoints(leaves.source, leaves.keypoints, backend=backend)
+        scores = smk.cosine_similarity(rows, leaves.target, backend=backend)
+        smk.localize(scores, window_size=3, backend=backend).keypoints.sum().backward()
+    assert len(calls) == 8 or 0 in (BY_NAME[name].queries, BY_NAME[name].batch)
+    for operator, arguments in calls:
+        differentiable = not operator.name().endswith("_backward")
+        detached = tuple(
+            a.detach().requires_grad_(a.requires_grad and differentiable) if isinstance(a, Tensor) else a
+            for a in arguments
+        )
+        torch.library.opcheck(operator, detached)
+
+
+def weighted_sum(inputs: Inputs, backend: str | None) -> Tensor:
+    matches = smk.sparse_window_match(inputs.source, inputs.target, inputs.keypoints, **inputs.options, backend=backend)
+    return (matches.keypoints.sum(-1) * matches.score).sum() + matches.log_sum_exp.sum()
+
+
+@pytest.mark.parametrize("name", ["window", "bilinear-border", "valid", "gaussian-masked", "channels_last"])
+def test_compiles_whole(name: str, backend: str) -> None:
+    """torch.compile(fullgraph=True): no graph break, same values and gradients."""
+    torch._dynamo.reset()
+    inputs = BY_NAME[name].make(torch.float64)
+    compiled = torch.compile(weighted_sum, fullgraph=True)
+    found = {}
+    for run in (weighted_sum, compiled):
+        leaves = inputs.requiring("source", "target", "keypoints", "temperature")
+        value = run(leaves, backend)
+        found[run] = (value, *torch.autograd.grad(value, list(leaves.leaves().values()), allow_unused=True))
+    for plain, fast in zip(found[weighted_sum], found[compiled], strict=True):
+        assert (plain is None) == (fast is None)
+        if plain is not None:
+            assert relative_error(fast, plain) < 1e-12
+
+
+def test_compiles_with_dynamic_shapes(backend: str) -> None:
+    """One graph serves every number of images, keypoints and cells."""
+    torch._dynamo.reset()
+    graphs = 0
+
+    def count(graph: torch.fx.GraphModule, _: list[Tensor]) -> Any:
+        nonlocal graphs
+        graphs += 1
+        return graph.forward
+
+    @torch.compile(backend=count, fullgraph=True, dynamic=True)
+    def match(source: Tensor, target: Tensor, keypoints: Tensor) -> smk.Matches:
+        size = (source.shape[2] * 14, source.shape[3] * 14)
+        return smk.sparse_window_match(source, target, keypoints, source_size=size, window_size=5, backend=backend)
+
+    for batch, queries, side in ((3, 5, 7), (4, 11, 9), (5, 13, 6)):  # no 2: torch takes equal sizes for one
+        source, target = torch.randn(2, batch, 24, side, side + 1, device=DEVICE).unbind()
+        keypoints = torch.rand(batch, queries, 2, device=DEVICE) * side * 14
+        found = match(source, target, keypoints)
+        plain = smk.sparse_window_match(
+            source, target, keypoints, source_size=(side * 14, side * 14 + 14), window_size=5, backend=backend
+        )
+        assert torch.equal(found.peak, plain.peak)
+        torch.testing.assert_close(found.keypoints, plain.keypoints)
+    assert graphs == 1
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_exports(dynamic: bool, backend: str) -> None:
+    class Matcher(torch.nn.Module):
+        def forward(self, source: Tensor, target: Tensor, keypoints: Tensor) -> Tensor:
+            return smk.sparse_window_match(source, target, keypoints, window_size=3, backend=backend).keypoints
+
+    inputs = BY_NAME["window"].make()
+    arguments = (inputs.source, inputs.target, inputs.keypoints)
+    shapes = None
+    if dynamic:
+        auto = torch.export.Dim.AUTO
+        shapes = ({0: auto, 2: auto, 3: auto}, {0: auto, 2: auto, 3: auto}, {0: auto, 1: auto})
+    program = torch.export.export(Matcher(), arguments, dynamic_shapes=shapes)
+    names = [node.target for node in program.graph.nodes if node.op == "call_function"]
+    assert torch.ops.simplematch.sparse_window_match.default in names
+    torch.testing.assert_close(program.module()(*arguments), Matcher()(*arguments))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_leaves_equal_dtypes_alone(dtype: torch.dtype, backend: str) -> None:
+    """No copy of a feature map, and pixels stay float32."""
+    inputs = BY_NAME["corner"].make()
+    plain = run_backend(inputs, backend, "source", "target")
+    with torch.autocast(DEVICE.type, dtype=dtype):
+        cast = run_backend(inputs, backend, "source", "target")
+    for a, b in zip(plain.matches, cast.matches, strict=True):
+        assert torch.equal(a, b)
+    assert cast.gradients["source"].dtype == torch.float32
+
+
+def test_autocast_unites_different_dtypes(backend: str) -> None:
+    inputs = BY_NAME["window"].make()
+    low, leaves = inputs.source.bfloat16(), inputs.requiring("target")
+    with pytest.raises(TypeError, match="source and target must have one dtype, got torch.bfloat16 and torch.float32"):
+        smk.sparse_window_match(low, leaves.target, inputs.keypoints, backend=backend)
+    with torch.autocast(DEVICE.type, dtype=torch.bfloat16):
+        matches = smk.sparse_window_match(low, leaves.target, inputs.keypoints, window_size=5, backend=backend)
+    matches.keypoints.sum().backward()
+    expected = smk.sparse_window_match(low, inputs.target.bfloat16(), inputs.keypoints, window_size=5, backend=backend)
+    assert torch.equal(matches.keypoints, expected.keypoints)
+    assert leaves.target.grad is not None and leaves.target.grad.dtype == torch.float32
+
+
+def test_double_backward_names_the_operator(backend: str) -> None:
+    leaves = BY_NAME["window"].make(torch.float64).requiring("source", "target")
+    (gradient,) = torch.autograd.grad(weighted_sum(leaves, backend), leaves.target, create_graph=True)
+    with pytest.raises(RuntimeError, match="simplematch::sparse_window_match .*double backward is not supported"):
+        gradient.sum().backward()
+
+
+def test_activation_checkpointing(backend: str) -> None:
+    from torch.utils.checkpoint import checkpoint
+
+    inputs = BY_NAME["window"].make(torch.float64)
+    expected = run_backend(inputs, backend, "source", "target")
+    leaves = inputs.requiring("source", "target")
+    run = lambda s, t: smk.sparse_window_match(s, t, leaves.keypoints, **leaves.options, backend=backend).keypoints  # noqa: E731
+    keypoints = checkpoint(run, leaves.source, leaves.target, use_reentrant=False)
+    assert torch.equal(keypoints, expected.matches.keypoints)
+    keypoints.square().sum().backward()
+    assert leaves.source.grad is not None and leaves.target.grad is not None
+    again = inputs.requiring("source", "target")
+    run(again.source, again.target).square().sum().backward()
+    assert torch.equal(leaves.target.grad, again.target.grad)
+
+
+def test_keeps_no_more_than_it_says(backend: str) -> None:
+    """Beyond the inputs: the results, a norm for each target cell and the scores inside the windows."""
+    sample = Sample("memory", {"window_size": 5}, batch=2, queries=3, channels=256, source_map=(16, 16), target_map=(16, 16))
+    leaves = sample.make().requiring("source", "target")
+    kept: dict[int, int] = {}
+
+    def pack(x: Tensor) -> Tensor:
+        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        matches = smk.sparse_window_match(leaves.source, leaves.target, leaves.keypoints, **leaves.options, backend=backend)
+    for given in (leaves.source, leaves.target, leaves.keypoints):
+        kept.pop(given.untyped_storage().data_ptr())
+    norms, windows, results = 2 * 256 * 4, 2 * 3 * 25 * 4, 2 * 3 * (8 + 4 + 8 + 4)
+    assert 0 < sum(kept.values()) <= norms + windows + results
+    matches.keypoints.sum().backward()
+
+
+def test_nothing_is_kept_without_gradients(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        calls = record_calls(patch)
+        inputs = BY_NAME["window"].make()
+        run_backend(inputs, backend)
+    operator, arguments = calls[0]
+    assert operator(*arguments)[5].numel() == 0
+
+
+def test_threads(backend: str) -> None:
+    """Calls from several threads at once answer as one call does."""
+    inputs = BY_NAME["primes"].make()
+    expected = run_backend(inputs, backend, "source", "target")
+    wrong: list[str] = []
+
+    def work() -> None:
+        for _ in range(2 if backend == "triton" else 10):
+            found = run_backend(inputs, backend, "source", "target")
+            if not torch.equal(found.matches.keypoints, expected.matches.keypoints):
+                wrong.append("keypoints")
+            if not torch.equal(found.gradients["target"], expected.gradients["target"]):
+                wrong.append("target gradient")
+
+    threads = [threading.Thread(target=work) for _ in range(1 if backend == "triton" and DEVICE.type == "cpu" else 4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_use_backend_holds_for_the_backward(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = record_calls(monkeypatch)
+    leaves = BY_NAME["window"].make().requiring("target")
+    with smk.use_backend("reference"):
+        matches = smk.sparse_window_match(leaves.source, leaves.target, leaves.keypoints)
+    matches.keypoints.sum().backward()
+    assert [arguments[-1] for _, arguments in calls] == ["reference", "reference"]
+
+
+@pytest.mark.skipif(DEVICE.type != "cuda", reason="needs a GPU")
+def test_cuda_graph_and_no_synchronisation(backend: str) -> None:
+    if backend == "reference":
+        pytest.skip("plain PyTorch may synchronise")
+    inputs = BY_NAME["valid"].make()
+    expected = run_backend(inputs, backend, "source", "target")
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            found = run_backend(inputs, backend, "source", "target")
+        graph.replay()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.cuda.synchronize()
+    assert torch.equal(found.matches.keypoints, expected.matches.keypoints)
+    assert torch.equal(found.gradients["target"], expected.gradients["target"])
