@@ -84,25 +84,52 @@ def _fake_gradients(inputs: Sequence[Tensor | None], needs: Sequence[bool], like
     return _or_empty([torch.empty_like(x) if x is not None and n else None for x, n in zip(inputs, needs, strict=True)], like)
 
 
-def _no_double_backward(name: str) -> Callable[..., None]:
-    def refuse(*_: Any) -> None:
-        raise RuntimeError(f"simplematch::{name} has no second derivative: double backward is not supported")
-
-    return refuse
-
-
 def _register(
     name: str,
     schema: str,
     implementation: Callable[..., Any],
     fake: Callable[..., Any],
-    backward: Callable[..., Any],
-    setup_context: Callable[..., None] | None = None,
+    gradient: Callable[..., Any],
+    setup_context: Callable[..., None],
 ) -> None:
+    """Define an operator. `gradient` and `setup_context` are those of a torch.autograd.Function.
+
+    The autograd rule is put under the Autograd key by hand: torch.library.register_autograd walks the schema in
+    Python at every call, which for this many arguments costs more than a small call's arithmetic.
+    """
     _library.define(f"{name}{schema}", tags=(torch.Tag.pt2_compliant_tag,))
     _library.impl(name, implementation, "CompositeExplicitAutograd")
     torch.library.register_fake(f"simplematch::{name}", fake, lib=_library)
-    torch.library.register_autograd(f"simplematch::{name}", backward, setup_context=setup_context, lib=_library)
+    operator = getattr(torch.ops.simplematch, name).default
+
+    class Function(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *arguments: Any) -> Any:
+            with torch._C._AutoDispatchBelowAutograd():
+                outputs = operator(*arguments)
+            setup_context(ctx, arguments, outputs)
+            return outputs
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: Any) -> Any:
+            return gradient(ctx, *gradients)
+
+    def autograd(*arguments: Any) -> Any:
+        if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in arguments):
+            return Function.apply(*arguments)  # type: ignore[no-untyped-call]
+        with torch._C._AutoDispatchBelowAutograd():
+            return operator(*arguments)
+
+    _library.impl(name, autograd, "Autograd")
+
+
+def _register_backward(name: str, schema: str, implementation: Callable[..., Any], fake: Callable[..., Any]) -> None:
+    """Define the backward of operator `name`, whose own derivative is an error."""
+
+    def refuse(*_: Any) -> None:
+        raise RuntimeError(f"simplematch::{name} has no second derivative: double backward is not supported")
+
+    _register(f"{name}_backward", schema, implementation, fake, refuse, lambda *_: None)
 
 
 def _register_autocast(name: str, first: int, second: int) -> None:
@@ -243,13 +270,12 @@ _register(
     _match_gradient,
     _match_setup_context,
 )
-_register(
-    "sparse_window_match_backward",
+_register_backward(
+    "sparse_window_match",
     f"({_UPSTREAM}, Tensor matched, Tensor score, Tensor peak, Tensor log_sum_exp, Tensor target_norm, "
     f"Tensor window_scores, {_MATCH_INPUTS}, bool[] needs, str backend) -> (Tensor, Tensor, Tensor, Tensor)",
     _match_backward,
     _match_backward_fake,
-    _no_double_backward("sparse_window_match"),
 )
 _register_autocast("sparse_window_match", 0, 2)
 
@@ -325,13 +351,12 @@ _register(
     _localize_gradient,
     _localize_setup_context,
 )
-_register(
-    "localize_backward",
+_register_backward(
+    "localize",
     f"({_UPSTREAM}, Tensor matched, Tensor score, Tensor peak, Tensor log_sum_exp, {_LOCALIZE_INPUTS}, "
     "bool[] needs, str backend) -> (Tensor, Tensor)",
     _localize_backward,
     _localize_backward_fake,
-    _no_double_backward("localize"),
 )
 
 
@@ -382,12 +407,11 @@ _register(
     _gather_gradient,
     _gather_setup_context,
 )
-_register(
-    "gather_keypoints_backward",
+_register_backward(
+    "gather_keypoints",
     f"(Tensor gradient, Tensor features, Tensor keypoints, {_SAMPLING}, bool[] needs, str backend) -> (Tensor, Tensor)",
     _gather_backward,
     _gather_backward_fake,
-    _no_double_backward("gather_keypoints"),
 )
 
 
@@ -450,12 +474,11 @@ _register(
     _similarity_gradient,
     _similarity_setup_context,
 )
-_register(
-    "cosine_similarity_backward",
+_register_backward(
+    "cosine_similarity",
     f"(Tensor gradient, Tensor scores, Tensor target_norm, Tensor descriptors, Tensor target, {_METRIC}, "
     "bool[] needs, str backend) -> (Tensor, Tensor)",
     _similarity_backward,
     _similarity_backward_fake,
-    _no_double_backward("cosine_similarity"),
 )
 _register_autocast("cosine_similarity", 0, 1)

@@ -1,0 +1,91 @@
+"""`python -m benchmarks`: measure on this machine, write benchmarks/results/<device>/<date>-<commit>.json, print the tables."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import platform
+import re
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import simplematch_kernels as smk
+
+from . import measure, report, suites
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "cpu")
+    return {
+        "device": name,
+        "kind": device.type,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "triton": _version("triton"),
+        "simplematch-kernels": smk.__version__,
+        "backends": smk.explain(device),
+        "copy_gb_per_s": measure.copy_bandwidth(device) / 1e9,
+    }
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines() if Path(path).exists() else []
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str:
+    found = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent
+    )
+    return found.stdout.strip() or "unknown"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--quick", action="store_true", help="only the paper's shape in float32")
+    parser.add_argument("--rounds", type=int, default=15, help="measurements of each provider (default: 15)")
+    parser.add_argument("--no-save", action="store_true", help="print the tables without writing a result file")
+    arguments = parser.parse_args()
+
+    device = torch.device(arguments.device)
+    dtypes = ("float32",) if arguments.quick else ("float32", "bfloat16")
+    result: dict[str, Any] = {
+        "date": datetime.date.today().isoformat(),
+        "commit": _commit(),
+        "machine": machine(device),
+        "operator": suites.operator(device, arguments.rounds, dtypes, ("contiguous", "channels_last")),
+        "overhead": suites.overhead(device, 40 * arguments.rounds),
+    }
+    if not arguments.quick:
+        result["memory"] = suites.memory(device)
+        result["scaling"] = suites.scaling(device, arguments.rounds)
+        result["import"] = suites.import_time()
+    print(report.tables(result))
+    if not arguments.no_save:
+        folder = RESULTS / re.sub(r"[^a-z0-9]+", "-", result["machine"]["device"].lower()).strip("-")
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{result['date']}-{result['commit']}.json"
+        path.write_text(json.dumps(result, indent=1) + "\n")
+        print(f"\nwritten to {path}")
+
+
+if __name__ == "__main__":
+    main()

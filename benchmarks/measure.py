@@ -1,0 +1,93 @@
+"""Times and memory, measured the same way on a CPU and on a GPU."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+Work = Callable[[], object]
+
+
+def interleaved(work: Mapping[str, Work], device: torch.device, rounds: int, warmup: int = 2) -> dict[str, list[float]]:
+    """Seconds of every provider in every round; the providers take turns, so that a noisy machine is noisy to all."""
+    for run in work.values():
+        for _ in range(warmup):
+            run()
+    times: dict[str, list[float]] = {name: [] for name in work}
+    for _ in range(rounds):
+        for name, run in work.items():
+            times[name].append(_seconds(run, device))
+    return times
+
+
+def _seconds(run: Work, device: torch.device) -> float:
+    if device.type != "cuda":
+        start = time.perf_counter()
+        run()
+        return time.perf_counter() - start
+    first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    torch.cuda.synchronize()
+    first.record()
+    run()
+    last.record()
+    torch.cuda.synchronize()
+    return first.elapsed_time(last) / 1e3
+
+
+def summary(seconds: list[float]) -> dict[str, float]:
+    """Median and quartiles in milliseconds."""
+    low, middle, high = statistics.quantiles(seconds, n=4)
+    return {"median_ms": middle * 1e3, "q1_ms": low * 1e3, "q3_ms": high * 1e3}
+
+
+def kept_bytes(forward: Work, given: list[torch.Tensor]) -> int:
+    """Bytes that a forward pass keeps for its backward beyond the tensors `given`."""
+    kept: dict[int, int] = {}
+
+    def pack(x: torch.Tensor) -> torch.Tensor:
+        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        forward()
+    for x in given:
+        kept.pop(x.untyped_storage().data_ptr(), None)
+    return sum(kept.values())
+
+
+def peak_bytes(run: Work, device: torch.device) -> int:
+    """Most memory in use at one time during `run`, above what was in use before.
+
+    On a GPU the allocator's count. On a CPU the growth of the process's resident memory (Linux), which also sees what
+    C++ allocates; good to a megabyte.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        run()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
+    before = _status("VmRSS")
+    run()
+    return max(0, _status("VmHWM") - before)
+
+
+def _status(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"no {field} in /proc/self/status")
+
+
+def copy_bandwidth(device: torch.device, megabytes: int = 256, rounds: int = 7) -> float:
+    """Bytes per second of a large copy, read and written bytes both counted."""
+    x = torch.ones(megabytes * 2**20 // 4, device=device)
+    y = torch.empty_like(x)
+    times = interleaved({"copy": lambda: y.copy_(x)}, device, rounds)["copy"]
+    return 2 * x.nbytes / statistics.median(times)

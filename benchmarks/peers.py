@@ -1,0 +1,115 @@
+"""The providers that are compared: ours, and the strongest plain PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+import simplematch_kernels as smk
+from simplematch_kernels.reference import functional as reference
+
+Matcher = Callable[[Tensor, Tensor, Tensor], smk.Matches]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A matching problem. `layout` is "contiguous" or "channels_last"."""
+
+    batch: int = 8
+    queries: int = 30
+    channels: int = 768
+    side: int = 63
+    window: int = 45
+    dtype: str = "float32"
+    layout: str = "contiguous"
+
+    @property
+    def map_bytes(self) -> int:
+        return self.batch * self.channels * self.side**2 * getattr(torch, self.dtype).itemsize
+
+    def __str__(self) -> str:
+        return (
+            f"B={self.batch} N={self.queries} C={self.channels} {self.side}x{self.side} k={self.window} "
+            f"{self.dtype} {self.layout}"
+        )
+
+
+PAPER = Shape()
+
+
+def make(shape: Shape, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """(source, target, keypoints); the target holds the source's cells in disorder, with noise."""
+    generator = torch.Generator().manual_seed(0)
+    cells = shape.side**2
+    source = torch.randn(shape.batch, shape.channels, cells, generator=generator)
+    target = source[:, :, torch.randperm(cells, generator=generator)]
+    target = target + 0.5 * torch.randn(target.shape, generator=generator)
+    keypoints = torch.rand(shape.batch, shape.queries, 2, generator=generator) * (shape.side - 1)
+    format_ = torch.channels_last if shape.layout == "channels_last" else torch.contiguous_format
+    source, target = (
+        x.unflatten(2, (shape.side, shape.side)).to(device, getattr(torch, shape.dtype)).contiguous(memory_format=format_)
+        for x in (source, target)
+    )
+    return source, target, keypoints.to(device)
+
+
+def matchers(shape: Shape, backend: str | None = None, compiled: bool = True) -> dict[str, Matcher]:
+    """Ours, the reference in eager PyTorch, and the same compiled."""
+
+    def ours(source: Tensor, target: Tensor, keypoints: Tensor) -> smk.Matches:
+        return smk.sparse_window_match(source, target, keypoints, window_size=shape.window, backend=backend)
+
+    def eager(source: Tensor, target: Tensor, keypoints: Tensor) -> smk.Matches:
+        return reference.sparse_window_match(source, target, keypoints, window_size=shape.window)
+
+    found: dict[str, Matcher] = {"ours": ours, "eager": eager}
+    if compiled:
+        torch._dynamo.reset()
+        found["compile"] = torch.compile(eager)
+    return found
+
+
+def forward(match: Matcher, inputs: tuple[Tensor, Tensor, Tensor]) -> Callable[[], object]:
+    def run() -> object:
+        with torch.no_grad():
+            return match(*inputs)
+
+    return run
+
+
+def forward_backward(match: Matcher, inputs: tuple[Tensor, Tensor, Tensor]) -> Callable[[], object]:
+    """A training step's share: forward, a loss on the coordinates, gradients of both maps, fresh each time."""
+    source, target, keypoints = inputs
+    leaves = source.detach().requires_grad_(), target.detach().requires_grad_()
+
+    def run() -> object:
+        matches = match(*leaves, keypoints)
+        return torch.autograd.grad((matches.keypoints - keypoints).square().sum(), leaves)
+
+    return run
+
+
+def assert_correct(match: Matcher, inputs: tuple[Tensor, Tensor, Tensor], shape: Shape) -> dict[str, float]:
+    """Errors against float64; raises where they exceed what the dtype allows. Checked before anything is timed."""
+    source, target, keypoints = inputs
+    exact_leaves = source.detach().double().requires_grad_(), target.detach().double().requires_grad_()
+    exact = reference.sparse_window_match(*exact_leaves, keypoints.double(), window_size=shape.window)
+    exact_gradients = torch.autograd.grad((exact.keypoints - keypoints).square().sum(), exact_leaves)
+    leaves = source.detach().requires_grad_(), target.detach().requires_grad_()
+    matches = match(*leaves, keypoints)
+    gradients = torch.autograd.grad((matches.keypoints - keypoints).square().sum(), leaves)
+    errors = {"keypoints": _relative(matches.keypoints, exact.keypoints), "score": _relative(matches.score, exact.score)}
+    errors |= {"source_gradient": _relative(gradients[0], exact_gradients[0])}
+    errors |= {"target_gradient": _relative(gradients[1], exact_gradients[1])}
+    allowed = {"float64": 1e-10, "float32": 1e-4, "bfloat16": 2e-2, "float16": 5e-3}[shape.dtype]
+    wrong = {name: error for name, error in errors.items() if not error <= allowed}
+    if wrong or not torch.equal(matches.peak, exact.peak):
+        raise AssertionError(f"wrong at {shape}: relative errors {wrong or errors}, allowed {allowed}")
+    return errors
+
+
+def _relative(value: Tensor, exact: Tensor) -> float:
+    return float(((value.detach().double() - exact.detach()).norm() / exact.detach().norm()).item())

@@ -1,0 +1,114 @@
+"""Tables from a result file alone: `python -m benchmarks.report FILE.json > docs/benchmarks.md`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from . import suites
+
+Row = dict[str, Any]
+
+BARS = {
+    "forward": {"eager": 4.0, "compile": 4.0},
+    "forward+backward": {"eager": 10.0, "compile": 5.0},
+}
+"""How many times faster than a peer the operator is to be at the paper's shape in float32 on a CPU."""
+
+
+def tables(result: dict[str, Any]) -> str:
+    m = result["machine"]
+    parts = [
+        "# Benchmarks",
+        f"{m['device']}, {m['threads']} threads, torch {m['torch']}, Triton {m['triton']}, copy "
+        f"{m['copy_gb_per_s']:.0f} GB/s (bytes read plus written). {result['date']}, commit {result['commit']}. "
+        "Made by `make bench`; times are medians with quartiles, the providers take turns in one run, and every row was "
+        "compared with float64 before it was timed.",
+        _operator(result["operator"], m["kind"]),
+        _overhead(result["overhead"]),
+    ]
+    if "memory" in result:
+        parts += [_memory(result["memory"]), _scaling(result["scaling"]), _import(result["import"])]
+    return "\n\n".join(parts)
+
+
+def _operator(rows: list[Row], kind: str) -> str:
+    lines = [
+        "## The paper's shape",
+        "",
+        "B=8, N=30, C=768, 63 x 63 cells, window 45. *eager* is the reference in plain PyTorch, *compile* the same under "
+        "`torch.compile`. Milliseconds.",
+        "",
+        "| dtype | layout | | ours | eager | compile | faster than eager | faster than compile | error of the target's gradient |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        ours = row["times"]["ours"]["median_ms"]
+        times = " | ".join(_time(row["times"][name]) for name in ("ours", "eager", "compile"))
+        ratios = []
+        for peer in ("eager", "compile"):
+            ratio = row["times"][peer]["median_ms"] / ours
+            bar = BARS[row["mode"]][peer] if kind == "cpu" and row["dtype"] == "float32" else None
+            mark = "" if bar is None else f" (bar {bar:g}: {'met' if ratio >= bar else 'MISSED'})"
+            ratios.append(f"{ratio:.1f}x{mark}")
+        error = f"{row['errors']['target_gradient']:.0e}"
+        lines.append(f"| {row['dtype']} | {row['layout']} | {row['mode']} | {times} | {' | '.join(ratios)} | {error} |")
+    return "\n".join(lines)
+
+
+def _overhead(rows: list[Row]) -> str:
+    lines = ["## The smallest call", "", "B=1, N=1, C=8, 4 x 4 cells. Microseconds.", "", "| | ours | eager |", "|---|---|---|"]
+    for row in rows:
+        cells = (_time(row["times"][name], 1e3, 0) for name in ("ours", "eager"))
+        lines.append(f"| {row['mode']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _memory(rows: list[Row]) -> str:
+    lines = [
+        "## Memory at the paper's shape",
+        "",
+        "Shares of one feature map (97.5 MB, float32). *Kept*: for the backward, beyond the inputs (bar: 3 %). *Transient*: "
+        "the most in use at one time beyond inputs, results and what is kept (bar: 10 %).",
+        "",
+        "| layout | | kept | transient, forward | transient, forward+backward |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        shares = (f"{100 * row[key]:.1f} %" for key in ("kept_share", "forward_transient_share", "backward_transient_share"))
+        lines.append(f"| {row['layout']} | {row['provider']} | {' | '.join(shares)} |")
+    return "\n".join(lines)
+
+
+def _scaling(rows: list[Row]) -> str:
+    lines = ["## Scaling", "", "B=1, C=256, window 15, float32, contiguous. Milliseconds.", ""]
+    for axis, title, size in (("queries", "keypoints N, 64 x 64 cells", "queries"), ("cells", "cells a side, N=64", "side")):
+        chosen = [row for row in rows if row["axis"] == axis]
+        sizes = sorted({row[size] for row in chosen})
+        lines += [f"| {title} | {' | '.join(map(str, sizes))} | exponent |", "|---" * (len(sizes) + 2) + "|"]
+        for mode in suites.MODES:
+            times = [next(r["times"]["ours"]["median_ms"] for r in chosen if r[size] == s and r["mode"] == mode) for s in sizes]
+            measures = [float(s) if axis == "queries" else float(s) ** 2 for s in sizes]
+            slope = suites.exponent(measures[-3:], times[-3:])
+            lines.append(f"| {mode} | {' | '.join(f'{t:.2f}' for t in times)} | {slope:.2f} |")
+        lines.append("")
+    lines.append("The exponent is fitted to the three largest sizes, by N and by the number of cells; 1 is linear.")
+    return "\n".join(lines)
+
+
+def _import(row: dict[str, float]) -> str:
+    return (
+        f"## Start\n\nImporting the package adds {row['import_s'] * 1e3:.0f} ms to `import torch` (bar: 300 ms). "
+        f"The first call takes {row['first_call_s'] * 1e3:.1f} ms and compiles nothing."
+    )
+
+
+def _time(times: dict[str, float], scale: float = 1.0, digits: int = 2) -> str:
+    middle, low, high = (times[key] * scale for key in ("median_ms", "q1_ms", "q3_ms"))
+    return f"{middle:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+
+
+if __name__ == "__main__":
+    print(tables(json.loads(Path(sys.argv[1]).read_text())))
