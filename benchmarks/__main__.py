@@ -25,7 +25,9 @@ def machine(device: torch.device) -> dict[str, Any]:
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     else:
-        name = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "cpu")
+        name = next(
+            (line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "cpu"
+        )
     return {
         "device": name,
         "kind": device.type,

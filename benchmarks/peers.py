@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 import simplematch_kernels as smk
@@ -41,17 +42,18 @@ PAPER = Shape()
 
 
 def make(shape: Shape, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """(source, target, keypoints); the target holds the source's cells in disorder, with noise."""
+    """(source, target, keypoints) of smooth maps, as networks make them; the target is the source, moved and noisy."""
     generator = torch.Generator().manual_seed(0)
-    cells = shape.side**2
-    source = torch.randn(shape.batch, shape.channels, cells, generator=generator)
-    target = source[:, :, torch.randperm(cells, generator=generator)]
-    target = target + 0.5 * torch.randn(target.shape, generator=generator)
+    coarse = torch.randn(shape.batch, shape.channels, *(max(2, shape.side // 4),) * 2, generator=generator)
+    smooth = F.interpolate(coarse, (shape.side, shape.side), mode="bicubic", align_corners=False)
+    source, target = (
+        smooth_map + 0.2 * torch.randn(smooth.shape, generator=generator)
+        for smooth_map in (smooth, smooth.roll((shape.side // 5, shape.side // 7), (2, 3)))
+    )
     keypoints = torch.rand(shape.batch, shape.queries, 2, generator=generator) * (shape.side - 1)
     format_ = torch.channels_last if shape.layout == "channels_last" else torch.contiguous_format
     source, target = (
-        x.unflatten(2, (shape.side, shape.side)).to(device, getattr(torch, shape.dtype)).contiguous(memory_format=format_)
-        for x in (source, target)
+        x.to(device, getattr(torch, shape.dtype)).contiguous(memory_format=format_) for x in (source, target)
     )
     return source, target, keypoints.to(device)
 
@@ -101,7 +103,10 @@ def assert_correct(match: Matcher, inputs: tuple[Tensor, Tensor, Tensor], shape:
     leaves = source.detach().requires_grad_(), target.detach().requires_grad_()
     matches = match(*leaves, keypoints)
     gradients = torch.autograd.grad((matches.keypoints - keypoints).square().sum(), leaves)
-    errors = {"keypoints": _relative(matches.keypoints, exact.keypoints), "score": _relative(matches.score, exact.score)}
+    errors = {
+        "keypoints": _relative(matches.keypoints, exact.keypoints),
+        "score": _relative(matches.score, exact.score),
+    }
     errors |= {"source_gradient": _relative(gradients[0], exact_gradients[0])}
     errors |= {"target_gradient": _relative(gradients[1], exact_gradients[1])}
     allowed = {"float64": 1e-10, "float32": 1e-4, "bfloat16": 2e-2, "float16": 5e-3}[shape.dtype]

@@ -59,7 +59,14 @@ def _operator(rows: list[Row], kind: str) -> str:
 
 
 def _overhead(rows: list[Row]) -> str:
-    lines = ["## The smallest call", "", "B=1, N=1, C=8, 4 x 4 cells. Microseconds.", "", "| | ours | eager |", "|---|---|---|"]
+    lines = [
+        "## The smallest call",
+        "",
+        "B=1, N=1, C=8, 4 x 4 cells. Microseconds.",
+        "",
+        "| | ours | eager |",
+        "|---|---|---|",
+    ]
     for row in rows:
         cells = (_time(row["times"][name], 1e3, 0) for name in ("ours", "eager"))
         lines.append(f"| {row['mode']} | {' | '.join(cells)} |")
@@ -77,19 +84,27 @@ def _memory(rows: list[Row]) -> str:
         "|---|---|---|---|---|",
     ]
     for row in rows:
-        shares = (f"{100 * row[key]:.1f} %" for key in ("kept_share", "forward_transient_share", "backward_transient_share"))
+        shares = (
+            f"{100 * row[key]:.1f} %" for key in ("kept_share", "forward_transient_share", "backward_transient_share")
+        )
         lines.append(f"| {row['layout']} | {row['provider']} | {' | '.join(shares)} |")
     return "\n".join(lines)
 
 
 def _scaling(rows: list[Row]) -> str:
     lines = ["## Scaling", "", "B=1, C=256, window 15, float32, contiguous. Milliseconds.", ""]
-    for axis, title, size in (("queries", "keypoints N, 64 x 64 cells", "queries"), ("cells", "cells a side, N=64", "side")):
+    for axis, title, size in (
+        ("queries", "keypoints N, 64 x 64 cells", "queries"),
+        ("cells", "cells a side, N=64", "side"),
+    ):
         chosen = [row for row in rows if row["axis"] == axis]
         sizes = sorted({row[size] for row in chosen})
         lines += [f"| {title} | {' | '.join(map(str, sizes))} | exponent |", "|---" * (len(sizes) + 2) + "|"]
         for mode in suites.MODES:
-            times = [next(r["times"]["ours"]["median_ms"] for r in chosen if r[size] == s and r["mode"] == mode) for s in sizes]
+            times = [
+                next(r["times"]["ours"]["median_ms"] for r in chosen if r[size] == s and r["mode"] == mode)
+                for s in sizes
+            ]
             measures = [float(s) if axis == "queries" else float(s) ** 2 for s in sizes]
             slope = suites.exponent(measures[-3:], times[-3:])
             lines.append(f"| {mode} | {' | '.join(f'{t:.2f}' for t in times)} | {slope:.2f} |")

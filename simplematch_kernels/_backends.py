@@ -2,7 +2,7 @@
 
     CUDA tensors: triton, then reference        CPU tensors: cpu, then reference
 
-A backend is a module with the eight functions of `reference/backend.py`. One asked for by name raises its reason
+A backend is a module with the functions of `Backend` (in `_types.py`). One asked for by name raises its reason
 when it can't run; the automatic choice logs the reason once and takes the next.
 """
 
@@ -16,11 +16,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
-from types import ModuleType
+from typing import cast
 
 import torch
 
 from . import _native
+from ._types import Backend
 
 BACKENDS = ("triton", "cpu", "reference")
 ENVIRONMENT_VARIABLE = "SIMPLEMATCH_BACKEND"
@@ -66,8 +67,8 @@ def requested(backend: str | None) -> str:
     return check_name(os.environ.get(ENVIRONMENT_VARIABLE) or "auto", ENVIRONMENT_VARIABLE)
 
 
-def select(backend: str, device: torch.device) -> ModuleType:
-    """The module that runs on `device`; `backend` "auto" takes the first that can.
+def select(backend: str, device: torch.device) -> Backend:
+    """The backend that runs on `device`; `backend` "auto" takes the first that can.
 
     Raises:
         RuntimeError: if a backend was asked for by name and can't run, with the reason.
@@ -76,7 +77,7 @@ def select(backend: str, device: torch.device) -> ModuleType:
 
 
 @lru_cache(maxsize=64)
-def _select(backend: str, device_type: str, device_index: int | None) -> ModuleType:
+def _select(backend: str, device_type: str, device_index: int | None) -> Backend:
     device = torch.device(device_type, device_index) if device_index is not None else torch.device(device_type)
     if backend != "auto":
         reason = why_not(backend, device)
@@ -128,8 +129,8 @@ def interpreting() -> bool:
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes", "y")
 
 
-def _load(name: str) -> ModuleType:
-    return importlib.import_module(_MODULES[name], __package__)
+def _load(name: str) -> Backend:
+    return cast(Backend, importlib.import_module(_MODULES[name], __package__))
 
 
 def explain(device: torch.device | str | None = None) -> str:

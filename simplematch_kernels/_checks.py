@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -119,15 +120,12 @@ def check_size(name: str, value: Sequence[int] | None) -> tuple[int, int] | None
 
 def check_window_size(value: int | Sequence[int]) -> tuple[int, int]:
     """k or (kh, kw) as (kh, kw) cells."""
-    if _is_integer(value):
-        pair = (value, value)
-    elif isinstance(value, (tuple, list)) and len(value) == 2 and all(_is_integer(v) for v in value):
-        pair = (value[0], value[1])
-    else:
+    pair: Any = (value, value) if _is_integer(value) else value
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(_is_integer(k) for k in pair):
         raise TypeError(f"window_size must be a whole number of cells, or (height, width), got {value!r}")
     if pair[0] < 1 or pair[1] < 1:
         raise ValueError(f"window_size must be at least 1 cell, got {value!r}")
-    return pair  # type: ignore[return-value]
+    return pair[0], pair[1]
 
 
 def _is_integer(value: object) -> bool:

@@ -35,3 +35,9 @@ def load() -> ModuleType:
     if _module is None:
         raise RuntimeError(reason)
     return _module
+
+
+def describe() -> str:
+    """One line: which instruction set the compiled kernels use, or why there are none."""
+    reason = why_not()
+    return f"CPU kernels, {load().simd_level()} instructions" if reason is None else f"none: {reason}"

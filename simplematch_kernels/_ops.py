@@ -3,12 +3,13 @@
 Forward and backward are both operators in the `simplematch` namespace. The backend is chosen inside the
 implementation, below the dispatcher, so that torch.compile and torch.export see one opaque node.
 
-Options travel as plain values in three groups, the same for every operator that has them:
+Options travel as plain values, in groups that are the same for every operator that has them (the schemas below); they
+become the dataclasses of `_options.py` inside the implementation, where sizes are numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 from . import _backends, _options
 from ._checks import check_values
 from ._options import Localization, Metric, Sampling
+from ._registration import register, register_autocast, register_backward
 from ._types import ForwardResult, Matches, Rows, Upstream
 
 _SAMPLING = "SymInt[]? source_size, str source_coords, str sampling, str sampling_padding"
@@ -27,8 +29,6 @@ _LOCALIZATION = (
 )
 _ROWS = "Tensor? num_keypoints, Tensor? valid, Tensor? target_mask, Tensor? temperature"
 _UPSTREAM = "Tensor? grad_keypoints, Tensor? grad_score, Tensor? grad_log_sum_exp"
-
-_library = torch.library.Library("simplematch", "DEF")  # noqa: TOR901 (lives as long as the package)
 
 Size = Sequence[int] | None
 
@@ -81,80 +81,9 @@ def _or_empty(gradients: Sequence[Tensor | None], like: Tensor) -> tuple[Tensor,
 
 
 def _fake_gradients(inputs: Sequence[Tensor | None], needs: Sequence[bool], like: Tensor) -> tuple[Tensor, ...]:
-    return _or_empty([torch.empty_like(x) if x is not None and n else None for x, n in zip(inputs, needs, strict=True)], like)
-
-
-def _register(
-    name: str,
-    schema: str,
-    implementation: Callable[..., Any],
-    fake: Callable[..., Any],
-    gradient: Callable[..., Any],
-    setup_context: Callable[..., None],
-) -> None:
-    """Define an operator. `gradient` and `setup_context` are those of a torch.autograd.Function.
-
-    The autograd rule is put under the Autograd key by hand: torch.library.register_autograd walks the schema in
-    Python at every call, which for this many arguments costs more than a small call's arithmetic.
-    """
-    _library.define(f"{name}{schema}", tags=(torch.Tag.pt2_compliant_tag,))
-    _library.impl(name, implementation, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"simplematch::{name}", fake, lib=_library)
-    operator = getattr(torch.ops.simplematch, name).default
-
-    class Function(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, *arguments: Any) -> Any:
-            with torch._C._AutoDispatchBelowAutograd():
-                outputs = operator(*arguments)
-            setup_context(ctx, arguments, outputs)
-            return outputs
-
-        @staticmethod
-        def backward(ctx: Any, *gradients: Any) -> Any:
-            return gradient(ctx, *gradients)
-
-    def autograd(*arguments: Any) -> Any:
-        if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in arguments):
-            return Function.apply(*arguments)  # type: ignore[no-untyped-call]
-        with torch._C._AutoDispatchBelowAutograd():
-            return operator(*arguments)
-
-    _library.impl(name, autograd, "Autograd")
-
-
-def _register_backward(name: str, schema: str, implementation: Callable[..., Any], fake: Callable[..., Any]) -> None:
-    """Define the backward of operator `name`, whose own derivative is an error."""
-
-    def refuse(*_: Any) -> None:
-        raise RuntimeError(f"simplematch::{name} has no second derivative: double backward is not supported")
-
-    _register(f"{name}_backward", schema, implementation, fake, refuse, lambda *_: None)
-
-
-def _register_autocast(name: str, first: int, second: int) -> None:
-    """Under autocast, two feature arguments of different dtypes meet in the autocast dtype.
-
-    Features of one dtype run as they are: casting would copy a whole map, and keypoints are pixels, which
-    bfloat16 can't count.
-    """
-    operator = getattr(torch.ops.simplematch, name).default
-
-    def for_device(device_type: str, key: str) -> None:
-        keyset = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
-
-        def autocast(*arguments: Any) -> Any:
-            values = list(arguments)
-            if values[first].dtype != values[second].dtype:
-                dtype = torch.get_autocast_dtype(device_type)
-                values[first], values[second] = values[first].to(dtype), values[second].to(dtype)
-            with torch._C._ExcludeDispatchKeyGuard(keyset):
-                return operator(*values)
-
-        _library.impl(name, autocast, key)
-
-    for_device("cuda", "AutocastCUDA")
-    for_device("cpu", "AutocastCPU")
+    return _or_empty(
+        [torch.empty_like(x) if x is not None and n else None for x, n in zip(inputs, needs, strict=True)], like
+    )
 
 
 # ---- sparse_window_match -------------------------------------------------------------------------------------------
@@ -168,9 +97,9 @@ def _match(
     valid: Tensor | None,
     target_mask: Tensor | None,
     temperature: Tensor | None,
-    *options: Any,
+    *rest: Any,
 ) -> tuple[Tensor, ...]:
-    *options, keep, backend = options
+    *options, keep, backend = rest
     rows = Rows(num_keypoints, valid, target_mask)
     queries = source.shape[3] if keypoints is None else keypoints.shape[1]
     if target.is_cpu:
@@ -245,7 +174,7 @@ def _match_backward(*arguments: Any) -> tuple[Tensor, ...]:
         Rows(num_keypoints, valid, target_mask),
         temperature,
         *_match_options(source, keypoints, target, options),
-        tuple(needs),
+        needs,
     )
     return _or_empty(gradients, target)
 
@@ -261,7 +190,7 @@ def _dense(temperature: Tensor | None) -> Tensor | None:
 
 
 _MATCH_INPUTS = f"Tensor source, Tensor? keypoints, Tensor target, {_ROWS}, {_SAMPLING}, {_METRIC}, {_LOCALIZATION}"
-_register(
+register(
     "sparse_window_match",
     f"({_MATCH_INPUTS}, bool keep_scores, str backend) -> (Tensor keypoints, Tensor score, Tensor peak, "
     "Tensor log_sum_exp, Tensor target_norm, Tensor window_scores)",
@@ -270,14 +199,14 @@ _register(
     _match_gradient,
     _match_setup_context,
 )
-_register_backward(
+register_backward(
     "sparse_window_match",
     f"({_UPSTREAM}, Tensor matched, Tensor score, Tensor peak, Tensor log_sum_exp, Tensor target_norm, "
     f"Tensor window_scores, {_MATCH_INPUTS}, bool[] needs, str backend) -> (Tensor, Tensor, Tensor, Tensor)",
     _match_backward,
     _match_backward_fake,
 )
-_register_autocast("sparse_window_match", 0, 2)
+register_autocast("sparse_window_match", 0, 2)
 
 
 # ---- localize ------------------------------------------------------------------------------------------------------
@@ -289,9 +218,9 @@ def _localize(
     valid: Tensor | None,
     target_mask: Tensor | None,
     temperature: Tensor | None,
-    *options: Any,
+    *rest: Any,
 ) -> tuple[Tensor, ...]:
-    *options, backend = options
+    *options, backend = rest
     rows = Rows(num_keypoints, valid, target_mask)
     if scores.is_cpu:
         check_values(None, rows, temperature, scores.shape[1])
@@ -332,7 +261,7 @@ def _localize_backward(*arguments: Any) -> tuple[Tensor, ...]:
         Rows(num_keypoints, valid, target_mask),
         temperature,
         resolve_localization(scores, *options),
-        tuple(needs),
+        needs,
     )
     return _or_empty(gradients, scores)
 
@@ -343,7 +272,7 @@ def _localize_backward_fake(*arguments: Any) -> tuple[Tensor, ...]:
 
 
 _LOCALIZE_INPUTS = f"Tensor scores, {_ROWS}, {_LOCALIZATION}"
-_register(
+register(
     "localize",
     f"({_LOCALIZE_INPUTS}, str backend) -> (Tensor keypoints, Tensor score, Tensor peak, Tensor log_sum_exp)",
     _localize,
@@ -351,7 +280,7 @@ _register(
     _localize_gradient,
     _localize_setup_context,
 )
-_register_backward(
+register_backward(
     "localize",
     f"({_UPSTREAM}, Tensor matched, Tensor score, Tensor peak, Tensor log_sum_exp, {_LOCALIZE_INPUTS}, "
     "bool[] needs, str backend) -> (Tensor, Tensor)",
@@ -366,8 +295,8 @@ _register_backward(
 def _gather(features: Tensor, keypoints: Tensor, *options: Any) -> Tensor:
     if features.is_cpu:
         check_values(keypoints, Rows(None, None, None), None, keypoints.shape[1])
-    module = _backends.select(options[-1], features.device)
-    return module.gather_keypoints(features, keypoints, resolve_sampling(features, *options[:4]))
+    backend = _backends.select(options[-1], features.device)
+    return backend.gather_keypoints(features, keypoints, resolve_sampling(features, *options[:4]))
 
 
 def _gather_fake(features: Tensor, keypoints: Tensor, *_: Any) -> Tensor:
@@ -387,10 +316,10 @@ def _gather_gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     return features, keypoints, *(None,) * len(ctx.options)
 
 
-def _gather_backward(gradient: Tensor, features: Tensor, keypoints: Tensor, *options: Any) -> tuple[Tensor, ...]:
-    *options, needs, backend = options
+def _gather_backward(gradient: Tensor, features: Tensor, keypoints: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    *options, needs, backend = rest
     gradients = _backends.select(backend, features.device).gather_keypoints_backward(
-        gradient, features, keypoints, resolve_sampling(features, *options), tuple(needs)
+        gradient, features, keypoints, resolve_sampling(features, *options), needs
     )
     return _or_empty(gradients, features)
 
@@ -399,7 +328,7 @@ def _gather_backward_fake(gradient: Tensor, features: Tensor, keypoints: Tensor,
     return _fake_gradients((features, keypoints), options[-2], features)
 
 
-_register(
+register(
     "gather_keypoints",
     f"(Tensor features, Tensor keypoints, {_SAMPLING}, str backend) -> Tensor",
     _gather,
@@ -407,7 +336,7 @@ _register(
     _gather_gradient,
     _gather_setup_context,
 )
-_register_backward(
+register_backward(
     "gather_keypoints",
     f"(Tensor gradient, Tensor features, Tensor keypoints, {_SAMPLING}, bool[] needs, str backend) -> (Tensor, Tensor)",
     _gather_backward,
@@ -421,9 +350,8 @@ _register_backward(
 def _similarity(
     descriptors: Tensor, target: Tensor, metric: str, eps: float, eps_mode: str, backend: str
 ) -> tuple[Tensor, Tensor]:
-    module = _backends.select(backend, target.device)
-    scores, target_norm = module.cosine_similarity(descriptors, target, resolve_metric(metric, eps, eps_mode))
-    return scores, target_norm
+    chosen = _backends.select(backend, target.device)
+    return chosen.cosine_similarity(descriptors, target, resolve_metric(metric, eps, eps_mode))
 
 
 def _similarity_fake(descriptors: Tensor, target: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
@@ -457,7 +385,7 @@ def _similarity_backward(
 ) -> tuple[Tensor, ...]:
     *metric, needs, backend = options
     gradients = _backends.select(backend, target.device).cosine_similarity_backward(
-        gradient, scores, target_norm, descriptors, target, resolve_metric(*metric), tuple(needs)
+        gradient, scores, target_norm, descriptors, target, resolve_metric(*metric), needs
     )
     return _or_empty(gradients, target)
 
@@ -466,7 +394,7 @@ def _similarity_backward_fake(*arguments: Any) -> tuple[Tensor, ...]:
     return _fake_gradients(arguments[3:5], arguments[-2], arguments[4])
 
 
-_register(
+register(
     "cosine_similarity",
     f"(Tensor descriptors, Tensor target, {_METRIC}, str backend) -> (Tensor scores, Tensor target_norm)",
     _similarity,
@@ -474,11 +402,11 @@ _register(
     _similarity_gradient,
     _similarity_setup_context,
 )
-_register_backward(
+register_backward(
     "cosine_similarity",
     f"(Tensor gradient, Tensor scores, Tensor target_norm, Tensor descriptors, Tensor target, {_METRIC}, "
     "bool[] needs, str backend) -> (Tensor, Tensor)",
     _similarity_backward,
     _similarity_backward_fake,
 )
-_register_autocast("cosine_similarity", 0, 1)
+register_autocast("cosine_similarity", 0, 1)

@@ -113,10 +113,10 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Localization:
-    """From scores to coordinates: window, temperature (None: a tensor gives it) and the map to the user's units."""
+    """From scores to coordinates: window, temperature (unused where a tensor gives it), map to the user's units."""
 
     window: Window
-    temperature: float | None
+    temperature: float
     from_cells_x: AffineMap
     from_cells_y: AffineMap
     output_offset: float
@@ -154,11 +154,12 @@ def resolve_localization(
         window = Window(*window_size, border == "shift", window_shape == "disc", outside_value, 0.0)
     else:
         window = Window(map_height, map_width, True, False, -math.inf, sigma if localization == "gaussian" else 0.0)
+    number = 1.0 if temperature is None else temperature
     if size is None:
-        return Localization(window, temperature, IDENTITY, IDENTITY, output_offset)
+        return Localization(window, number, IDENTITY, IDENTITY, output_offset)
     return Localization(
         window,
-        temperature,
+        number,
         pixels_from_cells(coords, map_width, size[1]),
         pixels_from_cells(coords, map_height, size[0]),
         output_offset,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
+
+from ._options import Localization, Metric, Sampling
 
 
 class Matches(NamedTuple):
@@ -61,3 +64,77 @@ class Upstream(NamedTuple):
     keypoints: Tensor | None
     score: Tensor | None
     log_sum_exp: Tensor | None
+
+
+Gradients = tuple[Tensor | None, ...]
+
+
+class Backend(Protocol):
+    """The functions of a backend: tensors in, tensors out, no autograd. `reference/backend.py` defines their results.
+
+    Without keypoints, `source` is a list of descriptors, (B, C, 1, N). `temperature` is (B, N), or None where
+    `localization` holds a number. Gradients come in the order of the inputs they belong to, in those inputs' dtype
+    and memory format; None where `needs` is False.
+    """
+
+    def sparse_window_match(
+        self,
+        source: Tensor,
+        keypoints: Tensor | None,
+        target: Tensor,
+        rows: Rows,
+        temperature: Tensor | None,
+        sampling: Sampling | None,
+        metric: Metric,
+        localization: Localization,
+        kept_queries: int,
+    ) -> ForwardResult: ...
+
+    def sparse_window_match_backward(
+        self,
+        upstream: Upstream,
+        forward: ForwardResult,
+        source: Tensor,
+        keypoints: Tensor | None,
+        target: Tensor,
+        rows: Rows,
+        temperature: Tensor | None,
+        sampling: Sampling | None,
+        metric: Metric,
+        localization: Localization,
+        needs: Sequence[bool],
+    ) -> Gradients: ...
+
+    def localize(
+        self, scores: Tensor, rows: Rows, temperature: Tensor | None, localization: Localization
+    ) -> Matches: ...
+
+    def localize_backward(
+        self,
+        upstream: Upstream,
+        matches: Matches,
+        scores: Tensor,
+        rows: Rows,
+        temperature: Tensor | None,
+        localization: Localization,
+        needs: Sequence[bool],
+    ) -> Gradients: ...
+
+    def gather_keypoints(self, features: Tensor, keypoints: Tensor, sampling: Sampling) -> Tensor: ...
+
+    def gather_keypoints_backward(
+        self, gradient: Tensor, features: Tensor, keypoints: Tensor, sampling: Sampling, needs: Sequence[bool]
+    ) -> Gradients: ...
+
+    def cosine_similarity(self, descriptors: Tensor, target: Tensor, metric: Metric) -> tuple[Tensor, Tensor]: ...
+
+    def cosine_similarity_backward(
+        self,
+        gradient: Tensor,
+        scores: Tensor,
+        target_norm: Tensor,
+        descriptors: Tensor,
+        target: Tensor,
+        metric: Metric,
+        needs: Sequence[bool],
+    ) -> Gradients: ...

@@ -166,7 +166,9 @@ SAMPLES: tuple[Sample, ...] = (
     Sample("disc-shrink", {"window_size": (6, 5), "window_shape": "disc", "border": "shrink"}),
     Sample("outside-zero", {"window_size": 3, "outside_value": 0.0, "border": "shrink"}),
     Sample("outside-above-all-scores", {"window_size": 3, "outside_value": 1.5}),
-    Sample("outside-disc-masked", {"window_size": 5, "outside_value": -0.1, "window_shape": "disc"}, rows=("target_mask",)),
+    Sample(
+        "outside-disc-masked", {"window_size": 5, "outside_value": -0.1, "window_shape": "disc"}, rows=("target_mask",)
+    ),
     Sample("argmax", {"localization": "argmax"}),
     Sample("global", {"localization": "global"}),
     Sample("gaussian", {"localization": "gaussian", "sigma": 1.7}),
@@ -179,18 +181,21 @@ SAMPLES: tuple[Sample, ...] = (
     Sample("large-eps", {"eps": 0.5, "window_size": 5}),
     # coordinates and sampling
     Sample("corner", {**_PIXELS, "window_size": 5}),
-    Sample("half-pixel", {**_PIXELS, "source_coords": "half_pixel", "target_coords": "half_pixel", "sampling": "round"}),
+    Sample(
+        "half-pixel", {**_PIXELS, "source_coords": "half_pixel", "target_coords": "half_pixel", "sampling": "round"}
+    ),
     Sample("align-corners", {**_PIXELS, "source_coords": "align_corners", "target_coords": "align_corners"}),
     Sample("offset", {**_PIXELS, "output_offset": 3.3, "window_size": 3}),
     Sample("round", {"sampling": "round", "window_size": 5}),
     Sample("bilinear-zeros", {"sampling": "bilinear", "window_size": 5}),
-    Sample("bilinear-border", {**_PIXELS, "sampling": "bilinear", "sampling_padding": "border", "source_coords": "half_pixel"}),
+    Sample(
+        "bilinear-border",
+        {**_PIXELS, "sampling": "bilinear", "sampling_padding": "border", "source_coords": "half_pixel"},
+    ),
     Sample("border-floor", {"window_size": 5}, keypoints="border"),
     Sample("border-round", {"sampling": "round", "window_size": 5}, keypoints="border"),
     Sample("border-bilinear-zeros", {"sampling": "bilinear", "window_size": 5}, keypoints="border"),
-    Sample(
-        "border-bilinear-border", {"sampling": "bilinear", "sampling_padding": "border"}, keypoints="border"
-    ),
+    Sample("border-bilinear-border", {"sampling": "bilinear", "sampling_padding": "border"}, keypoints="border"),
     # temperature, rows, cells
     Sample("temperature-scalar", {"window_size": 5}, temperature="scalar"),
     Sample("temperature-rows", {"localization": "global"}, temperature="rows"),

@@ -89,7 +89,9 @@ def test_wrong_argument(changes: dict[str, Any], kind: type[Exception], message:
 def test_keypoints_that_are_not_finite(value: float, backend: str) -> None:
     keypoints = KEYPOINTS.clone()
     keypoints[1, 2, 0] = value
-    with pytest.raises(ValueError, match=r"keypoints must be finite in valid rows, got \[.*\] in batch 1, row 2; mark padded rows"):
+    with pytest.raises(
+        ValueError, match=r"keypoints must be finite in valid rows, got \[.*\] in batch 1, row 2; mark padded rows"
+    ):
         match(keypoints=keypoints, backend=backend)
     with pytest.raises(ValueError, match="keypoints must be finite"):
         smk.gather_keypoints(SOURCE, keypoints, backend=backend)
@@ -99,7 +101,9 @@ def test_keypoints_that_are_not_finite(value: float, backend: str) -> None:
 
 @needs_values
 def test_counts_and_temperatures_out_of_range(backend: str) -> None:
-    with pytest.raises(ValueError, match=r"num_keypoints must lie between 0 and the number of keypoints, 3, got \[4, 1\]"):
+    with pytest.raises(
+        ValueError, match=r"num_keypoints must lie between 0 and the number of keypoints, 3, got \[4, 1\]"
+    ):
         match(num_keypoints=torch.tensor([4, 1]), backend=backend)
     with pytest.raises(ValueError, match="num_keypoints must lie between 0"):
         match(num_keypoints=torch.tensor([-1, 1]), backend=backend)
@@ -142,4 +146,7 @@ def test_other_functions_name_their_arguments() -> None:
 
 def test_integer_keypoints_are_pixels_too(backend: str) -> None:
     keypoints = torch.tensor([[[1, 2], [3, 4], [5, 0]]] * 2, device=DEVICE)
-    assert torch.equal(match(keypoints=keypoints, backend=backend).keypoints, match(keypoints=keypoints.float(), backend=backend).keypoints)
+    assert torch.equal(
+        match(keypoints=keypoints, backend=backend).keypoints,
+        match(keypoints=keypoints.float(), backend=backend).keypoints,
+    )

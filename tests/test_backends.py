@@ -42,7 +42,9 @@ def test_dtypes_and_shapes(sample: Sample, backend: str) -> None:
     result = run_backend(inputs, backend, *NEEDS)
     batch, queries = sample.batch, sample.queries
     assert result.matches.keypoints.shape == (batch, queries, 2)
-    assert result.matches.score.shape == result.matches.peak.shape == result.matches.log_sum_exp.shape == (batch, queries)
+    assert (
+        result.matches.score.shape == result.matches.peak.shape == result.matches.log_sum_exp.shape == (batch, queries)
+    )
     assert result.matches.keypoints.dtype == result.matches.score.dtype == torch.float32
     assert result.matches.peak.dtype == torch.int64
     for name, gradient in result.gradients.items():

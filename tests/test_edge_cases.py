@@ -150,7 +150,10 @@ def test_keypoints_in_one_cell_share_its_gradient(backend: str) -> None:
 
 def test_only_some_outputs_are_used(backend: str) -> None:
     inputs = BY_NAME["temperature-rows"].make(torch.float64)
-    exact, leaves = inputs.requiring("source", "target", "temperature"), inputs.requiring("source", "target", "temperature")
+    exact, leaves = (
+        inputs.requiring("source", "target", "temperature"),
+        inputs.requiring("source", "target", "temperature"),
+    )
     for name in ("keypoints", "score", "log_sum_exp"):
         expected = getattr(run_reference(inputs, torch.float64).matches, name)
         matches = smk.sparse_window_match(
@@ -161,7 +164,9 @@ def test_only_some_outputs_are_used(backend: str) -> None:
         again = smk.sparse_window_match(
             exact.source, exact.target, exact.keypoints, **exact.options, backend="reference"
         )
-        for a, b in zip(gradients, torch.autograd.grad(getattr(again, name).sum(), list(exact.leaves().values())), strict=True):
+        for a, b in zip(
+            gradients, torch.autograd.grad(getattr(again, name).sum(), list(exact.leaves().values())), strict=True
+        ):
             assert relative_error(a, b) < 1e-10
 
 

@@ -65,9 +65,7 @@ def test_reproduces(name: str, backend: str, shared_data: Path, device: torch.de
     rows = torch.ones_like(matches.score, dtype=torch.bool)
     if counts is not None:
         rows = torch.arange(rows.shape[1], device=device) < counts[:, None]
-    torch.testing.assert_close(
-        matches.keypoints[rows], arrays["expected"][rows], atol=TOLERANCE_PIXELS, rtol=0
-    )
+    torch.testing.assert_close(matches.keypoints[rows], arrays["expected"][rows], atol=TOLERANCE_PIXELS, rtol=0)
     if "gt" not in arrays:
         return
     loss = (matches.keypoints - arrays["gt"])[rows].norm(dim=-1).mean()

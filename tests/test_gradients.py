@@ -63,7 +63,11 @@ def test_every_mode(localization: str, border: str, sampling: str, metric: str, 
     if temperature == "number":
         options["temperature"] = 0.3
     needs = ("source", "target", *(["keypoints"] if sampling == "bilinear" else []))
-    check(small(options, temperature=temperature), backend, (*needs, *(["temperature"] if temperature != "number" else [])))
+    check(
+        small(options, temperature=temperature),
+        backend,
+        (*needs, *(["temperature"] if temperature != "number" else [])),
+    )
 
 
 @pytest.mark.parametrize("needs", SUBSETS, ids="+".join)
@@ -83,11 +87,15 @@ def test_a_subset_gets_the_gradients_of_the_whole(needs: tuple[str, ...], backen
         torch.testing.assert_close(part[name], whole[name])
 
 
-@pytest.mark.parametrize("rows", [("num_keypoints",), ("valid",), ("target_mask",), ("empty_target_mask", "valid")], ids="+".join)
+@pytest.mark.parametrize(
+    "rows", [("num_keypoints",), ("valid",), ("target_mask",), ("empty_target_mask", "valid")], ids="+".join
+)
 @pytest.mark.parametrize("padding", ["zeros", "border"])
 def test_restricted_rows_and_cells(rows: tuple[str, ...], padding: str, backend: str) -> None:
     options = {"window_size": 3, "outside_value": 0.2, "sampling": "bilinear", "sampling_padding": padding}
-    sample = Sample("rows", options, queries=4, channels=3, source_map=(3, 4), target_map=(4, 4), rows=rows, keypoints="border")
+    sample = Sample(
+        "rows", options, queries=4, channels=3, source_map=(3, 4), target_map=(4, 4), rows=rows, keypoints="border"
+    )
     check(sample, backend, ("source", "target"))
 
 
@@ -135,5 +143,7 @@ def test_localize_and_similarity_and_gather(backend: str) -> None:
     for padding in ("zeros", "border"):
         run_gather = lambda f, p, b=padding: smk.gather_keypoints(f, p, sampling="bilinear", padding=b, backend=backend)  # noqa: E731
         assert torch.autograd.gradcheck(run_gather, (features, points), fast_mode=True)
-    windows = lambda s: smk.extract_windows(s, window_size=3, border="shrink", backend=backend)[0].nan_to_num(neginf=0.0)  # noqa: E731
+    windows = lambda s: smk.extract_windows(s, window_size=3, border="shrink", backend=backend)[0].nan_to_num(
+        neginf=0.0
+    )  # noqa: E731
     assert torch.autograd.gradcheck(windows, (scores,), fast_mode=True)

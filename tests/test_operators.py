@@ -189,7 +189,9 @@ def test_activation_checkpointing(backend: str) -> None:
 
 def test_keeps_no_more_than_it_says(backend: str) -> None:
     """Beyond the inputs: the results, a norm for each target cell and the scores inside the windows."""
-    sample = Sample("memory", {"window_size": 5}, batch=2, queries=3, channels=256, source_map=(16, 16), target_map=(16, 16))
+    sample = Sample(
+        "memory", {"window_size": 5}, batch=2, queries=3, channels=256, source_map=(16, 16), target_map=(16, 16)
+    )
     leaves = sample.make().requiring("source", "target")
     kept: dict[int, int] = {}
 
@@ -198,7 +200,9 @@ def test_keeps_no_more_than_it_says(backend: str) -> None:
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        matches = smk.sparse_window_match(leaves.source, leaves.target, leaves.keypoints, **leaves.options, backend=backend)
+        matches = smk.sparse_window_match(
+            leaves.source, leaves.target, leaves.keypoints, **leaves.options, backend=backend
+        )
     for given in (leaves.source, leaves.target, leaves.keypoints):
         kept.pop(given.untyped_storage().data_ptr())
     norms, windows, results = 2 * 256 * 4, 2 * 3 * 25 * 4, 2 * 3 * (8 + 4 + 8 + 4)

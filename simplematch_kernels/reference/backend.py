@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from .._options import Localization, Metric, Sampling
-from .._types import ForwardResult, Matches, Rows, Upstream
+from .._types import ForwardResult, Gradients, Matches, Rows, Upstream
 from . import gather, match
 from . import localize as localization_step
 from .similarity import norm, query_backward, similarity, target_backward
@@ -45,8 +47,8 @@ def sparse_window_match_backward(
     sampling: Sampling | None,
     metric: Metric,
     localization: Localization,
-    needs: tuple[bool, bool, bool, bool],
-) -> tuple[Tensor | None, ...]:
+    needs: Sequence[bool],
+) -> Gradients:
     """Gradients of (source, keypoints, target, temperature); None where `needs` is False."""
     dtype = match.accumulation_dtype(target)
     descriptors = match.queries(source, keypoints, rows, sampling, dtype)
@@ -63,20 +65,16 @@ def sparse_window_match_backward(
         if keypoints is None or sampling is None:
             d_source = _like(d_queries.transpose(1, 2)[:, :, None, :], source)
         else:
-            d_source, d_keypoints = _source_backward(
-                d_queries, source, keypoints, rows, sampling, (needs[0], needs[1])
-            )
+            d_source, d_keypoints = _source_backward(d_queries, source, keypoints, rows, sampling, needs[:2])
     return d_source, d_keypoints, d_target, d_temperature if needs[3] else None
 
 
 def _source_backward(
-    d_queries: Tensor, source: Tensor, keypoints: Tensor, rows: Rows, sampling: Sampling, needs: tuple[bool, bool]
+    d_queries: Tensor, source: Tensor, keypoints: Tensor, rows: Rows, sampling: Sampling, needs: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None]:
-    valid = localization_step.valid_rows(rows, *keypoints.shape[:2], source.device)[..., None]
+    valid = localization_step.valid_rows(rows, keypoints)[..., None]
     d_queries = torch.where(valid, d_queries, 0)
-    d_source, d_keypoints = gather.source_backward(
-        d_queries, source, torch.where(valid, keypoints, 0), sampling, needs
-    )
+    d_source, d_keypoints = gather.source_backward(d_queries, source, torch.where(valid, keypoints, 0), sampling, needs)
     return d_source, None if d_keypoints is None else torch.where(valid, d_keypoints, 0)
 
 
@@ -97,8 +95,8 @@ def localize_backward(
     rows: Rows,
     temperature: Tensor | None,
     localization: Localization,
-    needs: tuple[bool, bool],
-) -> tuple[Tensor | None, ...]:
+    needs: Sequence[bool],
+) -> Gradients:
     """Gradients of (scores, temperature); None where `needs` is False."""
     exact = scores.to(match.accumulation_dtype(scores))
     ds, d_temperature = localization_step.localize_backward(upstream, matches, exact, rows, temperature, localization)
@@ -111,8 +109,8 @@ def gather_keypoints(features: Tensor, keypoints: Tensor, sampling: Sampling) ->
 
 
 def gather_keypoints_backward(
-    gradient: Tensor, features: Tensor, keypoints: Tensor, sampling: Sampling, needs: tuple[bool, bool]
-) -> tuple[Tensor | None, ...]:
+    gradient: Tensor, features: Tensor, keypoints: Tensor, sampling: Sampling, needs: Sequence[bool]
+) -> Gradients:
     """Gradients of (features, keypoints); None where `needs` is False."""
     gradient = gradient.to(match.accumulation_dtype(features))
     return gather.source_backward(gradient, features, keypoints, sampling, needs)
@@ -133,8 +131,8 @@ def cosine_similarity_backward(
     descriptors: Tensor,
     target: Tensor,
     metric: Metric,
-    needs: tuple[bool, bool],
-) -> tuple[Tensor | None, ...]:
+    needs: Sequence[bool],
+) -> Gradients:
     """Gradients of (descriptors, target); None where `needs` is False."""
     dtype = match.accumulation_dtype(target)
     ds, scores, flat = gradient.to(dtype).flatten(2), scores.flatten(2), target.to(dtype).flatten(2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ def gather_keypoints(features: Tensor, keypoints: Tensor, sampling: Sampling, *,
 
 
 def source_backward(
-    gradient: Tensor, features: Tensor, keypoints: Tensor, sampling: Sampling, needs: tuple[bool, bool]
+    gradient: Tensor, features: Tensor, keypoints: Tensor, sampling: Sampling, needs: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None]:
     """Gradients of (features, keypoints) from dL/dq (B, N, C); None where `needs` is False.
 

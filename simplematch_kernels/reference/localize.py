@@ -17,8 +17,8 @@ def localize(scores: Tensor, rows: Rows, temperature: Tensor | None, localizatio
     P[n, m] = softmax over m of s[n, m] / T      over the cells of the window W_n
     out_n = sum_m P[n, m] (x_m, y_m)             then from cells to the user's units
     """
-    B, N, H, W = scores.shape
-    valid = valid_rows(rows, B, N, scores.device)[..., None]
+    H, W = scores.shape[2:]
+    valid = valid_rows(rows, scores)[..., None]
     scores = torch.where(valid, scores.flatten(2), 0)  # before the softmax: no NaN of padding may reach a gradient
     peak = torch.where(_selectable(rows, valid), scores.detach(), -torch.inf).argmax(-1, keepdim=True)
     score = scores.gather(-1, peak)
@@ -50,8 +50,8 @@ def localize_backward(
     ds[n,m] = ds'/ds P[n,m] / T a[n,m] + h_n [m == peak_n]          s' = s, or s times the gaussian
     dT_n = -1/T sum_m P[n,m] s'[n,m] / T a[n,m]
     """
-    B, N, H, W = scores.shape
-    valid = valid_rows(rows, B, N, scores.device)[..., None]
+    H, W = scores.shape[2:]
+    valid = valid_rows(rows, scores)[..., None]
     scores = torch.where(valid, scores.flatten(2), 0)
     peak = matches.peak[..., None].clamp(min=0)
     logits, slope = _logits(scores, peak, (H, W), rows, valid, temperature, localization)
@@ -101,9 +101,10 @@ def _selectable(rows: Rows, valid: Tensor) -> Tensor:
     return torch.ones_like(valid) if rows.target_mask is None else rows.target_mask[:, None, :] | ~valid
 
 
-def valid_rows(rows: Rows, batch: int, queries: int, device: torch.device) -> Tensor:
-    """(B, N) bool: rows that are no padding and have a target cell to match."""
-    valid = torch.ones(batch, queries, dtype=torch.bool, device=device)
+def valid_rows(rows: Rows, like: Tensor) -> Tensor:
+    """(B, N) bool for `like` (B, N, ...): rows that are no padding and have a target cell to match."""
+    queries, device = like.shape[1], like.device
+    valid = torch.ones(like.shape[:2], dtype=torch.bool, device=device)
     if rows.num_keypoints is not None:
         valid = valid & (torch.arange(queries, device=device) < rows.num_keypoints[:, None])
     if rows.valid is not None:

@@ -46,8 +46,8 @@ def queries(
     """(B, N, C) descriptors to look for; zero in invalid rows, whatever their padding holds."""
     if keypoints is None or sampling is None:
         descriptors = source[:, :, 0, :].transpose(1, 2).to(dtype)
-        valid = valid_rows(rows, *descriptors.shape[:2], source.device)
+        valid = valid_rows(rows, descriptors)
         return torch.where(valid[..., None], descriptors, 0)
-    valid = valid_rows(rows, *keypoints.shape[:2], source.device)[..., None]
+    valid = valid_rows(rows, keypoints)[..., None]
     descriptors = gather_keypoints(source, torch.where(valid, keypoints, 0), sampling, dtype=dtype)
     return torch.where(valid, descriptors, 0)

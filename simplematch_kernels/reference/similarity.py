@@ -25,7 +25,8 @@ def similarity(descriptors: Tensor, target: Tensor, metric: Metric) -> Tensor:
 
 def norm(x: Tensor, dim: int) -> Tensor:
     """Euclidean norm; its gradient at zero is zero."""
-    return torch.linalg.vector_norm(x, dim=dim)
+    norms: Tensor = torch.linalg.vector_norm(x, dim=dim)
+    return norms
 
 
 def denominator(norms: Tensor, metric: Metric) -> Tensor:
