@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure on this machine, write benchmarks/results/<device>/<date>-<commit>.json, print the tables."""
+"""`python -m benchmarks`: measure here, write benchmarks/results/<device>/<date>-<commit>.json, print the tables."""
 
 from __future__ import annotations
 

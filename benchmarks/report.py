@@ -24,8 +24,8 @@ def tables(result: dict[str, Any]) -> str:
         "# Benchmarks",
         f"{m['device']}, {m['threads']} threads, torch {m['torch']}, Triton {m['triton']}, copy "
         f"{m['copy_gb_per_s']:.0f} GB/s (bytes read plus written). {result['date']}, commit {result['commit']}. "
-        "Made by `make bench`; times are medians with quartiles, the providers take turns in one run, and every row was "
-        "compared with float64 before it was timed.",
+        "Made by `make bench`; times are medians with quartiles, the providers take turns in one run, and every row "
+        "was compared with float64 before it was timed.",
         _operator(result["operator"], m["kind"]),
         _overhead(result["overhead"]),
     ]
@@ -38,10 +38,11 @@ def _operator(rows: list[Row], kind: str) -> str:
     lines = [
         "## The paper's shape",
         "",
-        "B=8, N=30, C=768, 63 x 63 cells, window 45. *eager* is the reference in plain PyTorch, *compile* the same under "
-        "`torch.compile`. Milliseconds.",
+        "B=8, N=30, C=768, 63 x 63 cells, window 45. *eager* is the reference in plain PyTorch, *compile* the same "
+        "under `torch.compile`. Milliseconds.",
         "",
-        "| dtype | layout | | ours | eager | compile | faster than eager | faster than compile | error of the target's gradient |",
+        "| dtype | layout | | ours | eager | compile | faster than eager | faster than compile "
+        "| error of the target's gradient |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -77,8 +78,8 @@ def _memory(rows: list[Row]) -> str:
     lines = [
         "## Memory at the paper's shape",
         "",
-        "Shares of one feature map (97.5 MB, float32). *Kept*: for the backward, beyond the inputs (bar: 3 %). *Transient*: "
-        "the most in use at one time beyond inputs, results and what is kept (bar: 10 %).",
+        "Shares of one feature map (97.5 MB, float32). *Kept*: for the backward, beyond the inputs (bar: 3 %). "
+        "*Transient*: the most in use at one time beyond inputs, results and what is kept (bar: 10 %).",
         "",
         "| layout | | kept | transient, forward | transient, forward+backward |",
         "|---|---|---|---|---|",

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_library = torch.library.Library("simplematch", "DEF")  # noqa: TOR901 (lives as long as the package)
+_library = torch.library.Library("simplematch", "DEF")
 
 
 def register(

@@ -219,3 +219,6 @@ SAMPLES: tuple[Sample, ...] = (
     Sample("many-queries", {"window_size": 3}, batch=1, queries=131, channels=16, target_map=(6, 7)),
     Sample("wide-channels", {"window_size": 9}, batch=1, queries=3, channels=300, target_map=(12, 13)),
 )
+
+SPREAD = SAMPLES[::5] if _backends.interpreting() else SAMPLES
+"""For what needs several runs of each sample: all of them, but every fifth in the interpreter, which is slow."""

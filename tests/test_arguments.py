@@ -25,10 +25,14 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"source": SOURCE[0]}, ValueError, r"source must have shape \(B, C, H, W\), got \(8, 5, 6\)"),
     ({"source": [1.0]}, TypeError, r"source must be a tensor of shape \(B, C, H, W\), got list"),
     ({"source": SOURCE.long()}, TypeError, "source must be float32, bfloat16, float16 or float64, got torch.int64"),
-    ({"source": SOURCE.double()}, TypeError, "source and target must have one dtype, got torch.float64 and torch.float32"),
+    ({"source": SOURCE.double()}, TypeError, "source and target must have one dtype, got torch.float64"),
     ({"source": SOURCE[:1]}, ValueError, "source must have the same batch size as target, got 1 and 2"),
     ({"source": SOURCE[:, :4]}, ValueError, "source must have the same number of channels as target, got 4 and 8"),
-    ({"source": SOURCE[:, :0], "target": TARGET[:, :0]}, ValueError, "source must have at least one channel and one cell"),
+    (
+        {"source": SOURCE[:, :0], "target": TARGET[:, :0]},
+        ValueError,
+        "source must have at least one channel and one cell",
+    ),
     ({"target": TARGET[..., :0]}, ValueError, "target must have at least one channel and one cell"),
     ({"target": TARGET.to("meta")}, ValueError, "source and target must be on one device, got .* and meta"),
     ({"keypoints": KEYPOINTS[..., :1]}, ValueError, r"keypoints must have shape \(B, N, 2\), got \(2, 3, 1\)"),
@@ -36,10 +40,18 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"keypoints": KEYPOINTS[:1]}, ValueError, "keypoints must have the same batch size as source, got 1 and 2"),
     ({"keypoints": KEYPOINTS > 0}, TypeError, "keypoints must be real numbers, got torch.bool"),
     ({"keypoints": KEYPOINTS.to("meta")}, ValueError, "keypoints must be on the device of source, .*, got meta"),
-    ({"num_keypoints": torch.ones(3, dtype=torch.long, device=DEVICE)}, ValueError, "num_keypoints must have the same batch size"),
+    (
+        {"num_keypoints": torch.ones(3, dtype=torch.long, device=DEVICE)},
+        ValueError,
+        "num_keypoints must have the same batch size",
+    ),
     ({"num_keypoints": torch.ones(2, device=DEVICE)}, TypeError, "num_keypoints must hold integers, got torch.float32"),
     ({"valid": torch.ones(2, 3, device=DEVICE)}, TypeError, "valid must be bool, got torch.float32"),
-    ({"valid": torch.ones(2, 4, dtype=torch.bool, device=DEVICE)}, ValueError, r"valid must have shape \(B, N\) = \(2, 3\)"),
+    (
+        {"valid": torch.ones(2, 4, dtype=torch.bool, device=DEVICE)},
+        ValueError,
+        r"valid must have shape \(B, N\) = \(2, 3\)",
+    ),
     (
         {"target_mask": torch.ones(2, 4, 7, dtype=torch.bool, device=DEVICE)},
         ValueError,
@@ -48,7 +60,11 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"source_size": 252}, TypeError, r"source_size must be \(height, width\) in whole pixels or None, got 252"),
     ({"source_size": (252.0, 252)}, TypeError, r"source_size must be \(height, width\) in whole pixels"),
     ({"target_size": (252, 0)}, ValueError, r"target_size must be at least 1 x 1 pixel, got \(252, 0\)"),
-    ({"source_coords": "centre"}, ValueError, "source_coords must be one of 'corner', 'half_pixel', 'align_corners', got 'centre'"),
+    (
+        {"source_coords": "centre"},
+        ValueError,
+        "source_coords must be one of 'corner', 'half_pixel', 'align_corners', got 'centre'",
+    ),
     ({"target_coords": None}, ValueError, "target_coords must be one of"),
     ({"sampling": "nearest"}, ValueError, "sampling must be one of 'floor', 'round', 'bilinear', got 'nearest'"),
     ({"sampling_padding": "reflect"}, ValueError, "sampling_padding must be one of 'zeros', 'border'"),
@@ -69,10 +85,18 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"output_offset": math.inf}, ValueError, "output_offset must be a finite number, got inf"),
     ({"temperature": 0.0}, ValueError, "temperature must be a finite number above 0.0, got 0.0"),
     ({"temperature": "hot"}, TypeError, "temperature must be a number, got str"),
-    ({"temperature": torch.ones(2, device=DEVICE)}, ValueError, r"temperature must be a number, a 0-d tensor or of shape \(B, N\) = \(2, 3\)"),
-    ({"temperature": torch.ones(2, 3, dtype=torch.long, device=DEVICE)}, TypeError, "temperature must be a floating-point tensor"),
+    (
+        {"temperature": torch.ones(2, device=DEVICE)},
+        ValueError,
+        r"temperature must be a number, a 0-d tensor or of shape \(B, N\) = \(2, 3\)",
+    ),
+    (
+        {"temperature": torch.ones(2, 3, dtype=torch.long, device=DEVICE)},
+        TypeError,
+        "temperature must be a floating-point tensor",
+    ),
     ({"backend": "cudnn"}, ValueError, "backend must be one of 'auto', 'triton', 'cpu', 'reference', got 'cudnn'"),
-]  # fmt: skip
+]
 
 needs_values = pytest.mark.skipif(DEVICE.type != "cpu", reason="values on a GPU are checked in the kernels")
 
@@ -89,9 +113,7 @@ def test_wrong_argument(changes: dict[str, Any], kind: type[Exception], message:
 def test_keypoints_that_are_not_finite(value: float, backend: str) -> None:
     keypoints = KEYPOINTS.clone()
     keypoints[1, 2, 0] = value
-    with pytest.raises(
-        ValueError, match=r"keypoints must be finite in valid rows, got \[.*\] in batch 1, row 2; mark padded rows"
-    ):
+    with pytest.raises(ValueError, match=r"keypoints must be finite .*got \[.*\] in batch 1, row 2; mark padded rows"):
         match(keypoints=keypoints, backend=backend)
     with pytest.raises(ValueError, match="keypoints must be finite"):
         smk.gather_keypoints(SOURCE, keypoints, backend=backend)
@@ -101,15 +123,13 @@ def test_keypoints_that_are_not_finite(value: float, backend: str) -> None:
 
 @needs_values
 def test_counts_and_temperatures_out_of_range(backend: str) -> None:
-    with pytest.raises(
-        ValueError, match=r"num_keypoints must lie between 0 and the number of keypoints, 3, got \[4, 1\]"
-    ):
+    with pytest.raises(ValueError, match=r"num_keypoints must lie between 0 and .* 3, got \[4, 1\]"):
         match(num_keypoints=torch.tensor([4, 1]), backend=backend)
     with pytest.raises(ValueError, match="num_keypoints must lie between 0"):
         match(num_keypoints=torch.tensor([-1, 1]), backend=backend)
     temperature = torch.full((2, 3), 0.1)
     temperature[0, 1] = 0
-    with pytest.raises(ValueError, match="temperature must be above zero in valid rows, got 0.0 in batch 0, row 1"):
+    with pytest.raises(ValueError, match=r"temperature must be above zero .* got 0\.0 in batch 0, row 1"):
         match(temperature=temperature, backend=backend)
     assert match(temperature=temperature, valid=temperature > 0, backend=backend).keypoints.isfinite().all()
 

@@ -8,11 +8,12 @@ import torch
 import simplematch_kernels as smk
 from simplematch_kernels import _backends, _options
 
-from .oracle import assert_as_good_as, relative_error, run_backend, run_reference
-from .samples import BACKENDS, DTYPES, SAMPLES, Sample
+from .oracle import assert_as_good_as, gradients, relative_error, run_backend, run_reference
+from .samples import BACKENDS, DEVICE, DTYPES, SAMPLES, SPREAD, Sample
 
 NEEDS = ("source", "target", "keypoints", "temperature")
 by_sample = pytest.mark.parametrize("sample", SAMPLES, ids=str)
+by_spread_sample = pytest.mark.parametrize("sample", SPREAD, ids=str)
 by_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
 
 
@@ -28,7 +29,7 @@ def test_agrees_with_the_oracle(sample: Sample, dtype: torch.dtype, backend: str
     assert_as_good_as(result, rival, exact, dtype)
 
 
-@by_sample
+@by_spread_sample
 def test_scores_have_float32_grade(sample: Sample, backend: str) -> None:
     """Relative error below 1e-5 against float64: plain TF32 would not do."""
     inputs = sample.make(torch.float32)
@@ -36,7 +37,7 @@ def test_scores_have_float32_grade(sample: Sample, backend: str) -> None:
     assert relative_error(run_backend(inputs, backend).matches.score, exact.matches.score) < 1e-5
 
 
-@by_sample
+@by_spread_sample
 def test_dtypes_and_shapes(sample: Sample, backend: str) -> None:
     inputs = sample.make(torch.bfloat16)
     result = run_backend(inputs, backend, *NEEDS)
@@ -52,7 +53,7 @@ def test_dtypes_and_shapes(sample: Sample, backend: str) -> None:
         assert (gradient.shape, gradient.dtype) == (like.shape, like.dtype), name
 
 
-@by_sample
+@by_spread_sample
 def test_repeats_bitwise(sample: Sample, backend: str) -> None:
     first, second = (run_backend(sample.make(), backend, *NEEDS) for _ in range(2))
     for a, b in zip(first.matches, second.matches, strict=True):
@@ -62,7 +63,7 @@ def test_repeats_bitwise(sample: Sample, backend: str) -> None:
         assert torch.equal(gradient, second.gradients[name]), name
 
 
-@by_sample
+@by_spread_sample
 @pytest.mark.parametrize("kept", ["none", "some"])
 def test_scores_beyond_the_budget_are_computed_again(
     sample: Sample, kept: str, backend: str, poisoned_memory: None, monkeypatch: pytest.MonkeyPatch
@@ -83,7 +84,7 @@ def test_scores_beyond_the_budget_are_computed_again(
             assert relative_error(gradient, whole.gradients[name]) < tolerance, name
 
 
-@by_sample
+@by_spread_sample
 def test_descriptors_match_as_gathered_keypoints_do(sample: Sample, backend: str) -> None:
     """match_descriptors(gather_keypoints(...)) is sparse_window_match, values and gradients."""
     inputs = sample.make(torch.float64)
@@ -100,13 +101,11 @@ def test_descriptors_match_as_gathered_keypoints_do(sample: Sample, backend: str
     matches = smk.match_descriptors(descriptors, leaves.target, **options, backend=backend)
     for a, b in zip(matches, exact.matches, strict=True):
         assert relative_error(a, b) < 1e-10
-    from .oracle import gradients
-
     for name, gradient in gradients(matches, leaves, ("source", "target")).items():
         assert relative_error(gradient, exact.gradients[name]) < 1e-10, name
 
 
-@by_sample
+@by_spread_sample
 def test_scores_localize_as_the_whole_operator_does(sample: Sample, backend: str) -> None:
     """localize(cosine_similarity(gather_keypoints(...))) is sparse_window_match, values and gradients."""
     if {"num_keypoints", "valid"} & set(sample.rows):
@@ -134,8 +133,6 @@ def test_scores_localize_as_the_whole_operator_does(sample: Sample, backend: str
     )
     for a, b in zip(matches, exact.matches, strict=True):
         assert relative_error(a, b) < 1e-10
-    from .oracle import gradients
-
     for name, gradient in gradients(matches, leaves, ("source", "target")).items():
         assert relative_error(gradient, exact.gradients[name]) < 1e-10, name
 
@@ -144,6 +141,4 @@ def test_scores_localize_as_the_whole_operator_does(sample: Sample, backend: str
 def test_says_which_backends_were_tested(name: str) -> None:
     """A backend missing from this run is missing for a reason that `why_not` states."""
     if name not in BACKENDS and not _backends.interpreting():
-        from .samples import DEVICE
-
         assert _backends.why_not(name, DEVICE)

@@ -143,7 +143,9 @@ def test_localize_and_similarity_and_gather(backend: str) -> None:
     for padding in ("zeros", "border"):
         run_gather = lambda f, p, b=padding: smk.gather_keypoints(f, p, sampling="bilinear", padding=b, backend=backend)  # noqa: E731
         assert torch.autograd.gradcheck(run_gather, (features, points), fast_mode=True)
-    windows = lambda s: smk.extract_windows(s, window_size=3, border="shrink", backend=backend)[0].nan_to_num(
-        neginf=0.0
-    )  # noqa: E731
+
+    def windows(s: torch.Tensor) -> torch.Tensor:
+        found, _ = smk.extract_windows(s, window_size=3, border="shrink", backend=backend)
+        return found.nan_to_num(neginf=0.0)
+
     assert torch.autograd.gradcheck(windows, (scores,), fast_mode=True)

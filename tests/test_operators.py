@@ -154,7 +154,7 @@ def test_autocast_leaves_equal_dtypes_alone(dtype: torch.dtype, backend: str) ->
 def test_autocast_unites_different_dtypes(backend: str) -> None:
     inputs = BY_NAME["window"].make()
     low, leaves = inputs.source.bfloat16(), inputs.requiring("target")
-    with pytest.raises(TypeError, match="source and target must have one dtype, got torch.bfloat16 and torch.float32"):
+    with pytest.raises(TypeError, match=r"source and target must have one dtype, got torch\.bfloat16"):
         smk.sparse_window_match(low, leaves.target, inputs.keypoints, backend=backend)
     with torch.autocast(DEVICE.type, dtype=torch.bfloat16):
         matches = smk.sparse_window_match(low, leaves.target, inputs.keypoints, window_size=5, backend=backend)
@@ -167,7 +167,7 @@ def test_autocast_unites_different_dtypes(backend: str) -> None:
 def test_double_backward_names_the_operator(backend: str) -> None:
     leaves = BY_NAME["window"].make(torch.float64).requiring("source", "target")
     (gradient,) = torch.autograd.grad(weighted_sum(leaves, backend), leaves.target, create_graph=True)
-    with pytest.raises(RuntimeError, match="simplematch::sparse_window_match .*double backward is not supported"):
+    with pytest.raises(RuntimeError, match=r"simplematch::sparse_window_match .*double backward is not supported"):
         gradient.sum().backward()
 
 

@@ -1,0 +1,77 @@
+"""Builds the compiled module with CMake; everything else about the package is in pyproject.toml.
+
+Without a compiler the package installs without the module, as pure Python, and says so.
+SIMPLEMATCH_REQUIRE_NATIVE=1 makes that an error. `python setup.py build_ext --inplace` builds into the checkout with
+the cmake, ninja and pybind11 that are there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent.resolve()
+REQUIRED = os.environ.get("SIMPLEMATCH_REQUIRE_NATIVE", "0").lower() not in ("", "0", "false", "off", "no")
+
+
+class BuildWithCMake(build_ext):
+    """Builds `simplematch_kernels._C` where setuptools wants it."""
+
+    def build_extension(self, ext: Extension) -> None:
+        """Configures and builds; on failure raises, or goes on without the module."""
+        output = Path(self.get_ext_fullpath(ext.name)).resolve()
+        try:
+            self._build(output)
+        except (OSError, subprocess.CalledProcessError) as error:
+            if REQUIRED:
+                raise
+            print(
+                "\n" + "=" * 100 + f"\nsimplematch-kernels: the compiled CPU kernels could not be built ({error}).\n"
+                "Installing without them: the package works, with PyTorch and Triton only, and is slower on the CPU.\n"
+                "Needed: GCC or Clang with C++17, cmake, ninja, pybind11. SIMPLEMATCH_REQUIRE_NATIVE=1 stops here "
+                "instead.\n" + "=" * 100 + "\n",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def _build(self, output: Path) -> None:
+        build = Path(self.build_temp).resolve() / "cmake"
+        build.mkdir(parents=True, exist_ok=True)
+        cmake, ninja = _program("cmake"), _program("ninja", "ninja-build")
+        if cmake is None:
+            raise OSError("no cmake found")
+        configure = [
+            cmake,
+            *("-S", str(ROOT), "-B", str(build)),
+            "-DSIMPLEMATCH_PYTHON=ON",
+            "-DSIMPLEMATCH_INSTALL=OFF",
+            f"-DSIMPLEMATCH_OUTPUT={output.parent}",
+            f"-DPython_EXECUTABLE={sys.executable}",
+        ]
+        if ninja is not None:
+            configure += ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"]
+        subprocess.run(configure, check=True)
+        subprocess.run([cmake, "--build", str(build), "--target", "_C"], check=True)
+        if not output.exists():
+            raise OSError(f"the build left no {output.name}")
+
+
+def _program(*names: str) -> str | None:
+    """Beside this Python first, which need not be on the PATH."""
+    for name in names:
+        found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+        if found:
+            return found
+    return None
+
+
+setup(
+    ext_modules=[Extension("simplematch_kernels._C", sources=[], optional=not REQUIRED)],
+    cmdclass={"build_ext": BuildWithCMake},
+)
