@@ -1,0 +1,34 @@
+# The CPU kernels: the steps once for each instruction set, chosen among at run time, and the drivers around them.
+# Never -march=native, so that a build runs on every machine; never -ffast-math, which would lose NaN.
+
+set(steps similarity.cpp localize.cpp localize_backward.cpp backward.cpp level.cpp)
+list(TRANSFORM steps PREPEND csrc/cpu/)
+set(step_flags -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math -fopenmp-simd)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # vectors are only passed between inlined functions; GCC 12 warns about its own AVX-512 header
+  list(APPEND step_flags -Wno-psabi -Wno-maybe-uninitialized)
+endif()
+
+function(add_level name)
+  add_library(simplematch_${name} OBJECT ${steps})
+  target_include_directories(simplematch_${name} PRIVATE csrc/include)
+  target_compile_definitions(simplematch_${name} PRIVATE SIMPLEMATCH_LEVEL=${name})
+  target_compile_options(simplematch_${name} PRIVATE -Wall -Wextra ${step_flags} ${ARGN})
+  target_sources(simplematch PRIVATE $<TARGET_OBJECTS:simplematch_${name}>)
+endfunction()
+
+add_level(baseline)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
+  add_level(avx2 -mavx2 -mfma -mf16c)
+  add_level(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -mprefer-vector-width=512)
+  target_compile_definitions(simplematch PRIVATE SIMPLEMATCH_HAS_AVX2)
+endif()
+
+set(drivers dispatch.cpp driver.cpp gather.cpp match.cpp match_backward.cpp memory.cpp operators.cpp)
+list(TRANSFORM drivers PREPEND csrc/cpu/)
+target_sources(simplematch PRIVATE ${drivers})
+# A contracted x * a + b rounds once where the definition rounds twice: a pixel could fall into the next cell.
+target_compile_options(simplematch PRIVATE -Wall -Wextra -ffp-contract=off)
+if(OpenMP_CXX_FOUND)
+  target_link_libraries(simplematch PRIVATE OpenMP::OpenMP_CXX)
+endif()

@@ -1,0 +1,171 @@
+// Both gradients of the similarity in one pass over the target, and the weights they share.
+#include <type_traits>
+
+#include "query_backward.h"
+#include "target_backward.h"
+
+namespace simplematch::cpu::SIMPLEMATCH_LEVEL {
+namespace {
+
+template <class T>
+T divisor(T norm, const Metric& metric) {
+    const T eps = T(metric.eps);
+    return metric.clamp_eps ? (norm < eps ? eps : norm) : norm + eps;
+}
+
+// What multiplies f in dFt (or q in dq), from the sum of ds * s (l2: of ds).
+template <class T>
+T own_factor(T total, T norm, const Metric& metric) {
+    if (metric.kind == MetricKind::dot) return 0;
+    if (metric.kind == MetricKind::l2) return 2 * total;
+    const bool flat = !(norm > 0) || (metric.clamp_eps && norm < T(metric.eps));
+    return flat ? T(0) : total / (divisor(norm, metric) * norm);
+}
+
+}  // namespace
+
+template <class T>
+void weights(const WeightWork<T>& w, int64_t b, int64_t tile) {
+    const Queries<T>& q = w.queries;
+    const int64_t tiles = tiles_of(w.height * w.width), cells = w.height * w.width;
+    const int64_t first = tile * kTile, last = first + kTile < cells ? first + kTile : cells;
+    const int64_t top = first / w.width, bottom = (last - 1) / w.width;
+    T* const cell_sum = w.cell_sum + (b * tiles + tile) * kTile;
+    T* const cell_factor = w.cell_factor + (b * tiles + tile) * kTile;
+    int32_t* const active = w.active + (b * tiles + tile) * q.count;
+    const T* const norm = w.target_norm + b * cells;
+    const bool cosine = w.metric.kind == MetricKind::cosine;
+    if (w.first)
+        for (int64_t j = 0; j < kTile; ++j) cell_sum[j] = 0;
+
+    T scale[kTile];
+    for (int64_t m = first; m < last; ++m) scale[m - first] = cosine ? divisor(norm[m], w.metric) : T(1);
+    int32_t count = 0;
+    for (int64_t r = 0; r < q.row_count[b]; ++r) {
+        const int32_t n = q.rows[b * q.count + r];
+        const Box box = w.boxes[b * q.count + n];
+        if (box.top > bottom || box.bottom <= top) continue;
+        active[count++] = n;
+        T* const row = w.weights + ((b * tiles + tile) * q.count + n) * kTile;
+        for (int64_t j = 0; j < kTile; ++j) row[j] = 0;
+        const T* const gradients = first_of_box(w.gradients, b, n, box);
+        const T* const scores = first_of_box(w.scores, b, n, box);
+        const T query_scale = cosine ? divisor(q.norm[b * q.count + n], w.metric)
+                                     : w.metric.kind == MetricKind::l2 ? T(0.5) : T(1);
+        for (int64_t y = box.top > top ? box.top : top; y <= bottom && y < box.bottom; ++y) {
+            const int64_t start = y * w.width + box.left, end = y * w.width + box.right;
+            const int64_t m0 = start > first ? start : first, m1 = end < last ? end : last;
+            const T* __restrict ds = gradients + (y - box.top) * w.gradients.row_stride + (m0 - start);
+            const T* __restrict s = scores + (y - box.top) * w.scores.row_stride + (m0 - start);
+            T* __restrict to = row + (m0 - first);
+            T* __restrict sums = cell_sum + (m0 - first);
+            const T* __restrict cell_scale = scale + (m0 - first);
+            for (int64_t i = 0; i < m1 - m0; ++i) {
+                to[i] = ds[i] / (query_scale * cell_scale[i]);
+                sums[i] += cosine ? (ds[i] == 0 ? T(0) : ds[i] * s[i]) : ds[i];
+            }
+        }
+    }
+    w.active_count[b * tiles + tile] = count;
+    for (int64_t m = first; m < last; ++m) cell_factor[m - first] = own_factor(cell_sum[m - first], norm[m], w.metric);
+    for (int64_t j = last - first; j < kTile; ++j) cell_factor[j] = 0;
+}
+
+namespace {
+
+template <class T>
+void clear_masked(T* tile, int64_t cells, int64_t channels, int64_t cell_step, int64_t channel_step, const uint8_t* mask) {
+    for (int64_t j = 0; j < cells; ++j)
+        for (int64_t c = 0; c < (mask[j] ? 0 : channels); ++c) tile[j * cell_step + c * channel_step] = 0;
+}
+
+template <class T, class S, class G>
+void gradients_of(const GradientWork<T>& w, int64_t b, int64_t first, int64_t last, T* scratch) {
+    const Queries<T>& q = w.queries;
+    const int64_t cells_of_map = w.target.size[2] * w.target.size[3], tiles = tiles_of(cells_of_map);
+    const int64_t channels = last - first, stride = round_up(channels, kTile);
+    T* const cell_rows = scratch;
+    T* const channel_rows = cell_rows + kTile * stride;
+    T* const own_sums = channel_rows + kTile * stride;
+    const bool want_target = w.gradient.data != nullptr, want_query = w.query_gradient != nullptr;
+    const bool by_cells = channels_are_contiguous(w.gradient);
+    T* const query_gradient = want_query ? w.query_gradient + b * w.query_image_stride + first : nullptr;
+    if (want_query)
+        for (int64_t n = 0; n < q.count; ++n) __builtin_memset(query_gradient + n * q.stride, 0, stride * sizeof(T));
+
+    const bool read_by_cells = channels_are_contiguous(w.target);
+    Tile<S> from, next;
+    locate_tile(w.target, b, 0, next);
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+        const int64_t at = b * tiles + tile;
+        TileTerms<T> t{first, last, w.weights + at * q.count * kTile, w.active + at * q.count, w.active_count[at],
+                       q.vectors + b * q.count * q.stride + first, q.stride};
+        const T* const factor = w.cell_factor + at * kTile;
+        bool own_term = false;
+        for (int64_t j = 0; j < kTile; ++j) own_term |= factor[j] != 0;
+        own_term &= want_target && w.last;
+        const bool need_query = want_query && t.active_count > 0;
+        from = next;
+
+        // The tile as rows of cells for dq, and as the gradient lies for dFt's own term: read once, turned in the cache.
+        const bool need_cells = need_query || (own_term && by_cells), need_channels = own_term && !by_cells;
+        if (need_cells || need_channels) {
+            const uint8_t* mask =
+                w.target_mask == nullptr ? nullptr : w.target_mask + b * cells_of_map + tile * kTile;
+            if (need_channels || !read_by_cells) {
+                read_channels(from, first, last, channel_rows);
+                if (mask != nullptr) clear_masked(channel_rows, from.cells, channels, int64_t(1), kTile, mask);
+            }
+            if (need_cells && read_by_cells) {
+                read_cells(from, first, last, cell_rows, stride);
+                if (mask != nullptr) clear_masked(cell_rows, from.cells, channels, stride, int64_t(1), mask);
+            } else if (need_cells) {
+                transpose_rows(channel_rows, channels, from.cells, cell_rows, stride);
+            }
+        }
+        Prefetch prefetch;
+        if (tile + 1 < tiles) {
+            locate_tile(w.target, b, tile + 1, next);
+            if (w.active_count[at + 1] > 0) prefetch = fetch_ahead(next, first, last);
+            const int64_t per_vector = t.active_count * channels * from.cells / (kRows * kStrip<T>);
+            prefetch.spread((want_target ? per_vector : 0) + (want_query ? per_vector : 0));
+        }
+        if (need_query) add_tile_to_queries(t, from.cells, cell_rows, stride, query_gradient, &prefetch);
+        if (!want_target) continue;
+
+        T* const sums = w.sums == nullptr ? own_sums : w.sums + tile * kTile * q.stride + kTile * first;
+        const bool add = w.sums != nullptr && !w.first;
+        if (by_cells) {
+            sum_into_cells(t, from.cells, sums, stride, add, &prefetch);
+        } else {
+            sum_into_channels(t, from.cells, sums, add, &prefetch);
+        }
+        if (!w.last) continue;
+        Tile<G> to;
+        locate_tile(w.gradient, b, tile, to);
+        if (by_cells) {
+            write_cells(to, t, sums, stride, own_term ? cell_rows : nullptr, factor, w.past_cache);
+        } else {
+            write_channels(to, t, sums, own_term ? channel_rows : nullptr, factor, w.past_cache);
+        }
+    }
+    if (w.past_cache) end_streaming();
+    if (want_query) subtract_queries(q, b, first, last, w.query_factor, query_gradient - first);
+}
+
+}  // namespace
+
+template <class T>
+void target_and_query_backward(const GradientWork<T>& w, int64_t b, int64_t first, int64_t last, T* scratch) {
+    with_storage(w.target.dtype, [&](auto* type) {
+        using S = typename std::remove_pointer<decltype(type)>::type;
+        gradients_of<T, S, S>(w, b, first, last, scratch);
+    });
+}
+
+template void weights<float>(const WeightWork<float>&, int64_t, int64_t);
+template void weights<double>(const WeightWork<double>&, int64_t, int64_t);
+template void target_and_query_backward<float>(const GradientWork<float>&, int64_t, int64_t, int64_t, float*);
+template void target_and_query_backward<double>(const GradientWork<double>&, int64_t, int64_t, int64_t, double*);
+
+}  // namespace simplematch::cpu::SIMPLEMATCH_LEVEL

@@ -1,0 +1,78 @@
+#include "driver.h"
+
+namespace simplematch::cpu {
+
+RowTable list_rows(const Rows& rows, int64_t batch, int64_t queries, int64_t height, int64_t width) {
+    RowTable table{Buffer<uint8_t>(batch * queries), Buffer<CellTotals>(batch), rows.target_mask};
+    const int64_t cells = height * width;
+    for (int64_t b = 0; b < batch; ++b) {
+        CellTotals totals{double(cells), double(height) * double(width) * double(width - 1) / 2,
+                          double(width) * double(height) * double(height - 1) / 2};
+        if (rows.target_mask != nullptr) {
+            const uint8_t* mask = rows.target_mask + b * cells;
+            int64_t count = 0, sum_x = 0, sum_y = 0;
+            for (int64_t y = 0; y < height; ++y) {
+                int64_t in_row = 0;
+                for (int64_t x = 0; x < width; ++x) {
+                    in_row += mask[y * width + x] ? 1 : 0;
+                    sum_x += mask[y * width + x] ? x : 0;
+                }
+                count += in_row;
+                sum_y += in_row * y;
+            }
+            totals = {double(count), double(sum_x), double(sum_y)};
+        }
+        table.totals[b] = totals;
+        const int64_t present = rows.num_keypoints == nullptr ? queries : rows.num_keypoints[b];
+        for (int64_t n = 0; n < queries; ++n)
+            table.valid[b * queries + n] =
+                n < present && totals.count > 0 && (rows.valid == nullptr || rows.valid[b * queries + n] != 0);
+    }
+    return table;
+}
+
+template <class T>
+void BlockGradients<T>::set_query_factor(int64_t i, T norm, double sum, double sum_with_score, const Metric& metric) {
+    double factor = 0;
+    if (metric.kind == MetricKind::l2) {
+        factor = 2 * sum;
+    } else if (metric.kind == MetricKind::cosine && norm > 0 && !(metric.clamp_eps && norm < T(metric.eps))) {
+        const double length = double(norm);
+        factor = sum_with_score / (length * (metric.clamp_eps ? std::max(length, metric.eps) : length + metric.eps));
+    }
+    query_factor_[i] = T(factor);
+}
+
+template <class T>
+void BlockGradients<T>::run(const View& target, const View& gradient, const uint8_t* mask, const Queries<T>& queries,
+                            int64_t images, const Metric& metric, const WindowScores<T>& gradients,
+                            const WindowScores<T>& scores, const T* target_norm, T* query_gradient,
+                            int64_t query_image_stride, bool first, bool last, const Kernels<T>& kernels, int threads,
+                            T* scratch) {
+    const int64_t height = target.size[2], width = target.size[3], channels = target.size[1];
+    const WeightWork<T> weigh{height, width, queries, metric, boxes_.get(), gradients, scores, target_norm, first,
+                              weights_.get(), active_.get(), active_count_.get(), cell_sum_.get(), cell_factor_.get()};
+#pragma omp for schedule(dynamic)
+    for (int64_t task = 0; task < images * tiles_; ++task) kernels.weights(weigh, task / tiles_, task % tiles_);
+
+    const GradientWork<T> work{target, gradient, mask, queries, weights_.get(), active_.get(), active_count_.get(),
+                               cell_factor_.get(), query_gradient, query_image_stride, query_factor_.get(),
+                               has_sums_ ? sums_.get() : nullptr, first, last, is_large(gradient)};
+    // Wide ranges of channels reuse the weights more, several ranges for each thread balance the load. A channel's
+    // result does not depend on its range.
+    int64_t range = kMostChannels;
+    while (range > kTile && images * ((channels + range - 1) / range) < 4 * threads) range -= kTile;
+    const int64_t ranges = (channels + range - 1) / range;
+    range = std::min(range, round_up((channels + ranges - 1) / ranges, kTile));
+#pragma omp for schedule(dynamic)
+    for (int64_t task = 0; task < images * ranges; ++task) {
+        const int64_t start = task % ranges * range;
+        if (start < channels)
+            kernels.target_and_query_backward(work, task / ranges, start, std::min(start + range, channels), scratch);
+    }
+}
+
+template class BlockGradients<float>;
+template class BlockGradients<double>;
+
+}  // namespace simplematch::cpu

@@ -1,0 +1,249 @@
+#include "gather.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <type_traits>
+
+#include "convert.h"
+
+namespace simplematch::cpu {
+namespace {
+
+double apply(const AffineMap& map, double x) {
+    return (x * double(map.numerator) + double(map.shift)) / double(map.denominator);
+}
+
+int64_t clamped(double x, int64_t size) {
+    return x <= 0 ? 0 : x >= double(size - 1) ? size - 1 : int64_t(x);
+}
+
+void add_cell(const View& map, int64_t y, int64_t x, double weight, double slope_x, double slope_y, Sample& s) {
+    const int32_t i = s.count++;
+    s.offset[i] = y * map.stride[2] + x * map.stride[3];
+    s.cell[i] = y * map.size[3] + x;
+    s.weight[i] = weight;
+    s.slope_x[i] = slope_x;
+    s.slope_y[i] = slope_y;
+}
+
+void sample_bilinear(const View& map, const Sampling& sampling, double x, double y, Sample& s) {
+    const double height = double(map.size[2]), width = double(map.size[3]);
+    double rate_x = double(sampling.to_cells_x.numerator) / double(sampling.to_cells_x.denominator);
+    double rate_y = double(sampling.to_cells_y.numerator) / double(sampling.to_cells_y.denominator);
+    if (sampling.border) {  // the clamp passes a gradient on the closed interval
+        if (x < 0 || x > width - 1) rate_x = 0;
+        if (y < 0 || y > height - 1) rate_y = 0;
+        x = std::min(std::max(x, 0.0), width - 1);
+        y = std::min(std::max(y, 0.0), height - 1);
+    }
+    const double left = std::floor(x), top = std::floor(y);
+    for (int i = 0; i < 2; ++i) {
+        const double column = left + i, weight_x = i == 0 ? left + 1 - x : x - left;
+        if (!(column >= 0 && column < width)) continue;
+        for (int j = 0; j < 2; ++j) {
+            const double row = top + j, weight_y = j == 0 ? top + 1 - y : y - top;
+            if (!(row >= 0 && row < height)) continue;
+            add_cell(map, int64_t(row), int64_t(column), weight_x * weight_y, (i == 0 ? -1 : 1) * weight_y * rate_x,
+                     (j == 0 ? -1 : 1) * weight_x * rate_y, s);
+        }
+    }
+}
+
+}  // namespace
+
+Sample sample_keypoint(const View& map, const Sampling& sampling, double x, double y) {
+    Sample s{};
+    x = apply(sampling.to_cells_x, x);
+    y = apply(sampling.to_cells_y, y);
+    s.finite = std::isfinite(x) && std::isfinite(y);
+    if (!s.finite) return s;
+    if (sampling.mode == SamplingMode::bilinear) {
+        sample_bilinear(map, sampling, x, y, s);
+        return s;
+    }
+    const bool floor = sampling.mode == SamplingMode::floor;
+    const double column = floor ? std::trunc(x) : std::nearbyint(x), row = floor ? std::trunc(y) : std::nearbyint(y);
+    add_cell(map, clamped(row, map.size[2]), clamped(column, map.size[3]), 1, 0, 0, s);
+    s.whole = true;
+    return s;
+}
+
+Sample sample_descriptor(const View& map, int64_t n) {
+    Sample s{};
+    s.finite = s.whole = true;
+    add_cell(map, 0, n, 1, 0, 0, s);
+    return s;
+}
+
+double read_upstream(const View& view, int64_t b, int64_t n, int64_t i) {
+    if (view.data == nullptr) return 0;
+    return read_element(view, b * view.stride[0] + n * view.stride[1] + i * view.stride[2]);
+}
+
+namespace {
+
+template <class T, class S>
+void gather_of(const View& map, int64_t b, const Sample* samples, const uint8_t* valid, int64_t count, int64_t first,
+               int64_t last, T* vectors, int64_t stride) {
+    const S* const image = static_cast<const S*>(map.data) + b * map.stride[0];
+    const int64_t channel = map.stride[1];
+    const auto value = [&](const Sample& s, const S* plane) {
+        if (s.whole) return T(to_float(plane[s.offset[0]]));
+        if (!s.finite) return std::numeric_limits<T>::quiet_NaN();
+        T total = 0;
+        for (int32_t i = 0; i < s.count; ++i) total += T(s.weight[i]) * T(to_float(plane[s.offset[i]]));
+        return total;
+    };
+    if (channel == 1) {
+        for (int64_t n = 0; n < count; ++n)
+            for (int64_t c = first; c < last; ++c) vectors[n * stride + c] = valid[n] ? value(samples[n], image + c) : T(0);
+        return;
+    }
+    // Channel by channel: the keypoints of an image share the few pages of a plane. Sixteen channels make a whole line
+    // of each row.
+    for (int64_t c0 = first; c0 < last; c0 += 16) {
+        const int64_t c1 = std::min(c0 + 16, last);
+        for (int64_t n = 0; n < count; ++n) {
+            T* const row = vectors + n * stride;
+            if (!valid[n]) {
+                std::fill(row + c0, row + c1, T(0));
+            } else if (samples[n].whole) {
+                const S* from = image + samples[n].offset[0];
+                for (int64_t c = c0; c < c1; ++c) row[c] = T(to_float(from[c * channel]));
+            } else {
+                for (int64_t c = c0; c < c1; ++c) row[c] = value(samples[n], image + c * channel);
+            }
+        }
+    }
+}
+
+}  // namespace
+
+template <class T>
+void gather(const View& map, int64_t b, const Sample* samples, const uint8_t* valid, int64_t count, int64_t first,
+            int64_t last, T* vectors, int64_t stride) {
+    with_storage(map.dtype, [&](auto* type) {
+        gather_of<T, typename std::remove_pointer<decltype(type)>::type>(
+            map, b, samples, valid, count, first, last, vectors, stride);
+    });
+    if (last == map.size[1])
+        for (int64_t n = 0; n < count; ++n) std::fill(vectors + n * stride + last, vectors + (n + 1) * stride, T(0));
+}
+
+template <class T>
+void keypoint_gradient(const View& map, int64_t b, const Sample& sample, const T* gradient, double* x, double* y) {
+    *x = *y = 0;
+    if (!sample.finite) return;
+    for (int32_t i = 0; i < sample.count; ++i) {
+        double product = 0;
+        const int64_t offset = b * map.stride[0] + sample.offset[i];
+        for (int64_t c = 0; c < map.size[1]; ++c)
+            product += double(gradient[c]) * read_element(map, offset + c * map.stride[1]);
+        *x += sample.slope_x[i] * product;
+        *y += sample.slope_y[i] * product;
+    }
+}
+
+std::vector<Scatter> list_scatter(const Sample* samples, const uint8_t* valid, int64_t count) {
+    std::vector<Scatter> list;
+    for (int64_t n = 0; n < count; ++n) {
+        if (!valid[n] || !samples[n].finite) continue;
+        for (int32_t i = 0; i < samples[n].count; ++i) list.push_back({samples[n].cell[i], n, samples[n].weight[i]});
+    }
+    std::sort(list.begin(), list.end(),
+              [](const Scatter& a, const Scatter& b) { return a.cell != b.cell ? a.cell < b.cell : a.n < b.n; });
+    return list;
+}
+
+namespace {
+
+// Calls f(first, last) for each stretch of summands that share a cell.
+template <class F>
+void for_each_cell(const Scatter* list, const Scatter* end, F&& f) {
+    while (list != end) {
+        const Scatter* last = list;
+        while (last != end && last->cell == list->cell) ++last;
+        f(list, last);
+        list = last;
+    }
+}
+
+template <class T>
+T total(const Scatter* first, const Scatter* last, const T* vectors, int64_t stride, int64_t channel) {
+    T sum = 0;
+    for (const Scatter* s = first; s != last; ++s) sum += T(s->weight) * vectors[s->n * stride + channel];
+    return sum;
+}
+
+template <class T, class G>
+void scatter_into_cells(const View& gradient, G* image, const Scatter* list, const Scatter* end, const T* vectors,
+                        int64_t stride, int64_t first_cell, int64_t last_cell) {
+    const int64_t channels = gradient.size[1], width = gradient.size[3];
+    const Scatter* next = std::lower_bound(
+        list, end, first_cell, [](const Scatter& s, int64_t cell) { return s.cell < cell; });
+    for (int64_t m = first_cell; m < last_cell; ++m) {
+        G* const row = image + m / width * gradient.stride[2] + m % width * gradient.stride[3];
+        const Scatter* last = next;
+        while (last != end && last->cell == m) ++last;
+        if (last == next) {
+            std::memset(static_cast<void*>(row), 0, size_t(channels) * sizeof(G));
+        } else {
+            for (int64_t c = 0; c < channels; ++c) from_float(total(next, last, vectors, stride, c), row + c);
+        }
+        next = last;
+    }
+}
+
+template <class T, class G>
+void scatter_into_planes(const View& gradient, G* image, const Scatter* list, const Scatter* end, const T* vectors,
+                         int64_t stride, int64_t first, int64_t last) {
+    const int64_t height = gradient.size[2], width = gradient.size[3];
+    const bool dense = gradient.stride[3] == 1 && (gradient.stride[2] == width || height == 1);
+    for (int64_t c = first; c < last; ++c) {
+        G* const plane = image + c * gradient.stride[1];
+        if (dense) {
+            std::memset(static_cast<void*>(plane), 0, size_t(height * width) * sizeof(G));
+        } else {
+            for (int64_t y = 0; y < height; ++y)
+                for (int64_t x = 0; x < width; ++x)
+                    std::memset(static_cast<void*>(plane + y * gradient.stride[2] + x * gradient.stride[3]), 0, sizeof(G));
+        }
+        for_each_cell(list, end, [&](const Scatter* from, const Scatter* to) {
+            const int64_t y = from->cell / width, x = from->cell % width;
+            from_float(total(from, to, vectors, stride, c), plane + y * gradient.stride[2] + x * gradient.stride[3]);
+        });
+    }
+}
+
+}  // namespace
+
+template <class T>
+void source_backward(const View& gradient, int64_t b, const std::vector<Scatter>& scatter, const T* vectors,
+                     int64_t stride, int64_t part, int64_t parts) {
+    const bool by_cells = gradient.stride[1] == 1;
+    const int64_t items = by_cells ? gradient.size[2] * gradient.size[3] : gradient.size[1];
+    const int64_t first = items * part / parts, last = items * (part + 1) / parts;
+    const Scatter *list = scatter.data(), *end = list + scatter.size();
+    with_storage(gradient.dtype, [&](auto* type) {
+        using G = typename std::remove_pointer<decltype(type)>::type;
+        G* const image = static_cast<G*>(gradient.data) + b * gradient.stride[0];
+        if (by_cells) {
+            scatter_into_cells(gradient, image, list, end, vectors, stride, first, last);
+        } else {
+            scatter_into_planes(gradient, image, list, end, vectors, stride, first, last);
+        }
+    });
+}
+
+#define INSTANTIATE(T)                                                                                             \
+    template void gather<T>(const View&, int64_t, const Sample*, const uint8_t*, int64_t, int64_t, int64_t, T*,    \
+                            int64_t);                                                                              \
+    template void keypoint_gradient<T>(const View&, int64_t, const Sample&, const T*, double*, double*);           \
+    template void source_backward<T>(const View&, int64_t, const std::vector<Scatter>&, const T*, int64_t, int64_t, \
+                                     int64_t);
+INSTANTIATE(float)
+INSTANTIATE(double)
+#undef INSTANTIATE
+
+}  // namespace simplematch::cpu

@@ -1,0 +1,173 @@
+// The steps of the operators, for one instruction set: what the drivers call for each tile, row or range of channels.
+//
+// A step sees a block: some images, some of their queries. B, N are those of the block; tensors start at its first
+// image. Query vectors have a row of `stride` numbers each, a multiple of kTile, zeros after the C channels.
+#pragma once
+
+#include "simplematch/options.h"
+#include "simplematch/types.h"
+
+namespace simplematch::cpu {
+
+constexpr int64_t kTile = 64;  // cells of a tile; also the unit of channels
+
+constexpr int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
+constexpr int64_t tiles_of(int64_t cells) { return (cells + kTile - 1) / kTile; }
+
+template <class T>
+struct Queries {
+    int64_t count;             // N
+    int64_t stride;
+    const T* vectors;          // (B, N, stride)
+    const T* norm;             // (B, N)
+    const int32_t* rows;       // (B, N): the valid rows of each image come first
+    const int32_t* row_count;  // (B,)
+};
+
+// similarity: s[n, m] for the valid rows n and one tile of cells m, and the cells' norms.
+template <class T>
+struct SimilarityWork {
+    View target;
+    Queries<T> queries;
+    Metric metric;
+    T* scores;       // (B, N, M)
+    T* target_norm;  // (B, M)
+    bool norm_known;
+};
+
+// Cells [top, bottom) x [left, right): a window clipped to the map.
+struct Box {
+    int64_t top, left, bottom, right;
+};
+
+// Number of selectable cells and sums of their coordinates.
+struct CellTotals {
+    double count, x, y;
+};
+
+template <class T>
+struct RowWork {
+    int64_t height, width;
+    Window window;
+    const T* scores;      // forward: the row's M scores; backward: the score of the box's first cell,
+    int64_t row_stride;   // and the distance between its rows
+    const uint8_t* mask;  // (M,) or null
+    CellTotals totals;
+    T temperature;
+    T* scratch;           // height * round_up(width, kTile) + 2 * round_up(width, kTile)
+};
+
+struct RowResult {
+    int64_t peak;
+    double score, x, y, log_sum_exp;  // (x, y) in cells
+};
+
+template <class T>
+struct RowGradient {
+    int64_t peak;
+    double x, y, score, log_sum_exp;                       // upstream, (x, y) in cells
+    T* scores;                                             // out: rows of `stride` numbers, for the cells of the box
+    int64_t stride;
+    double temperature, sum, sum_with_score;               // out: dT, sum of ds, sum of ds * s
+};
+
+// Scores or their gradients of query (b, n), inside its box.
+template <class T>
+struct WindowScores {
+    const T* data;
+    int64_t image_stride, query_stride, row_stride;
+    bool whole_map;  // each query has all M cells; otherwise only the box, from its first cell
+};
+
+template <class T>
+static inline const T* first_of_box(const WindowScores<T>& w, int64_t b, int64_t n, const Box& box) {
+    const T* row = w.data + b * w.image_stride + n * w.query_stride;
+    return w.whole_map ? row + box.top * w.row_stride + box.left : row;
+}
+
+// Weights of the products of the backward, by tile of target cells:
+//     cosine w = ds / (D(q) D(f)), dot w = ds, l2 w = 2 ds.
+template <class T>
+struct WeightWork {
+    int64_t height, width;
+    Queries<T> queries;
+    Metric metric;
+    const Box* boxes;            // (B, N)
+    WindowScores<T> gradients, scores;
+    const T* target_norm;        // (B, M)
+    bool first;                  // block of queries of these images
+    T* weights;                  // (B, tiles, N, kTile); rows not in `active` are left as they are
+    int32_t* active;             // (B, tiles, N): the queries whose box meets the tile come first
+    int32_t* active_count;       // (B, tiles)
+    T* cell_sum;                 // (B, tiles * kTile): sum over n of ds * s (l2: of ds), added to unless `first`
+    T* cell_factor;              // (B, tiles * kTile): what multiplies f in dFt
+};
+
+// target_backward: dFt_m = sum_n w[n, m] q_n - cell_factor_m f_m
+// query_backward:  dq_n  = sum_m w[n, m] f_m - query_factor_n q_n
+template <class T>
+struct GradientWork {
+    View target;
+    View gradient;               // dFt, or data null
+    const uint8_t* target_mask;  // (B, M) or null
+    Queries<T> queries;
+    const T* weights;
+    const int32_t* active;
+    const int32_t* active_count;
+    const T* cell_factor;
+    T* query_gradient;           // (B, N, stride) like the query vectors, or null; images `query_image_stride` apart
+    int64_t query_image_stride;
+    const T* query_factor;       // (B, N)
+    T* sums;                     // (tiles * kTile * stride) where dFt is summed over blocks, or null: one block
+    bool first, last;            // block
+    bool past_cache;             // dFt is larger than the caches: write it past them
+};
+
+template <class T>
+struct Kernels {
+    void (*similarity)(const SimilarityWork<T>&, int64_t b, int64_t tile, T* scratch);
+    void (*norms)(const T* rows, int64_t stride, int64_t channels, int64_t count, T* norm);
+    RowResult (*localize)(const RowWork<T>&);
+    void (*localize_backward)(const RowWork<T>&, RowGradient<T>&);
+    void (*weights)(const WeightWork<T>&, int64_t b, int64_t tile);
+    void (*target_and_query_backward)(const GradientWork<T>&, int64_t b, int64_t first, int64_t last, T* scratch);
+};
+
+constexpr int64_t kChannelsAtATime = 64;  // of `similarity`: 16 KiB of float32, half of the nearest cache
+
+static inline int64_t similarity_scratch(int64_t queries) { return kChannelsAtATime * kTile + (queries + 1) * kTile; }
+static inline int64_t row_scratch(int64_t height, int64_t width) { return (height + 2) * round_up(width, kTile); }
+static inline int64_t gradient_scratch(int64_t channels) { return 3 * kTile * round_up(channels, kTile) + 2 * kTile; }
+
+// Chosen once: the best instruction set that was compiled and that this processor has.
+template <class T>
+const Kernels<T>& kernels();
+
+namespace avx512 {
+template <class T>
+const Kernels<T>& kernels();
+}
+namespace avx2 {
+template <class T>
+const Kernels<T>& kernels();
+}
+namespace baseline {
+template <class T>
+const Kernels<T>& kernels();
+}
+
+// The window of the peak, clipped to the map.
+static inline Box window_box(const Window& window, int64_t peak, int64_t height, int64_t width) {
+    const int64_t y = peak / width, x = peak % width;
+    int64_t top = y - window.height / 2, left = x - window.width / 2;
+    if (window.shift) {
+        const int64_t lowest = height > window.height ? height - window.height : 0;
+        const int64_t rightmost = width > window.width ? width - window.width : 0;
+        top = top < 0 ? 0 : top > lowest ? lowest : top;
+        left = left < 0 ? 0 : left > rightmost ? rightmost : left;
+    }
+    const int64_t bottom = top + window.height, right = left + window.width;
+    return {top < 0 ? 0 : top, left < 0 ? 0 : left, bottom > height ? height : bottom, right > width ? width : right};
+}
+
+}  // namespace simplematch::cpu

@@ -1,0 +1,29 @@
+// The table of steps of one instruction set.
+#include "kernels.h"
+
+namespace simplematch::cpu::SIMPLEMATCH_LEVEL {
+
+template <class T>
+void similarity(const SimilarityWork<T>&, int64_t, int64_t, T*);
+template <class T>
+void norms(const T*, int64_t, int64_t, int64_t, T*);
+template <class T>
+RowResult localize(const RowWork<T>&);
+template <class T>
+void localize_backward(const RowWork<T>&, RowGradient<T>&);
+template <class T>
+void weights(const WeightWork<T>&, int64_t, int64_t);
+template <class T>
+void target_and_query_backward(const GradientWork<T>&, int64_t, int64_t, int64_t, T*);
+
+template <class T>
+const Kernels<T>& kernels() {
+    static constexpr Kernels<T> table = {similarity<T>, norms<T>,   localize<T>, localize_backward<T>,
+                                         weights<T>,    target_and_query_backward<T>};
+    return table;
+}
+
+template const Kernels<float>& kernels<float>();
+template const Kernels<double>& kernels<double>();
+
+}  // namespace simplematch::cpu::SIMPLEMATCH_LEVEL

@@ -1,0 +1,67 @@
+// Between the numbers of one row and the tensors of the user.
+#pragma once
+
+#include <algorithm>
+
+#include "driver.h"
+
+namespace simplematch::cpu {
+
+static inline Sample locate_query(const MatchProblem& p, bool sampled, int64_t b, int64_t n) {
+    if (!sampled) return sample_descriptor(p.source, n);
+    return sample_keypoint(p.source, p.sampling, read_upstream(p.keypoints, b, n, 0), read_upstream(p.keypoints, b, n, 1));
+}
+
+static inline double temperature_of(const View& temperature, const Localization& localization, int64_t b, int64_t n) {
+    return temperature.data == nullptr ? localization.temperature : read_upstream(temperature, b, n);
+}
+
+static inline double apply_affine(const AffineMap& map, double x) {
+    return (x * double(map.numerator) + double(map.shift)) / double(map.denominator);
+}
+
+template <class T>
+void write_match(const Matches& matches, int64_t i, const RowResult& row, const Localization& localization) {
+    T* const keypoint = static_cast<T*>(matches.keypoints) + 2 * i;
+    keypoint[0] = T(apply_affine(localization.from_cells_x, row.x) + localization.output_offset);
+    keypoint[1] = T(apply_affine(localization.from_cells_y, row.y) + localization.output_offset);
+    static_cast<T*>(matches.score)[i] = T(row.score);
+    matches.peak[i] = row.peak;
+    static_cast<T*>(matches.log_sum_exp)[i] = T(row.log_sum_exp);
+}
+
+template <class T>
+void write_invalid(const Matches& matches, int64_t i) {
+    T* const keypoint = static_cast<T*>(matches.keypoints) + 2 * i;
+    keypoint[0] = keypoint[1] = T(-1);
+    static_cast<T*>(matches.score)[i] = static_cast<T*>(matches.log_sum_exp)[i] = T(0);
+    matches.peak[i] = -1;
+}
+
+// The window's scores, box_size numbers in rows of box_columns; zeros where the window lies outside the map.
+template <class T>
+void keep_window(const T* row, int64_t width, const Box& box, T* kept, int64_t box_size, int64_t box_columns) {
+    const int64_t columns = box.right - box.left;
+    if ((box.bottom - box.top) * columns < box_size) std::fill(kept, kept + box_size, T(0));
+    for (int64_t y = box.top; y < box.bottom; ++y)
+        std::copy_n(row + y * width + box.left, columns, kept + (y - box.top) * box_columns);
+}
+
+// Upstream gradients of row (b, n), those of the coordinates in cells.
+template <class T>
+RowGradient<T> upstream_of_row(const Upstream& upstream, const Localization& localization, int64_t b, int64_t n) {
+    RowGradient<T> row{};
+    row.x = read_upstream(upstream.keypoints, b, n, 0) * double(localization.from_cells_x.numerator) /
+            double(localization.from_cells_x.denominator);
+    row.y = read_upstream(upstream.keypoints, b, n, 1) * double(localization.from_cells_y.numerator) /
+            double(localization.from_cells_y.denominator);
+    row.score = read_upstream(upstream.score, b, n);
+    row.log_sum_exp = read_upstream(upstream.log_sum_exp, b, n);
+    return row;
+}
+
+static inline void write_row_gradient(const View& gradient, int64_t b, int64_t n, double value) {
+    if (gradient.data != nullptr) write_element(gradient, b * gradient.stride[0] + n * gradient.stride[1], value);
+}
+
+}  // namespace simplematch::cpu

@@ -1,0 +1,66 @@
+// localize_backward: gradients of the scores inside a window, and of the temperature.
+//
+//     a[m]  = <g, (x_m, y_m) - out> + l                       g, l, h: upstream of out, log_sum_exp and score
+//     ds[m] = gauss[m] P[m] / T a[m] + h [m == peak]
+//     dT    = -1 / T^2 sum_m P[m] s'[m] a[m]                  s': the score times gauss, or the outside value
+#include "window.h"
+
+namespace simplematch::cpu::SIMPLEMATCH_LEVEL {
+
+template <class T>
+void localize_backward(const RowWork<T>& w, RowGradient<T>& gradient) {
+    const Window& window = w.window;
+    const Support<T> s = soften(w, gradient.peak, w.scores, w.row_stride);
+    const double x_out = s.x / s.z, y_out = s.y / s.z;
+    const bool weigh = window.sigma > 0;
+    const int64_t columns = s.box.right - s.box.left;
+    const T g_x = T(gradient.x);
+    const T scale = T(1 / s.z);
+    // sum P s' a = sum P (s' - c) a + c sum P a, and sum P a = l: with c the greatest s', little cancels.
+    const T greatest = s.max * w.temperature;
+    double sum_gradient = 0, sum_with_score = 0, sum_temperature = 0;
+    for (int64_t y = s.box.top; y < s.box.bottom; ++y) {
+        const T* __restrict from = w.scores + (y - s.box.top) * w.row_stride;
+        const T* __restrict weights = s.weights + (y - s.box.top) * s.stride;
+        T* __restrict to = gradient.scores + (y - s.box.top) * gradient.stride;
+        // a = g_x (x - x_out) + row
+        const T row = T(gradient.y * (double(y - s.peak_y) - y_out) + gradient.log_sum_exp - gradient.x * x_out);
+        const T first = T(s.box.left - s.peak_x);
+        const T* __restrict gauss_x = s.gauss_x;
+        const T gauss_y = weigh ? gauss<T>(window, y - s.peak_y) : T(1);
+        T total = 0, total_with_score = 0, total_temperature = 0;
+#pragma omp simd reduction(+ : total, total_with_score, total_temperature)
+        for (int64_t i = 0; i < columns; ++i) {
+            const T a = weights[i] * scale * (g_x * (first + T(i)) + row);
+            const T factor = weigh ? gauss_y * gauss_x[i] : T(1);
+            // a weight of zero says outside, masked or negligible: a score that may be NaN has no part in it
+            const T ds = weights[i] == 0 ? T(0) : a * factor / w.temperature;
+            to[i] = ds;
+            total += ds;
+            total_with_score += weights[i] == 0 ? T(0) : ds * from[i];
+            total_temperature += weights[i] == 0 ? T(0) : a * (from[i] * factor - greatest);
+        }
+        sum_gradient += double(total);
+        sum_with_score += double(total_with_score);
+        sum_temperature += double(total_temperature);
+    }
+    if (s.outside_weight != 0) {
+        const double a = gradient.x * (s.outside_x - s.outside_count * x_out) +
+                         gradient.y * (s.outside_y - s.outside_count * y_out) +
+                         gradient.log_sum_exp * s.outside_count;
+        sum_temperature += s.outside_weight / s.z * (window.outside_value - double(greatest)) * a;
+    }
+    sum_temperature += double(greatest) * gradient.log_sum_exp;
+    gradient.temperature = -sum_temperature / (double(w.temperature) * double(w.temperature));
+
+    const int64_t y = s.peak_y - s.box.top, x = s.peak_x - s.box.left;
+    gradient.scores[y * gradient.stride + x] += T(gradient.score);
+    gradient.sum = sum_gradient + gradient.score;
+    gradient.sum_with_score =
+        sum_with_score + (gradient.score == 0 ? 0 : gradient.score * double(w.scores[y * w.row_stride + x]));
+}
+
+template void localize_backward<float>(const RowWork<float>&, RowGradient<float>&);
+template void localize_backward<double>(const RowWork<double>&, RowGradient<double>&);
+
+}  // namespace simplematch::cpu::SIMPLEMATCH_LEVEL

@@ -1,0 +1,79 @@
+// sparse_window_match: gather, similarity, localize (paper eq. 6-12), block by block of queries.
+#include <cstring>
+
+#include "driver.h"
+#include "localization.h"
+
+namespace simplematch {
+namespace cpu {
+namespace {
+
+template <class T>
+void forward(const MatchProblem& p, const ForwardResult& result) {
+    const View& target = p.target;
+    const int64_t batch = target.size[0], channels = target.size[1], height = target.size[2], width = target.size[3];
+    const int64_t cells = height * width;
+    const bool sampled = p.keypoints.data != nullptr;
+    const int64_t count = sampled ? p.keypoints.size[1] : p.source.size[3];
+    const int threads = threads_for(p.threads, double(batch) * double(cells) * double(channels) * double(count + 4));
+    const Kernels<T>& steps = kernels<T>();
+
+    const RowTable table = list_rows(p.rows, batch, count, height, width);
+    const int64_t bytes_per_query = (cells + round_up(channels, kTile)) * int64_t(sizeof(T));
+    const BlockSize most = block_size(batch, count, bytes_per_query, p.score_budget);
+    QueryBlock<T> block(most, channels);
+    Buffer<T> scores(most.images * most.queries * cells);
+    const ThreadScratch<T> scratch(threads, std::max(similarity_scratch(most.queries), row_scratch(height, width)));
+    T* const target_norm = static_cast<T*>(result.target_norm);
+    const int64_t box_columns = std::min(p.localization.window.width, width);
+    const int64_t box_size = std::min(p.localization.window.height, height) * box_columns;
+
+    for (int64_t b = 0; b < batch; b += most.images) {
+        const int64_t images = std::min(most.images, batch - b);
+        for (int64_t n0 = 0; n0 == 0 || n0 < count; n0 += most.queries) {
+            const int64_t queries = std::min(most.queries, count - n0);
+            block.choose(table, count, b, images, n0, queries, [&](int64_t image, int64_t n) {
+                return locate_query(p, sampled, image, n);
+            });
+#pragma omp parallel num_threads(threads) if (threads > 1)
+            {
+                T* const mine = scratch.mine();
+                block.load(images_from(p.source, b), steps);
+                similarity_of_block(images_from(target, b), block.view(), images, p.metric, scores.get(),
+                                    target_norm + b * cells, n0 > 0, steps, mine);
+#pragma omp for schedule(dynamic, 4)
+                for (int64_t task = 0; task < images * queries; ++task) {
+                    const int64_t image = b + task / queries, n = n0 + task % queries;
+                    const bool keep = n < p.kept_queries;
+                    T* const kept = keep ? static_cast<T*>(result.window_scores) + (image * p.kept_queries + n) * box_size
+                                         : nullptr;
+                    if (!block.valid(task / queries, task % queries)) {
+                        write_invalid<T>(result.matches, image * count + n);
+                        if (keep) std::fill(kept, kept + box_size, T(0));
+                        continue;
+                    }
+                    const T* const row = scores.get() + task * cells;
+                    const RowWork<T> work{height, width, p.localization.window, row, width,
+                                          table.mask == nullptr ? nullptr : table.mask + image * cells,
+                                          table.totals[image], T(temperature_of(p.temperature, p.localization, image, n)),
+                                          mine};
+                    const RowResult match = steps.localize(work);
+                    write_match<T>(result.matches, image * count + n, match, p.localization);
+                    if (keep) keep_window(row, width, window_box(p.localization.window, match.peak, height, width), kept,
+                                          box_size, box_columns);
+                }
+            }
+            if (queries == 0) break;
+        }
+    }
+}
+
+}  // namespace
+}  // namespace cpu
+
+void sparse_window_match(const MatchProblem& problem, const ForwardResult& result) {
+    if (problem.target.dtype == DType::float64) return cpu::forward<double>(problem, result);
+    cpu::forward<float>(problem, result);
+}
+
+}  // namespace simplematch

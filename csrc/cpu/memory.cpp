@@ -1,0 +1,41 @@
+#include "memory.h"
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+#include "convert.h"
+
+namespace simplematch::cpu {
+
+namespace {
+
+// From the first to the last element; 0 if there is none.
+int64_t span(const View& output) {
+    if (output.data == nullptr) return 0;
+    int64_t items = 1;
+    for (int i = 0; i < 4; ++i) {
+        if (output.size[i] == 0) return 0;
+        items += (output.size[i] - 1) * output.stride[i];
+    }
+    return items * item_size(output.dtype);
+}
+
+}  // namespace
+
+bool is_large(const View& output) { return span(output) > (16 << 20); }
+
+void prepare_output(const View& output) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    constexpr uintptr_t page = 4096, large = 4 << 20;
+    const uintptr_t bytes = uintptr_t(span(output));
+    if (bytes < large) return;
+    const uintptr_t first = (reinterpret_cast<uintptr_t>(output.data) + page - 1) / page * page;
+    const uintptr_t last = (reinterpret_cast<uintptr_t>(output.data) + bytes) / page * page;
+    madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);  // a hint: failing changes nothing
+#else
+    (void)output;
+#endif
+}
+
+}  // namespace simplematch::cpu

@@ -1,0 +1,135 @@
+// The one inner loop of the matrix products: a few rows of coefficients times rows of vectors.
+//
+//     c[i][j] (+)= sum over k < depth of a[i][k * a_step] * b[k * b_step + j]        i < rows, j < vectors * kLanes
+//
+// similarity:       k channel, i query, j cell        (a query vectors, b packed target)
+// target_backward:  k query, i channel, j cell        (a query vectors, b weights)        maps with contiguous cells
+//                   k query, i cell, j channel        (a weights, b query vectors)        channels_last maps
+// query_backward:   k cell, i query, j channel        (a weights, b packed target)
+//
+// With `index`, k runs over index[0 .. depth) instead: only the queries whose windows meet the tile.
+#pragma once
+
+#include "simd.h"
+
+namespace simplematch::cpu::SIMPLEMATCH_LEVEL {
+
+// Memory to fetch into the cache while products compute: `rows` rows of `lines` cache lines, `burst` lines for every four
+// steps of a product, so that the memory is busy all the time and never asked for more than it can bring.
+struct Prefetch {
+    const char* row = nullptr;
+    int64_t stride = 0;
+    int64_t rows = 0;
+    int32_t lines = 0;
+    int32_t line = 0;
+    int32_t burst = 1;
+    bool nearest = false;  // into the first level of the cache, else the second
+
+    // Spreads the lines over products of `steps` in all.
+    void spread(int64_t steps) { burst = int32_t(1 + rows * lines / (steps / 4 + 1)); }
+
+    SIMPLEMATCH_INLINE void fetch() {
+        for (int32_t i = 0; i < burst && rows > 0; ++i) {
+            if (nearest) {
+                __builtin_prefetch(row + 64 * line, 0, 3);
+            } else {
+                __builtin_prefetch(row + 64 * line, 0, 2);
+            }
+            if (++line == lines) {
+                line = 0;
+                row += stride;
+                --rows;
+            }
+        }
+    }
+};
+
+template <class T>
+struct Product {
+    const T* a[kRows];
+    T* c[kRows];
+    int64_t a_step;
+    const T* b;
+    int64_t b_step;
+    const int32_t* index;
+    int64_t depth;
+    bool add;
+    Prefetch* prefetch;
+};
+
+template <class T, int rows, int vectors, bool indexed>
+__attribute__((noinline)) void product_of(const Product<T>& p) {
+    Vector<T> sums[rows][vectors];
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; ++i)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; ++v) sums[i][v] = Vector<T>{};
+
+    const T* a[rows];
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; ++i) a[i] = p.a[i];
+    const int64_t a_step = p.a_step, b_step = p.b_step, depth = p.depth;
+    const T* const b = p.b;
+    const int32_t* const index = p.index;
+
+    const auto step = [&](int64_t k) __attribute__((always_inline)) {
+        const int64_t position = indexed ? int64_t(index[k]) : k;
+        const T* b_row = b + position * b_step;
+        Vector<T> values[vectors];
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; ++v) values[v] = load<T>(b_row + v * kLanes<T>);
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; ++i) {
+            const T coefficient = a[i][position * a_step];
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; ++v) sums[i][v] += coefficient * values[v];
+        }
+    };
+    int64_t k = 0;
+    if (p.prefetch != nullptr) {
+        Prefetch fetch = *p.prefetch;
+        for (; k + 4 <= depth; k += 4) {
+            fetch.fetch();
+            step(k);
+            step(k + 1);
+            step(k + 2);
+            step(k + 3);
+        }
+        *p.prefetch = fetch;
+    }
+    for (; k < depth; ++k) step(k);
+
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; ++i)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; ++v) {
+            T* c = p.c[i] + v * kLanes<T>;
+            store<T>(c, p.add ? load<T>(c) + sums[i][v] : sums[i][v]);
+        }
+}
+
+template <class T, bool indexed, int rows>
+SIMPLEMATCH_INLINE void product_with_rows(const Product<T>& p, int64_t vectors) {
+    if constexpr (kVectors == 4) {
+        if (vectors == 4) return product_of<T, rows, kVectors, indexed>(p);
+        if (vectors == 3) return product_of<T, rows, kVectors - 1, indexed>(p);
+    }
+    if (vectors == 2) return product_of<T, rows, 2, indexed>(p);
+    return product_of<T, rows, 1, indexed>(p);
+}
+
+// `columns` numbers of c rounded up to whole vectors, at most kStrip.
+template <class T, bool indexed>
+SIMPLEMATCH_INLINE void product(const Product<T>& p, int64_t rows, int64_t columns) {
+    const int64_t vectors = columns >= kStrip<T> ? kVectors : (columns + kLanes<T> - 1) / kLanes<T>;
+    switch (rows) {
+        case 6: return product_with_rows<T, indexed, 6>(p, vectors);
+        case 5: return product_with_rows<T, indexed, 5>(p, vectors);
+        case 4: return product_with_rows<T, indexed, 4>(p, vectors);
+        case 3: return product_with_rows<T, indexed, 3>(p, vectors);
+        case 2: return product_with_rows<T, indexed, 2>(p, vectors);
+        default: return product_with_rows<T, indexed, 1>(p, vectors);
+    }
+}
+
+}  // namespace simplematch::cpu::SIMPLEMATCH_LEVEL

@@ -1,0 +1,145 @@
+// similarity (paper eq. 9): scores of every query with one tile of target cells, and the cells' norms.
+//
+//     s[n, m] = <q_n, f_m> / (D(q_n) D(f_m))      dot: <q_n, f_m>      l2: 2 <q_n, f_m> - |q_n|^2 - |f_m|^2
+//
+// The tile is read once, 64 channels at a time, into float32 rows of channels in the cache; each such block meets all
+// queries. 2 N C operations for C * sizeof(S) bytes of a cell.
+#include <type_traits>
+
+#include "pack.h"
+#include "product.h"
+
+namespace simplematch::cpu::SIMPLEMATCH_LEVEL {
+namespace {
+
+template <class T>
+T denominator(T norm, const Metric& metric) {
+    const T eps = T(metric.eps);
+    return metric.clamp_eps ? (norm < eps ? eps : norm) : norm + eps;
+}
+
+template <class T>
+void add_products(const T* queries, int64_t stride, const Queries<T>& q, int64_t b, const T* tile, int64_t depth,
+                  int64_t cells, T* sums, bool add, Prefetch* prefetch) {
+    const int32_t* rows = q.rows + b * q.count;
+    const int64_t count = q.row_count[b];
+    Product<T> p;
+    p.a_step = 1;
+    p.b_step = kTile;
+    p.index = nullptr;
+    p.depth = depth;
+    p.add = add;
+    p.prefetch = prefetch;
+    for (int64_t r = 0; r < count; r += kRows) {
+        const int64_t group = count - r < kRows ? count - r : kRows;
+        for (int64_t i = 0; i < group; ++i) p.a[i] = queries + rows[r + i] * stride;
+        for (int64_t j = 0; j < cells; j += kStrip<T>) {
+            for (int64_t i = 0; i < group; ++i) p.c[i] = sums + (r + i) * kTile + j;
+            p.b = tile + j;
+            product<T, false>(p, group, cells - j);
+        }
+    }
+}
+
+template <class T>
+void add_squares(const T* tile, int64_t channels, T* squares) {
+    constexpr int vectors = kTile / kLanes<T>;
+    for (int j = 0; j < vectors; j += 4) {
+        Vector<T> sums[4];
+        for (int v = 0; v < 4; ++v) sums[v] = Vector<T>{};
+        for (int64_t c = 0; c < channels; ++c)
+            for (int v = 0; v < 4; ++v) {
+                const Vector<T> x = load<T>(tile + c * kTile + (j + v) * kLanes<T>);
+                sums[v] += x * x;
+            }
+        for (int v = 0; v < 4; ++v) {
+            T* to = squares + (j + v) * kLanes<T>;
+            store<T>(to, load<T>(to) + sums[v]);
+        }
+    }
+}
+
+template <class T>
+void finish_row(T* sums, T query_norm, const T* norm, int64_t cells, const Metric& metric, T* scores) {
+    if (metric.kind == MetricKind::cosine) {
+        const T query_denominator = denominator(query_norm, metric);
+        for (int64_t j = 0; j < cells; ++j) scores[j] = sums[j] / (query_denominator * denominator(norm[j], metric));
+    } else if (metric.kind == MetricKind::dot) {
+        for (int64_t j = 0; j < cells; ++j) scores[j] = sums[j];
+    } else {
+        const T query_square = query_norm * query_norm;
+        for (int64_t j = 0; j < cells; ++j) scores[j] = 2 * sums[j] - query_square - norm[j] * norm[j];
+    }
+}
+
+template <class T, class S>
+void similarity_of(const SimilarityWork<T>& w, int64_t b, int64_t tile, T* scratch) {
+    const Queries<T>& q = w.queries;
+    const int64_t channels = w.target.size[1], cells_of_map = w.target.size[2] * w.target.size[3];
+    T* const packed = scratch;
+    T* const norm = packed + kChannelsAtATime * kTile;
+    T* const sums = norm + kTile;
+    Tile<S> here, next;
+    locate_tile(w.target, b, tile, here);
+    const bool more_tiles = (tile + 1) * kTile < cells_of_map;
+    if (more_tiles) locate_tile(w.target, b, tile + 1, next);
+
+    for (int64_t j = 0; j < kTile; ++j) norm[j] = 0;
+    const T* vectors = q.vectors + b * q.count * q.stride;
+    for (int64_t c = 0; c < channels; c += kChannelsAtATime) {
+        const int64_t end = c + kChannelsAtATime < channels ? c + kChannelsAtATime : channels;
+        Prefetch prefetch;
+        if (end < channels) {
+            prefetch = fetch_ahead(here, end, end + kChannelsAtATime < channels ? end + kChannelsAtATime : channels);
+        } else if (more_tiles) {
+            prefetch = fetch_ahead(next, 0, kChannelsAtATime < channels ? kChannelsAtATime : channels);
+        }
+        prefetch.nearest = here.channel_stride != 1;  // rows of cells may share few sets of the first level
+        prefetch.spread((q.row_count[b] + kRows - 1) / kRows * ((here.cells + kStrip<T> - 1) / kStrip<T>) * (end - c));
+        read_channels(here, c, end, packed);
+        add_squares(packed, end - c, norm);
+        add_products(vectors + c, q.stride, q, b, packed, end - c, here.cells, sums, c > 0, &prefetch);
+    }
+
+    T* const target_norm = w.target_norm + b * cells_of_map + tile * kTile;
+    for (int64_t j = 0; j < kTile; ++j) norm[j] = __builtin_sqrt(norm[j]);
+    if (!w.norm_known)
+        for (int64_t j = 0; j < here.cells; ++j) target_norm[j] = norm[j];
+    for (int64_t r = 0; r < q.row_count[b]; ++r) {
+        const int64_t n = b * q.count + q.rows[b * q.count + r];
+        T* scores = w.scores + n * cells_of_map + tile * kTile;
+        finish_row(sums + r * kTile, q.norm[n], norm, here.cells, w.metric, scores);
+    }
+}
+
+}  // namespace
+
+template <class T>
+void similarity(const SimilarityWork<T>& w, int64_t b, int64_t tile, T* scratch) {
+    with_storage(w.target.dtype, [&](auto* type) {
+        similarity_of<T, typename std::remove_pointer<decltype(type)>::type>(w, b, tile, scratch);
+    });
+}
+
+template <class T>
+void norms(const T* rows, int64_t stride, int64_t channels, int64_t count, T* norm) {
+    for (int64_t n = 0; n < count; ++n) {
+        const T* row = rows + n * stride;
+        Vector<T> squares{};
+        int64_t c = 0;
+        for (; c + kLanes<T> <= channels; c += kLanes<T>) {
+            const Vector<T> x = load<T>(row + c);
+            squares += x * x;
+        }
+        T total = sum<T>(squares);
+        for (; c < channels; ++c) total += row[c] * row[c];
+        norm[n] = __builtin_sqrt(total);
+    }
+}
+
+template void similarity<float>(const SimilarityWork<float>&, int64_t, int64_t, float*);
+template void similarity<double>(const SimilarityWork<double>&, int64_t, int64_t, double*);
+template void norms<float>(const float*, int64_t, int64_t, int64_t, float*);
+template void norms<double>(const double*, int64_t, int64_t, int64_t, double*);
+
+}  // namespace simplematch::cpu::SIMPLEMATCH_LEVEL

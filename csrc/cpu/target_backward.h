@@ -1,0 +1,120 @@
+// target_backward: one tile of the target's gradient.
+//
+//     dFt_m = sum_n w[n, m] q_n - factor_m f_m
+//
+// The sum runs over the queries whose windows meet the tile. Every element is written, so nothing is cleared before.
+#pragma once
+
+#include "pack.h"
+#include "product.h"
+
+namespace simplematch::cpu::SIMPLEMATCH_LEVEL {
+namespace {
+
+// What both gradients of a tile read: channels [first, last) of image b.
+template <class T>
+struct TileTerms {
+    int64_t first, last;
+    const T* weights;       // (N, kTile)
+    const int32_t* active;  // the queries that meet the tile
+    int64_t active_count;
+    const T* queries;       // (N, stride), at channel `first`
+    int64_t query_stride;
+};
+
+// sums[channel][cell] (+)= sum_n q[n][channel] w[n][cell]
+template <class T>
+void sum_into_channels(const TileTerms<T>& t, int64_t cells, T* sums, bool add, Prefetch* prefetch) {
+    Product<T> p;
+    p.a_step = t.query_stride;
+    p.b_step = kTile;
+    p.index = t.active;
+    p.depth = t.active_count;
+    p.add = add;
+    p.prefetch = prefetch;
+    const int64_t channels = t.last - t.first;
+    for (int64_t c = 0; c < channels; c += kRows) {
+        const int64_t group = channels - c < kRows ? channels - c : kRows;
+        for (int64_t i = 0; i < group; ++i) p.a[i] = t.queries + c + i;
+        for (int64_t j = 0; j < cells; j += kStrip<T>) {
+            for (int64_t i = 0; i < group; ++i) p.c[i] = sums + (c + i) * kTile + j;
+            p.b = t.weights + j;
+            product<T, true>(p, group, cells - j);
+        }
+    }
+}
+
+// sums[cell][channel] (+)= sum_n w[n][cell] q[n][channel], rows of `stride`
+template <class T>
+void sum_into_cells(const TileTerms<T>& t, int64_t cells, T* sums, int64_t stride, bool add, Prefetch* prefetch) {
+    Product<T> p;
+    p.a_step = kTile;
+    p.b_step = t.query_stride;
+    p.index = t.active;
+    p.depth = t.active_count;
+    p.add = add;
+    p.prefetch = prefetch;
+    const int64_t channels = t.last - t.first;
+    for (int64_t m = 0; m < cells; m += kRows) {
+        const int64_t group = cells - m < kRows ? cells - m : kRows;
+        for (int64_t i = 0; i < group; ++i) p.a[i] = t.weights + m + i;
+        for (int64_t c = 0; c < channels; c += kStrip<T>) {
+            for (int64_t i = 0; i < group; ++i) p.c[i] = sums + (m + i) * stride + c;
+            p.b = t.queries + c;
+            product<T, true>(p, group, channels - c);
+        }
+    }
+}
+
+// to[i] = value(i), where value gives the vector from i on. Whole lines go `past_cache` if they begin with `to`.
+template <class T, class S, class F>
+SIMPLEMATCH_INLINE void write_values(S* to, int64_t count, bool past_cache, F&& value) {
+    constexpr int n = kLanes<T>;
+    constexpr int64_t line = 64 / sizeof(S);
+    int64_t i = 0;
+    if (past_cache && reinterpret_cast<uintptr_t>(to) % 64 == 0)
+        for (; i + n <= count / line * line; i += n) stream<T>(to + i, value(i));
+    for (; i + n <= count; i += n) store<T>(to + i, value(i));
+    if (i < count) store_first<T>(to + i, value(i), count - i);
+}
+
+template <class T, class S>
+void write_channels(const Tile<S>& to, const TileTerms<T>& t, const T* sums, const T* features, const T* factor,
+                    bool past_cache) {
+    for (int64_t c = t.first; c < t.last; ++c) {
+        const T* row = sums + (c - t.first) * kTile;
+        const T* f = features + (c - t.first) * kTile;
+        S* const channel = to.base + c * to.channel_stride;
+        for (int64_t r = 0; r < to.runs; ++r) {
+            const int64_t first = to.run_start[r], count = to.run_start[r + 1] - first;
+            S* const target = channel + to.offset[first];
+            if (features == nullptr) {
+                write_values<T>(target, count, past_cache, [&](int64_t i) { return load<T>(row + first + i); });
+            } else {
+                write_values<T>(target, count, past_cache, [&](int64_t i) {
+                    return load<T>(row + first + i) - load<T>(factor + first + i) * load<T>(f + first + i);
+                });
+            }
+        }
+    }
+}
+
+template <class T, class S>
+void write_cells(const Tile<S>& to, const TileTerms<T>& t, const T* sums, int64_t stride, const T* features,
+                 const T* factor, bool past_cache) {
+    for (int64_t j = 0; j < to.cells; ++j) {
+        const T* row = sums + j * stride;
+        const T* f = features + j * stride;
+        const Vector<T> scale = broadcast(factor[j]);
+        S* const target = to.base + to.offset[j] + t.first;
+        if (features == nullptr) {
+            write_values<T>(target, t.last - t.first, past_cache, [&](int64_t i) { return load<T>(row + i); });
+        } else {
+            write_values<T>(target, t.last - t.first, past_cache,
+                            [&](int64_t i) { return load<T>(row + i) - scale * load<T>(f + i); });
+        }
+    }
+}
+
+}  // namespace
+}  // namespace simplematch::cpu::SIMPLEMATCH_LEVEL

@@ -1,0 +1,274 @@
+# mypy: ignore-errors
+"""What the kernels share: products, ordering, coordinates, samples of a map, windows.
+
+Names in every kernel: B images, N queries, C channels, H x W = M cells (m = y * W + x), BLOCK_* the tile of a program.
+Switches (tl.constexpr) are upper case. Offsets are 64 bit; within one image they are 32 bit where that image allows
+it (WIDE is False), because 64-bit address arithmetic on whole tiles costs registers.
+"""
+
+from __future__ import annotations
+
+import os
+
+import triton
+import triton.language as tl
+
+INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
+
+DESCRIPTORS = tl.constexpr(0)
+FLOOR = tl.constexpr(1)
+ROUND = tl.constexpr(2)
+BILINEAR = tl.constexpr(3)
+
+COSINE = tl.constexpr(0)
+DOT = tl.constexpr(1)
+L2 = tl.constexpr(2)
+
+
+@triton.jit
+def multiply(a, b, total, PRECISION: tl.constexpr):
+    """total + a @ b, where each operand is the features' dtype or that of the total.
+
+    A bfloat16 operand meets a float32 one as two bfloat16 products (high and low half), which keeps 16 bits.
+    PRECISION names the float32 product; "upcast" (the interpreter has no bfloat16 product) and "sum"
+    (for a target without float64 products) are the exceptions.
+    """
+    if PRECISION == "sum":
+        wide_a, wide_b = a.to(total.dtype), b.to(total.dtype)
+        total += tl.sum(wide_a[:, :, None] * wide_b[None, :, :], 1)
+    elif PRECISION == "upcast":
+        total = tl.dot(a.to(total.dtype), b.to(total.dtype), total, input_precision="ieee", out_dtype=total.dtype)
+    elif a.dtype == b.dtype:
+        total = tl.dot(a, b, total, input_precision=PRECISION, out_dtype=total.dtype)
+    elif a.dtype == tl.bfloat16:
+        high = b.to(tl.bfloat16)
+        low = (b - high.to(b.dtype)).to(tl.bfloat16)
+        total = tl.dot(a, low, total, out_dtype=total.dtype)
+        total = tl.dot(a, high, total, out_dtype=total.dtype)
+    elif b.dtype == tl.bfloat16:
+        high = a.to(tl.bfloat16)
+        low = (a - high.to(a.dtype)).to(tl.bfloat16)
+        total = tl.dot(low, b, total, out_dtype=total.dtype)
+        total = tl.dot(high, b, total, out_dtype=total.dtype)
+    else:
+        total = tl.dot(
+            a.to(total.dtype), b.to(total.dtype), total, input_precision=PRECISION, out_dtype=total.dtype
+        )
+    return total
+
+
+@triton.jit
+def ordered(x):
+    """An integer that sorts like x, with NaN above everything and -0 equal to 0; above the smallest integer."""
+    x = tl.where(x == 0, 0.0, x)
+    if x.dtype == tl.float64:
+        bits = x.to(tl.int64, bitcast=True)
+        largest = tl.full((), 0x7FFFFFFFFFFFFFFF, tl.int64)
+    else:
+        bits = x.to(tl.int32, bitcast=True)
+        largest = tl.full((), 0x7FFFFFFF, tl.int32)
+    key = tl.where(bits < 0, bits ^ largest, bits)
+    return tl.where(x != x, largest, key)
+
+
+@triton.jit
+def least(key):
+    """The smallest integer of a key's type: no score has it, it marks that there is none."""
+    if key.dtype == tl.int64:
+        smallest = tl.full((), -0x8000000000000000, tl.int64)
+    else:
+        smallest = tl.full((), -0x80000000, tl.int32)
+    return smallest
+
+
+@triton.jit
+def square_root(x):
+    if x.dtype == tl.float64:
+        root = tl.sqrt(x)
+    else:
+        root = tl.sqrt_rn(x)
+    return root
+
+
+@triton.jit
+def denominator(norm, eps, CLAMP_EPS: tl.constexpr):
+    """|x| + eps, or max(|x|, eps) with NaN kept."""
+    limit = tl.full((), eps, tl.float64).to(norm.dtype)
+    if CLAMP_EPS:
+        divisor = tl.where(norm < limit, limit, norm)
+    else:
+        divisor = norm + limit
+    return divisor
+
+
+@triton.jit
+def scale_and_second(norm, eps, METRIC: tl.constexpr, CLAMP_EPS: tl.constexpr):
+    """How a vector enters the gradient of the score: the factor of the other vector, and that of its own term.
+
+    cosine: 1 / D(x) and 1 / (D(x) |x|), the latter 0 where D is constant or the vector zero;    dot: 1 and 0;
+    l2: 1 (the 2 belongs to one side only, see `localize_backward_kernel`) and 2.
+    """
+    one = tl.full(norm.shape, 1.0, norm.dtype)
+    if METRIC == COSINE:
+        divisor = denominator(norm, eps, CLAMP_EPS)
+        scale = one / divisor
+        varies = norm != 0
+        if CLAMP_EPS:
+            varies = varies & ~(norm < tl.full((), eps, tl.float64).to(norm.dtype))
+        second = tl.where(varies, scale / tl.where(varies, norm, one), 0.0)
+    elif METRIC == L2:
+        scale, second = one, 2 * one
+    else:
+        scale, second = one, 0 * one
+    return scale, second
+
+
+@triton.jit
+def affine(x, numerator, shift, divisor, reciprocal):
+    """(x * numerator + shift) / divisor in float64, correctly rounded; `reciprocal` is 1 / divisor.
+
+    Two Newton steps with fused products give the very quotient, without the subroutine that a float64 division calls.
+    """
+    x = x.to(tl.float64) * numerator + shift
+    if INTERPRETED:  # its fma rounds twice
+        quotient = x / divisor
+    else:
+        divisor = tl.full((), 0.0, tl.float64) + divisor
+        quotient = x * reciprocal
+        quotient = tl.fma(tl.fma(-quotient, divisor, x), reciprocal, quotient)
+        quotient = tl.fma(tl.fma(-quotient, divisor, x), reciprocal, quotient)
+    return quotient
+
+
+@triton.jit
+def is_finite(x):
+    return tl.abs(x) < float("inf")
+
+
+@triton.jit
+def keypoint_cells(
+    keypoints, stride_n, stride_d, n, active, H, W,
+    numerator_x, shift_x, divisor_x, reciprocal_x, numerator_y, shift_y, divisor_y, reciprocal_y,
+    SAMPLING: tl.constexpr, BORDER: tl.constexpr,
+):  # fmt: skip
+    """Where queries n sample the map: x, y in cells (float64), whole cells unless bilinear, and whether finite.
+
+    Rows that are not active sit at (0, 0). A coordinate that is not finite reads cell 0.
+    """
+    offset = n.to(tl.int64) * stride_n
+    x = affine(tl.load(keypoints + offset, mask=active, other=0.0), numerator_x, shift_x, divisor_x, reciprocal_x)
+    y = affine(tl.load(keypoints + offset + stride_d, mask=active, other=0.0), numerator_y, shift_y, divisor_y, reciprocal_y)
+    finite = is_finite(x) & is_finite(y)
+    x, y = tl.where(finite, x, 0.0), tl.where(finite, y, 0.0)
+    if SAMPLING == BILINEAR:
+        if BORDER:
+            x, y = clamp(x, W), clamp(y, H)
+    else:
+        x, y = clamp(nearest(x, SAMPLING), W), clamp(nearest(y, SAMPLING), H)
+    return x, y, finite
+
+
+@triton.jit
+def clamp(x, cells):
+    return tl.minimum(tl.maximum(x, 0.0), cells - 1)
+
+
+@triton.jit
+def nearest(x, SAMPLING: tl.constexpr):
+    """The cell of coordinate x. Truncation is floor here, for the two differ only below 0, where the map ends."""
+    below = tl.floor(x)
+    if SAMPLING == ROUND:
+        rest = x - below
+        odd = below - 2 * tl.floor(below * 0.5)
+        below += tl.where((rest > 0.5) | ((rest == 0.5) & (odd == 1)), 1.0, 0.0)
+    return below
+
+
+@triton.jit
+def bilinear_corner(x, y, H, W, i: tl.constexpr, j: tl.constexpr):
+    """One of the four cells around (x, y): column, row, the weights along x and y, and whether the map has it."""
+    column, row = tl.floor(x) + i, tl.floor(y) + j
+    inside = (column >= 0) & (column < W) & (row >= 0) & (row < H)
+    weight_x, weight_y = 1 - tl.abs(x - column), 1 - tl.abs(y - row)
+    return tl.where(inside, column, 0.0), tl.where(inside, row, 0.0), weight_x, weight_y, inside
+
+
+@triton.jit
+def cell_offset(x, y, stride_h, stride_w):
+    return y.to(tl.int64) * stride_h + x.to(tl.int64) * stride_w
+
+
+@triton.jit
+def read_queries(
+    source, x, y, n, active, c, in_channels, stride_c, stride_h, stride_w, H, W,
+    SAMPLING: tl.constexpr, NATIVE: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """Descriptors (BLOCK_N, BLOCK_C) of queries n, sampled at (x, y); zeros where not active.
+
+    In the dtype of the source if NATIVE, else in ACC.
+    """
+    channel = c.to(tl.int64)[None, :] * stride_c
+    if SAMPLING == BILINEAR:
+        tile = tl.zeros((n.shape[0], c.shape[0]), ACC)
+        for i in tl.static_range(2):
+            for j in tl.static_range(2):
+                column, row, weight_x, weight_y, inside = bilinear_corner(x, y, H, W, i, j)
+                weight = tl.where(inside, weight_x * weight_y, 0.0).to(ACC)
+                pointer = source + (cell_offset(column, row, stride_h, stride_w)[:, None] + channel)
+                mask = (inside & active)[:, None] & in_channels[None, :]
+                tile += weight[:, None] * tl.load(pointer, mask=mask, other=0.0).to(ACC)
+    else:
+        if SAMPLING == DESCRIPTORS:
+            offset = n.to(tl.int64) * stride_w
+        else:
+            offset = cell_offset(x, y, stride_h, stride_w)
+        mask = active[:, None] & in_channels[None, :]
+        tile = tl.load(source + (offset[:, None] + channel), mask=mask, other=0.0)
+        if not NATIVE:
+            tile = tile.to(ACC)
+    return tile
+
+
+@triton.jit
+def map_offsets(
+    m, c, W, stride_c, stride_h, stride_w, CHANNELS_LAST: tl.constexpr, FLAT: tl.constexpr, WIDE: tl.constexpr
+):
+    """Offsets of cells m and channels c in one image: (m, c) if CHANNELS_LAST, else (c, m).
+
+    FLAT: the rows of the map follow each other, so stride_w leads from any cell to the next.
+    """
+    OFFSET: tl.constexpr = tl.int64 if WIDE else tl.int32
+    cell, channel = m.to(OFFSET), c.to(OFFSET) * stride_c
+    if FLAT:
+        cell = cell * stride_w
+    else:
+        cell = (cell // W) * stride_h + (cell % W) * stride_w
+    return cell[:, None] + channel[None, :] if CHANNELS_LAST else cell[None, :] + channel[:, None]
+
+
+@triton.jit
+def when(condition, mask):
+    """mask & condition, for a scalar condition (the interpreter's `&` of a block and a scalar is no mask)."""
+    return tl.where(mask, condition, False)
+
+
+@triton.jit
+def by_cell(x, CHANNELS_LAST: tl.constexpr):
+    """A number per cell, spread over the channels of a tile as `map_offsets` lays it out."""
+    return x[:, None] if CHANNELS_LAST else x[None, :]
+
+
+@triton.jit
+def by_channel(x, CHANNELS_LAST: tl.constexpr):
+    return x[None, :] if CHANNELS_LAST else x[:, None]
+
+
+@triton.jit
+def is_valid(num_keypoints, valid, b, n, first_query, N, stride_valid):
+    """Whether rows n of image b are no padding."""
+    active = n < N
+    if num_keypoints is not None:
+        active = active & (n + first_query < tl.load(num_keypoints + b))
+    if valid is not None:
+        active = active & (tl.load(valid + b * stride_valid + n, mask=active, other=0) != 0)
+    return active

@@ -1,0 +1,168 @@
+"""How a kernel is launched: tile sizes, the products of a chip, and the one place that calls Triton."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from .similarity import similarity_kernel
+
+LARGEST_INT32_OFFSET = 2**31 - 1
+"""Images of which an element lies further than this from the first are addressed in 64 bits."""
+
+
+def _platform() -> str:
+    if not isinstance(similarity_kernel, triton.JITFunction):
+        return "interpreter"
+    return "amd" if torch.version.hip else "nvidia"
+
+
+PLATFORM = _platform()
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """BLOCK_N queries, BLOCK_M cells, BLOCK_C channels; warps and pipeline stages of a program."""
+
+    n: int
+    m: int
+    c: int
+    warps: int
+    stages: int
+
+
+def ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def query_block(count: int, largest: int) -> int:
+    """The smallest tile of queries that holds `count`: tensor cores take 16 rows at a time."""
+    return min(largest, max(16, triton.next_power_of_2(count)))
+
+
+@lru_cache(maxsize=64)
+def multiprocessors(device: torch.device) -> int:
+    if device.type != "cuda":
+        return 132
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
+
+
+def precision(accumulation: torch.dtype) -> str:
+    """The product of `multiply`: float32-grade on every chip."""
+    if PLATFORM == "interpreter":
+        return "upcast"
+    if PLATFORM == "amd":
+        return "sum" if accumulation == torch.float64 else "ieee"
+    return "tf32x3"
+
+
+def similarity_tile(dtype: torch.dtype, native: bool, B: int, N: int, M: int, processors: int) -> Tile:
+    """Wide tiles of cells read the queries less often; narrower ones are there to fill the chip.
+
+    Operands that go through float32 (all but `native` ones of 16 bits) take twice the registers a channel.
+    """
+    if dtype == torch.float64:
+        return Tile(16, 32, 16, 4, 2)
+    n = query_block(N, 64)
+    depth = 32 if native and dtype != torch.float32 else 16
+    for m, warps in ((256, 8), (128, 4)) if n <= 32 else ((128, 8),):
+        if B * ceil_div(N, n) * ceil_div(M, m) * 10 >= 9 * processors:
+            return Tile(n, m, depth, warps, 4)
+    return Tile(n, 64, depth, 4, 4)
+
+
+def target_backward_tile(dtype: torch.dtype, N: int) -> Tile:
+    if dtype == torch.float64:
+        return Tile(16, 32, 32, 4, 2)
+    return Tile(query_block(N, 32), 32, 64, 4, 2)
+
+
+def query_backward_tile(dtype: torch.dtype, N: int) -> Tile:
+    if dtype == torch.float64:
+        return Tile(16, 16, 32, 4, 2)
+    return Tile(query_block(N, 32), 64, 64, 8, 3)
+
+
+def query_backward_splits(dtype: torch.dtype, B: int, N: int, C: int, M: int, processors: int) -> int:
+    """Parts of the map that are summed apart, so that few queries still fill the chip.
+
+    The cost of a choice is that of its waves of programs, plus a little for every part.
+    """
+    tile = query_backward_tile(dtype, N)
+    programs = B * ceil_div(N, tile.n) * ceil_div(C, tile.c)
+    most = max(1, min(8, M // (4 * tile.m)))
+    return min(range(1, most + 1), key=lambda parts: ceil_div(programs * parts, processors) / parts + 0.01 * parts)
+
+
+def source_backward_tile(dtype: torch.dtype, channels_last: bool) -> Tile:
+    if channels_last:
+        return Tile(128, 64, 32 if dtype == torch.float64 else 64, 4, 1)
+    return Tile(128, 32 if dtype == torch.float64 else 128, 32, 4, 1)
+
+
+def row_block(entries: int, most: int = 1024) -> int:
+    """Entries that a program of one query takes at a time."""
+    return min(most, max(32, int(triton.next_power_of_2(entries))))
+
+
+def row_warps(block: int) -> int:
+    return max(1, min(8, block // 128))
+
+
+def triton_dtype(dtype: torch.dtype) -> Any:
+    return triton.language.float64 if dtype == torch.float64 else triton.language.float32
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """Strides of a (B, C, H, W) tensor in the order that the kernels take them, and how to walk it."""
+
+    strides: tuple[int, int, int, int]
+    channels_last: bool
+    flat: bool
+    wide: bool
+
+
+def describe_map(*tensors: Tensor) -> tuple[Map, list[tuple[int, int, int, int]]]:
+    """One walk for maps of one shape: that of the first; `flat` and `wide` as all of them allow."""
+    strides = [_flat_strides(t) for t in tensors]
+    flat = all(s is not None for s in strides)
+    wide = any(is_wide(t) for t in tensors)
+    chosen = [s if flat and s is not None else t.stride() for s, t in zip(strides, tensors, strict=True)]
+    first = tensors[0]
+    cell_stride = chosen[0][3] if first.shape[3] > 1 or flat else chosen[0][2]
+    channels_last = first.shape[1] > 1 and chosen[0][1] < max(1, cell_stride)
+    return Map(chosen[0], channels_last, flat, wide), chosen
+
+
+def _flat_strides(x: Tensor) -> tuple[int, int, int, int] | None:
+    b, c, h, w = x.stride()
+    H, W = x.shape[2:]
+    if H == 1:
+        return b, c, w * W, w
+    if W == 1:
+        return b, c, h, h
+    return (b, c, h, w) if h == W * w else None
+
+
+def is_wide(x: Tensor) -> bool:
+    """Whether elements of x[0] lie too far apart for 32-bit offsets."""
+    extent = sum((size - 1) * stride for size, stride in zip(x.shape[1:], x.stride()[1:], strict=True))
+    return extent > LARGEST_INT32_OFFSET
+
+
+def launch(
+    kernel: Any, programs: int, device: torch.device, arguments: Mapping[str, Any], warps: int = 4, stages: int = 2
+) -> None:
+    """Run `kernel` on the tensors' device and its current stream. Nothing else in this package calls Triton."""
+    if device.type == "cuda" and device.index != torch.cuda.current_device():
+        with torch.cuda.device(device):
+            kernel[(programs,)](**arguments, num_warps=warps, num_stages=stages, enable_fp_fusion=True)
+    else:
+        kernel[(programs,)](**arguments, num_warps=warps, num_stages=stages, enable_fp_fusion=True)

@@ -1,0 +1,248 @@
+"""The operators on Triton: the signatures of `reference/backend.py`, without autograd.
+
+A forward is two launches and a backward at most four, as long as the scores of all queries fit the budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .. import _options
+from .._options import Localization, Metric, Sampling
+from .._types import ForwardResult, Gradients, Matches, Rows, Upstream
+from . import _launch, _steps
+from ._arguments import accumulation_dtype
+from ._blocks import Backward, part
+from ._steps import Gradient, Queries
+
+NO_ROWS = Rows(None, None, None)
+
+
+def sparse_window_match(
+    source: Tensor,
+    keypoints: Tensor | None,
+    target: Tensor,
+    rows: Rows,
+    temperature: Tensor | None,
+    sampling: Sampling | None,
+    metric: Metric,
+    localization: Localization,
+    kept_queries: int,
+) -> ForwardResult:
+    B, _, H, W = target.shape
+    N = source.shape[3] if keypoints is None else keypoints.shape[1]
+    dtype = accumulation_dtype(target.dtype)
+    outputs = _empty_matches(target, B, N, dtype)
+    norms = target.new_empty((B, H * W), dtype=dtype)
+    kept = target.new_empty((B, kept_queries, *localization.window.box(H, W)), dtype=dtype)
+    if B == 0:
+        return ForwardResult(*outputs, norms, kept)
+    if N == 0:  # the norms are wanted all the same
+        scores = target.new_empty((B, 1, H * W), dtype=dtype)
+        _steps.similarity(_one_query(target), None, target, NO_ROWS, None, metric, scores, norms, with_best=False)
+        return ForwardResult(*outputs, norms, kept)
+    block = _options.queries_within_budget(B * H * W * dtype.itemsize)
+    for start in range(0, N, block):
+        n = slice(start, min(N, start + block))
+        part_source, part_keypoints, part_rows, part_temperature = part(
+            source, keypoints, rows, temperature, slice(None), n
+        )
+        scores = target.new_empty((B, n.stop - start, H * W), dtype=dtype)
+        best = _steps.similarity(
+            part_source, part_keypoints, target, part_rows, sampling, metric, scores,
+            norms if start == 0 else None, first_query=start,
+        )  # fmt: skip
+        _steps.localize(
+            scores.unflatten(2, (H, W)), best, part_rows, part_temperature, localization,
+            (outputs.keypoints[:, n], outputs.score[:, n], outputs.peak[:, n], outputs.log_sum_exp[:, n]),
+            kept[:, n] if start < kept_queries else None, first_query=start,
+        )  # fmt: skip
+    return ForwardResult(*outputs, norms, kept)
+
+
+def sparse_window_match_backward(
+    upstream: Upstream,
+    forward: ForwardResult,
+    source: Tensor,
+    keypoints: Tensor | None,
+    target: Tensor,
+    rows: Rows,
+    temperature: Tensor | None,
+    sampling: Sampling | None,
+    metric: Metric,
+    localization: Localization,
+    needs: Sequence[bool],
+) -> Gradients:
+    """Gradients of (source, keypoints, target, temperature); None where `needs` is False."""
+    (B, N), dtype = forward.peak.shape, forward.score.dtype
+    if B == 0 or N == 0:
+        inputs = (source, keypoints, target, temperature)
+        return tuple(torch.zeros_like(x) if n and x is not None else None for x, n in zip(inputs, needs, strict=True))
+    source_out = torch.empty_like(source) if needs[0] else None
+    target_out = torch.empty_like(target) if needs[2] else None
+    temperature_out = target.new_empty((B, N), dtype=dtype) if needs[3] and temperature is not None else None
+    keypoints_out, moving = _empty_keypoints(keypoints, sampling, needs[1])
+
+    needs_queries = source_out is not None or moving is not None
+    queries = None
+    if needs_queries or target_out is not None:
+        queries = _empty_queries(source, keypoints, target, sampling, metric, N, needs_queries)
+    problem = Backward(upstream, forward, source, keypoints, target, rows, temperature, sampling, metric, localization)
+    for block in problem.blocks():
+        gradient = problem.localize_backward(block, queries, temperature_out)
+        if queries is None:
+            continue
+        some, norms, part_target = queries.part(block.b, block.n), forward.target_norm[block.b], target[block.b]
+        if target_out is not None:
+            previous, written = problem.accumulator(target_out, block)
+            _steps.target_backward(gradient, some, norms, part_target, previous, written)
+        if needs_queries:
+            query_out = some.values
+            if keypoints is None and source_out is not None:
+                query_out = source_out[block.b, :, 0, block.n].transpose(1, 2)[None]
+            mask = None if rows.target_mask is None else rows.target_mask[block.b]
+            _steps.query_backward(gradient, some, norms, part_target, mask, query_out)
+    if keypoints is not None and sampling is not None and queries is not None and needs_queries:
+        _steps.source_backward(queries.values, forward.peak, keypoints, source, sampling, source_out, moving)
+    return source_out, keypoints_out, target_out, temperature_out
+
+
+def localize(scores: Tensor, rows: Rows, temperature: Tensor | None, localization: Localization) -> Matches:
+    B, N = scores.shape[:2]
+    outputs = _empty_matches(scores, B, N, accumulation_dtype(scores.dtype))
+    if B * N > 0:
+        _steps.localize(scores, None, rows, temperature, localization, outputs, None)
+    return outputs
+
+
+def localize_backward(
+    upstream: Upstream,
+    matches: Matches,
+    scores: Tensor,
+    rows: Rows,
+    temperature: Tensor | None,
+    localization: Localization,
+    needs: Sequence[bool],
+) -> Gradients:
+    """Gradients of (scores, temperature); None where `needs` is False."""
+    B, N, H, W = scores.shape
+    scores_out = torch.empty_like(scores) if needs[0] else None
+    temperature_out = None
+    if needs[1] and temperature is not None:
+        temperature_out = scores.new_empty((B, N), dtype=matches.score.dtype)
+    if B * N > 0:
+        _steps.localize_backward(
+            upstream, scores, matches.peak, (H, W), rows.target_mask, temperature, localization, kept=False,
+            ds=scores_out, window_scores=None, temperature_out=temperature_out, queries=None, dense=True,
+        )  # fmt: skip
+    return scores_out, temperature_out
+
+
+def gather_keypoints(features: Tensor, keypoints: Tensor, sampling: Sampling) -> Tensor:
+    descriptors = features.new_empty((features.shape[0], keypoints.shape[1], features.shape[1]))
+    if descriptors.numel() > 0:
+        _steps.gather(features, keypoints, sampling, descriptors)
+    return descriptors
+
+
+def gather_keypoints_backward(
+    gradient: Tensor, features: Tensor, keypoints: Tensor, sampling: Sampling, needs: Sequence[bool]
+) -> Gradients:
+    """Gradients of (features, keypoints); None where `needs` is False."""
+    features_out = torch.empty_like(features) if needs[0] else None
+    keypoints_out, moving = _empty_keypoints(keypoints, sampling, needs[1])
+    if features.shape[0] > 0 and (features_out is not None or (moving is not None and moving.numel() > 0)):
+        _steps.source_backward(gradient[None], None, keypoints, features, sampling, features_out, moving)
+    return features_out, keypoints_out
+
+
+def cosine_similarity(descriptors: Tensor, target: Tensor, metric: Metric) -> tuple[Tensor, Tensor]:
+    """Scores (B, N, H, W) and the norms (B, M) of the target's cells."""
+    B, _, H, W = target.shape
+    N, dtype = descriptors.shape[1], accumulation_dtype(target.dtype)
+    scores = target.new_empty((B, N, H * W), dtype=dtype)
+    norms = target.new_empty((B, H * W), dtype=dtype)
+    if B > 0:
+        source = _as_source(descriptors) if N > 0 else _one_query(target)
+        filled = scores if N > 0 else scores.new_empty((B, 1, H * W))
+        _steps.similarity(source, None, target, NO_ROWS, None, metric, filled, norms, with_best=False)
+    return scores.unflatten(2, (H, W)), norms
+
+
+def cosine_similarity_backward(
+    gradient: Tensor,
+    scores: Tensor,
+    target_norm: Tensor,
+    descriptors: Tensor,
+    target: Tensor,
+    metric: Metric,
+    needs: Sequence[bool],
+) -> Gradients:
+    """Gradients of (descriptors, target); None where `needs` is False."""
+    descriptors_out = torch.empty_like(descriptors) if needs[0] else None
+    target_out = torch.empty_like(target) if needs[1] else None
+    B, N = descriptors.shape[:2]
+    if B == 0 or N == 0:
+        return tuple(x if x is None else x.zero_() for x in (descriptors_out, target_out))
+    queries = _empty_queries(_as_source(descriptors), None, target, None, metric, N, needs[0])
+    _steps.similarity_gradient(gradient, scores, queries)
+    dense = Gradient(gradient, scores, None, None)
+    if target_out is not None:
+        _steps.target_backward(dense, queries, target_norm, target, None, target_out)
+    if descriptors_out is not None:
+        _steps.query_backward(dense, queries, target_norm, target, None, descriptors_out[None])
+    return descriptors_out, target_out
+
+
+def _empty_matches(like: Tensor, B: int, N: int, dtype: torch.dtype) -> Matches:
+    return Matches(
+        like.new_empty((B, N, 2), dtype=dtype),
+        like.new_empty((B, N), dtype=dtype),
+        like.new_empty((B, N), dtype=torch.int64),
+        like.new_empty((B, N), dtype=dtype),
+    )
+
+
+def _empty_keypoints(
+    keypoints: Tensor | None, sampling: Sampling | None, needed: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """The gradient of the keypoints, and again if kernels are to fill it: whole cells do not move with a keypoint."""
+    if keypoints is None or not needed:
+        return None, None
+    if sampling is None or sampling.mode != "bilinear":
+        return torch.zeros_like(keypoints), None
+    gradient = torch.empty_like(keypoints)
+    return gradient, gradient
+
+
+def _empty_queries(
+    source: Tensor,
+    keypoints: Tensor | None,
+    target: Tensor,
+    sampling: Sampling | None,
+    metric: Metric,
+    N: int,
+    with_gradient: bool,
+) -> Queries:
+    B, C, H, W = target.shape
+    dtype = accumulation_dtype(target.dtype)
+    splits = 1
+    if with_gradient and keypoints is not None:
+        processors = _launch.multiprocessors(target.device)
+        splits = _launch.query_backward_splits(target.dtype, B, N, C, H * W, processors)
+    values = target.new_empty((splits, B, N, C), dtype=dtype)
+    scale, second = target.new_empty((2, B, N), dtype=dtype)
+    return Queries(source, keypoints, sampling, metric, values, scale, second)
+
+
+def _as_source(descriptors: Tensor) -> Tensor:
+    """(B, N, C) descriptors as the (B, C, 1, N) map of which query n is column n."""
+    return descriptors.transpose(1, 2).unsqueeze(2)
+
+
+def _one_query(target: Tensor) -> Tensor:
+    """Any (B, C, 1, 1) descriptor, for a launch that is there for the norms of the target."""
+    return target[:, :, :1, :1]
