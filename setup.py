@@ -20,6 +20,15 @@ ROOT = Path(__file__).parent.resolve()
 REQUIRED = os.environ.get("SIMPLEMATCH_REQUIRE_NATIVE", "0").lower() not in ("", "0", "false", "off", "no")
 
 
+_EXPLANATION = """
+{line}
+simplematch-kernels: the compiled CPU kernels could not be built ({reason}).
+Installing without them: the package works, with PyTorch and Triton only, and is slower on the CPU.
+Needed: GCC or Clang with C++17, cmake, ninja, pybind11. SIMPLEMATCH_REQUIRE_NATIVE=1 stops here instead.
+{line}
+"""
+
+
 class BuildWithCMake(build_ext):
     """Builds `simplematch_kernels._C` where setuptools wants it."""
 
@@ -31,18 +40,10 @@ class BuildWithCMake(build_ext):
         except (OSError, subprocess.CalledProcessError) as error:
             if REQUIRED:
                 raise
-            print(
-                "\n" + "=" * 100 + f"\nsimplematch-kernels: the compiled CPU kernels could not be built ({error}).\n"
-                "Installing without them: the package works, with PyTorch and Triton only, and is slower on the CPU.\n"
-                "Needed: GCC or Clang with C++17, cmake, ninja, pybind11. SIMPLEMATCH_REQUIRE_NATIVE=1 stops here "
-                "instead.\n" + "=" * 100 + "\n",
-                file=sys.stderr,
-                flush=True,
-            )
+            print(_EXPLANATION.format(reason=_summary(error), line="=" * 100), file=sys.stderr, flush=True)
 
     def _build(self, output: Path) -> None:
         build = Path(self.build_temp).resolve() / "cmake"
-        build.mkdir(parents=True, exist_ok=True)
         cmake, ninja = _program("cmake"), _program("ninja", "ninja-build")
         if cmake is None:
             raise OSError("no cmake found")
@@ -53,13 +54,36 @@ class BuildWithCMake(build_ext):
             "-DSIMPLEMATCH_INSTALL=OFF",
             f"-DSIMPLEMATCH_OUTPUT={output.parent}",
             f"-DPython_EXECUTABLE={sys.executable}",
+            f"-Dpybind11_DIR={_pybind11_directory()}",
         ]
         if ninja is not None:
             configure += ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"]
-        subprocess.run(configure, check=True)
-        subprocess.run([cmake, "--build", str(build), "--target", "_C"], check=True)
+        try:
+            _run(configure)
+        except subprocess.CalledProcessError:
+            if not build.exists():
+                raise
+            shutil.rmtree(build)  # what an earlier build left may name another compiler or a Python that is gone
+            _run(configure)
+        _run([cmake, "--build", str(build), "--target", "_C"])
         if not output.exists():
             raise OSError(f"the build left no {output.name}")
+
+
+def _summary(error: Exception) -> str:
+    return "CMake failed, see above" if isinstance(error, subprocess.CalledProcessError) else str(error)
+
+
+def _run(command: list[str]) -> None:
+    subprocess.run(command, check=True)
+
+
+def _pybind11_directory() -> str:
+    try:
+        import pybind11
+    except ImportError as error:
+        raise OSError("no pybind11 found") from error
+    return pybind11.get_cmake_dir()
 
 
 def _program(*names: str) -> str | None:

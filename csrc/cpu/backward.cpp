@@ -1,17 +1,12 @@
 // Both gradients of the similarity in one pass over the target, and the weights they share.
 #include <type_traits>
 
+#include "metric.h"
 #include "query_backward.h"
 #include "target_backward.h"
 
 namespace simplematch::cpu::SIMPLEMATCH_LEVEL {
 namespace {
-
-template <class T>
-T divisor(T norm, const Metric& metric) {
-    const T eps = T(metric.eps);
-    return metric.clamp_eps ? (norm < eps ? eps : norm) : norm + eps;
-}
 
 // What multiplies f in dFt (or q in dq), from the sum of ds * s (l2: of ds).
 template <class T>
@@ -19,7 +14,7 @@ T own_factor(T total, T norm, const Metric& metric) {
     if (metric.kind == MetricKind::dot) return 0;
     if (metric.kind == MetricKind::l2) return 2 * total;
     const bool flat = !(norm > 0) || (metric.clamp_eps && norm < T(metric.eps));
-    return flat ? T(0) : total / (divisor(norm, metric) * norm);
+    return flat ? T(0) : total / (denominator(norm, metric) * norm);
 }
 
 }  // namespace
@@ -39,7 +34,7 @@ void weights(const WeightWork<T>& w, int64_t b, int64_t tile) {
         for (int64_t j = 0; j < kTile; ++j) cell_sum[j] = 0;
 
     T scale[kTile];
-    for (int64_t m = first; m < last; ++m) scale[m - first] = cosine ? divisor(norm[m], w.metric) : T(1);
+    for (int64_t m = first; m < last; ++m) scale[m - first] = cosine ? denominator(norm[m], w.metric) : T(1);
     int32_t count = 0;
     for (int64_t r = 0; r < q.row_count[b]; ++r) {
         const int32_t n = q.rows[b * q.count + r];
@@ -50,7 +45,7 @@ void weights(const WeightWork<T>& w, int64_t b, int64_t tile) {
         for (int64_t j = 0; j < kTile; ++j) row[j] = 0;
         const T* const gradients = first_of_box(w.gradients, b, n, box);
         const T* const scores = first_of_box(w.scores, b, n, box);
-        const T query_scale = cosine ? divisor(q.norm[b * q.count + n], w.metric)
+        const T query_scale = cosine ? denominator(q.norm[b * q.count + n], w.metric)
                                      : w.metric.kind == MetricKind::l2 ? T(0.5) : T(1);
         for (int64_t y = box.top > top ? box.top : top; y <= bottom && y < box.bottom; ++y) {
             const int64_t start = y * w.width + box.left, end = y * w.width + box.right;

@@ -90,18 +90,15 @@ public:
 
     // Called by all threads of a team. `map` starts at the block's first image.
     void load(const View& map, const Kernels<T>& kernels) {
-        const int64_t chunks = (channels_ + kTile - 1) / kTile, groups = (count_ + 31) / 32;
+        constexpr int64_t group = 16;
+        const int64_t groups = (count_ + group - 1) / group;
 #pragma omp for schedule(dynamic)
-        for (int64_t task = 0; task < images_ * chunks; ++task) {
-            const int64_t i = task / chunks, first = task % chunks * kTile;
-            gather(map, i, samples_.get() + i * count_, valid_.data() + i * count_, count_, first,
-                   std::min(first + kTile, channels_), vectors_.get() + i * count_ * stride_, stride_);
-        }
-#pragma omp for schedule(static)
         for (int64_t task = 0; task < images_ * groups; ++task) {
-            const int64_t i = task / groups, n = task % groups * 32;
-            kernels.norms(vectors_.get() + (i * count_ + n) * stride_, stride_, channels_, std::min<int64_t>(32, count_ - n),
-                          norm_.get() + i * count_ + n);
+            const int64_t i = task / groups, n = task % groups * group, here = std::min(group, count_ - n);
+            const int64_t at = i * count_ + n;
+            T* const vectors = vectors_.get() + at * stride_;
+            gather(map, i, samples_.get() + at, valid_.data() + at, here, 0, channels_, vectors, stride_);
+            kernels.norms(vectors, stride_, channels_, here, norm_.get() + at);
         }
     }
 

@@ -122,29 +122,32 @@ private:
 
     void scatter_queries(const RowTable& table, const T* query_gradient, int64_t stride, int64_t b, int64_t images) {
         const View source = images_from(p_.source, b), gradient = images_from(wanted_.source, b);
-        std::vector<std::vector<Scatter>> lists{size_t(images)};
+        std::vector<std::vector<Scatter>> lists(static_cast<size_t>(images));
         const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(16, source.size[1]));
         Buffer<Sample> samples(images * count_);
 #pragma omp parallel num_threads(threads_) if (threads_ > 1)
         {
 #pragma omp for schedule(static)
-            for (int64_t task = 0; task < images * count_; ++task) {
-                const int64_t i = task / count_, n = task % count_;
-                const bool valid = table.valid[(b + i) * count_ + n] != 0;
-                if (valid) samples[task] = locate_query(p_, sampled_, b + i, n);
-                if (wanted_.keypoints.data == nullptr) continue;
-                double x = 0, y = 0;
-                if (valid) keypoint_gradient(source, i, samples[task], query_gradient + task * stride, &x, &y);
-                const View& out = wanted_.keypoints;
-                const int64_t at = (b + i) * out.stride[0] + n * out.stride[1];
-                write_element(out, at, x);
-                write_element(out, at + out.stride[2], y);
+            for (int64_t i = 0; i < images; ++i) {
+                const uint8_t* const valid = table.valid.get() + (b + i) * count_;
+                for (int64_t n = 0; n < count_; ++n)
+                    if (valid[n]) samples[i * count_ + n] = locate_query(p_, sampled_, b + i, n);
+                if (gradient.data != nullptr) lists[size_t(i)] = list_scatter(samples.get() + i * count_, valid, count_);
+            }
+            if (wanted_.keypoints.data != nullptr) {
+#pragma omp for schedule(static)
+                for (int64_t task = 0; task < images * count_; ++task) {
+                    const int64_t i = task / count_, n = task % count_;
+                    double x = 0, y = 0;
+                    if (table.valid[(b + i) * count_ + n])
+                        keypoint_gradient(source, i, samples[task], query_gradient + task * stride, &x, &y);
+                    const View& out = wanted_.keypoints;
+                    const int64_t at = (b + i) * out.stride[0] + n * out.stride[1];
+                    write_element(out, at, x);
+                    write_element(out, at + out.stride[2], y);
+                }
             }
             if (gradient.data != nullptr) {
-#pragma omp for schedule(static)
-                for (int64_t i = 0; i < images; ++i)
-                    lists[size_t(i)] =
-                        list_scatter(samples.get() + i * count_, table.valid.get() + (b + i) * count_, count_);
 #pragma omp for schedule(dynamic)
                 for (int64_t task = 0; task < images * parts; ++task)
                     source_backward(gradient, task / parts, lists[size_t(task / parts)],

@@ -1,4 +1,4 @@
-// Tiles of a map: 64 cells x some channels, read from or written to tensors of any type and strides.
+// Tiles of a map: 64 cells x some channels, read from tensors of any type and strides.
 //
 // In the cache a tile lies as rows of channels, [channel][cell], or as rows of cells, [cell][channel].
 #pragma once
@@ -48,13 +48,6 @@ SIMPLEMATCH_INLINE void read_run(const S* from, T* to, int64_t count) {
     for (; i < count; ++i) to[i] = T(to_float(from[i]));
 }
 
-template <class T, class S>
-SIMPLEMATCH_INLINE void write_run(const T* from, S* to, int64_t count) {
-    int64_t i = 0;
-    for (; i + kLanes<T> <= count; i += kLanes<T>) store<T>(to + i, load<T>(from + i));
-    for (; i < count; ++i) from_float(from[i], to + i);
-}
-
 // One channel of the tile: kTile numbers, zeros after the last cell.
 template <class T, class S>
 SIMPLEMATCH_INLINE void read_channel(const Tile<S>& t, int64_t channel, T* to) {
@@ -64,15 +57,6 @@ SIMPLEMATCH_INLINE void read_channel(const Tile<S>& t, int64_t channel, T* to) {
         read_run(from + t.offset[j], to + j, t.run_start[r + 1] - j);
     }
     for (int64_t j = t.cells; j < kTile; ++j) to[j] = 0;
-}
-
-template <class T, class S>
-SIMPLEMATCH_INLINE void write_channel(const Tile<S>& t, int64_t channel, const T* from) {
-    S* to = t.base + channel * t.channel_stride;
-    for (int64_t r = 0; r < t.runs; ++r) {
-        const int64_t j = t.run_start[r];
-        write_run(from + j, to + t.offset[j], t.run_start[r + 1] - j);
-    }
 }
 
 // Channels [first, last) as rows of channels: to[channel - first][cell], rows of kTile numbers.

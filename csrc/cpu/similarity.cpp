@@ -6,17 +6,12 @@
 // queries. 2 N C operations for C * sizeof(S) bytes of a cell.
 #include <type_traits>
 
+#include "metric.h"
 #include "pack.h"
 #include "product.h"
 
 namespace simplematch::cpu::SIMPLEMATCH_LEVEL {
 namespace {
-
-template <class T>
-T denominator(T norm, const Metric& metric) {
-    const T eps = T(metric.eps);
-    return metric.clamp_eps ? (norm < eps ? eps : norm) : norm + eps;
-}
 
 template <class T>
 void add_products(const T* queries, int64_t stride, const Queries<T>& q, int64_t b, const T* tile, int64_t depth,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 namespace simplematch {
 
@@ -41,7 +42,7 @@ struct Window {
     int64_t width = 1;
     bool shift = true;
     bool disc = false;
-    double outside_value = 0;
+    double outside_value = -std::numeric_limits<double>::infinity();
     double sigma = 0;
 };
 
