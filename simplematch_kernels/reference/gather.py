@@ -37,6 +37,7 @@ def source_backward(
     dF[:, j, i] = sum_n weight_n(i, j) dq_n        dp_n = sum over (i, j) of <F[:, j, i], dq_n> dweight_n(i, j)/dp_n
     """
     x, y = _cells(keypoints, sampling)
+    gradient = torch.where((x.isfinite() & y.isfinite())[..., None], gradient, 0)  # such a row read nothing
     maps = torch.zeros_like(features, dtype=gradient.dtype) if needs[0] else None
     points = torch.zeros(keypoints.shape, dtype=torch.float64, device=keypoints.device) if needs[1] else None
     batch = torch.arange(features.shape[0], device=features.device)[:, None]

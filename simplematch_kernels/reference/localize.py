@@ -26,8 +26,8 @@ def localize(scores: Tensor, rows: Rows, temperature: Tensor | None, localizatio
     logits, _ = _logits(scores, peak, (H, W), rows, valid, temperature, localization)
     log_sum_exp = logits.logsumexp(-1)
     probability = torch.exp(logits - log_sum_exp[..., None])
-    y, x = _cell_grid(H, W, scores.device)
-    cells = torch.stack([(probability * axis).sum(-1) for axis in (x, y)], -1)
+    dx, dy = _offsets(peak, H, W)  # from the peak: smaller numbers round less
+    cells = torch.cat((peak % W, peak // W), -1) + torch.stack([(probability * d).sum(-1) for d in (dx, dy)], -1)
     return Matches(
         torch.where(valid, _to_output(cells, localization), -1),
         torch.where(valid, score, 0)[..., 0],
@@ -60,8 +60,8 @@ def localize_backward(
     agreement = torch.zeros_like(scores) if upstream.log_sum_exp is None else upstream.log_sum_exp[..., None]
     if upstream.keypoints is not None:
         scale = (localization.from_cells_x, localization.from_cells_y)
-        for i, axis in enumerate(reversed(_cell_grid(H, W, scores.device))):
-            centred = axis - (probability * axis).sum(-1, keepdim=True)
+        for i, offset in enumerate(_offsets(peak, H, W)):
+            centred = offset - (probability * offset).sum(-1, keepdim=True)
             g = upstream.keypoints[..., i : i + 1] * (scale[i].numerator / scale[i].denominator)
             agreement = agreement + g * centred
     ds = slope * probability * agreement
@@ -86,8 +86,8 @@ def _logits(
     divisor = localization.temperature if temperature is None else temperature[..., None]
     slope = torch.ones_like(scores) / divisor
     if window.sigma > 0:
-        y, x = _cell_grid(H, W, scores.device)
-        distance = ((x - peak % W) ** 2 + (y - peak // W) ** 2).to(scores.dtype)
+        dx, dy = _offsets(peak, H, W)
+        distance = (dx**2 + dy**2).to(scores.dtype)
         slope = slope * torch.exp(-distance / (2 * window.sigma**2))
     inside = inside_window(window, peak, H, W)
     selectable = _selectable(rows, valid)
@@ -129,8 +129,9 @@ def inside_window(window: Window, peak: Tensor, height: int, width: int) -> Tens
     top, left = window_origin(window, peak, height, width)
     inside = (y >= top) & (y < top + window.height) & (x >= left) & (x < left + window.width)
     if window.disc:
-        dx, dy = 2 * (x - peak % width) * window.height, 2 * (y - peak // width) * window.width
-        inside = inside & (dx**2 + dy**2 < (window.width * window.height) ** 2)
+        dx, dy = _offsets(peak, height, width)
+        scaled = (2 * dx * window.height) ** 2 + (2 * dy * window.width) ** 2
+        inside = inside & (scaled < (window.width * window.height) ** 2)
     return inside
 
 
@@ -147,6 +148,12 @@ def _cell_grid(height: int, width: int, device: torch.device) -> tuple[Tensor, T
     """(y, x) of every cell, each (M,)."""
     m = torch.arange(height * width, device=device)
     return m // width, m % width
+
+
+def _offsets(peak: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """(dx, dy), each (..., M): from flat `peak` (..., 1) to every cell."""
+    y, x = _cell_grid(height, width, peak.device)
+    return x - peak % width, y - peak // width
 
 
 def _to_output(cells: Tensor, localization: Localization) -> Tensor:
