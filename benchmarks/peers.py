@@ -59,7 +59,7 @@ def make(shape: Shape, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def matchers(shape: Shape, backend: str | None = None, compiled: bool = True) -> dict[str, Matcher]:
-    """Ours, the reference in eager PyTorch, and the same compiled."""
+    """Ours, the reference in eager PyTorch and compiled, and what codebases write by hand, in both."""
 
     def ours(source: Tensor, target: Tensor, keypoints: Tensor) -> smk.Matches:
         return smk.sparse_window_match(source, target, keypoints, window_size=shape.window, backend=backend)
@@ -67,11 +67,34 @@ def matchers(shape: Shape, backend: str | None = None, compiled: bool = True) ->
     def eager(source: Tensor, target: Tensor, keypoints: Tensor) -> smk.Matches:
         return reference.sparse_window_match(source, target, keypoints, window_size=shape.window)
 
-    found: dict[str, Matcher] = {"ours": ours, "eager": eager}
+    def by_hand(source: Tensor, target: Tensor, keypoints: Tensor) -> smk.Matches:
+        return match_by_hand(source, target, keypoints, shape.window)
+
+    found: dict[str, Matcher] = {"ours": ours, "eager": eager, "by hand": by_hand}
     if compiled:
         torch._dynamo.reset()
-        found["compile"] = torch.compile(eager)
+        found |= {"compile": torch.compile(eager), "by hand, compile": torch.compile(by_hand)}
     return found
+
+
+def match_by_hand(source: Tensor, target: Tensor, keypoints: Tensor, window: int) -> smk.Matches:
+    """The usual way: normalised copies of descriptors and features, a score map, a gathered window, a soft-argmax."""
+    batch, (height, width) = torch.arange(len(source), device=source.device)[:, None], target.shape[2:]
+    queries = source[batch, :, keypoints[..., 1].long(), keypoints[..., 0].long()]
+    queries = queries / (queries.norm(dim=2, keepdim=True) + 1e-8)
+    cells = target / (target.norm(dim=1, keepdim=True) + 1e-8)
+    scores = torch.einsum("bnc,bchw->bnhw", queries, cells).flatten(2)
+    score, peak = scores.max(-1)
+    rows, columns = min(window, height), min(window, width)
+    top = (peak // width - window // 2).clamp(0, height - rows)
+    left = (peak % width - window // 2).clamp(0, width - columns)
+    y = top[..., None] + torch.arange(rows, device=source.device)
+    x = left[..., None] + torch.arange(columns, device=source.device)
+    inside = (y[..., :, None] * width + x[..., None, :]).flatten(2)
+    logits = scores.gather(2, inside) / 0.02
+    probability = logits.softmax(-1).unflatten(2, (rows, columns))
+    found = torch.stack(((probability.sum(2) * x).sum(-1), (probability.sum(3) * y).sum(-1)), -1)
+    return smk.Matches(found, score, peak, logits.logsumexp(-1))
 
 
 def forward(match: Matcher, inputs: tuple[Tensor, Tensor, Tensor]) -> Callable[[], object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -19,8 +20,15 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def of_strides(prefix: str, axes: str, x: Tensor | tuple[int, ...] | None) -> dict[str, int]:
     """The strides of x as `prefix_axis`; zeros for a tensor that is not there."""
-    values = (0,) * len(axes) if x is None else x.stride() if isinstance(x, Tensor) else x
-    return {f"{prefix}_{axis}": value for axis, value in zip(axes, values, strict=True)}
+    names = _names(prefix, axes)
+    if x is None:
+        return dict.fromkeys(names, 0)
+    return dict(zip(names, x.stride() if isinstance(x, Tensor) else x, strict=True))
+
+
+@lru_cache(maxsize=256)
+def _names(prefix: str, axes: str) -> tuple[str, ...]:
+    return tuple(f"{prefix}_{axis}" for axis in axes)
 
 
 def of_affine(prefix: str, x: AffineMap, y: AffineMap) -> dict[str, float]:

@@ -90,15 +90,18 @@ class Backward:
         size = (images, n.stop - n.start, *self.box)
         if kept == self.forward.peak.shape[1]:
             ds = self.target.new_empty(size if queries is not None else 0, dtype=self.dtype)
+            written = None if queries is None else ds
             self._localize_backward(
-                b, n, self.forward.window_scores, True, queries, ds if queries is not None else None, None, temperature_out
+                b, n, self.forward.window_scores, True, queries, written, None, temperature_out
             )  # fmt: skip
             return Gradient(ds, self.forward.window_scores, self.forward.peak, self.localization.window)
         ds, scores = self.target.new_empty((2, *size), dtype=self.dtype)
         middle = min(max(n.start, kept), n.stop)
         if middle > n.start:
             given = slice(n.start, middle)
-            self._block(b, given, n.start, self.forward.window_scores[b, given], True, queries, ds, scores, temperature_out)
+            self._block(
+                b, given, n.start, self.forward.window_scores[b, given], True, queries, ds, scores, temperature_out
+            )
         if middle < n.stop:
             missing = slice(middle, n.stop)
             made = self._similarity(b, missing)
@@ -157,8 +160,9 @@ class Backward:
         source, keypoints, rows, _ = part(self.source, self.keypoints, self.rows, None, b, n)
         target = self.target[b]
         H, W = self.map_size
-        scores = target.new_empty((target.shape[0], n.stop - n.start, H * W), dtype=self.dtype)
+        scores = target.new_empty((target.shape[0], n.stop - n.start, H, W), dtype=self.dtype)
         _steps.similarity(
-            source, keypoints, target, rows, self.sampling, self.metric, scores, None, first_query=n.start, with_best=False
+            source, keypoints, target, rows, self.sampling, self.metric, scores, None,
+            first_query=n.start, with_best=False,
         )  # fmt: skip
-        return scores.unflatten(2, (H, W))
+        return scores

@@ -51,9 +51,7 @@ def multiply(a, b, total, PRECISION: tl.constexpr):
         total = tl.dot(low, b, total, out_dtype=total.dtype)
         total = tl.dot(high, b, total, out_dtype=total.dtype)
     else:
-        total = tl.dot(
-            a.to(total.dtype), b.to(total.dtype), total, input_precision=PRECISION, out_dtype=total.dtype
-        )
+        total = tl.dot(a.to(total.dtype), b.to(total.dtype), total, input_precision=PRECISION, out_dtype=total.dtype)
     return total
 
 
@@ -157,7 +155,9 @@ def keypoint_cells(
     """
     offset = n.to(tl.int64) * stride_n
     x = affine(tl.load(keypoints + offset, mask=active, other=0.0), numerator_x, shift_x, divisor_x, reciprocal_x)
-    y = affine(tl.load(keypoints + offset + stride_d, mask=active, other=0.0), numerator_y, shift_y, divisor_y, reciprocal_y)
+    y = affine(
+        tl.load(keypoints + offset + stride_d, mask=active, other=0.0), numerator_y, shift_y, divisor_y, reciprocal_y
+    )
     finite = is_finite(x) & is_finite(y)
     x, y = tl.where(finite, x, 0.0), tl.where(finite, y, 0.0)
     if SAMPLING == BILINEAR:

@@ -41,9 +41,10 @@ def ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
+@lru_cache(maxsize=256)
 def query_block(count: int, largest: int) -> int:
     """The smallest tile of queries that holds `count`: tensor cores take 16 rows at a time."""
-    return min(largest, max(16, triton.next_power_of_2(count)))
+    return min(largest, max(16, int(triton.next_power_of_2(count))))
 
 
 @lru_cache(maxsize=64)
@@ -62,6 +63,7 @@ def precision(accumulation: torch.dtype) -> str:
     return "tf32x3"
 
 
+@lru_cache(maxsize=256)
 def similarity_tile(dtype: torch.dtype, native: bool, B: int, N: int, M: int, processors: int) -> Tile:
     """Wide tiles of cells read the queries less often; narrower ones are there to fill the chip.
 
@@ -71,24 +73,30 @@ def similarity_tile(dtype: torch.dtype, native: bool, B: int, N: int, M: int, pr
         return Tile(16, 32, 16, 4, 2)
     n = query_block(N, 64)
     depth = 32 if native and dtype != torch.float32 else 16
-    for m, warps in ((256, 8), (128, 4)) if n <= 32 else ((128, 8),):
+    if n == 64:
+        fills = B * ceil_div(N, n) * ceil_div(M, 128) >= processors
+        return Tile(n, 128, 2 * depth if depth == 32 else depth, 8, 3) if fills else Tile(n, 64, depth, 4, 4)
+    for m, warps in ((256, 8), (128, 4)):
         if B * ceil_div(N, n) * ceil_div(M, m) * 10 >= 9 * processors:
             return Tile(n, m, depth, warps, 4)
     return Tile(n, 64, depth, 4, 4)
 
 
+@lru_cache(maxsize=256)
 def target_backward_tile(dtype: torch.dtype, N: int) -> Tile:
     if dtype == torch.float64:
         return Tile(16, 32, 32, 4, 2)
-    return Tile(query_block(N, 32), 32, 64, 4, 2)
+    return Tile(query_block(N, 32), 32, 32 if dtype == torch.float16 else 64, 4, 2)
 
 
+@lru_cache(maxsize=256)
 def query_backward_tile(dtype: torch.dtype, N: int) -> Tile:
     if dtype == torch.float64:
         return Tile(16, 16, 32, 4, 2)
     return Tile(query_block(N, 32), 64, 64, 8, 3)
 
 
+@lru_cache(maxsize=256)
 def query_backward_splits(dtype: torch.dtype, B: int, N: int, C: int, M: int, processors: int) -> int:
     """Parts of the map that are summed apart, so that few queries still fill the chip.
 
@@ -100,12 +108,14 @@ def query_backward_splits(dtype: torch.dtype, B: int, N: int, C: int, M: int, pr
     return min(range(1, most + 1), key=lambda parts: ceil_div(programs * parts, processors) / parts + 0.01 * parts)
 
 
+@lru_cache(maxsize=256)
 def source_backward_tile(dtype: torch.dtype, channels_last: bool) -> Tile:
-    if channels_last:
-        return Tile(128, 64, 32 if dtype == torch.float64 else 64, 4, 1)
-    return Tile(128, 32 if dtype == torch.float64 else 128, 32, 4, 1)
+    if dtype == torch.float64:
+        return Tile(128, 32, 32, 4, 1)
+    return Tile(128, 64, 64, 4, 1) if channels_last else Tile(128, 128, 32, 4, 1)
 
 
+@lru_cache(maxsize=256)
 def row_block(entries: int, most: int = 1024) -> int:
     """Entries that a program of one query takes at a time."""
     return min(most, max(32, int(triton.next_power_of_2(entries))))
@@ -131,14 +141,19 @@ class Map:
 
 def describe_map(*tensors: Tensor) -> tuple[Map, list[tuple[int, int, int, int]]]:
     """One walk for maps of one shape: that of the first; `flat` and `wide` as all of them allow."""
-    strides = [_flat_strides(t) for t in tensors]
-    flat = all(s is not None for s in strides)
+    flattened = [_flat_strides(t) for t in tensors]
+    flat = all(s is not None for s in flattened)
     wide = any(is_wide(t) for t in tensors)
-    chosen = [s if flat and s is not None else t.stride() for s, t in zip(strides, tensors, strict=True)]
+    chosen = [s if flat and s is not None else _strides(t) for s, t in zip(flattened, tensors, strict=True)]
     first = tensors[0]
     cell_stride = chosen[0][3] if first.shape[3] > 1 or flat else chosen[0][2]
     channels_last = first.shape[1] > 1 and chosen[0][1] < max(1, cell_stride)
     return Map(chosen[0], channels_last, flat, wide), chosen
+
+
+def _strides(x: Tensor) -> tuple[int, int, int, int]:
+    b, c, h, w = x.stride()
+    return b, c, h, w
 
 
 def _flat_strides(x: Tensor) -> tuple[int, int, int, int] | None:

@@ -14,9 +14,9 @@ from . import _launch
 from ._arguments import (
     accumulation_dtype,
     is_native,
+    of_affine,
     of_metric,
     of_sampling,
-    of_affine,
     of_strides,
     of_temperature,
     of_window,
@@ -78,7 +78,7 @@ def similarity(
     first_query: int = 0,
     with_best: bool = True,
 ) -> Tensor | None:
-    """Fill scores (B, N, M) and norms (B, M); return the best cell of each tile, (2, B, N, tiles), if `with_best`."""
+    """Fill scores (B, N, H, W) and norms (B, M); return the best cell of each tile, (2, B, N, tiles), if `with_best`."""
     B, C, H, W = target.shape
     N, M = scores.shape[1], H * W
     layout, (target_strides,) = describe_map(target)
@@ -130,7 +130,8 @@ def localize(
         "valid_b": 0 if rows.valid is None else rows.valid.stride(0),
         **of_strides("scores", "bnhw", scores), **of_temperature(temperature, localization), **box,
         **of_affine("", localization.from_cells_x, localization.from_cells_y),
-        "output_offset": localization.output_offset, "BLOCK": _launch.row_block(box["rows"] * box["columns"], 2048),
+        "output_offset": localization.output_offset,
+        "BLOCK": _launch.row_block(box["rows"] * box["columns"], 512 if score_out.dtype == torch.float64 else 2048),
     }  # fmt: skip
     launch(localize_kernel, B * N, scores.device, arguments, _launch.row_warps(arguments["BLOCK"]))
 
@@ -221,8 +222,8 @@ def _launch_localize_backward(
         }  # fmt: skip
     arguments.update(of_queries)
     arguments.update(
-        scores=scores, N=N, C=C, H=map_size[0], W=map_size[1], scalar_b=scalar_b, ACC=_launch.triton_dtype(accumulation),
-        BLOCK_C=_launch.row_block(C), **of_strides("scores", "bnhw", scores),
+        scores=scores, N=N, C=C, H=map_size[0], W=map_size[1], scalar_b=scalar_b,
+        ACC=_launch.triton_dtype(accumulation), BLOCK_C=_launch.row_block(C), **of_strides("scores", "bnhw", scores),
     )  # fmt: skip
     warps = _launch.row_warps(max(arguments["BLOCK"], arguments["BLOCK_C"]))
     launch(localize_backward_kernel, B * N, scores.device, arguments, warps)
@@ -274,7 +275,8 @@ def query_backward(
         "queries_b": queries.values.stride(1), "scalar_b": queries.scale.stride(0), **_of_gradient(gradient),
         **of_strides("target", "bchw", target_strides), **of_strides("gradient", "sbnc", query_out),
         **of_metric(queries.metric), "PRECISION": precision(queries.values.dtype),
-        "CHANNELS_LAST": layout.channels_last, "FLAT": layout.flat, "WIDE": layout.wide or _is_wide(gradient, queries), "EVEN_C": C % tile.c == 0,
+        "CHANNELS_LAST": layout.channels_last, "FLAT": layout.flat, "WIDE": layout.wide or _is_wide(gradient, queries),
+        "EVEN_C": C % tile.c == 0,
         "BLOCK_N": tile.n, "BLOCK_M": tile.m, "BLOCK_C": tile.c,
     }  # fmt: skip
     programs = splits * ceil_div(C, tile.c) * ceil_div(N, tile.n) * B

@@ -41,22 +41,23 @@ def sparse_window_match(
     if B == 0:
         return ForwardResult(*outputs, norms, kept)
     if N == 0:  # the norms are wanted all the same
-        scores = target.new_empty((B, 1, H * W), dtype=dtype)
+        scores = target.new_empty((B, 1, H, W), dtype=dtype)
         _steps.similarity(_one_query(target), None, target, NO_ROWS, None, metric, scores, norms, with_best=False)
         return ForwardResult(*outputs, norms, kept)
     block = _options.queries_within_budget(B * H * W * dtype.itemsize)
     for start in range(0, N, block):
         n = slice(start, min(N, start + block))
-        part_source, part_keypoints, part_rows, part_temperature = part(
-            source, keypoints, rows, temperature, slice(None), n
-        )
-        scores = target.new_empty((B, n.stop - start, H * W), dtype=dtype)
+        some = source, keypoints, rows, temperature
+        if block < N:
+            some = part(source, keypoints, rows, temperature, slice(None), n)
+        part_source, part_keypoints, part_rows, part_temperature = some
+        scores = target.new_empty((B, n.stop - start, H, W), dtype=dtype)
         best = _steps.similarity(
             part_source, part_keypoints, target, part_rows, sampling, metric, scores,
             norms if start == 0 else None, first_query=start,
         )  # fmt: skip
         _steps.localize(
-            scores.unflatten(2, (H, W)), best, part_rows, part_temperature, localization,
+            scores, best, part_rows, part_temperature, localization,
             (outputs.keypoints[:, n], outputs.score[:, n], outputs.peak[:, n], outputs.log_sum_exp[:, n]),
             kept[:, n] if start < kept_queries else None, first_query=start,
         )  # fmt: skip
@@ -163,13 +164,13 @@ def cosine_similarity(descriptors: Tensor, target: Tensor, metric: Metric) -> tu
     """Scores (B, N, H, W) and the norms (B, M) of the target's cells."""
     B, _, H, W = target.shape
     N, dtype = descriptors.shape[1], accumulation_dtype(target.dtype)
-    scores = target.new_empty((B, N, H * W), dtype=dtype)
+    scores = target.new_empty((B, N, H, W), dtype=dtype)
     norms = target.new_empty((B, H * W), dtype=dtype)
     if B > 0:
         source = _as_source(descriptors) if N > 0 else _one_query(target)
-        filled = scores if N > 0 else scores.new_empty((B, 1, H * W))
+        filled = scores if N > 0 else scores.new_empty((B, 1, H, W))
         _steps.similarity(source, None, target, NO_ROWS, None, metric, filled, norms, with_best=False)
-    return scores.unflatten(2, (H, W)), norms
+    return scores, norms
 
 
 def cosine_similarity_backward(

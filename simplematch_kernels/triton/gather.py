@@ -1,5 +1,5 @@
 # mypy: ignore-errors
-"""`gather_keypoints`: the descriptors of keypoints (paper eq. 6-7); inside `similarity` no kernel of its own is needed."""
+"""`gather_keypoints`: the descriptors of keypoints (paper eq. 6-7), for callers who want them by themselves."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import triton.language as tl
 from ._common import keypoint_cells, read_queries
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["N"])
 def gather_kernel(
     source, keypoints, descriptors, N, C, H, W,
     source_b, source_c, source_h, source_w, keypoints_b, keypoints_n, keypoints_d,
-    numerator_x, shift_x, divisor_x, reciprocal_x: tl.float64, numerator_y, shift_y, divisor_y, reciprocal_y: tl.float64,
+    numerator_x, shift_x, divisor_x, reciprocal_x: tl.float64,
+    numerator_y, shift_y, divisor_y, reciprocal_y: tl.float64,
     SAMPLING: tl.constexpr, BORDER: tl.constexpr, ACC: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """q_n = sample(F, p_n): source (B, C, H, W) and keypoints (B, N, 2) of any strides, descriptors (B, N, C) contiguous.
+    """q_n = sample(F, p_n): source (B, C, H, W), keypoints (B, N, 2) of any strides, descriptors (B, N, C) contiguous.
 
     Program = BLOCK_N keypoints x BLOCK_C channels of one image. Bytes: B N C read (four times that if bilinear; 32 a
     read where the channels are not adjacent) and written. A keypoint that is not finite gives NaN.

@@ -10,19 +10,20 @@ from ._common import affine, is_valid, least, ordered
 from ._window import soft_argmax, window_bounds
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["N", "tiles", "kept", "first_query", "out_b", "kept_b"])
 def localize_kernel(
     scores, best, num_keypoints, valid, target_mask, temperature,
     keypoints_out, score_out, peak_out, log_sum_exp_out, window_scores,
     N, H, W, tiles, kept, first_query, out_b, kept_b,
     scores_b, scores_n, scores_h, scores_w, valid_b, temperature_b, temperature_n,
     window_height, window_width, rows, columns,
-    numerator_x, shift_x, divisor_x, reciprocal_x: tl.float64, numerator_y, shift_y, divisor_y, reciprocal_y: tl.float64,
+    numerator_x, shift_x, divisor_x, reciprocal_x: tl.float64,
+    numerator_y, shift_y, divisor_y, reciprocal_y: tl.float64,
     temperature_value: tl.float64, outside_value: tl.float64, sigma: tl.float64, output_offset: tl.float64,
     SHIFT: tl.constexpr, DISC: tl.constexpr, GAUSSIAN: tl.constexpr, OUTSIDE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """peak = argmax_m s[n, m];  P = softmax of s / T over the window;  out = sum_m P[m] (x_m, y_m), in the user's units.
+    """peak = argmax_m s[n, m];  P = softmax of s / T over the window;  out = sum_m P[m] (x_m, y_m), in user units.
 
     scores (B, N, H, W), any strides and dtype. best (2, B, N, tiles) from `similarity`, or None: the row is searched.
     Outputs (B, out_b rows, ...) contiguous; window_scores (B, kept_b, rows, columns): the raw scores of the
@@ -82,7 +83,7 @@ def localize_kernel(
     copy = window_scores
     if window_scores is not None:
         copy = window_scores + (b * kept_b + n) * (rows * columns)
-    largest, total, mean_x, mean_y, outside_n, outside_x, outside_y = soft_argmax(
+    largest, total, mean_x, mean_y, _n, _x, _y = soft_argmax(
         scores, scores_h, scores_w, score, peak_x, peak_y, target_mask, copy, active, n < kept,
         T, outside_value, sigma, H, W, window_height, window_width, rows, columns, top, left, bottom, right,
         DISC, GAUSSIAN, OUTSIDE, ACC, BLOCK,

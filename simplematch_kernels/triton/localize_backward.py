@@ -10,7 +10,7 @@ from ._common import DESCRIPTORS, L2, is_finite, keypoint_cells, read_queries, s
 from ._window import soft_argmax, support_of, window_bounds, window_cell
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["N", "peak_b", "scalar_b"])
 def localize_backward_kernel(
     scores, peak, target_mask, temperature, upstream_keypoints, upstream_score, upstream_log_sum_exp, given,
     source, keypoints,
@@ -21,7 +21,8 @@ def localize_backward_kernel(
     upstream_log_sum_exp_b, upstream_log_sum_exp_n, given_b, given_n, given_h, given_w,
     source_b, source_c, source_h, source_w, keypoints_b, keypoints_n, keypoints_d, queries_b,
     window_height, window_width, rows, columns,
-    to_numerator_x, to_shift_x, to_divisor_x, to_reciprocal_x: tl.float64, to_numerator_y, to_shift_y, to_divisor_y, to_reciprocal_y: tl.float64,
+    to_numerator_x, to_shift_x, to_divisor_x, to_reciprocal_x: tl.float64,
+    to_numerator_y, to_shift_y, to_divisor_y, to_reciprocal_y: tl.float64,
     scale_x: tl.float64, scale_y: tl.float64,
     temperature_value: tl.float64, outside_value: tl.float64, sigma: tl.float64, eps: tl.float64,
     SHIFT: tl.constexpr, DISC: tl.constexpr, GAUSSIAN: tl.constexpr, OUTSIDE: tl.constexpr,
@@ -38,8 +39,8 @@ def localize_backward_kernel(
     queries (B, N, C) in the arithmetic's dtype: the sampled source rows, 0 in rows without a match.
     query_scale = 1 / D(q) and query_second = sum_m ds s / (D(q) |q|) (cosine); 1 and 0 (dot); 2 and 2 sum_m ds (l2).
 
-    Program = one query. Bytes: B N (rows x columns) x 4 read and written, B N C sampled and written. At the paper's shape
-    1.9 MB of scores and 0.7 MB of queries each way: launch-bound.
+    Program = one query. Bytes: B N (rows x columns) x 4 read and written, B N C sampled and written. At the paper's
+    shape 1.9 MB of scores and 0.7 MB of queries each way: launch-bound.
     """
     program = tl.program_id(0)
     b = (program // N).to(tl.int64)
@@ -150,8 +151,10 @@ def localize_backward_kernel(
         else:
             rows_n = n + tl.zeros((1,), tl.int32)
             x, y, finite = keypoint_cells(
-                keypoints + b * keypoints_b, keypoints_n, keypoints_d, rows_n, when(active, rows_n >= 0), source_H, source_W,
-                to_numerator_x, to_shift_x, to_divisor_x, to_reciprocal_x, to_numerator_y, to_shift_y, to_divisor_y, to_reciprocal_y, SAMPLING, BORDER,
+                keypoints + b * keypoints_b, keypoints_n, keypoints_d, rows_n, when(active, rows_n >= 0),
+                source_H, source_W,
+                to_numerator_x, to_shift_x, to_divisor_x, to_reciprocal_x,
+                to_numerator_y, to_shift_y, to_divisor_y, to_reciprocal_y, SAMPLING, BORDER,
             )  # fmt: skip
         squares = tl.zeros((1, BLOCK_C), ACC)
         for c0 in range(0, C, BLOCK_C):

@@ -6,18 +6,34 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ._common import COSINE, DESCRIPTORS, L2, by_cell, by_channel, denominator, is_valid, keypoint_cells, least
-from ._common import map_offsets, multiply, ordered, read_queries, square_root, when
+from ._common import (
+    COSINE,
+    DESCRIPTORS,
+    L2,
+    by_cell,
+    by_channel,
+    denominator,
+    is_valid,
+    keypoint_cells,
+    least,
+    map_offsets,
+    multiply,
+    ordered,
+    read_queries,
+    square_root,
+    when,
+)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["N", "first_query"])
 def similarity_kernel(
     source, keypoints, num_keypoints, valid, target, target_mask,
     scores, norms, best,
     N, C, M, W, source_H, source_W, first_query,
     source_b, source_c, source_h, source_w, keypoints_b, keypoints_n, keypoints_d, valid_b,
     target_b, target_c, target_h, target_w,
-    numerator_x, shift_x, divisor_x, reciprocal_x: tl.float64, numerator_y, shift_y, divisor_y, reciprocal_y: tl.float64, eps: tl.float64,
+    numerator_x, shift_x, divisor_x, reciprocal_x: tl.float64,
+    numerator_y, shift_y, divisor_y, reciprocal_y: tl.float64, eps: tl.float64,
     SAMPLING: tl.constexpr, BORDER: tl.constexpr, NATIVE: tl.constexpr,
     METRIC: tl.constexpr, CLAMP_EPS: tl.constexpr, PRECISION: tl.constexpr,
     CHANNELS_LAST: tl.constexpr, FLAT: tl.constexpr, WIDE: tl.constexpr, EVEN_C: tl.constexpr,
@@ -26,7 +42,8 @@ def similarity_kernel(
 ):  # fmt: skip
     """s[n, m] = <q_n, f_m> / (D(q_n) D(f_m)), or <q_n, f_m>, or -|q_n - f_m|^2, with q_n sampled from the source.
 
-    source (B, C, Hs, Ws), target (B, C, H, W): any strides. keypoints (B, N, 2), or None: query n is source[:, :, 0, n].
+    source (B, C, Hs, Ws), target (B, C, H, W): any strides. keypoints (B, N, 2), or None: query n is
+    source[:, :, 0, n].
     scores (B, N, M) contiguous; norms (B, M) = |f_m|, or None; best (2, B, N, tiles) int64, or None: the largest score
     of each tile of cells as an integer that sorts like it, and the first cell that has it.
 
@@ -49,7 +66,8 @@ def similarity_kernel(
     else:
         x, y, finite = keypoint_cells(
             keypoints + b * keypoints_b, keypoints_n, keypoints_d, n, active, source_H, source_W,
-            numerator_x, shift_x, divisor_x, reciprocal_x, numerator_y, shift_y, divisor_y, reciprocal_y, SAMPLING, BORDER,
+            numerator_x, shift_x, divisor_x, reciprocal_x,
+            numerator_y, shift_y, divisor_y, reciprocal_y, SAMPLING, BORDER,
         )  # fmt: skip
     source += b * source_b
     target += b * target_b

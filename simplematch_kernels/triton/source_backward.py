@@ -6,8 +6,18 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ._common import BILINEAR, bilinear_corner, by_cell, by_channel, cell_offset, is_finite, keypoint_cells
-from ._common import affine, map_offsets, when
+from ._common import (
+    BILINEAR,
+    affine,
+    bilinear_corner,
+    by_cell,
+    by_channel,
+    cell_offset,
+    is_finite,
+    keypoint_cells,
+    map_offsets,
+    when,
+)
 
 
 @triton.jit
@@ -51,7 +61,8 @@ def fill_cells(
             active = active & (tl.load(peak + (b * N + n), mask=active, other=-1) >= 0)
         point_x, point_y, finite = keypoint_cells(
             keypoints + b * keypoints_b, keypoints_n, keypoints_d, n, active, H, W,
-            numerator_x, shift_x, divisor_x, reciprocal_x, numerator_y, shift_y, divisor_y, reciprocal_y, SAMPLING, BORDER,
+            numerator_x, shift_x, divisor_x, reciprocal_x,
+            numerator_y, shift_y, divisor_y, reciprocal_y, SAMPLING, BORDER,
         )  # fmt: skip
         # The first cell that a keypoint reads; bilinear, the last is a row and a column further.
         point = tl.floor(point_y).to(tl.int32) * W + tl.floor(point_x).to(tl.int32)
@@ -80,7 +91,8 @@ def fill_cells(
 @triton.jit
 def fill_keypoint(
     row,
-    gradient, peak, keypoints, source, keypoints_out, N, C, H, W, splits, gradient_s, gradient_b, gradient_n, gradient_c,
+    gradient, peak, keypoints, source, keypoints_out, N, C, H, W, splits,
+    gradient_s, gradient_b, gradient_n, gradient_c,
     keypoints_b, keypoints_n, keypoints_d, source_b, source_c, source_h, source_w,
     keypoints_out_b, keypoints_out_n, keypoints_out_d,
     numerator_x, shift_x, divisor_x, reciprocal_x, numerator_y, shift_y, divisor_y, reciprocal_y,
@@ -94,7 +106,9 @@ def fill_keypoint(
         active = tl.load(peak + row) >= 0
     pointer = keypoints + b * keypoints_b + n.to(tl.int64) * keypoints_n
     raw_x = affine(tl.load(pointer, mask=active, other=0.0), numerator_x, shift_x, divisor_x, reciprocal_x)
-    raw_y = affine(tl.load(pointer + keypoints_d, mask=active, other=0.0), numerator_y, shift_y, divisor_y, reciprocal_y)
+    raw_y = affine(
+        tl.load(pointer + keypoints_d, mask=active, other=0.0), numerator_y, shift_y, divisor_y, reciprocal_y
+    )
     x, y, free_x, free_y = raw_x, raw_y, active, active
     if BORDER:  # a clamped coordinate does not move
         x, y = tl.minimum(tl.maximum(raw_x, 0.0), W - 1), tl.minimum(tl.maximum(raw_y, 0.0), H - 1)
@@ -115,28 +129,29 @@ def fill_keypoint(
     dx = tl.where(free_x, tl.sum(sum_x, 0) * numerator_x * reciprocal_x, 0.0)
     dy = tl.where(free_y, tl.sum(sum_y, 0) * numerator_y * reciprocal_y, 0.0)
     finite = is_finite(raw_x) & is_finite(raw_y)
-    dx, dy = tl.where(finite, dx, float("nan")), tl.where(finite, dy, float("nan"))
+    dx, dy = tl.where(finite, dx, 0.0), tl.where(finite, dy, 0.0)
     pointer = keypoints_out + b * keypoints_out_b + n.to(tl.int64) * keypoints_out_n
     tl.store(pointer, tl.where(active, dx, 0.0).to(keypoints_out.dtype.element_ty))
     tl.store(pointer + keypoints_out_d, tl.where(active, dy, 0.0).to(keypoints_out.dtype.element_ty))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["N", "splits", "source_programs"])
 def source_backward_kernel(
     gradient, peak, keypoints, source, source_out, keypoints_out,
     N, C, H, W, splits, source_programs,
     gradient_s, gradient_b, gradient_n, gradient_c, keypoints_b, keypoints_n, keypoints_d,
     source_b, source_c, source_h, source_w, out_b, out_c, out_h, out_w,
     keypoints_out_b, keypoints_out_n, keypoints_out_d,
-    numerator_x, shift_x, divisor_x, reciprocal_x: tl.float64, numerator_y, shift_y, divisor_y, reciprocal_y: tl.float64,
+    numerator_x, shift_x, divisor_x, reciprocal_x: tl.float64,
+    numerator_y, shift_y, divisor_y, reciprocal_y: tl.float64,
     SAMPLING: tl.constexpr, BORDER: tl.constexpr, ACC: tl.constexpr,
     CHANNELS_LAST: tl.constexpr, FLAT: tl.constexpr, WIDE: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_ROW: tl.constexpr,
 ):  # fmt: skip
     """dFs_m = sum_n weight[n, m] dq_n;    dp_n = sum_c dq_n[c] * d q_n[c] / d p_n (bilinear)
 
-    gradient (splits, B, N, C), any strides: dq as partial sums. peak (B, N) contiguous, rows below 0 are padding, or None.
-    source, source_out (B, C, H, W), any strides: every element of the latter is written. keypoints_out (B, N, 2), or None.
+    gradient (splits, B, N, C), any strides: dq as partial sums. peak (B, N) contiguous: below 0 is padding; or None.
+    source, source_out (B, C, H, W), any strides: all of the latter is written. keypoints_out (B, N, 2), or None.
 
     The first `source_programs` programs = BLOCK_M cells x BLOCK_C channels of one image, the others one keypoint each.
     A keypoint's row is added only to the tiles that it falls in, in the order of the queries: bitwise repeatable, and a
@@ -155,7 +170,8 @@ def source_backward_kernel(
     elif keypoints_out is not None:
         fill_keypoint(
             program - source_programs,
-            gradient, peak, keypoints, source, keypoints_out, N, C, H, W, splits, gradient_s, gradient_b, gradient_n, gradient_c,
+            gradient, peak, keypoints, source, keypoints_out, N, C, H, W, splits,
+            gradient_s, gradient_b, gradient_n, gradient_c,
             keypoints_b, keypoints_n, keypoints_d, source_b, source_c, source_h, source_w,
             keypoints_out_b, keypoints_out_n, keypoints_out_d,
             numerator_x, shift_x, divisor_x, reciprocal_x, numerator_y, shift_y, divisor_y, reciprocal_y,

@@ -1,0 +1,321 @@
+"""Every launch of the Triton backend, compiled for a chip that need not be there.
+
+    python -m tests.triton_variants [--target cuda:90] [--quick]
+
+prints registers, shared memory and spills of each kernel. The operators run on meta tensors with the launch replaced by
+a recorder, so what is compiled is what they launch: same arguments, same tile sizes, same options.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.compiler import get_ptxas
+from triton.compiler import ASTSource
+
+from simplematch_kernels import _options
+from simplematch_kernels._types import Rows, Upstream
+from simplematch_kernels.triton import _launch, _steps, backend
+
+SHARED_MEMORY_LIMITS = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
+TARGETS = {
+    "cuda:80": GPUTarget("cuda", 80, 32),
+    "cuda:90": GPUTarget("cuda", 90, 32),
+    "cuda:100": GPUTarget("cuda", 100, 32),
+    "hip:gfx942": GPUTarget("hip", "gfx942", 64),
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One call of the operators. `layout` is that of both maps; the other fields are named as in `functional`."""
+
+    dtype: torch.dtype = torch.float32
+    layout: str = "contiguous"
+    sampling: str | None = "floor"  # None: descriptors
+    metric: str = "cosine"
+    localization: str = "window"
+    window_shape: str = "square"
+    outside_value: float = -math.inf
+    masked: bool = False
+    temperature: float | None = 0.02
+    B: int = 8
+    N: int = 30
+    C: int = 768
+    H: int = 63
+    W: int = 63
+    kept: bool = True
+
+    @property
+    def name(self) -> str:
+        defaults = Variant()
+        changed = [
+            str(getattr(self, field)).removeprefix("torch.")
+            if field in ("dtype", "layout")
+            else f"{field}={getattr(self, field)}"
+            for field in self.__dataclass_fields__
+            if getattr(self, field) != getattr(defaults, field) or field in ("dtype", "layout")
+        ]
+        return " ".join(changed)
+
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+PAPER = [Variant(dtype, layout) for dtype in DTYPES for layout in ("contiguous", "channels_last")]
+ALIGNED = [Variant(dtype, layout, H=64, W=64) for dtype in DTYPES for layout in ("contiguous", "channels_last")]
+MODES = [
+    Variant(torch.float32, sampling="bilinear", temperature=None),
+    Variant(torch.bfloat16, sampling="bilinear", layout="channels_last"),
+    Variant(torch.float16, sampling="bilinear"),
+    Variant(torch.float32, sampling=None, metric="l2"),
+    Variant(torch.bfloat16, sampling=None, metric="dot", layout="channels_last"),
+    Variant(torch.float32, localization="gaussian", masked=True, temperature=None),
+    Variant(torch.float32, window_shape="disc", outside_value=0.0, masked=True, temperature=None),
+    Variant(torch.float64, sampling="bilinear", localization="gaussian", outside_value=0.0, temperature=None),
+    Variant(torch.float32, layout="sliced"),
+    Variant(torch.bfloat16, layout="sliced", C=100),
+    Variant(torch.float32, B=1, N=5, C=37, H=17, W=19),
+    Variant(torch.float32, B=1, N=4096, H=64, W=64, kept=False),
+    Variant(torch.bfloat16, B=2, N=4096, H=64, W=64, kept=False, layout="channels_last"),
+    Variant(torch.float16, B=1, N=4096, H=64, W=64, kept=False),
+    Variant(torch.float64, B=1, N=200, C=64, H=64, W=64, kept=False),
+]
+ALL = PAPER + ALIGNED + MODES
+# What the tests compile: everything for one chip, what differs most for the others.
+TESTED = {
+    "cuda:80": [*PAPER[:4], MODES[0], MODES[12]],
+    "cuda:90": ALL,
+    "cuda:100": [*PAPER[:4], MODES[0], MODES[12]],
+    "hip:gfx942": [PAPER[0], PAPER[3], PAPER[6], MODES[0]],
+}
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """One kernel to compile: hashable, so that launches that several variants share are compiled once."""
+
+    kernel: str
+    variant: str
+    signature: tuple[tuple[str, str], ...]
+    constants: tuple[tuple[str, Any], ...]
+    divisible: tuple[str, ...]
+    warps: int
+    stages: int
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return self.kernel, self.signature, self.constants, self.divisible, self.warps, self.stages
+
+
+@dataclass
+class Report:
+    """What the compiler says of a kernel; registers and spills only of NVIDIA's."""
+
+    kernel: str
+    variant: str
+    shared: int
+    warps: int
+    registers: int = 0
+    spilled: int = 0
+    assembly: str = field(default="", repr=False)
+
+
+@contextmanager
+def recording(platform: str) -> Iterator[list[tuple[Any, dict[str, Any], int, int]]]:
+    """Collects launches instead of making them; `platform` is what `_launch.PLATFORM` would say there."""
+    launches: list[tuple[Any, dict[str, Any], int, int]] = []
+
+    def record(
+        kernel: Any, programs: int, device: torch.device, arguments: dict[str, Any], warps: int = 4, stages: int = 2
+    ) -> None:
+        assert 0 < programs < 2**31
+        launches.append((kernel, dict(arguments), warps, stages))
+
+    before = _steps.launch, _launch.PLATFORM
+    _steps.launch, _launch.PLATFORM = record, platform
+    try:
+        yield launches
+    finally:
+        _steps.launch, _launch.PLATFORM = before
+
+
+def empty_map(layout: str, dtype: torch.dtype, B: int, C: int, H: int, W: int) -> Tensor:
+    if layout == "sliced":
+        return torch.empty(B, C, H + 3, W + 5, dtype=dtype, device="meta")[:, :, 1 : H + 1, 2 : W + 2]
+    memory_format = torch.channels_last if layout == "channels_last" else torch.contiguous_format
+    return torch.empty(B, C, H, W, dtype=dtype, device="meta", memory_format=memory_format)
+
+
+def launches_of(variant: Variant, platform: str) -> list[tuple[Any, dict[str, Any], int, int]]:
+    """The launches of a forward and a backward of `variant`, each kind once."""
+    v = variant
+    target = empty_map(v.layout, v.dtype, v.B, v.C, v.H, v.W)
+    dtype = torch.float64 if v.dtype == torch.float64 else torch.float32
+    localization = _options.resolve_localization(
+        v.localization, (45, 45), v.window_shape, "shift", v.outside_value, 7.0, v.temperature, "corner",
+        (441, 441), 0.0, v.H, v.W,
+    )  # fmt: skip
+    metric = _options.Metric(v.metric, 1e-8, False)
+    mask = torch.empty(v.B, v.H * v.W, dtype=torch.bool, device="meta") if v.masked else None
+    rows = Rows(torch.empty(v.B, dtype=torch.int64, device="meta"), None, mask)
+    temperature = torch.empty(v.B, v.N, dtype=dtype, device="meta") if v.temperature is None else None
+    if v.sampling is None:
+        source = torch.empty(v.B, v.N, v.C, dtype=v.dtype, device="meta").transpose(1, 2).unsqueeze(2)
+        keypoints = sampling = None
+    else:
+        source = empty_map(v.layout, v.dtype, v.B, v.C, v.H, v.W)
+        keypoints = torch.empty(v.B, v.N, 2, device="meta")
+        sampling = _options.resolve_sampling(v.sampling, "zeros", "half_pixel", (441, 441), v.H, v.W)
+    with recording(platform) as launches:
+        forward = backend.sparse_window_match(
+            source, keypoints, target, rows, temperature, sampling, metric, localization, v.N if v.kept else 0
+        )
+        upstream = Upstream(forward.keypoints, forward.score, forward.log_sum_exp)
+        backend.sparse_window_match_backward(
+            upstream, forward, source, keypoints, target, rows, temperature, sampling, metric, localization,
+            (True, v.sampling == "bilinear", True, v.temperature is None),
+        )  # fmt: skip
+        if keypoints is not None and sampling is not None and v.C % 16 == 0:
+            backend.gather_keypoints(source, keypoints, sampling)
+        if v.metric == "l2":  # descriptors: the functions that take them, or scores
+            descriptors = source[:, :, 0].transpose(1, 2)
+            scores, norms = backend.cosine_similarity(descriptors, target, metric)
+            backend.cosine_similarity_backward(scores, scores, norms, descriptors, target, metric, (True, True))
+            matches = backend.localize(scores, rows, temperature, localization)
+            backend.localize_backward(upstream, matches, scores, rows, temperature, localization, (True, True))
+    return launches
+
+
+def compilation_of(variant: str, launch: tuple[Any, dict[str, Any], int, int]) -> Compilation:
+    """What Triton would specialise the kernel to: types, constants, and what is known to divide by 16."""
+    kernel, arguments, warps, stages = launch
+    signature, constants, divisible = [], [], []
+    for parameter in kernel.params:
+        name, value = parameter.name, arguments[parameter.name]
+        if parameter.is_constexpr or value is None:
+            signature.append((name, "constexpr"))
+            constants.append((name, value))
+        elif isinstance(value, Tensor):
+            signature.append((name, "*" + TYPES[value.dtype]))
+            if value.storage_offset() * value.element_size() % 16 == 0:
+                divisible.append(name)
+        elif parameter.annotation_type:
+            signature.append((name, parameter.annotation_type))
+        elif value == 1 and not parameter.do_not_specialize:
+            signature.append((name, "constexpr"))
+            constants.append((name, 1))
+        else:
+            signature.append((name, "i32" if -(2**31) <= value < 2**31 else "i64"))
+            if value % 16 == 0 and not parameter.do_not_specialize:
+                divisible.append(name)
+    return Compilation(kernel.__name__, variant, tuple(signature), tuple(constants), tuple(divisible), warps, stages)
+
+
+TYPES = {
+    torch.float32: "fp32", torch.float64: "fp64", torch.bfloat16: "bf16", torch.float16: "fp16",
+    torch.int64: "i64", torch.int32: "i32", torch.bool: "i1",
+}  # fmt: skip
+KERNELS = {
+    kernel.__name__: kernel
+    for kernel in (
+        _steps.similarity_kernel, _steps.localize_kernel, _steps.localize_backward_kernel,
+        _steps.target_backward_kernel, _steps.query_backward_kernel, _steps.source_backward_kernel,
+        _steps.gather_kernel,
+    )
+}  # fmt: skip
+
+
+def compilations(variants: list[Variant], platform: str) -> list[Compilation]:
+    """The kernels of `variants`, without repetition."""
+    found: dict[tuple[Any, ...], Compilation] = {}
+    for variant in variants:
+        for launch in launches_of(variant, platform):
+            compilation = compilation_of(variant.name, launch)
+            found.setdefault(compilation.key, compilation)
+    return list(found.values())
+
+
+def compile_for(compilation: Compilation, target_name: str) -> Report:
+    target = TARGETS[target_name]
+    kernel = KERNELS[compilation.kernel]
+    places = {parameter.name: i for i, parameter in enumerate(kernel.params)}
+    source = ASTSource(
+        kernel,
+        dict(compilation.signature),
+        dict(compilation.constants),
+        {(places[name],): [["tt.divisibility", 16]] for name in compilation.divisible},
+    )
+    options = {"num_warps": compilation.warps, "num_stages": compilation.stages, "enable_fp_fusion": True}
+    compiled = triton.compile(source, target=target, options=options)
+    report = Report(compilation.kernel, compilation.variant, compiled.metadata.shared, compilation.warps)
+    if target.backend == "cuda":
+        report.assembly = compiled.asm["ptx"]
+        report.registers, report.spilled = registers_and_spills(report.assembly, target.arch)
+    else:
+        report.assembly = compiled.asm["amdgcn"]
+    return report
+
+
+def registers_and_spills(ptx: str, arch: int) -> tuple[int, int]:
+    """Registers of a thread and bytes spilled, as ptxas reports them."""
+    suffix = "a" if arch >= 90 else ""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "kernel.ptx")
+        path.write_text(ptx)
+        command = [
+            get_ptxas(arch).path,
+            "-v",
+            f"--gpu-name=sm_{arch}{suffix}",
+            str(path),
+            "-o",
+            str(Path(folder, "out")),
+        ]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    registers = max(int(x) for x in re.findall(r"Used (\d+) registers", printed))
+    spilled = sum(int(x) for x in re.findall(r"(\d+) bytes spill", printed))
+    return registers, spilled
+
+
+def platform_of(target_name: str) -> str:
+    return "amd" if target_name.startswith("hip") else "nvidia"
+
+
+def report_all(variants: list[Variant], target_name: str, processes: int = 2) -> list[Report]:
+    work = compilations(variants, platform_of(target_name))
+    with ProcessPoolExecutor(processes) as pool:
+        return list(pool.map(compile_for, work, [target_name] * len(work)))
+
+
+def table(reports: list[Report]) -> str:
+    head = "| kernel | variant | warps | registers | shared memory (KiB) | spilled (bytes) |\n|---|---|---|---|---|---|"
+    rows = [
+        f"| {r.kernel} | {r.variant} | {r.warps} | {r.registers} | {r.shared / 1024:.1f} | {r.spilled} |"
+        for r in reports
+    ]
+    return "\n".join([head, *rows])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--target", choices=list(TARGETS), default="cuda:90")
+    parser.add_argument("--quick", action="store_true", help="only what the tests compile")
+    options = parser.parse_args()
+    variants = TESTED[options.target] if options.quick else ALL
+    print(table(report_all(variants, options.target)))
+
+
+if __name__ == "__main__":
+    main()
