@@ -78,7 +78,7 @@ def similarity(
     first_query: int = 0,
     with_best: bool = True,
 ) -> Tensor | None:
-    """Fill scores (B, N, H, W) and norms (B, M); return the best cell of each tile, (2, B, N, tiles), if `with_best`."""
+    """Fill scores (B, N, H, W), norms (B, M); return the best cell of each tile, (2, B, N, tiles), if `with_best`."""
     B, C, H, W = target.shape
     N, M = scores.shape[1], H * W
     layout, (target_strides,) = describe_map(target)
