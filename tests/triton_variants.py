@@ -40,6 +40,10 @@ TARGETS = {
 }
 
 
+Launch = tuple[Any, dict[str, Any], dict[str, Any]]
+"""Kernel, arguments, compiler options."""
+
+
 @dataclass(frozen=True)
 class Variant:
     """One call of the operators. `layout` is that of both maps; the other fields are named as in `functional`."""
@@ -112,12 +116,11 @@ class Compilation:
     signature: tuple[tuple[str, str], ...]
     constants: tuple[tuple[str, Any], ...]
     divisible: tuple[str, ...]
-    warps: int
-    stages: int
+    options: tuple[tuple[str, Any], ...]
 
     @property
     def key(self) -> tuple[Any, ...]:
-        return self.kernel, self.signature, self.constants, self.divisible, self.warps, self.stages
+        return self.kernel, self.signature, self.constants, self.divisible, self.options
 
 
 @dataclass
@@ -134,15 +137,21 @@ class Report:
 
 
 @contextmanager
-def recording(platform: str) -> Iterator[list[tuple[Any, dict[str, Any], int, int]]]:
+def recording(platform: str) -> Iterator[list[Launch]]:
     """Collects launches instead of making them; `platform` is what `_launch.PLATFORM` would say there."""
-    launches: list[tuple[Any, dict[str, Any], int, int]] = []
+    launches: list[Launch] = []
 
     def record(
-        kernel: Any, programs: int, device: torch.device, arguments: dict[str, Any], warps: int = 4, stages: int = 2
+        kernel: Any,
+        programs: int,
+        device: torch.device,
+        arguments: dict[str, Any],
+        warps: int = 4,
+        stages: int = 2,
+        all_registers: bool = False,
     ) -> None:
         assert 0 < programs < 2**31
-        launches.append((kernel, dict(arguments), warps, stages))
+        launches.append((kernel, dict(arguments), _launch.compiler_options(warps, stages, all_registers)))
 
     before = _steps.launch, _launch.PLATFORM
     _steps.launch, _launch.PLATFORM = record, platform
@@ -159,7 +168,7 @@ def empty_map(layout: str, dtype: torch.dtype, B: int, C: int, H: int, W: int) -
     return torch.empty(B, C, H, W, dtype=dtype, device="meta", memory_format=memory_format)
 
 
-def launches_of(variant: Variant, platform: str) -> list[tuple[Any, dict[str, Any], int, int]]:
+def launches_of(variant: Variant, platform: str) -> list[Launch]:
     """The launches of a forward and a backward of `variant`, each kind once."""
     v = variant
     target = empty_map(v.layout, v.dtype, v.B, v.C, v.H, v.W)
@@ -199,9 +208,9 @@ def launches_of(variant: Variant, platform: str) -> list[tuple[Any, dict[str, An
     return launches
 
 
-def compilation_of(variant: str, launch: tuple[Any, dict[str, Any], int, int]) -> Compilation:
+def compilation_of(variant: str, launch: Launch) -> Compilation:
     """What Triton would specialise the kernel to: types, constants, and what is known to divide by 16."""
-    kernel, arguments, warps, stages = launch
+    kernel, arguments, options = launch
     signature, constants, divisible = [], [], []
     for parameter in kernel.params:
         name, value = parameter.name, arguments[parameter.name]
@@ -221,7 +230,8 @@ def compilation_of(variant: str, launch: tuple[Any, dict[str, Any], int, int]) -
             signature.append((name, "i32" if -(2**31) <= value < 2**31 else "i64"))
             if value % 16 == 0 and not parameter.do_not_specialize:
                 divisible.append(name)
-    return Compilation(kernel.__name__, variant, tuple(signature), tuple(constants), tuple(divisible), warps, stages)
+    described = tuple(signature), tuple(constants), tuple(divisible), tuple(options.items())
+    return Compilation(kernel.__name__, variant, *described)
 
 
 TYPES = {
@@ -258,9 +268,9 @@ def compile_for(compilation: Compilation, target_name: str) -> Report:
         dict(compilation.constants),
         {(places[name],): [["tt.divisibility", 16]] for name in compilation.divisible},
     )
-    options = {"num_warps": compilation.warps, "num_stages": compilation.stages, "enable_fp_fusion": True}
+    options = dict(compilation.options)
     compiled = triton.compile(source, target=target, options=options)
-    report = Report(compilation.kernel, compilation.variant, compiled.metadata.shared, compilation.warps)
+    report = Report(compilation.kernel, compilation.variant, compiled.metadata.shared, options["num_warps"])
     if target.backend == "cuda":
         report.assembly = compiled.asm["ptx"]
         report.registers, report.spilled = registers_and_spills(report.assembly, target.arch)

@@ -172,12 +172,29 @@ def is_wide(x: Tensor) -> bool:
     return extent > LARGEST_INT32_OFFSET
 
 
+def compiler_options(warps: int, stages: int, all_registers: bool) -> dict[str, Any]:
+    """Options of a launch. Where it lets more programs run at a time, ptxas puts a few values on the stack, unless it
+    is told to use `all_registers`.
+    """
+    options: dict[str, Any] = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True}
+    if all_registers and PLATFORM == "nvidia":
+        options["maxnreg"] = 255
+    return options
+
+
 def launch(
-    kernel: Any, programs: int, device: torch.device, arguments: Mapping[str, Any], warps: int = 4, stages: int = 2
+    kernel: Any,
+    programs: int,
+    device: torch.device,
+    arguments: Mapping[str, Any],
+    warps: int = 4,
+    stages: int = 2,
+    all_registers: bool = False,
 ) -> None:
     """Run `kernel` on the tensors' device and its current stream. Nothing else in this package calls Triton."""
+    options = compiler_options(warps, stages, all_registers)
     if device.type == "cuda" and device.index != torch.cuda.current_device():
         with torch.cuda.device(device):
-            kernel[(programs,)](**arguments, num_warps=warps, num_stages=stages, enable_fp_fusion=True)
+            kernel[(programs,)](**arguments, **options)
     else:
-        kernel[(programs,)](**arguments, num_warps=warps, num_stages=stages, enable_fp_fusion=True)
+        kernel[(programs,)](**arguments, **options)

@@ -324,7 +324,7 @@ def source_backward(
         "BLOCK_N": tile.n, "BLOCK_M": tile.m, "BLOCK_C": tile.c, "BLOCK_ROW": min(512, _launch.row_block(C)),
     }  # fmt: skip
     programs = source_programs + (0 if keypoints_out is None else B * N)
-    launch(source_backward_kernel, programs, source.device, arguments, tile.warps, tile.stages)
+    launch(source_backward_kernel, programs, source.device, arguments, tile.warps, tile.stages, all_registers=True)
 
 
 def gather(source: Tensor, keypoints: Tensor, sampling: Sampling, descriptors: Tensor) -> None:
