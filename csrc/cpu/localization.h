@@ -13,7 +13,8 @@ static inline Sample locate_query(const MatchProblem& p, bool sampled, int64_t b
 }
 
 static inline double temperature_of(const View& temperature, const Localization& localization, int64_t b, int64_t n) {
-    return temperature.data == nullptr ? localization.temperature : read_upstream(temperature, b, n);
+    const double value = temperature.data == nullptr ? localization.temperature : read_upstream(temperature, b, n);
+    return value > 0 ? value : __builtin_nan("");  // such a row answers NaN
 }
 
 static inline double apply_affine(const AffineMap& map, double x) {

@@ -63,8 +63,9 @@ RowResult localize(const RowWork<T>& w) {
     const Support<T> s = soften(w, result.peak, w.scores + box.top * w.row_stride + box.left, w.row_stride);
     result.x = double(s.peak_x) + s.x / s.z;
     result.y = double(s.peak_y) + s.y / s.z;
-    const bool unordered = result.score != result.score, infinite = s.max - s.max != 0;
-    result.log_sum_exp = unordered ? result.score : infinite ? double(s.max) : double(s.max) + __builtin_log(s.z);
+    const double peak_logit = result.score / double(w.temperature);  // NaN if either is
+    const bool unordered = peak_logit != peak_logit, infinite = s.max - s.max != 0;
+    result.log_sum_exp = unordered ? peak_logit : infinite ? double(s.max) : double(s.max) + __builtin_log(s.z);
     return result;
 }
 

@@ -68,8 +68,8 @@ def localize_backward(
     if upstream.score is not None:
         ds = ds.scatter_add(-1, peak, upstream.score[..., None].to(ds.dtype))
     weighted = torch.where(probability == 0, 0, probability * logits * agreement)
-    divisor = localization.temperature if temperature is None else temperature
-    return torch.where(valid, ds, 0), torch.where(valid[..., 0], -weighted.sum(-1) / divisor, 0)
+    d_temperature = -weighted.sum(-1, keepdim=True) / _divisor(temperature, valid, localization)
+    return torch.where(valid, ds, 0), torch.where(valid, d_temperature, 0)[..., 0]
 
 
 def _logits(
@@ -83,7 +83,7 @@ def _logits(
 ) -> tuple[Tensor, Tensor]:
     """Exponents of the softmax over the whole map, -inf where a cell takes no part, and their slope by the score."""
     window, (H, W) = localization.window, size
-    divisor = localization.temperature if temperature is None else temperature[..., None]
+    divisor = _divisor(temperature, valid, localization)
     slope = torch.ones_like(scores) / divisor
     if window.sigma > 0:
         dx, dy = _offsets(peak, H, W)
@@ -94,6 +94,14 @@ def _logits(
     outside = window.outside_value / divisor if window.has_outside else -torch.inf
     logits = torch.where(selectable, torch.where(inside, scores * slope, outside), -torch.inf)
     return logits, torch.where(inside & selectable, slope, 0)
+
+
+def _divisor(temperature: Tensor | None, valid: Tensor, localization: Localization) -> Tensor | float:
+    """The temperature (B, N, 1) of each row: NaN where it isn't above zero, 1 in invalid rows, whatever they hold."""
+    if temperature is None:
+        return localization.temperature
+    usable = torch.where(temperature[..., None] > 0, temperature[..., None], torch.nan)
+    return torch.where(valid, usable, 1)
 
 
 def _selectable(rows: Rows, valid: Tensor) -> Tensor:
