@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -13,13 +14,18 @@ Work = Callable[[], object]
 
 
 def interleaved(work: Mapping[str, Work], device: torch.device, rounds: int, warmup: int = 2) -> dict[str, list[float]]:
-    """Seconds of every provider in every round; the providers take turns, so that a noisy machine is noisy to all."""
+    """Seconds of every provider in every round; the providers take turns, so that a noisy machine is noisy to all.
+
+    A turn begins with a call that isn't timed: as in a training loop, a call then finds the memory that its own
+    predecessor gave back. After another provider's, a virtual machine may first have to fetch pages from its host.
+    """
     for run in work.values():
         for _ in range(warmup):
             run()
     times: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(rounds):
         for name, run in work.items():
+            run()
             times[name].append(_seconds(run, device))
     return times
 
@@ -72,6 +78,7 @@ def peak_bytes(run: Work, device: torch.device) -> int:
         run()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
+    ctypes.CDLL(None).malloc_trim(0)  # memory that was freed but not given back would hide new use
     Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
     before = _status("VmRSS")
     run()
