@@ -86,7 +86,7 @@ def _memory(rows: list[Row]) -> str:
         "Shares of one feature map (97.5 MB, float32). *Kept*: for the backward, beyond the inputs (bar: 3 %). "
         "*Transient*: the most in use at one time beyond inputs, results and what is kept (bar: 10 %).",
         "",
-        "| layout | | kept | transient, forward | transient, forward+backward |",
+        "| layout | | kept | transient, forward | transient, backward |",
         "|---|---|---|---|---|",
     ]
     for row in rows:

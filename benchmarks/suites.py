@@ -72,16 +72,16 @@ def memory(device: torch.device) -> list[Row]:
             source.requires_grad_(), target.requires_grad_()
             given = [source, target, keypoints]
             kept = measure.kept_bytes(lambda m=match, g=given: m(*g), given)
-            run_forward, run_both = peers.forward(match, inputs), peers.forward_backward(match, inputs)
-            forward_peak = measure.peak_bytes(run_forward, device)
-            both_peak = measure.peak_bytes(run_both, device) - 2 * shape.map_bytes  # the two gradients are results
+            forward_peak = measure.peak_bytes(peers.forward(match, inputs), device)
+            loss = (match(*given).keypoints - keypoints).square().sum()
+            backward_peak = measure.peak_bytes(lambda x=loss, g=given: torch.autograd.grad(x, g[:2]), device)
             rows.append(
                 {
                     **asdict(shape),
                     "provider": name,
                     "kept_share": kept / shape.map_bytes,
                     "forward_transient_share": forward_peak / shape.map_bytes,
-                    "backward_transient_share": max(0, both_peak - kept) / shape.map_bytes,
+                    "backward_transient_share": backward_peak / shape.map_bytes - 2,  # the two gradients are results
                 }
             )
     return rows
