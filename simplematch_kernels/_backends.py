@@ -1,6 +1,6 @@
 """Which backend runs: what each one needs, the choice among them, and its explanation.
 
-    CUDA tensors: triton, then reference        CPU tensors: cpu, then reference
+    CUDA tensors: triton, then cuda, then reference        CPU tensors: cpu, then reference
 
 A backend is a module with the functions of `Backend` (in `_types.py`). One asked for by name raises its reason
 when it can't run; the automatic choice logs the reason once and takes the next.
@@ -23,11 +23,16 @@ import torch
 from . import _native
 from ._types import Backend
 
-BACKENDS = ("triton", "cpu", "reference")
+BACKENDS = ("triton", "cuda", "cpu", "reference")
 ENVIRONMENT_VARIABLE = "SIMPLEMATCH_BACKEND"
 
-_MODULES = {"triton": ".triton", "cpu": ".native", "reference": ".reference.backend"}
-_ORDER = {"cuda": ("triton", "reference"), "cpu": ("cpu", "reference")}
+_MODULES = {
+    "triton": ".triton",
+    "cuda": ".native.cuda",
+    "cpu": ".native.cpu",
+    "reference": ".reference.backend",
+}
+_ORDER = {"cuda": ("triton", "cuda", "reference"), "cpu": ("cpu", "reference")}
 _FALLBACK_ORDER = ("reference",)
 
 _requested: ContextVar[str | None] = ContextVar("simplematch_backend", default=None)
@@ -36,7 +41,7 @@ _logger = logging.getLogger("simplematch_kernels")
 
 @contextmanager
 def use_backend(name: str) -> Iterator[None]:
-    """Run every operator called inside with backend `name`: "triton", "cpu", "reference" or "auto".
+    """Run every operator called inside with backend `name`: "triton", "cuda", "cpu", "reference" or "auto".
 
     A call's backward runs with the backend of its forward. In a function compiled by `torch.compile` the choice
     is read each time the compiled code runs, so forward and backward each follow the context they run in.
@@ -96,6 +101,8 @@ def why_not(backend: str, device: torch.device) -> str | None:
     """None if the backend can run on the device, else the reason in one sentence."""
     if backend == "triton":
         return can_run_triton(device)
+    if backend == "cuda":
+        return can_run_cuda(device)
     if backend == "cpu":
         return can_run_cpu(device)
     return None
@@ -116,6 +123,22 @@ def can_run_triton(device: torch.device) -> str | None:
         major, minor = torch.cuda.get_device_capability(device)
         return f"it needs compute capability 8.0 or newer, this GPU has {major}.{minor}"
     return None
+
+
+def can_run_cuda(device: torch.device) -> str | None:
+    if device.type == "cpu" and _native.emulates_gpu():
+        return None
+    if device.type != "cuda":
+        return f"it takes CUDA tensors, not {device.type} tensors"
+    if torch.version.hip is not None:
+        return "it needs an NVIDIA GPU"
+    if not torch.cuda.is_available():
+        return "torch sees no GPU"
+    reason = _native.why_not_cuda()
+    if reason is None and torch.cuda.get_device_capability(device) < (7, 5):
+        major, minor = torch.cuda.get_device_capability(device)
+        return f"it needs compute capability 7.5 or newer, this GPU has {major}.{minor}"
+    return reason
 
 
 def can_run_cpu(device: torch.device) -> str | None:

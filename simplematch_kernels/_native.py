@@ -1,9 +1,17 @@
-"""Finds and loads the compiled module `_C` once, at first use, and keeps the reason when it can't."""
+"""Finds and loads the compiled module `_C` once, at first use, and keeps the reason when it can't.
+
+The environment variable SIMPLEMATCH_MODULE names the file of another build of it: one with a sanitizer, or one that
+emulates a GPU.
+"""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import os
 from types import ModuleType
+
+ENVIRONMENT_VARIABLE = "SIMPLEMATCH_MODULE"
 
 _module: ModuleType | None = None
 _reason: str | None = None
@@ -14,7 +22,8 @@ def why_not() -> str | None:
     global _module, _reason
     if _module is None and _reason is None:
         try:
-            _module = importlib.import_module("._C", __package__)
+            path = os.environ.get(ENVIRONMENT_VARIABLE)
+            _module = _load_file(path) if path else importlib.import_module("._C", __package__)
         except ModuleNotFoundError:
             _reason = (
                 "the compiled module is not there: this is a pure Python installation "
@@ -23,6 +32,15 @@ def why_not() -> str | None:
         except ImportError as error:
             _reason = f"the compiled module doesn't load: {error}"
     return _reason
+
+
+def _load_file(path: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"{__package__}._C", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{ENVIRONMENT_VARIABLE} must be the path of a compiled module, got {path!r}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def load() -> ModuleType:
@@ -37,7 +55,26 @@ def load() -> ModuleType:
     return _module
 
 
-def describe() -> str:
-    """One line: which instruction set the compiled kernels use, or why there are none."""
+def why_not_cuda() -> str | None:
+    """None if the compiled module has CUDA kernels that can run here, else the reason in one sentence."""
     reason = why_not()
-    return f"CPU kernels, {load().simd_level()} instructions" if reason is None else f"none: {reason}"
+    if reason is not None:
+        return reason
+    if not hasattr(load(), "cuda"):
+        return "the compiled module was built without CUDA (reinstall with nvcc and SIMPLEMATCH_CUDA=on)"
+    answer: str | None = load().cuda.why_not()
+    return answer
+
+
+def emulates_gpu() -> bool:
+    """Whether the CUDA kernels run on the CPU, in the emulation that tests use."""
+    return why_not_cuda() is None and load().cuda.device_type == "cpu"
+
+
+def describe() -> str:
+    """One line: which kernels the compiled module has, or why there is none."""
+    reason = why_not()
+    if reason is not None:
+        return f"none: {reason}"
+    cuda = "CUDA kernels" if hasattr(load(), "cuda") else "no CUDA kernels"
+    return f"CPU kernels, {load().simd_level()} instructions; {cuda}"

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from simplematch_kernels import _backends
+from simplematch_kernels import _backends, _native
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() and not _backends.interpreting() else "cpu")
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -17,13 +17,17 @@ LAYOUTS = ("contiguous", "channels_last", "transposed", "sliced", "expanded")
 
 
 def runnable_backends() -> list[str]:
-    """Backends under test in this process. Triton's interpreter is slow, so it has a process of its own."""
+    """Backends under test in this process. Triton's interpreter and the emulated GPU have processes of their own."""
     if _backends.interpreting():
         return ["triton"]
+    if _native.emulates_gpu():
+        return ["cuda"]
     return [name for name in _backends.BACKENDS if _backends.why_not(name, DEVICE) is None]
 
 
 BACKENDS = runnable_backends()
+SIMULATED = _backends.interpreting() or _native.emulates_gpu()
+"""Whether this process is there for kernels of a GPU, run by the CPU."""
 
 
 @dataclass(frozen=True)

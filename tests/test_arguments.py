@@ -95,7 +95,11 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
         TypeError,
         "temperature must be a floating-point tensor",
     ),
-    ({"backend": "cudnn"}, ValueError, "backend must be one of 'auto', 'triton', 'cpu', 'reference', got 'cudnn'"),
+    (
+        {"backend": "cudnn"},
+        ValueError,
+        "backend must be one of 'auto', 'triton', 'cuda', 'cpu', 'reference', got 'cudnn'",
+    ),
 ]
 
 needs_values = pytest.mark.skipif(DEVICE.type != "cpu", reason="values on a GPU are checked in the kernels")

@@ -1,0 +1,35 @@
+# The CUDA kernels, for every chip in SIMPLEMATCH_CUDA_ARCHITECTURES, with the CUDA runtime inside.
+#
+# SIMPLEMATCH_CUDA=emulated compiles the same sources with the C++ compiler, for tests on a machine without a GPU: the
+# folder tests/cuda_emulation stands in for CUDA's headers.
+
+set(cuda_sources driver.cu gather.cu localize.cu localize_backward.cu match.cu match_backward.cu operators.cu
+  query_backward.cu similarity.cu source_backward.cu target_backward.cu)
+list(TRANSFORM cuda_sources PREPEND csrc/cuda/)
+
+if(SIMPLEMATCH_CUDA STREQUAL "emulated")
+  set_source_files_properties(${cuda_sources} PROPERTIES LANGUAGE CXX)
+  add_library(simplematch_cuda OBJECT ${cuda_sources} tests/cuda_emulation/emulation.cpp)
+  target_include_directories(simplematch_cuda PRIVATE tests/cuda_emulation)
+  # -x c++: a compiler takes .cu for CUDA; shared memory holds one type after another, which aliasing rules forbid
+  target_compile_options(simplematch_cuda PRIVATE -x c++ -O2 -g -fno-strict-aliasing -ffp-contract=off -Wall -Wextra
+    -Wno-unknown-pragmas)
+  target_compile_definitions(simplematch PUBLIC SIMPLEMATCH_EMULATED_CUDA)
+else()
+  if(DEFINED ENV{CUDAARCHS})
+    set(CMAKE_CUDA_ARCHITECTURES $ENV{CUDAARCHS})
+  else()
+    set(CMAKE_CUDA_ARCHITECTURES 75-real 80-real 86-real 89-real 90-real 100-real 120)
+  endif()
+  set(CMAKE_CUDA_STANDARD 17)
+  set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
+  enable_language(CUDA)
+  add_library(simplematch_cuda OBJECT ${cuda_sources})
+  # -Xptxas -v: registers, stack and spills of every kernel, which the tests read in the log of the build
+  target_compile_options(simplematch_cuda PRIVATE -Xptxas -v --compress-mode=size -Xcompiler -Wall)
+  target_link_libraries(simplematch PRIVATE $<BUILD_INTERFACE:CUDA::cudart_static>)
+  find_package(CUDAToolkit REQUIRED)
+endif()
+target_include_directories(simplematch_cuda PRIVATE csrc/include)
+target_sources(simplematch PRIVATE $<TARGET_OBJECTS:simplematch_cuda>)
+target_compile_definitions(simplematch PUBLIC SIMPLEMATCH_HAS_CUDA)

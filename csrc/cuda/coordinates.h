@@ -1,0 +1,94 @@
+// Between pixels and cells, how a keypoint samples a map, and which rows are valid.
+#pragma once
+
+#include "common.h"
+#include "simplematch/options.h"
+
+namespace simplematch::cuda {
+
+// In float64, every operation rounded by itself: a fused product could put a pixel into the next cell.
+__device__ inline double apply(const AffineMap& map, double x) {
+    return __dadd_rn(__dmul_rn(x, double(map.numerator)), double(map.shift)) / double(map.denominator);
+}
+
+// How fast the result moves with x.
+__device__ inline double rate(const AffineMap& map) { return double(map.numerator) / double(map.denominator); }
+
+__device__ inline bool is_valid(const Rows& rows, int64_t b, int64_t n, int64_t queries) {
+    if (rows.num_keypoints != nullptr && n >= rows.num_keypoints[b]) return false;
+    return rows.valid == nullptr || rows.valid[b * queries + n] != 0;
+}
+
+// The cells that a query is sampled from: one, or four corners of which `inside` tells whether the map has them.
+// Corner 2 * i + j lies i columns and j rows from the first.
+struct Sample {
+    double x, y;           // of the first cell
+    double part_x, part_y; // how far the point lies beyond it, bilinear
+    bool bilinear;
+    bool finite;           // otherwise the query is NaN
+};
+
+struct Corner {
+    int64_t x, y;
+    double weight_x, weight_y;
+    bool inside;
+};
+
+__device__ inline double clamped(double x, int64_t cells) { return fmin(fmax(x, 0.0), double(cells - 1)); }
+
+__device__ inline Sample sample_at(double x, double y, int64_t height, int64_t width, const Sampling& sampling) {
+    Sample s{};
+    s.bilinear = sampling.mode == SamplingMode::bilinear;
+    s.finite = is_finite(x) && is_finite(y);
+    if (!s.finite) return s;
+    if (!s.bilinear) {
+        const bool floor = sampling.mode == SamplingMode::floor;
+        s.x = clamped(floor ? trunc(x) : rint(x), width);
+        s.y = clamped(floor ? trunc(y) : rint(y), height);
+        return s;
+    }
+    if (sampling.border) x = clamped(x, width), y = clamped(y, height);
+    s.x = floor(x), s.y = floor(y);
+    s.part_x = x - s.x, s.part_y = y - s.y;
+    return s;
+}
+
+// Query n of image b: a keypoint's place on the map, or column n of a list of descriptors.
+__device__ inline Sample sample_query(const View& source, const View& keypoints, const Sampling& sampling, int64_t b, int64_t n) {
+    if (keypoints.data == nullptr) {
+        Sample s{};
+        s.x = double(n);
+        s.finite = true;
+        return s;
+    }
+    const int64_t at = b * keypoints.stride[0] + n * keypoints.stride[1];
+    return sample_at(apply(sampling.to_cells_x, read_element(keypoints, at)),
+                     apply(sampling.to_cells_y, read_element(keypoints, at + keypoints.stride[2])), source.size[2],
+                     source.size[3], sampling);
+}
+
+__device__ inline Corner corner(const Sample& s, int i, int j, int64_t height, int64_t width) {
+    const double x = s.x + i, y = s.y + j;
+    const bool inside = x >= 0 && x < double(width) && y >= 0 && y < double(height);
+    return {inside ? int64_t(x) : 0, inside ? int64_t(y) : 0, i == 0 ? 1 - s.part_x : s.part_x,
+            j == 0 ? 1 - s.part_y : s.part_y, inside};
+}
+
+// Channel c of a query.
+template <class S>
+__device__ inline Arithmetic<S> sampled(const View& source, const Sample& s, int64_t b, int64_t c) {
+    using T = Arithmetic<S>;
+    const S* const plane = static_cast<const S*>(source.data) + b * source.stride[0] + c * source.stride[1];
+    if (!s.finite) return not_a_number<T>();
+    if (!s.bilinear) return widen(plane[int64_t(s.y) * source.stride[2] + int64_t(s.x) * source.stride[3]]);
+    T total = 0;
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+        const Corner at = corner(s, k / 2, k % 2, source.size[2], source.size[3]);
+        if (at.inside)
+            total += T(at.weight_x * at.weight_y) * widen(plane[at.y * source.stride[2] + at.x * source.stride[3]]);
+    }
+    return total;
+}
+
+}  // namespace simplematch::cuda

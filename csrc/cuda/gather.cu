@@ -1,0 +1,100 @@
+// gather (paper eq. 6-7): the descriptors of keypoints.
+//
+//     q_n = sample(F, p_n)          one cell, or the weighted sum of four
+//
+// Bytes: N C read (four times that bilinear; 32 a read where the channels are not adjacent) and written.
+#include "launch.h"
+
+namespace simplematch::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kTile = QueryTiles::kTile;  // queries and channels of a block
+
+struct Gather {
+    View source, keypoints;
+    Rows rows;
+    Sampling sampling;
+    Block block;
+    QueryTiles queries;
+    int64_t padded_queries, padded_channels, part_stride;
+};
+
+// What a 16-bit number leaves of x; nothing of what is not finite.
+template <class S>
+__device__ inline float rest(float x) {
+    return is_finite(x) ? x - widen(narrow<S>(x)) : 0.0f;
+}
+
+// Block = 32 queries x 32 channels: lanes read along the channels and write along the queries.
+template <class S>
+__global__ void __launch_bounds__(kThreads, 1) gather_kernel(Gather a) {
+    using T = Arithmetic<S>;
+    __shared__ Sample samples[kTile];
+    __shared__ bool valid[kTile];
+    __shared__ T tile[kTile][kTile + 1];
+    const int64_t query_tiles = a.padded_queries / kTile, channel_tiles = a.padded_channels / kTile;
+    const int64_t n0 = blockIdx.x % query_tiles * kTile, c0 = blockIdx.x / query_tiles % channel_tiles * kTile;
+    const int64_t b = blockIdx.x / query_tiles / channel_tiles;
+    const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+    if (threadIdx.x < kTile) {
+        const int64_t n = a.block.first + n0 + threadIdx.x;
+        valid[threadIdx.x] = n0 + threadIdx.x < a.block.count && is_valid(a.rows, b, n, a.block.total);
+        if (valid[threadIdx.x]) samples[threadIdx.x] = sample_query(a.source, a.keypoints, a.sampling, b, n);
+    }
+    __syncthreads();
+    for (int i = warp; i < kTile; i += kThreads / kWarp)
+        tile[i][lane] = valid[i] && c0 + lane < a.source.size[1] ? sampled<S>(a.source, samples[i], b, c0 + lane) : T(0);
+    __syncthreads();
+    S* to = static_cast<S*>(a.queries.data) + (b * a.padded_channels + c0) * a.padded_queries + n0 + lane;
+    for (int i = warp; i < kTile; i += kThreads / kWarp) to[i * a.padded_queries] = narrow<S>(tile[lane][i]);
+    if constexpr (sizeof(S) == 2)
+        if (a.queries.parts > 1)
+            for (int i = warp; i < kTile; i += kThreads / kWarp)
+                to[a.part_stride + i * a.padded_queries] = narrow<S>(rest<S>(tile[lane][i]));
+    if (warp == 0) {
+        T square = 0;
+        for (int c = 0; c < kTile; ++c) square = fma(tile[lane][c], tile[lane][c], square);
+        static_cast<T*>(a.queries.squares)[(b * channel_tiles + c0 / kTile) * a.padded_queries + n0 + lane] = square;
+    }
+}
+
+struct GatherRows {
+    View source, keypoints;
+    Sampling sampling;
+    void* descriptors;
+};
+
+// Block = one keypoint.
+template <class S>
+__global__ void __launch_bounds__(kThreads, 1) gather_rows_kernel(GatherRows a) {
+    const int64_t N = a.keypoints.size[1], C = a.source.size[1], b = blockIdx.x / N, n = blockIdx.x % N;
+    const Sample sample = sample_query(a.source, a.keypoints, a.sampling, b, n);
+    S* const row = static_cast<S*>(a.descriptors) + blockIdx.x * C;
+    for (int64_t c = threadIdx.x; c < C; c += kThreads) row[c] = narrow<S>(sampled<S>(a.source, sample, b, c));
+}
+
+}  // namespace
+
+void gather(const View& source, const View& keypoints, const Rows& rows, const Sampling& sampling, const Block& block,
+            const QueryTiles& queries, Stream stream) {
+    const int64_t padded_queries = QueryTiles::padded_queries(block.count);
+    const int64_t padded_channels = QueryTiles::padded_channels(source.size[1]);
+    const Gather arguments{source, keypoints, rows, sampling, block, queries, padded_queries, padded_channels,
+                           block.images * padded_queries * padded_channels};
+    with_storage(source.dtype, [&](auto* type) {
+        using S = std::remove_pointer_t<decltype(type)>;
+        launch(gather_kernel<S>, padded_queries / kTile * (padded_channels / kTile) * block.images, kThreads, arguments,
+               stream, "gather");
+    });
+}
+
+void gather_rows(const View& source, const View& keypoints, const Sampling& sampling, void* descriptors, Stream stream) {
+    with_storage(source.dtype, [&](auto* type) {
+        using S = std::remove_pointer_t<decltype(type)>;
+        launch(gather_rows_kernel<S>, source.size[0] * keypoints.size[1], kThreads,
+               GatherRows{source, keypoints, sampling, descriptors}, stream, "gather_keypoints");
+    });
+}
+
+}  // namespace simplematch::cuda

@@ -1,0 +1,63 @@
+// sparse_window_match: gather, similarity, localize (paper eq. 6-12), by blocks of queries whose scores fit the budget.
+#include "driver.h"
+
+namespace simplematch::cuda {
+namespace {
+
+struct Plan {
+    int64_t images, count, cells, most;  // most: queries of a block
+    void* scores;
+    SimilarityScratch scratch;
+
+    Plan(const MatchProblem& p, Workspace& workspace)
+        : images(p.target.size[0]),
+          count(count_of(p)),
+          cells(cells_of(p.target)),
+          most(queries_of_block(p)),
+          scores(workspace.take(images * most * cells * item_size(arithmetic_of(p.target.dtype)))),
+          scratch(workspace, p.target, images, most, p.sampling.mode == SamplingMode::bilinear, true) {}
+
+    static int64_t queries_of_block(const MatchProblem& p) {
+        const int64_t bytes = p.target.size[0] * cells_of(p.target) * item_size(arithmetic_of(p.target.dtype));
+        return std::max<int64_t>(1, std::min(count_of(p), p.score_budget / std::max<int64_t>(1, bytes)));
+    }
+};
+
+// Any one descriptor, for a launch that is there for the norms of the target.
+View one_query(const View& target) {
+    View query = target;
+    query.size[2] = query.size[3] = 1;
+    return query;
+}
+
+}  // namespace
+
+int64_t sparse_window_match_workspace(const MatchProblem& problem, int) {
+    Workspace workspace(nullptr);
+    const Plan plan(problem, workspace);
+    return workspace.used();
+}
+
+void sparse_window_match(const MatchProblem& p, const ForwardResult& result, const Device& device) {
+    const OnDevice guard(device.index);
+    const Stream stream{device.stream, processors_of(device.index)};
+    Workspace workspace(device.workspace);
+    const Plan plan(p, workspace);
+    if (plan.count == 0) {
+        const Block block{plan.images, 0, 1, 1};
+        plan.scratch.run(one_query(p.target), View{}, Rows{}, Sampling{}, p.target, p.metric, block, plan.scores,
+                         result.target_norm, stream);
+        return;
+    }
+    for (int64_t first = 0; first < plan.count; first += plan.most) {
+        const Block block{plan.images, first, std::min(plan.most, plan.count - first), plan.count};
+        const TileBest best = plan.scratch.run(p.source, p.keypoints, p.rows, p.sampling, p.target, p.metric, block,
+                                               plan.scores, first == 0 ? result.target_norm : nullptr, stream);
+        const View scores = contiguous(plan.scores, arithmetic_of(p.target.dtype), plan.images, block.count, p.target.size[2],
+                                       p.target.size[3]);
+        localize(scores, best, p.rows, p.temperature, p.localization, block, result.matches,
+                 p.kept_queries > 0 ? result.window_scores : nullptr, p.kept_queries, stream);
+    }
+}
+
+}  // namespace simplematch::cuda

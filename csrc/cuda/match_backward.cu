@@ -1,0 +1,155 @@
+// sparse_window_match backward: localize_backward, then both gradients of the similarity, then the source's.
+//
+// All queries at once if the forward kept the scores of every window. Otherwise image by image, with the scores of what
+// it did not keep made again in blocks within the budget; an image's target gradient is summed over its blocks in the
+// type of the arithmetic and rounded once.
+#include "driver.h"
+
+namespace simplematch::cuda {
+namespace {
+
+class Backward {
+public:
+    Backward(const MatchProblem& p, const MatchGradients& wanted, int processors, Workspace& workspace)
+        : p_(p), wanted_(wanted) {
+        batch_ = p.target.size[0];
+        channels_ = p.target.size[1];
+        height_ = p.target.size[2];
+        width_ = p.target.size[3];
+        cells_ = height_ * width_;
+        count_ = count_of(p);
+        sampled_ = p.keypoints.data != nullptr;
+        dtype_ = arithmetic_of(p.target.dtype);
+        item_ = item_size(dtype_);
+        rows_ = std::min(p.localization.window.height, height_);
+        columns_ = std::min(p.localization.window.width, width_);
+        const bool bilinear = p.sampling.mode == SamplingMode::bilinear;
+        want_queries_ = wanted.source.data != nullptr || (wanted.keypoints.data != nullptr && bilinear);
+        want_features_ = want_queries_ || wanted.target.data != nullptr;
+
+        all_kept_ = p.kept_queries >= count_;
+        const int64_t per_query = (cells_ + 2 * rows_ * columns_) * item_;
+        images_ = all_kept_ ? batch_ : 1;
+        most_ = all_kept_ ? count_ : std::max<int64_t>(1, std::min(count_, p.score_budget / per_query));
+        several_ = most_ < count_ || (!all_kept_ && p.kept_queries > 0);
+
+        const Stream here{nullptr, processors};
+        terms_.splits = want_queries_ && sampled_ ? query_backward_splits(p.target, count_, here) : 1;
+        terms_.split_stride = batch_ * count_ * channels_;
+        if (want_features_) {
+            ds_ = workspace.take(images_ * most_ * rows_ * columns_ * item_);
+            terms_.vectors = workspace.take(terms_.splits * terms_.split_stride * item_);
+            terms_.scale = workspace.take(batch_ * count_ * item_);
+            terms_.second = workspace.take(batch_ * count_ * item_);
+        }
+        if (!all_kept_) scores_ = workspace.take(most_ * cells_ * item_);
+        if (several_ && wanted.target.data != nullptr && wanted.target.dtype != dtype_)
+            partial_ = workspace.take(cells_ * channels_ * item_);
+        scratch_ = SimilarityScratch(workspace, p.target, 1, all_kept_ ? 0 : most_, bilinear, false);
+    }
+
+    void run(const ForwardResult& forward, const Upstream& upstream, Stream stream) const {
+        for (int64_t b = 0; b < batch_; b += images_) {
+            int64_t next = 0;
+            do {  // once, too, where there are no queries
+                const int64_t first = next;
+                const int64_t end = first < p_.kept_queries ? std::min(count_, p_.kept_queries) : count_;
+                next = std::min(first + most_, end);
+                run_block(forward, upstream, b, {images_, first, next - first, count_}, stream);
+            } while (next < count_);
+        }
+        if (!sampled_) return;
+        const View rows{terms_.vectors, dtype_, {terms_.splits, batch_, count_, channels_},
+                        {terms_.split_stride, count_ * channels_, channels_, 1}};
+        source_backward({rows, forward.matches.peak, p_.source, p_.keypoints, p_.sampling, wanted_.source, wanted_.keypoints},
+                        stream);
+    }
+
+private:
+    void run_block(const ForwardResult& forward, const Upstream& upstream, int64_t b, const Block& block, Stream stream) const {
+        const View target = from(p_.target, 0, b);
+        const Rows rows = from(p_.rows, b, count_, cells_);
+        const bool kept = block.first < p_.kept_queries;
+        void* const norm = bytes_from(forward.target_norm, b * cells_ * item_);
+        if (!kept && block.count > 0)
+            scratch_.run(from(p_.source, 0, b), from(p_.keypoints, 0, b), rows, p_.sampling, target, p_.metric, block, scores_,
+                         nullptr, stream);
+
+        LocalizeBackward step{};
+        const int64_t box = rows_ * columns_;
+        step.scores = {scores_, cells_ * block.count, cells_, width_, 1, true};
+        if (kept)
+            step.scores = {bytes_from(forward.window_scores, (b * p_.kept_queries + block.first) * box * item_),
+                           p_.kept_queries * box, box, columns_, 1, false};
+        step.ds = {ds_, block.count * box, box, columns_, 1, false};
+        step.dtype = dtype_;
+        step.height = height_, step.width = width_;
+        step.peak = from(forward.matches.peak, b * count_);
+        step.target_mask = rows.target_mask;
+        step.temperature = from(p_.temperature, 0, b);
+        step.localization = p_.localization;
+        step.upstream = {from(upstream.keypoints, 0, b), from(upstream.score, 0, b), from(upstream.log_sum_exp, 0, b)};
+        step.temperature_gradient = from(wanted_.temperature, 0, b);
+        step.source = from(p_.source, 0, b), step.keypoints = from(p_.keypoints, 0, b);
+        step.sampling = p_.sampling;
+        step.metric = p_.metric;
+        step.terms = terms_of_image(b);
+        localize_backward(step, block, stream);
+        if (!want_features_) return;
+
+        const ScoreGradient gradient{
+            {step.ds.data, step.ds.image, step.ds.query, step.ds.row, step.ds.column, step.ds.whole_map},
+            step.scores, step.peak, p_.localization.window};
+        if (wanted_.target.data != nullptr) {
+            const bool first = block.first == 0, last = block.first + block.count == count_;
+            const View out = from(wanted_.target, 0, b), sum = partial_ == nullptr ? out : partial_like(out);
+            target_backward(gradient, step.terms, norm, target, p_.metric, block, first ? View{} : sum, last ? out : sum, stream);
+        }
+        if (want_queries_) {
+            const View into = sampled_ ? View{} : from(from(wanted_.source, 0, b), 3, block.first);
+            query_backward(gradient, step.terms, norm, target, rows.target_mask, p_.metric, block, into, stream);
+        }
+    }
+
+    QueryTerms terms_of_image(int64_t b) const {
+        QueryTerms terms = terms_;
+        terms.vectors = bytes_from(terms_.vectors, b * count_ * channels_ * item_);
+        terms.scale = bytes_from(terms_.scale, b * count_ * item_);
+        terms.second = bytes_from(terms_.second, b * count_ * item_);
+        return terms;
+    }
+
+    // One image in the type of the arithmetic, its axes in the order of `out`.
+    View partial_like(const View& out) const {
+        View view{partial_, dtype_, {1, channels_, height_, width_}, {0, cells_, width_, 1}};
+        if (walk_of(out).channels_last) view.stride[1] = 1, view.stride[2] = width_ * channels_, view.stride[3] = channels_;
+        return view;
+    }
+
+    const MatchProblem& p_;
+    const MatchGradients& wanted_;
+    int64_t batch_, channels_, height_, width_, cells_, count_, item_, rows_, columns_, images_, most_;
+    bool sampled_, want_queries_, want_features_, all_kept_, several_;
+    DType dtype_;
+    void *ds_ = nullptr, *scores_ = nullptr, *partial_ = nullptr;
+    QueryTerms terms_{};
+    SimilarityScratch scratch_;
+};
+
+}  // namespace
+
+int64_t sparse_window_match_backward_workspace(const MatchProblem& problem, const MatchGradients& gradients, int device) {
+    Workspace workspace(nullptr);
+    const Backward plan(problem, gradients, processors_of(device), workspace);
+    return workspace.used();
+}
+
+void sparse_window_match_backward(const MatchProblem& problem, const ForwardResult& forward, const Upstream& upstream,
+                                  const MatchGradients& gradients, const Device& device) {
+    const OnDevice guard(device.index);
+    const Stream stream{device.stream, processors_of(device.index)};
+    Workspace workspace(device.workspace);
+    Backward(problem, gradients, stream.processors, workspace).run(forward, upstream, stream);
+}
+
+}  // namespace simplematch::cuda

@@ -1,0 +1,177 @@
+// query_backward: every query gathers from the target cells of its window.
+//
+//     dq_n = sum_m w[n, m] f_m - second_n q_n        w[n, m] = ds[n, m] scale_n / D(f_m)
+//
+// Block = 32 queries x 64 channels of one image and one part of the map, of which it walks the rows that the windows of
+// its queries meet. The parts are summed apart, for `source_backward` to add: the first where the query vectors lay, a
+// block writes just what it read. Bytes: at most the target per tile of queries, 4 N M of ds per tile of channels: 97.5 MB
+// at the paper's shape in float32.
+#include "launch.h"
+#include "metric.h"
+#include "product.h"
+#include "tile.h"
+
+namespace simplematch::cuda {
+namespace {
+
+constexpr int kThreads = 128, kQueries = 32, kChannels = 64, kCells = 32;
+constexpr int kWeightStride = kQueries + 4, kTargetStride = kChannels + 4, kProductStride = kChannels + 4;
+
+struct QueryBackward {
+    ScoreGradient scores;
+    QueryTerms queries;
+    const void* target_norm;
+    View target;
+    const uint8_t* target_mask;
+    Metric metric;
+    Block block;
+    View gradient;
+};
+
+// The windows of a tile of queries, and the rows of the map that they meet.
+struct Windows {
+    Box box[kQueries];
+    int32_t top, bottom;
+};
+
+__device__ inline void find_windows(const QueryBackward& a, int64_t b, int64_t n0, Windows& windows) {
+    const int32_t height = int32_t(a.target.size[2]), width = int32_t(a.target.size[3]);
+    if (threadIdx.x < kQueries) {
+        const int64_t n = n0 + threadIdx.x;
+        Box box{0, 0, 0, 0};
+        if (n < a.block.count) {
+            box = {0, 0, height, width};
+            if (a.scores.peak != nullptr) {
+                const int64_t peak = a.scores.peak[b * a.block.total + a.block.first + n];
+                box = peak < 0 ? Box{0, 0, 0, 0} : window_box(a.scores.window, int32_t(peak), height, width);
+            }
+        }
+        windows.box[threadIdx.x] = box;
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        windows.top = height, windows.bottom = 0;
+        for (int i = 0; i < kQueries; ++i) {
+            if (windows.box[i].bottom == 0) continue;
+            windows.top = min(windows.top, windows.box[i].top);
+            windows.bottom = max(windows.bottom, windows.box[i].bottom);
+        }
+    }
+    __syncthreads();
+}
+
+// weights[cell][n] of the cells from m0 on. Lanes take 8 cells of 4 queries: whole sectors of ds, and no bank conflicts.
+template <class T>
+__device__ void load_weights(const QueryBackward& a, int64_t b, int64_t n0, int64_t m0, int64_t stop, const Windows& windows,
+                             T* weights) {
+    const ScoreGradient& s = a.scores;
+    const CellValues<const T> ds{static_cast<const T*>(s.ds.data), s.ds.image, s.ds.query, s.ds.row, s.ds.column, s.ds.whole_map};
+    const int64_t width = a.target.size[3], M = a.target.size[2] * width;
+    const int lane = threadIdx.x % kWarp, cell = threadIdx.x / kWarp * 8 + lane % 8;
+    const int64_t m = m0 + cell;
+    const int32_t y = int32_t(m / width), x = int32_t(m % width);
+    T scale = 0;
+    if (m < stop) scale = factors_of(static_cast<const T*>(a.target_norm)[b * M + m], a.metric).scale;
+    for (int i = lane / 8; i < kQueries; i += 4) {
+        const Box box = windows.box[i];
+        T weight = 0;
+        if (m < stop && y >= box.top && y < box.bottom && x >= box.left && x < box.right) {
+            const T d = ds.origin(b, n0 + i, box)[y * ds.row + x * ds.column];
+            weight = d == 0 ? T(0) : d * static_cast<const T*>(a.queries.scale)[b * a.block.total + a.block.first + n0 + i] * scale;
+        }
+        weights[cell * kWeightStride + i] = weight;
+    }
+}
+
+template <class S, bool CHANNELS_LAST, int V>
+__global__ void __launch_bounds__(kThreads, 1) query_backward_kernel(QueryBackward a) {
+    using T = Arithmetic<S>;
+    using Copy = TileCopy<S, T, CHANNELS_LAST ? kChannels : kCells, CHANNELS_LAST ? kCells : kChannels, V, kThreads,
+                          kTargetStride, !CHANNELS_LAST>;
+    alignas(128) __shared__ T memory[kCells * (kWeightStride + kTargetStride)];
+    __shared__ Windows windows;
+    __shared__ int64_t cell_offset[kCells];
+    T* const weights = memory;
+    T* const tile = memory + kCells * kWeightStride;
+    const int64_t C = a.target.size[1], M = a.target.size[2] * a.target.size[3], splits = a.queries.splits;
+    const int64_t channel_tiles = tiles_of(C, kChannels), query_tiles = tiles_of(a.block.count, kQueries);
+    const int64_t split = blockIdx.x % splits, block = blockIdx.x / splits;
+    const int64_t c0 = block % channel_tiles * kChannels, n0 = block / channel_tiles % query_tiles * kQueries;
+    const int64_t b = block / channel_tiles / query_tiles;
+    const S* const target = static_cast<const S*>(a.target.data) + b * a.target.stride[0];
+    const uint8_t* const mask = a.target_mask == nullptr ? nullptr : a.target_mask + b * M;
+
+    find_windows(a, b, n0, windows);
+    const int64_t first = windows.top * a.target.size[3] / V * V, last = windows.bottom * a.target.size[3];
+    const int64_t tiles = first < last ? tiles_of(last - first, kCells) : 0, each = tiles_of(tiles, splits) * kCells;
+    const int64_t start = first + split * each, stop = min(last, start + each);
+
+    Copy copy;
+    const auto fetch = [&](int64_t m0) {  // what lies outside the mask, even NaN, counts for nothing
+        copy.fetch([&](int slow, int fast) -> const S* {
+            const int64_t c = c0 + (CHANNELS_LAST ? fast : slow), cell = CHANNELS_LAST ? slow : fast;
+            const int64_t offset = cell_offset[cell];
+            if (offset < 0 || c >= C || ((CHANNELS_LAST || V == 1) && mask != nullptr && mask[m0 + cell] == 0)) return nullptr;
+            return target + offset + c * a.target.stride[1];
+        });
+    };
+    FmaProduct<T, kQueries, kChannels, kCells, 4, 4, kWeightStride, kTargetStride> product;
+    product.clear();
+    for (int64_t m0 = start; m0 < stop; m0 += kCells) {
+        list_cells<kCells>(a.target, m0, stop, cell_offset);
+        __syncthreads();
+        fetch(m0);
+        load_weights(a, b, n0, m0, stop, windows, weights);
+        copy.put(tile);
+        __syncthreads();
+        product.add(weights, tile);
+        __syncthreads();
+    }
+    product.template put<kProductStride>(memory);
+    __syncthreads();
+
+    T* const vectors = static_cast<T*>(a.queries.vectors);
+    for (int i = threadIdx.x / kChannels; i < kQueries && n0 + i < a.block.count; i += kThreads / kChannels) {
+        const int64_t n = n0 + i, c = c0 + threadIdx.x % kChannels, slot = b * a.block.total + a.block.first + n;
+        if (c >= C) continue;
+        T total = 0;
+        if (windows.box[i].bottom > 0) total = memory[i * kProductStride + threadIdx.x % kChannels];
+        if (split == 0) {
+            const T second = static_cast<const T*>(a.queries.second)[slot];
+            if (second != 0) total -= second * vectors[slot * C + c];
+        }
+        if (a.gradient.data == nullptr)
+            vectors[split * a.queries.split_stride + slot * C + c] = total;
+        else
+            write_element(a.gradient, b * a.gradient.stride[0] + c * a.gradient.stride[1] + n * a.gradient.stride[3], total);
+    }
+}
+
+}  // namespace
+
+int64_t query_backward_splits(const View& target, int64_t queries, Stream stream) {
+    const int64_t blocks = tiles_of(target.size[1], kChannels) * tiles_of(queries, kQueries) * target.size[0];
+    const int64_t most = std::min<int64_t>(8, target.size[2] * target.size[3] / (4 * kCells));
+    const int64_t wanted = 4 * stream.processors;  // blocks that a chip works on at a time, about
+    return std::max<int64_t>(1, std::min(most, wanted / std::max<int64_t>(1, blocks)));
+}
+
+void query_backward(const ScoreGradient& scores, const QueryTerms& queries, const void* target_norm, const View& target,
+                    const uint8_t* target_mask, const Metric& metric, const Block& block, const View& gradient,
+                    Stream stream) {
+    const QueryBackward arguments{scores, queries, target_norm, target, target_mask, metric, block, gradient};
+    const int64_t blocks =
+        tiles_of(target.size[1], kChannels) * tiles_of(block.count, kQueries) * block.images * queries.splits;
+    const Walk walk = walk_of(target);
+    with_storage(target.dtype, [&](auto* type) {
+        using S = std::remove_pointer_t<decltype(type)>;
+        with_bool(walk.channels_last, [&](auto channels_last) {
+            with_bool(walk.vectors && (channels_last || target_mask == nullptr), [&](auto vectors) {
+                constexpr int V = vectors ? 16 / int(sizeof(S)) : 1;
+                launch(query_backward_kernel<S, channels_last, V>, blocks, kThreads, arguments, stream, "query_backward");
+            });
+        });
+    });
+}
+
+}  // namespace simplematch::cuda

@@ -1,0 +1,114 @@
+// The steps of the operators on the GPU: each launches one kernel on the given stream and returns.
+//
+// A step works on a block: images from the first of its views on, and `count` of their queries from `first` on. Views
+// and arrays given by the caller are whole along the queries; what the steps pass on is that of the block.
+#pragma once
+
+#include "simplematch/cpu.h"
+#include "window.h"
+
+namespace simplematch::cuda {
+
+struct Stream {
+    void* handle;    // cudaStream_t
+    int processors;  // of its device
+};
+
+// Queries `first` .. `first + count` of the `total` of each of `images` images.
+struct Block {
+    int64_t images, first, count, total;
+};
+
+// Queries as `similarity` reads them: (parts, B, channels, queries) padded with zeros to whole tiles, in the type of the
+// target. Bilinear samples of 16-bit maps need more than 16 bits: their second part is what the first rounds off.
+struct QueryTiles {
+    void* data;
+    void* squares;  // (B, channels / 32, queries): sums of squares in the type of the arithmetic
+    int parts;
+
+    static constexpr int64_t kTile = 32;
+    static int64_t padded_queries(int64_t count) { return round_up(count, kTile); }
+    static int64_t padded_channels(int64_t channels) { return round_up(channels, 2 * kTile); }
+};
+
+// The best cells of each tile of the target: (B, N, tiles).
+struct TileBest {
+    int64_t* key;
+    int32_t* cell;
+    int64_t tiles;
+};
+
+// What the gradients of the similarity read of the queries, row b * total + n of each array: vectors (splits, B, total, C)
+// in the type of the arithmetic, of which `query_backward` makes the gradient, in parts `split_stride` numbers apart; and
+// their Factors (B, total), the second times its sum over the cells.
+struct QueryTerms {
+    void* vectors;
+    void* scale;
+    void* second;
+    int64_t splits, split_stride;
+};
+
+// ds and s of the same cells, in the type of the arithmetic; peaks (B, total) of the windows, or null: the whole map.
+struct ScoreGradient {
+    CellValues<const void> ds, scores;
+    const int64_t* peak;
+    Window window;
+};
+
+// gather (paper eq. 6-7): q_n = sample(F, p_n), as tiles for `similarity`, or as rows (B, N, C) in the map's own type.
+void gather(const View& source, const View& keypoints, const Rows& rows, const Sampling& sampling, const Block& block,
+            const QueryTiles& queries, Stream stream);
+void gather_rows(const View& source, const View& keypoints, const Sampling& sampling, void* descriptors, Stream stream);
+
+// similarity (paper eq. 9): scores (B, N, M) of the block; norms (B, M) and best if not null.
+int64_t similarity_tiles(const View& target, const Block& block, Stream stream);
+void similarity(const QueryTiles& queries, const View& target, const uint8_t* target_mask, const Metric& metric,
+                const Block& block, void* scores, void* norms, const TileBest& best, Stream stream);
+
+// localize (paper eq. 10-12): rows are searched if `best.key` is null. kept (B, kept_queries, rows, columns) or null.
+void localize(const View& scores, const TileBest& best, const Rows& rows, const View& temperature,
+              const Localization& localization, const Block& block, const Matches& matches, void* kept,
+              int64_t kept_queries, Stream stream);
+
+// localize_backward: ds of the block, the temperature's gradient, and the queries for what follows (vectors null: none).
+struct LocalizeBackward {
+    CellValues<const void> scores;  // of the block, in `dtype`
+    CellValues<void> ds;            // of the block, data null: not wanted
+    DType dtype;                    // of scores and ds
+    bool given;                     // ds is there already; only the terms of the queries are made
+    int64_t height, width;
+    const int64_t* peak;            // (B, total)
+    const uint8_t* target_mask;
+    View temperature;
+    Localization localization;
+    Upstream upstream;
+    View temperature_gradient;
+    View source, keypoints;
+    Sampling sampling;
+    Metric metric;
+    QueryTerms terms;
+};
+void localize_backward(const LocalizeBackward& step, const Block& block, Stream stream);
+
+// target_backward: dFt_m = sum_n w[n, m] q_n - second_m f_m, plus `previous` (data null: zeros).
+void target_backward(const ScoreGradient& scores, const QueryTerms& queries, const void* target_norm, const View& target,
+                     const Metric& metric, const Block& block, const View& previous, const View& gradient, Stream stream);
+
+// query_backward: dq_n = sum_m w[n, m] f_m - second_n q_n, as `splits` partial sums in place of the vectors, or into
+// `gradient` (B, C, 1, N of the block) if that is given.
+int64_t query_backward_splits(const View& target, int64_t queries, Stream stream);
+void query_backward(const ScoreGradient& scores, const QueryTerms& queries, const void* target_norm, const View& target,
+                    const uint8_t* target_mask, const Metric& metric, const Block& block, const View& gradient,
+                    Stream stream);
+
+// source_backward: dFs from rows of gradients (splits, B, N, C) of any strides, and the keypoints' own gradient.
+struct SourceBackward {
+    View rows;              // (splits, B, N, C)
+    const int64_t* peak;    // (B, N), below 0: padding; or null
+    View source, keypoints;
+    Sampling sampling;
+    View source_gradient, keypoints_gradient;
+};
+void source_backward(const SourceBackward& step, Stream stream);
+
+}  // namespace simplematch::cuda

@@ -1,0 +1,165 @@
+// target_backward: every cell of the target gathers from the queries whose windows hold it.
+//
+//     dFt_m = sum_n w[n, m] q_n - second_m f_m        w[n, m] = ds[n, m] scale_n / D(f_m)
+//     second_m = sum_n ds s / (D(f_m) |f_m|) (cosine);  0 (dot);  2 sum_n ds (l2)
+//
+// Block = 64 cells x 64 channels of one image; blocks of the same cells are neighbours and read the same ds. Queries whose
+// windows miss the rows of the tile are passed over 32 at a time. Every element is written. Bytes: target read (not for
+// dot), gradient written, 8 N M of ds and scores per tile of channels out of L2: 195 MB at the paper's shape in float32.
+#include "launch.h"
+#include "metric.h"
+#include "product.h"
+#include "tile.h"
+
+namespace simplematch::cuda {
+namespace {
+
+constexpr int kThreads = 256, kCells = 64, kChannels = 64, kQueries = 32;
+constexpr int kParts = kThreads / kCells;
+constexpr int kStride = 64 + 4;
+
+struct TargetBackward {
+    ScoreGradient scores;
+    QueryTerms queries;
+    const void* target_norm;
+    View target, previous, gradient;
+    Metric metric;
+    Block block;
+};
+
+__device__ inline int64_t offset_of(const View& map, int64_t cell, int64_t c) {
+    return cell / map.size[3] * map.stride[2] + cell % map.size[3] * map.stride[3] + c * map.stride[1];
+}
+
+// What the threads of a block know of the cells they weigh: thread t weighs cell t % 64 for every fourth query.
+template <class T>
+struct Cell {
+    int32_t y, x;
+    bool in_map;
+    T scale;
+    T sum;  // of ds * s (l2: of ds), over the thread's queries
+};
+
+// weights[n][cell] of 32 queries from n0 on, and vectors[n][channel].
+template <class T>
+__device__ void load_queries(const TargetBackward& a, int64_t b, int64_t n0, int64_t c0, const Box* boxes, Cell<T>& cell,
+                             T* weights, T* vectors) {
+    const ScoreGradient& s = a.scores;
+    const int64_t count = a.block.count, C = a.target.size[1];
+    const CellValues<const T> ds{static_cast<const T*>(s.ds.data), s.ds.image, s.ds.query, s.ds.row, s.ds.column, s.ds.whole_map};
+    const CellValues<const T> scores{static_cast<const T*>(s.scores.data), s.scores.image, s.scores.query,
+                                     s.scores.row, s.scores.column, s.scores.whole_map};
+    const T* const query_scale = static_cast<const T*>(a.queries.scale) + b * a.block.total + a.block.first;
+    for (int i = threadIdx.x / kCells; i < kQueries; i += kParts) {
+        const Box box = boxes[i];
+        T weight = 0;
+        if (cell.in_map && cell.y >= box.top && cell.y < box.bottom && cell.x >= box.left && cell.x < box.right) {
+            const T d = ds.origin(b, n0 + i, box)[cell.y * ds.row + cell.x * ds.column];
+            if (a.metric.kind == MetricKind::cosine)
+                cell.sum += d * scores.origin(b, n0 + i, box)[cell.y * scores.row + cell.x * scores.column];
+            else
+                cell.sum += d;
+            weight = d == 0 ? T(0) : d * query_scale[n0 + i] * cell.scale;
+        }
+        weights[i * kStride + threadIdx.x % kCells] = weight;
+    }
+    const T* const rows = static_cast<const T*>(a.queries.vectors) + (b * a.block.total + a.block.first) * C;
+    for (int i = threadIdx.x / kChannels; i < kQueries; i += kThreads / kChannels) {
+        const int64_t n = n0 + i, c = c0 + threadIdx.x % kChannels;
+        vectors[i * kStride + threadIdx.x % kChannels] = n < count && c < C ? rows[n * C + c] : T(0);
+    }
+}
+
+// CHANNELS_LAST: the rows of a tile are its cells, and channels lie along them; otherwise the other way round.
+template <class S, bool CHANNELS_LAST>
+__global__ void __launch_bounds__(kThreads, 1) target_backward_kernel(TargetBackward a) {
+    using T = Arithmetic<S>;
+    alignas(128) __shared__ T memory[64 * kStride];
+    __shared__ Box boxes[kQueries];
+    __shared__ T sums[kParts][kCells];
+    __shared__ T second[kCells];
+    T* const weights = memory;
+    T* const vectors = memory + kQueries * kStride;
+    const int64_t C = a.target.size[1], M = a.target.size[2] * a.target.size[3];
+    const int32_t height = int32_t(a.target.size[2]), width = int32_t(a.target.size[3]);
+    const int64_t channel_tiles = tiles_of(C, kChannels), cell_tiles = tiles_of(M, kCells);
+    const int64_t c0 = blockIdx.x % channel_tiles * kChannels, m0 = blockIdx.x / channel_tiles % cell_tiles * kCells;
+    const int64_t b = blockIdx.x / channel_tiles / cell_tiles, m = m0 + threadIdx.x % kCells;
+    const int32_t first_row = int32_t(m0 / width), last_row = int32_t((min(m0 + kCells, M) - 1) / width);
+
+    Cell<T> cell{int32_t(m / width), int32_t(m % width), m < M, 0, 0};
+    Factors<T> factors{0, 0};
+    if (cell.in_map) factors = factors_of(static_cast<const T*>(a.target_norm)[b * M + m], a.metric);
+    cell.scale = factors.scale;
+    FmaProduct<T, 64, 64, kQueries, 4, 4, kStride, kStride> product;
+    product.clear();
+    for (int64_t n0 = 0; n0 < a.block.count; n0 += kQueries) {
+        bool meets = false;
+        if (threadIdx.x < kQueries) {
+            const int64_t n = n0 + threadIdx.x;
+            Box box{0, 0, 0, 0};
+            if (n < a.block.count) {
+                box = {0, 0, height, width};
+                if (a.scores.peak != nullptr) {
+                    const int64_t peak = a.scores.peak[b * a.block.total + a.block.first + n];
+                    box = peak < 0 ? Box{0, 0, 0, 0} : window_box(a.scores.window, int32_t(peak), height, width);
+                }
+            }
+            boxes[threadIdx.x] = box;
+            meets = box.top <= last_row && box.bottom > first_row;
+        }
+        if (!__syncthreads_or(meets)) continue;
+        load_queries(a, b, n0, c0, boxes, cell, weights, vectors);
+        __syncthreads();
+        if constexpr (CHANNELS_LAST)
+            product.add(weights, vectors);
+        else
+            product.add(vectors, weights);
+        __syncthreads();
+    }
+    sums[threadIdx.x / kCells][threadIdx.x % kCells] = cell.sum;
+    product.template put<kStride>(memory);
+    __syncthreads();
+    if (threadIdx.x < kCells) {
+        T total = sums[0][threadIdx.x];
+        for (int part = 1; part < kParts; ++part) total += sums[part][threadIdx.x];
+        second[threadIdx.x] = factors.second == 0 || total == 0 ? T(0) : factors.second * total;
+    }
+    __syncthreads();
+
+    const S* const target = static_cast<const S*>(a.target.data) + b * a.target.stride[0];
+    const T* const previous = static_cast<const T*>(a.previous.data) + b * a.previous.stride[0];
+    const int64_t gradient = b * a.gradient.stride[0];
+    const int along = threadIdx.x % 64;
+    for (int i = threadIdx.x / 64; i < 64; i += kThreads / 64) {
+        const int local_cell = CHANNELS_LAST ? i : along, local_channel = CHANNELS_LAST ? along : i;
+        const int64_t at = m0 + local_cell, c = c0 + local_channel;
+        if (at >= M || c >= C) continue;
+        T total = memory[i * kStride + along];
+        if (second[local_cell] != 0)  // a cell that no window holds gets 0, whatever it holds
+            total -= second[local_cell] * widen(target[offset_of(a.target, at, c)]);
+        if (a.previous.data != nullptr) total += previous[offset_of(a.previous, at, c)];
+        const int64_t to = gradient + offset_of(a.gradient, at, c);
+        if (a.gradient.dtype == a.target.dtype)
+            static_cast<S*>(a.gradient.data)[to] = narrow<S>(total);
+        else
+            static_cast<T*>(a.gradient.data)[to] = total;
+    }
+}
+
+}  // namespace
+
+void target_backward(const ScoreGradient& scores, const QueryTerms& queries, const void* target_norm, const View& target,
+                     const Metric& metric, const Block& block, const View& previous, const View& gradient, Stream stream) {
+    const TargetBackward arguments{scores, queries, target_norm, target, previous, gradient, metric, block};
+    const int64_t blocks =
+        tiles_of(target.size[1], kChannels) * tiles_of(target.size[2] * target.size[3], kCells) * block.images;
+    with_storage(target.dtype, [&](auto* type) {
+        using S = std::remove_pointer_t<decltype(type)>;
+        with_bool(walk_of(gradient).channels_last, [&](auto channels_last) {
+            launch(target_backward_kernel<S, channels_last>, blocks, kThreads, arguments, stream, "target_backward");
+        });
+    });
+}
+
+}  // namespace simplematch::cuda

@@ -1,0 +1,137 @@
+// The window of a peak and its soft-argmax, shared by `localize` and `localize_backward`.
+#pragma once
+
+#include "coordinates.h"
+
+namespace simplematch::cuda {
+
+// Cells [top, bottom) x [left, right): a window clipped to the map.
+struct Box {
+    int32_t top, left, bottom, right;
+};
+
+__device__ inline Box window_box(const Window& window, int32_t peak, int32_t height, int32_t width) {
+    const int64_t y = peak / width, x = peak % width;
+    int64_t top = y - window.height / 2, left = x - window.width / 2;
+    if (window.shift) {
+        top = min(max(top, int64_t(0)), max(height - window.height, int64_t(0)));
+        left = min(max(left, int64_t(0)), max(width - window.width, int64_t(0)));
+    }
+    const int64_t bottom = min(top + window.height, int64_t(height)), right = min(left + window.width, int64_t(width));
+    return {int32_t(max(top, int64_t(0))), int32_t(max(left, int64_t(0))), int32_t(bottom), int32_t(right)};
+}
+
+// Numbers of type T for the cells of each query: of the whole map, or of the box of its window, whose first cell then
+// comes first.
+template <class T>
+struct CellValues {
+    T* data;
+    int64_t image, query, row, column;  // strides
+    bool whole_map;
+
+    // Where cell (0, 0) of the map lies, or would.
+    __device__ T* origin(int64_t b, int64_t n, const Box& box) const {
+        T* const first = data + b * image + n * query;
+        return whole_map ? first : first - box.top * row - box.left * column;
+    }
+};
+
+// One query at work: its scores s[y * row + x * column], the window around its peak, and who takes part.
+template <class S>
+struct Row {
+    using T = Arithmetic<S>;
+
+    const S* scores;
+    int64_t row, column;
+    const uint8_t* mask;  // (M,) or null
+    int32_t height, width, peak_y, peak_x;
+    Box box;
+    Window window;
+    T temperature;
+
+    __device__ int32_t cells() const { return (box.bottom - box.top) * (box.right - box.left); }
+
+    __device__ T score(int32_t y, int32_t x) const { return widen(scores[y * row + x * column]); }
+
+    // Whether a cell of the box takes part.
+    __device__ bool supports(int32_t y, int32_t x) const {
+        if (window.disc) {
+            const double across = 2.0 * (x - peak_x) * double(window.height), down = 2.0 * (y - peak_y) * double(window.width);
+            const double size = double(window.height) * double(window.width);
+            if (across * across + down * down >= size * size) return false;
+        }
+        return mask == nullptr || mask[int64_t(y) * width + x] != 0;
+    }
+
+    // What multiplies the score of a cell.
+    __device__ T weight(int32_t y, int32_t x) const {
+        if (!(window.sigma > 0)) return 1;
+        const T dx = T(x - peak_x), dy = T(y - peak_y), sigma = T(window.sigma);
+        return exp(-(dx * dx + dy * dy) / (2 * sigma * sigma));
+    }
+};
+
+template <class T>
+struct SoftArgmax {
+    T largest, total;                          // max of s', sum of exp((s' - max) / T)
+    T mean_x, mean_y;                          // expected offset from the peak, in cells
+    T outside_value;                           // score of the cells outside the window that count,
+    T outside_count, outside_x, outside_y;     // their number, and the sums of their offsets
+
+    __device__ T probability(T from_largest, T temperature) const { return exp(from_largest / temperature) / total; }
+};
+
+// By all threads of a block, each of which gets the result. `memory`: as the reductions need it.
+template <int THREADS, class S, class T = Arithmetic<S>>
+__device__ inline SoftArgmax<T> soft_argmax(const Row<S>& row, void* memory) {
+    const int32_t columns = row.box.right - row.box.left, cells = row.cells();
+    SoftArgmax<T> result{};
+    T largest = row.score(row.peak_y, row.peak_x);
+    long long count = 0, count_x = 0, count_y = 0;  // of the window, then of what is outside
+    for (int32_t i = threadIdx.x; i < cells; i += THREADS) {
+        const int32_t y = row.box.top + i / columns, x = row.box.left + i % columns;
+        if (!row.supports(y, x)) continue;
+        const T weighted = row.score(y, x) * row.weight(y, x);
+        largest = weighted > largest ? weighted : largest;
+        count -= 1, count_x -= x - row.peak_x, count_y -= y - row.peak_y;
+    }
+    result.largest = max_of_block<THREADS>(largest, memory);
+
+    if (row.window.outside_value != -infinity<double>()) {
+        for (int64_t m = threadIdx.x; m < int64_t(row.height) * row.width; m += THREADS)
+            if (row.mask == nullptr || row.mask[m] != 0)
+                count += 1, count_x += m % row.width - row.peak_x, count_y += m / row.width - row.peak_y;
+        result.outside_count = T(sum_of_block<THREADS>(count, memory));
+        result.outside_x = T(sum_of_block<THREADS>(count_x, memory));
+        result.outside_y = T(sum_of_block<THREADS>(count_y, memory));
+        result.outside_value = T(row.window.outside_value);
+        if (result.outside_count > 0 && result.outside_value > result.largest) result.largest = result.outside_value;
+    }
+
+    T total = 0, sum_x = 0, sum_y = 0;
+    for (int32_t i = threadIdx.x; i < cells; i += THREADS) {
+        const int32_t y = row.box.top + i / columns, x = row.box.left + i % columns;
+        if (!row.supports(y, x)) continue;
+        const T p = exp((row.score(y, x) * row.weight(y, x) - result.largest) / row.temperature);
+        total += p, sum_x += p * T(x - row.peak_x), sum_y += p * T(y - row.peak_y);
+    }
+    total = sum_of_block<THREADS>(total, memory);
+    sum_x = sum_of_block<THREADS>(sum_x, memory);
+    sum_y = sum_of_block<THREADS>(sum_y, memory);
+    if (result.outside_count > 0) {
+        const T each = exp((result.outside_value - result.largest) / row.temperature);
+        total += each * result.outside_count, sum_x += each * result.outside_x, sum_y += each * result.outside_y;
+    }
+    result.total = total, result.mean_x = sum_x / total, result.mean_y = sum_y / total;
+    return result;
+}
+
+// A temperature of which there is a tensor may be anything: such a row answers NaN.
+template <class T>
+__device__ inline T temperature_of(const View& temperature, const Localization& localization, int64_t b, int64_t n) {
+    if (temperature.data == nullptr) return T(localization.temperature);
+    const T value = T(read_element(temperature, b * temperature.stride[0] + n * temperature.stride[1]));
+    return value > 0 ? value : not_a_number<T>();
+}
+
+}  // namespace simplematch::cuda
