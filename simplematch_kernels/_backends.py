@@ -26,7 +26,7 @@ from ._types import Backend
 BACKENDS = ("triton", "cpu", "reference")
 ENVIRONMENT_VARIABLE = "SIMPLEMATCH_BACKEND"
 
-_MODULES = {"triton": ".triton", "cpu": ".native", "reference": ".reference.backend"}
+_MODULES = {"triton": ".triton", "cpu": ".native.cpu", "reference": ".reference.backend"}
 _ORDER = {"cuda": ("triton", "reference"), "cpu": ("cpu", "reference")}
 _FALLBACK_ORDER = ("reference",)
 
