@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from .. import _check_shapes
@@ -101,10 +99,10 @@ def check_temperature(value: object, batch: int, queries: int, scores: Array) ->
 
 def check_values(keypoints: Array | None, rows: Rows, temperature: Array | None) -> None:
     """Values a kernel can't use: keypoints that aren't finite, temperatures not above zero."""
-    if keypoints is not None and not math.isfinite(keypoints.sum()):
-        _raise_at_first(_check_shapes.NOT_FINITE, ~np.isfinite(keypoints).all(-1), rows, keypoints)
+    if keypoints is not None and not (finite := np.isfinite(keypoints)).all():
+        _raise_at_first(_check_shapes.NOT_FINITE, np.logical_not(finite.all(-1)), rows, keypoints)
     if temperature is not None and temperature.size and not temperature.min() > 0:
-        _raise_at_first(_check_shapes.NOT_ABOVE_ZERO, ~(temperature > 0), rows, temperature)
+        _raise_at_first(_check_shapes.NOT_ABOVE_ZERO, np.logical_not(temperature > 0), rows, temperature)
 
 
 def _raise_at_first(rule: str, wrong: Array, rows: Rows, values: Array) -> None:

@@ -259,10 +259,8 @@ def cosine_similarity(
     resolved = _resolve_metric(metric, eps, eps_mode)
     batch, _, height, width = target.shape
     dtype = _arrays.accumulation_dtype(target)
-    scores, norm = (
-        np.empty((batch, descriptors.shape[1], height, width), dtype),
-        np.empty((batch, height * width), dtype),
-    )
+    scores = np.empty((batch, descriptors.shape[1], height, width), dtype)
+    norm = np.empty((batch, height * width), dtype)
     _C.cosine_similarity(
         view(_descriptor_map(descriptors)),
         view(target),
