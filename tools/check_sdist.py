@@ -2,7 +2,7 @@
 
     python tools/check_sdist.py build/wheel/simplematch_kernels-*.tar.gz
 
-Run by a Python that has torch. The installation must say once that it has no compiled kernels, and so must the first use.
+Run by a Python that has torch. The installation must say once that it has no compiled kernels; so must the first use.
 """
 
 from __future__ import annotations
@@ -15,14 +15,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-FILES = (
-    "LICENSE",
-    "README.md",
-    "CMakeLists.txt",
-    "cmake/cpu.cmake",
-    "csrc/include/simplematch/cpu.h",
-    "tests/samples.py",
-)
+FILES = ("LICENSE", "README.md", "CMakeLists.txt", "cmake/cpu.cmake", "csrc/include/simplematch/types.h")
 BUILD_MESSAGE = "simplematch-kernels: the compiled CPU kernels could not be built"
 USE_MESSAGE = "backend 'cpu' is not used on cpu: the compiled module is not there"
 USE = """
@@ -62,19 +55,10 @@ def check_content(sdist: Path) -> None:
 
 def install(sdist: Path, folder: str) -> str:
     """What pip prints. Its build environment gets CMake and ninja, which find no compiler."""
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--verbose",
-        "--disable-pip-version-check",
-        "--no-deps",
-        "--no-cache-dir",
-    ]
+    command = [sys.executable, "-m", "pip", "install", "--verbose", "--no-deps", "--no-cache-dir", "--target", folder]
     environment = {**os.environ, "PATH": "/nonexistent", "CC": "/bin/false", "CXX": "/bin/false"}
     environment.pop("SIMPLEMATCH_REQUIRE_NATIVE", None)
-    return run([*pip, "--target", folder, str(sdist)], environment)
+    return run([*command, str(sdist)], environment)
 
 
 def use(folder: str) -> str:

@@ -31,9 +31,7 @@ def main() -> None:
     wheel: Path = parser.parse_args().wheel
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-        libraries = {
-            n: ELFFile(io.BytesIO(archive.read(n))) for n in names if ".so" in Path(n).name and "LICENSE" not in n
-        }
+        libraries = {n: ELFFile(io.BytesIO(archive.read(n))) for n in names if re.search(r"\.so(\.\d+)*$", n)}
     faults = [
         *check_size(wheel, libraries),
         *check_content(names),

@@ -36,7 +36,16 @@ def works(wheel: Path, version: str) -> bool:
         venv.create(folder, with_pip=True)
         python = Path(folder) / "bin" / "python"
         packages = ["numpy"] if version == "none" else ["numpy", f"torch=={version}"]
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"]
+        pip: list[str | Path] = [
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--only-binary",
+            ":all:",
+        ]
         commands = [[*pip, *packages], [*pip, "--no-deps", wheel]]
         if any(subprocess.run(command).returncode for command in commands):
             return False

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 RUNTIME = "libgomp.so.1"
-LICENSE = """libgomp.so.1 beside this file is the OpenMP runtime of GCC, unchanged, as the machine that built this wheel had it.
+LICENSE = """libgomp.so.1 beside this file is the OpenMP runtime of GCC, unchanged, of the machine that built the wheel.
 License: GPL-3.0-or-later WITH GCC-exception-3.1, which lets programs of any license use it.
 Source and license texts: https://gcc.gnu.org
 """
@@ -43,7 +43,7 @@ def add_runtime(package: Path) -> None:
     libraries = package / "lib"
     libraries.mkdir()
     shutil.copy(find_runtime(module), libraries / RUNTIME)
-    (libraries / f"LICENSE.{RUNTIME}").write_text(LICENSE)
+    (libraries / "LICENSE").write_text(LICENSE)
     run("patchelf", "--set-rpath", "$ORIGIN/lib", module)
 
 

@@ -46,4 +46,4 @@ for ours, theirs in zip(gradients("cpu"), gradients("reference"), strict=True):
 compiled = torch.compile(smk.sparse_window_match, fullgraph=True, backend="aot_eager")
 inputs = torch.randn(1, 8, 9, 9), torch.randn(1, 8, 9, 9), torch.rand(1, 3, 2)
 assert torch.equal(compiled(*inputs).keypoints, smk.sparse_window_match(*inputs).keypoints)
-print(f"simplematch-kernels {smk.__version__} runs beside torch {torch.__version__}")
+print(f"simplematch-kernels {smk.__version__} in {smk.__path__[0]} runs beside torch {torch.__version__}")
