@@ -19,6 +19,7 @@ from simplematch_kernels import _backends
 
 from .samples import SAMPLES, Sample
 from .test_arguments import KEYPOINTS, SOURCE, TARGET, WRONG
+from .test_demo import run_script
 from .test_import import run, without
 
 pytestmark = pytest.mark.skipif(_backends.interpreting(), reason="it has no Triton")
@@ -292,6 +293,11 @@ def test_without_the_compiled_module_the_import_says_so() -> None:
     result = run(without("simplematch_kernels._C") + "import simplematch_kernels.numpy")
     assert "ImportError: simplematch_kernels.numpy runs on the compiled kernels" in result.stderr
     assert "reinstall with a C++ compiler" in result.stderr
+
+
+def test_example() -> None:
+    printed = run_script("examples/numpy/match_arrays.py")
+    assert "shift of every keypoint: [[[7.0, 3.0], [7.0, 3.0], [7.0, 3.0]]]" in printed
 
 
 def test_with_torch_the_import_registers_the_operators() -> None:

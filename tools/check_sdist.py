@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import site
 import subprocess
 import sys
 import tarfile
@@ -62,8 +63,10 @@ def install(sdist: Path, folder: str) -> str:
 
 
 def use(folder: str) -> str:
+    """What the package prints. No .pth files: by one, an editable installation would lend it a compiled module."""
+    path = os.pathsep.join([folder, *site.getsitepackages()])
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("SIMPLEMATCH_", "TRITON_INTERPRET"))}
-    printed = run([sys.executable, "-c", USE], {**environment, "PYTHONPATH": folder}, cwd=folder)
+    printed = run([sys.executable, "-S", "-c", USE], {**environment, "PYTHONPATH": path}, cwd=folder)
     if folder not in printed:
         sys.exit(f"another installation was used:\n{printed}")
     return printed
