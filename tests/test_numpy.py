@@ -237,6 +237,12 @@ def test_values_are_checked() -> None:
         smn.localize(smn.cosine_similarity(source[:, :, 0].transpose(0, 2, 1)[:, :6], target), temperature=temperature)
 
 
+def test_masked_arrays_are_refused() -> None:
+    source, target, keypoints = make()
+    with pytest.raises(TypeError, match=r"target must be an array of shape \(B, C, H, W\), got MaskedArray"):
+        smn.sparse_window_match(source, np.ma.masked_less(target, 0), keypoints)
+
+
 def test_threads_are_checked_and_change_nothing() -> None:
     arguments = make()
     one, three = (smn.sparse_window_match(*arguments, threads=n) for n in (1, 3))

@@ -12,7 +12,7 @@ from ._arrays import CODES, Array, Rows, accumulation_dtype, addressable
 
 def check_array(name: str, value: object, shape: str) -> Array:
     """`value` as an array with the number of dimensions that `shape`, like "(B, C, H, W)", names."""
-    if not isinstance(value, np.ndarray):
+    if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):  # its mask would go unread
         raise _check_shapes.wrong_kind(name, "an array", shape, value)
     if value.ndim != shape.count(",") + 1 - shape.count(",)"):
         raise _check_shapes.wrong_shape(name, shape, value.shape)
