@@ -5,7 +5,8 @@
     FOLDER/build/torch-cpu/, torch-cuda/             what `kernels` loads: the same, and metadata.json
 
 Each holds an `__init__.py` with the public names, and the package as its subpackage `op`: beside `__init__.py` the
-builder writes an `_ops.py` of its own, a name that the package uses too. Nothing compiled is part of it. Python 3.11 or newer.
+builder writes an `_ops.py` of its own, a name that the package uses too. Nothing compiled is part of it.
+Needs Python 3.11 or newer.
 """
 
 from __future__ import annotations
