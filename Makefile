@@ -15,13 +15,15 @@ python := $(bin)/python
 pip := $(python) -m pip --disable-pip-version-check
 stamps := $(abspath $(VENV))/.simplematch
 sources := pyproject.toml setup.py CMakeLists.txt $(shell find csrc cmake -type f 2>/dev/null)
+packaged := $(sources) MANIFEST.in README.md $(shell find simplematch_kernels -name '*.py')
 export CMAKE_BUILD_PARALLEL_LEVEL ?= 2
 
 interpreted := $(addprefix tests/test_,backends.py gradients.py golden.py edge_cases.py arguments.py operators.py)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # pip can't install twice at once
-.PHONY: help venv build demo picture test lint unit interpreter compile cpp bench test-gpu clean
+.PHONY: help venv build demo picture test lint unit interpreter compile cpp wheel wheel-check sdist-check matrix hub bench
+.PHONY: test-gpu clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,7 +34,7 @@ demo: $(stamps)/demo ## match keypoints between photographs, print how many are 
 picture: $(stamps)/demo ## draw the picture of the README again
 	$(python) examples/photographs/demo.py --output demo.png --small-copy docs/images/demo.png
 
-test: lint unit interpreter compile cpp ## ruff, mypy and all tests, those of the Triton kernels without a GPU
+test: lint unit interpreter compile cpp wheel sdist-check ## ruff, mypy and all tests, those of the Triton kernels without a GPU
 
 lint: $(stamps)/test ## ruff, and mypy --strict on the package
 	$(python) -m ruff check .
@@ -57,6 +59,27 @@ cpp: $(stamps)/torch ## the C++ library, installed under build/, and a program t
 	$(bin)/cmake --build build/cpp-example
 	build/cpp-example/find_shift
 
+wheel: build/wheel/built ## a wheel for other machines and an sdist in dist/, checked, and run on NumPy alone and beside torch
+	$(python) tools/check_wheel.py dist/*.whl
+	$(python) tools/matrix.py dist/*.whl none
+	rm -rf build/wheel/site
+	$(pip) install --quiet --no-deps --target build/wheel/site dist/*.whl
+	PYTHONPATH="$(CURDIR)/build/wheel/site" $(python) tools/smoke_torch.py
+	$(python) -m pytest tests/test_hub_layout.py
+
+wheel-check: build/wheel/built ## the wheel in fresh environments: NumPy alone, and torch 2.13
+	$(python) tools/check_wheel.py dist/*.whl
+	$(python) tools/matrix.py dist/*.whl none 2.13.0
+
+sdist-check: build/wheel/built ## the sdist installed without a compiler: pure Python, and it says so once
+	$(python) tools/check_sdist.py dist/*.tar.gz
+
+matrix: build/wheel/built ## the wheel beside every supported version of torch, each in a fresh environment
+	$(python) tools/matrix.py dist/*.whl
+
+hub: $(stamps)/test ## the layout that the kernels library of Hugging Face loads, in build/hub
+	$(python) tools/hub_layout.py
+
 bench: $(stamps)/bench ## time and memory beside eager PyTorch and torch.compile
 	$(python) -m benchmarks
 
@@ -70,7 +93,7 @@ venv: $(stamps)/torch ## a virtual environment with torch; one that has torch ke
 build: $(stamps)/build ## compile and install the package, editable
 
 clean: ## remove .venv and everything that was built
-	rm -rf .venv build demo.png .mypy_cache .ruff_cache .pytest_cache ./*.egg-info
+	rm -rf .venv build dist demo.png .mypy_cache .ruff_cache .pytest_cache ./*.egg-info
 	find simplematch_kernels -name '_C*.so' -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -88,8 +111,15 @@ $(stamps)/build: $(stamps)/torch $(sources)
 	$(pip) install --constraint $(stamps)/torch --editable .
 	touch $@
 
+build/wheel/built: $(packaged) | $(stamps)/wheel
+	rm -rf build/wheel dist
+	$(python) -m build --outdir build/wheel .
+	$(python) tools/repair_wheel.py build/wheel/*.whl dist
+	cp build/wheel/*.tar.gz dist
+	touch $@
+
 # The packages of an extra, as the installed package lists them: naming the extra itself would build once more.
-$(stamps)/demo $(stamps)/test $(stamps)/bench: $(stamps)/%: $(stamps)/build
+$(stamps)/demo $(stamps)/test $(stamps)/bench $(stamps)/wheel: $(stamps)/%: $(stamps)/build
 	$(python) -c "from importlib.metadata import requires; \
 	    print(*(r.split(';')[0] for r in requires('simplematch-kernels') if 'extra == \"$*\"' in r), sep='\n')" > $@.part
 	$(pip) install --constraint $(stamps)/torch --requirement $@.part

@@ -1,15 +1,33 @@
-"""Fused sparse keypoint matching: gather, cosine similarity, argmax, window and soft-argmax in one operator."""
+"""Fused sparse keypoint matching: gather, cosine similarity, argmax, window and soft-argmax in one operator.
 
-from ._backends import explain, use_backend
-from ._types import Matches
-from .functional import (
-    cosine_similarity,
-    extract_windows,
-    gather_keypoints,
-    localize,
-    match_descriptors,
-    sparse_window_match,
-)
+The functions below need PyTorch, and importing the package registers its operators. Where PyTorch is not installed the
+import succeeds all the same, for the sake of `simplematch_kernels.numpy`; using one of them then says what is missing.
+"""
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING or find_spec("torch") is not None:
+    from ._backends import explain, use_backend
+    from ._types import Matches
+    from .functional import (
+        cosine_similarity,
+        extract_windows,
+        gather_keypoints,
+        localize,
+        match_descriptors,
+        sparse_window_match,
+    )
+else:
+
+    def __getattr__(name: str) -> object:
+        if name in __all__:
+            raise ImportError(
+                f"{__name__}.{name} needs PyTorch, which is not installed (pip install torch); "
+                f"the functions of {__name__}.numpy don't"
+            )
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __version__ = "0.1.0"
 

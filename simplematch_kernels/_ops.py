@@ -18,7 +18,7 @@ from torch import Tensor
 from . import _backends, _options
 from ._checks import check_values
 from ._options import Localization, Metric, Sampling
-from ._registration import register, register_autocast, register_backward
+from ._registration import operators, register, register_autocast, register_backward
 from ._types import ForwardResult, Matches, Rows, Upstream
 
 _SAMPLING = "SymInt[]? source_size, str source_coords, str sampling, str sampling_padding"
@@ -155,7 +155,7 @@ def _match_gradient(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, 
     saved = ctx.saved_tensors
     wanted = ctx.needs_input_grad
     needs = [wanted[0], wanted[1] and ctx.options[2] == "bilinear", wanted[2], wanted[6]]
-    gradients = torch.ops.simplematch.sparse_window_match_backward(
+    gradients = operators.sparse_window_match_backward(
         upstream[0], upstream[1], upstream[3], *saved[7:], *saved[:7], *ctx.options, needs, ctx.backend
     )
     source, keypoints, target, temperature = (g if n else None for g, n in zip(gradients, needs, strict=True))
@@ -244,7 +244,7 @@ def _localize_setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Ten
 def _localize_gradient(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
     saved = ctx.saved_tensors
     needs = [ctx.needs_input_grad[0], ctx.needs_input_grad[4]]
-    gradients = torch.ops.simplematch.localize_backward(
+    gradients = operators.localize_backward(
         upstream[0], upstream[1], upstream[3], *saved[5:], *saved[:5], *ctx.options, needs, ctx.backend
     )
     scores, temperature = (g if n else None for g, n in zip(gradients, needs, strict=True))
@@ -311,7 +311,7 @@ def _gather_setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> 
 def _gather_gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     *options, backend = ctx.options
     needs = [ctx.needs_input_grad[0], ctx.needs_input_grad[1] and options[2] == "bilinear"]
-    gradients = torch.ops.simplematch.gather_keypoints_backward(gradient, *ctx.saved_tensors, *options, needs, backend)
+    gradients = operators.gather_keypoints_backward(gradient, *ctx.saved_tensors, *options, needs, backend)
     features, keypoints = (g if n else None for g, n in zip(gradients, needs, strict=True))
     return features, keypoints, *(None,) * len(ctx.options)
 
@@ -374,7 +374,7 @@ def _similarity_gradient(ctx: Any, gradient: Tensor | None, _norm: None) -> tupl
     descriptors, target, scores, target_norm = ctx.saved_tensors
     *options, backend = ctx.options
     needs = list(ctx.needs_input_grad[:2])
-    gradients = torch.ops.simplematch.cosine_similarity_backward(
+    gradients = operators.cosine_similarity_backward(
         gradient, scores, target_norm, descriptors, target, *options, needs, backend
     )
     return *(g if n else None for g, n in zip(gradients, needs, strict=True)), None, None, None, None

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-_library = torch.library.Library("simplematch", "DEF")
+_PACKAGE = __name__.rpartition(".")[0]
+NAMESPACE = "simplematch" if _PACKAGE == "simplematch_kernels" else "simplematch_" + re.sub(r"\W", "_", _PACKAGE)
+"""Of the operators: a copy of this package under another name, as kernel loaders make, has a namespace of its own."""
+
+_library = torch.library.Library(NAMESPACE, "DEF")
+operators = getattr(torch.ops, NAMESPACE)
 
 
 def register(
@@ -26,8 +32,8 @@ def register(
     """
     _library.define(f"{name}{schema}", tags=(torch.Tag.pt2_compliant_tag,))
     _library.impl(name, implementation, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"simplematch::{name}", fake, lib=_library)
-    operator = getattr(torch.ops.simplematch, name).default
+    torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=_library)
+    operator = getattr(operators, name).default
 
     class Function(torch.autograd.Function):
         @staticmethod
@@ -54,7 +60,7 @@ def register_backward(name: str, schema: str, implementation: Callable[..., Any]
     """Define the backward of operator `name`, whose own derivative is an error."""
 
     def refuse(*_: Any) -> None:
-        raise RuntimeError(f"simplematch::{name} has no second derivative: double backward is not supported")
+        raise RuntimeError(f"{NAMESPACE}::{name} has no second derivative: double backward is not supported")
 
     register(f"{name}_backward", schema, implementation, fake, refuse, lambda *_: None)
 
@@ -65,7 +71,7 @@ def register_autocast(name: str, first: int, second: int) -> None:
     Features of one dtype run as they are: casting would copy a whole map, and keypoints are pixels, which
     bfloat16 can't count.
     """
-    operator = getattr(torch.ops.simplematch, name).default
+    operator = getattr(operators, name).default
 
     def for_device(device_type: str, key: str) -> None:
         keyset = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))

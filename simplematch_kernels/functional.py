@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import _backends, _checks, _options
+from . import _backends, _check_options, _check_shapes, _checks, _options
 from . import _ops as _ops  # registers the operators
+from ._check_options import Size
+from ._registration import operators
 from ._types import Matches, Rows
-
-Size = Sequence[int] | None
 
 
 def sparse_window_match(
@@ -106,11 +106,11 @@ def sparse_window_match(
     source = _checks.check_features("source", source, "(B, C, H, W)")
     target = _checks.check_features("target", target, "(B, C, H, W)")
     _checks.check_pair("source", source, "target", target)
-    _checks.check_equal("source", "batch size", source.shape[0], "target", target.shape[0])
-    _checks.check_equal("source", "number of channels", source.shape[1], "target", target.shape[1])
+    _check_shapes.check_equal("source", "batch size", source.shape[0], "target", target.shape[0])
+    _check_shapes.check_equal("source", "number of channels", source.shape[1], "target", target.shape[1])
     _checks.check_cells("source", source)
     keypoints = _checks.check_keypoints(keypoints, source, "source")
-    sampling_options = _sampling_options(
+    sampling_options = _check_options.check_sampling(
         source_size, source_coords, sampling, sampling_padding, ("source_size", "source_coords", "sampling_padding")
     )
     return _match(
@@ -208,11 +208,9 @@ def localize(
     batch, queries = scores.shape[:2]
     rows = _checks.check_rows(num_keypoints, valid, target_mask, queries, scores)
     number, tensor = _checks.check_temperature(temperature, batch, queries, scores)
-    options = _localization_options(localization, window_size, window_shape, border, outside_value, sigma)
-    output = _output_options(target_size, target_coords, output_offset)
-    return Matches(
-        *torch.ops.simplematch.localize(scores, *rows, tensor, *options, number, *output, _requested(backend))
-    )
+    options = _check_options.check_localization(localization, window_size, window_shape, border, outside_value, sigma)
+    output = _check_options.check_output(target_size, target_coords, output_offset)
+    return Matches(*operators.localize(scores, *rows, tensor, *options, number, *output, _requested(backend)))
 
 
 def gather_keypoints(
@@ -248,8 +246,8 @@ def gather_keypoints(
     features = _checks.check_features("features", features, "(B, C, H, W)")
     _checks.check_cells("features", features)
     keypoints = _checks.check_keypoints(keypoints, features, "features")
-    options = _sampling_options(size, coords, sampling, padding, ("size", "coords", "padding"))
-    gathered: Tensor = torch.ops.simplematch.gather_keypoints(features, keypoints, *options, _requested(backend))
+    options = _check_options.check_sampling(size, coords, sampling, padding, ("size", "coords", "padding"))
+    gathered: Tensor = operators.gather_keypoints(features, keypoints, *options, _requested(backend))
     return gathered
 
 
@@ -285,8 +283,8 @@ def cosine_similarity(
     target = _checks.check_features("target", target, "(B, C, H, W)")
     _check_descriptors(descriptors, target)
     _checks.check_cells("target", target)
-    options = _metric_options(metric, eps, eps_mode)
-    scores: Tensor = torch.ops.simplematch.cosine_similarity(descriptors, target, *options, _requested(backend))[0]
+    options = _check_options.check_metric(metric, eps, eps_mode)
+    scores: Tensor = operators.cosine_similarity(descriptors, target, *options, _requested(backend))[0]
     return scores
 
 
@@ -313,8 +311,8 @@ def extract_windows(
         TypeError, ValueError, RuntimeError: as `sparse_window_match`.
     """
     peak = localize(scores, localization="argmax", backend=backend).peak
-    _checks.check_choice("border", border, _options.BORDERS)
-    rows, columns = _checks.check_window_size(window_size)
+    _check_options.check_choice("border", border, _options.BORDERS)
+    rows, columns = _check_options.check_window_size(window_size)
     height, width = scores.shape[-2:]
     top, left = peak // width - rows // 2, peak % width - columns // 2
     if border == "shift":
@@ -346,17 +344,17 @@ def _match(
     number, tensor = _checks.check_temperature(temperature, target.shape[0], queries, target)
     inputs = (source, keypoints, target, tensor)
     keep = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
-    outputs = torch.ops.simplematch.sparse_window_match(
+    outputs = operators.sparse_window_match(
         source,
         keypoints,
         target,
         *checked_rows,
         tensor,
         *sampling_options,
-        *_metric_options(*metric_options),
-        *_localization_options(*localization_options),
+        *_check_options.check_metric(*metric_options),
+        *_check_options.check_localization(*localization_options),
         number,
-        *_output_options(*output_options),
+        *_check_options.check_output(*output_options),
         keep,
         _requested(backend),
     )
@@ -365,52 +363,8 @@ def _match(
 
 def _check_descriptors(descriptors: Tensor, target: Tensor) -> None:
     _checks.check_pair("descriptors", descriptors, "target", target)
-    _checks.check_equal("descriptors", "batch size", descriptors.shape[0], "target", target.shape[0])
-    _checks.check_equal("descriptors", "number of channels", descriptors.shape[2], "target", target.shape[1])
-
-
-def _sampling_options(
-    size: Size, coords: str, sampling: str, padding: str, names: tuple[str, str, str]
-) -> tuple[Size, str, str, str]:
-    size_name, coords_name, padding_name = names
-    _checks.check_choice(coords_name, coords, _options.COORDINATES)
-    _checks.check_choice("sampling", sampling, _options.SAMPLINGS)
-    _checks.check_choice(padding_name, padding, _options.SAMPLING_PADDINGS)
-    return _checks.check_size(size_name, size), coords, sampling, padding
-
-
-def _metric_options(metric: str, eps: float, eps_mode: str) -> tuple[str, float, str]:
-    _checks.check_choice("metric", metric, _options.METRICS)
-    _checks.check_choice("eps_mode", eps_mode, _options.EPS_MODES)
-    return metric, _checks.check_number("eps", eps, at_least=0.0), eps_mode
-
-
-def _localization_options(
-    localization: str,
-    window_size: int | Sequence[int],
-    window_shape: str,
-    border: str,
-    outside_value: float,
-    sigma: float | None,
-) -> tuple[str, tuple[int, int], str, str, float, float]:
-    _checks.check_choice("localization", localization, _options.LOCALIZATIONS)
-    _checks.check_choice("window_shape", window_shape, _options.WINDOW_SHAPES)
-    _checks.check_choice("border", border, _options.BORDERS)
-    if localization == "gaussian" and sigma is None:
-        raise ValueError("sigma must be given, in cells, for localization 'gaussian', got None")
-    return (
-        localization,
-        _checks.check_window_size(window_size),
-        window_shape,
-        border,
-        _checks.check_outside_value(outside_value),
-        0.0 if sigma is None else _checks.check_number("sigma", sigma, above=0.0),
-    )
-
-
-def _output_options(size: Size, coords: str, offset: float) -> tuple[Size, str, float]:
-    _checks.check_choice("target_coords", coords, _options.COORDINATES)
-    return _checks.check_size("target_size", size), coords, _checks.check_number("output_offset", offset)
+    _check_shapes.check_equal("descriptors", "batch size", descriptors.shape[0], "target", target.shape[0])
+    _check_shapes.check_equal("descriptors", "number of channels", descriptors.shape[2], "target", target.shape[1])
 
 
 def _requested(backend: str | None) -> str:

@@ -1,1 +1,4 @@
-"""The compiled module behind the operators of torch tensors: on the CPU, and on a GPU."""
+"""The compiled module behind torch: `cpu.py` and `cuda.py` are backends of the operators.
+
+`_options.py`, which needs no torch, serves NumPy too.
+"""

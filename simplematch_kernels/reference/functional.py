@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _checks, _ops, functional
+from .. import _check_options, _checks, _ops, functional
 from .._types import Matches
 from . import match
 
@@ -42,7 +42,7 @@ def sparse_window_match(
         _ops.resolve_localization(
             target,
             o["localization"],
-            _checks.check_window_size(o["window_size"]),
+            _check_options.check_window_size(o["window_size"]),
             o["window_shape"],
             o["border"],
             o["outside_value"],

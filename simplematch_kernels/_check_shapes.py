@@ -1,0 +1,71 @@
+"""What the checks of tensors and of NumPy arrays share: rules about sizes, and the sentence of each error.
+
+A `shape` is text like "(B, C, H, W)". A function named after a fault returns the error to raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def check_equal(name: str, dimension: str, value: int, other_name: str, expected: int) -> None:
+    if value != expected:
+        raise ValueError(f"{name} must have the same {dimension} as {other_name}, got {value} and {expected}")
+
+
+def wrong_kind(name: str, kind: str, shape: str, value: object) -> TypeError:
+    return TypeError(f"{name} must be {kind} of shape {shape}, got {type(value).__name__}")
+
+
+def wrong_shape(name: str, shape: str, got: Sequence[int]) -> ValueError:
+    return ValueError(f"{name} must have shape {shape}, got {tuple(got)}")
+
+
+def wrong_features(name: str, dtype: object) -> TypeError:
+    return TypeError(f"{name} must be float32, bfloat16, float16 or float64, got {dtype}")
+
+
+def no_cells(name: str, got: Sequence[int]) -> ValueError:
+    return ValueError(f"{name} must have at least one channel and one cell, got shape {tuple(got)}")
+
+
+def different_dtypes(name: str, dtype: object, other_name: str, other_dtype: object) -> TypeError:
+    return TypeError(f"{name} and {other_name} must have one dtype, got {dtype} and {other_dtype}")
+
+
+def not_real(name: str, dtype: object) -> TypeError:
+    return TypeError(f"{name} must be real numbers, got {dtype}")
+
+
+def not_integers(name: str, dtype: object) -> TypeError:
+    return TypeError(f"{name} must hold integers, got {dtype}")
+
+
+def not_bool(name: str, dtype: object) -> TypeError:
+    return TypeError(f"{name} must be bool, got {dtype}")
+
+
+def wrong_mask_shape(name: str, shape: str, expected: Sequence[int], got: Sequence[int]) -> ValueError:
+    return ValueError(f"{name} must have shape {shape} = {tuple(expected)}, got {tuple(got)}")
+
+
+def wrong_temperature_dtype(kind: str, dtype: object) -> TypeError:
+    return TypeError(f"temperature must be a floating-point {kind} or a number, got {dtype}")
+
+
+def wrong_temperature_shape(kind: str, batch: int, queries: int, got: Sequence[int]) -> ValueError:
+    return ValueError(
+        f"temperature must be a number, a 0-d {kind} or of shape (B, N) = {(batch, queries)}, got {tuple(got)}"
+    )
+
+
+def counts_out_of_range(queries: int, counts: object) -> ValueError:
+    return ValueError(f"num_keypoints must lie between 0 and the number of keypoints, {queries}, got {counts}")
+
+
+NOT_FINITE = "keypoints must be finite in valid rows"
+NOT_ABOVE_ZERO = "temperature must be above zero in valid rows"
+
+
+def wrong_row(rule: str, value: object, batch: int, row: int) -> ValueError:
+    return ValueError(f"{rule}, got {value} in batch {batch}, row {row}; mark padded rows with num_keypoints or valid")

@@ -1,0 +1,31 @@
+"""The operators on NumPy arrays: the compiled CPU kernels, forward only. Needs neither PyTorch nor a GPU.
+
+Functions, options and answers are those of `simplematch_kernels`. Arrays of any strides are read where they lie, also
+reversed ones (negative strides) and broadcast ones (stride 0). Copied are only arrays that C++ can't address: those of
+foreign byte order, misaligned ones, and those with strides that are no multiple of the item size.
+
+Importing this module raises ImportError where the package was installed without its compiled module.
+"""
+
+from .. import _native
+
+if (_reason := _native.why_not()) is not None:
+    raise ImportError(f"{__name__} runs on the compiled kernels: {_reason}")
+
+from ._arrays import Matches
+from .functional import (
+    cosine_similarity,
+    gather_keypoints,
+    localize,
+    match_descriptors,
+    sparse_window_match,
+)
+
+__all__ = [
+    "Matches",
+    "cosine_similarity",
+    "gather_keypoints",
+    "localize",
+    "match_descriptors",
+    "sparse_window_match",
+]

@@ -1,0 +1,98 @@
+"""Arrays as the compiled module takes them, and those it fills."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._options import Window
+
+Array = NDArray[Any]
+View = tuple[int, int, tuple[int, ...], tuple[int, ...]]
+
+CODES = {"float32": 0, "float64": 1, "bfloat16": 2, "float16": 3}
+"""Of the dtypes, by name: bfloat16 is no dtype of NumPy itself, but that of the package ml_dtypes."""
+
+
+class Matches(NamedTuple):
+    """Where each query matches in the target.
+
+    Invalid rows hold keypoints (-1, -1), score 0, peak -1 and log_sum_exp 0.
+
+    Attributes:
+        keypoints: (B, N, 2) matched points as (x, y), in pixels of `target_size`, or in cells if that was None.
+        score: (B, N) similarity at the peak.
+        peak: (B, N) int64 flat index y * W + x of the best cell.
+        log_sum_exp: (B, N) log of the sum of exp(score / temperature) over the support, so that the
+            probability of the peak is exp(score / temperature - log_sum_exp).
+    """
+
+    keypoints: Array
+    score: Array
+    peak: Array
+    log_sum_exp: Array
+
+
+class Rows(NamedTuple):
+    """Which query rows and target cells take part, contiguous: int64 (B,), bool (B, N) and bool (B, H, W), or None."""
+
+    num_keypoints: Array | None
+    valid: Array | None
+    target_mask: Array | None
+
+
+def addressable(array: Array) -> Array:
+    """The array itself if C++ can address its elements, else a contiguous copy in native byte order."""
+    strides = zip(array.shape, array.strides, strict=True)
+    if array.flags.aligned and array.dtype.isnative and all(n < 2 or s % array.itemsize == 0 for n, s in strides):
+        return array
+    return np.array(array, dtype=array.dtype.newbyteorder("="), order="C", subok=False)
+
+
+def address(array: Array) -> int:
+    """Of the first element, also of an array that can't be written."""
+    start: int = array.__array_interface__["data"][0]
+    return start
+
+
+def addresses(arrays: tuple[Array | None, ...]) -> tuple[int | None, ...]:
+    return tuple(None if x is None else address(x) for x in arrays)
+
+
+def view(array: Array | None) -> View | None:
+    """(address, dtype code, shape, strides in elements) of an addressable array."""
+    if array is None:
+        return None
+    strides = tuple(stride // array.itemsize for stride in array.strides)
+    return address(array), CODES[array.dtype.name], array.shape, strides
+
+
+def accumulation_dtype(features: Array) -> np.dtype[Any]:
+    return np.dtype(np.float64 if features.dtype == np.float64 else np.float32)
+
+
+def empty_matches(batch: int, queries: int, dtype: np.dtype[Any]) -> Matches:
+    return Matches(
+        np.empty((batch, queries, 2), dtype),
+        np.empty((batch, queries), dtype),
+        np.empty((batch, queries), np.int64),
+        np.empty((batch, queries), dtype),
+    )
+
+
+def empty_kept(target: Array, window: Window) -> tuple[Array, Array]:
+    """What the kernel leaves for a backward besides the matches: norms of the cells, and window scores of no query."""
+    batch, _, height, width = target.shape
+    dtype = accumulation_dtype(target)
+    return np.empty((batch, height * width), dtype), np.empty((batch, 0, *window.box(height, width)), dtype)
+
+
+def default_threads() -> int:
+    """OMP_NUM_THREADS if that is a number, else the cores that this process may use."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    if wanted.isdigit() and int(wanted) > 0:
+        return int(wanted)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,125 @@
+"""Checks of arrays: the rules, and to the word the errors, of the checks of tensors, but for the names of the types."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import _check_shapes
+from .._check_options import check_number
+from .._check_shapes import check_equal
+from ._arrays import CODES, Array, Rows, accumulation_dtype, addressable
+
+
+def check_array(name: str, value: object, shape: str) -> Array:
+    """`value` as an array with the number of dimensions that `shape`, like "(B, C, H, W)", names."""
+    if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):  # its mask would go unread
+        raise _check_shapes.wrong_kind(name, "an array", shape, value)
+    if value.ndim != shape.count(",") + 1 - shape.count(",)"):
+        raise _check_shapes.wrong_shape(name, shape, value.shape)
+    return value
+
+
+def check_features(name: str, value: object, shape: str) -> Array:
+    array = check_array(name, value, shape)
+    if array.dtype.name not in CODES:
+        raise _check_shapes.wrong_features(name, array.dtype)
+    return addressable(array)
+
+
+def check_cells(name: str, features: Array, channels: bool = True) -> None:
+    """The map has at least one cell and one channel."""
+    height, width = features.shape[-2:]
+    if height == 0 or width == 0 or (channels and features.shape[1] == 0):
+        raise _check_shapes.no_cells(name, features.shape)
+
+
+def check_pair(name: str, first: Array, other_name: str, other: Array) -> None:
+    """Features of one dtype, batch size and number of channels; `first` is a map, or descriptors (B, N, C)."""
+    if first.dtype != other.dtype:
+        raise _check_shapes.different_dtypes(name, first.dtype, other_name, other.dtype)
+    channels = first.shape[1] if first.ndim == 4 else first.shape[2]
+    check_equal(name, "batch size", first.shape[0], other_name, other.shape[0])
+    check_equal(name, "number of channels", channels, other_name, other.shape[1])
+
+
+def check_keypoints(keypoints: object, features: Array, features_name: str) -> Array:
+    """Keypoints (B, N, 2) as float32, or float64 if they came so."""
+    array = check_array("keypoints", keypoints, "(B, N, 2)")
+    if array.shape[2] != 2:
+        raise _check_shapes.wrong_shape("keypoints", "(B, N, 2)", array.shape)
+    if array.dtype.kind not in "iuf" and array.dtype.name not in CODES:
+        raise _check_shapes.not_real("keypoints", array.dtype)
+    check_equal("keypoints", "batch size", array.shape[0], features_name, features.shape[0])
+    return addressable(array if array.dtype.name in ("float32", "float64") else array.astype(np.float32))
+
+
+def check_rows(
+    num_keypoints: object | None, valid: object | None, target_mask: object | None, queries: int, target: Array
+) -> Rows:
+    batch, (height, width) = target.shape[0], target.shape[2:]
+    counts = None if num_keypoints is None else _check_counts(num_keypoints, batch, queries)
+    return Rows(
+        counts,
+        None if valid is None else _check_mask("valid", valid, "(B, N)", (batch, queries)),
+        None if target_mask is None else _check_mask("target_mask", target_mask, "(B, H, W)", (batch, height, width)),
+    )
+
+
+def _check_counts(value: object, batch: int, queries: int) -> Array:
+    array = check_array("num_keypoints", value, "(B,)")
+    if array.dtype.kind not in "iu":
+        raise _check_shapes.not_integers("num_keypoints", array.dtype)
+    check_equal("num_keypoints", "batch size", array.shape[0], "target", batch)
+    if array.size and not 0 <= int(array.min()) <= int(array.max()) <= queries:
+        raise _check_shapes.counts_out_of_range(queries, array.tolist())
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def _check_mask(name: str, value: object, shape: str, expected: tuple[int, ...]) -> Array:
+    mask = check_array(name, value, shape)
+    if mask.dtype != np.bool_:
+        raise _check_shapes.not_bool(name, mask.dtype)
+    if mask.shape != expected:
+        raise _check_shapes.wrong_mask_shape(name, shape, expected, mask.shape)
+    return np.ascontiguousarray(mask)
+
+
+def check_temperature(value: object, batch: int, queries: int, scores: Array) -> tuple[float | None, Array | None]:
+    """(number, None), or (None, array broadcast to (B, N) in the dtype of the arithmetic)."""
+    if not isinstance(value, (np.ndarray, np.generic)):
+        return check_number("temperature", value, above=0.0), None
+    array = np.asarray(value)
+    if array.dtype.kind != "f" and array.dtype.name not in CODES:
+        raise _check_shapes.wrong_temperature_dtype("array", array.dtype)
+    if array.ndim != 0 and array.shape != (batch, queries):
+        raise _check_shapes.wrong_temperature_shape("array", batch, queries, array.shape)
+    converted = addressable(array.astype(accumulation_dtype(scores), copy=False))
+    return None, np.broadcast_to(converted, (batch, queries))
+
+
+def check_values(keypoints: Array | None, rows: Rows, temperature: Array | None) -> None:
+    """Values a kernel can't use: keypoints that aren't finite, temperatures not above zero."""
+    if keypoints is not None and not (finite := np.isfinite(keypoints)).all():
+        _raise_at_first(_check_shapes.NOT_FINITE, np.logical_not(finite.all(-1)), rows, keypoints)
+    if temperature is not None and temperature.size and not temperature.min() > 0:
+        _raise_at_first(_check_shapes.NOT_ABOVE_ZERO, np.logical_not(temperature > 0), rows, temperature)
+
+
+def _raise_at_first(rule: str, wrong: Array, rows: Rows, values: Array) -> None:
+    if rows.num_keypoints is not None:
+        wrong = wrong & (np.arange(wrong.shape[1]) < rows.num_keypoints[:, None])
+    if rows.valid is not None:
+        wrong = wrong & rows.valid
+    where = np.argwhere(wrong)
+    if len(where):
+        batch, row = where[0].tolist()
+        raise _check_shapes.wrong_row(rule, values[batch, row].tolist(), batch, row)
+
+
+def check_threads(value: int | None) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"threads must be a whole number or None, got {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"threads must be at least 1, got {value}")
