@@ -17,6 +17,7 @@ stamps := $(abspath $(VENV))/.simplematch
 sources := pyproject.toml setup.py CMakeLists.txt $(shell find csrc cmake -type f 2>/dev/null)
 packaged := $(sources) MANIFEST.in README.md $(shell find simplematch_kernels -name '*.py')
 export CMAKE_BUILD_PARALLEL_LEVEL ?= 2
+export SIMPLEMATCH_CUDA ?= off  # the CUDA kernels take minutes to compile, and Triton has its own
 
 interpreted := $(addprefix tests/test_,backends.py gradients.py golden.py edge_cases.py arguments.py operators.py)
 

@@ -1,5 +1,6 @@
 """Builds the compiled module with CMake; everything else about the package is in pyproject.toml.
 
+SIMPLEMATCH_CUDA=auto|on|off says whether the CUDA kernels are built: where nvcc is found, always, or never.
 Without a compiler the package installs without the module, as pure Python, and says so.
 SIMPLEMATCH_REQUIRE_NATIVE=1 makes that an error. `python setup.py build_ext --inplace` builds into the checkout with
 the cmake, ninja and pybind11 that are there.
@@ -52,6 +53,7 @@ class BuildWithCMake(build_ext):
             *("-S", str(ROOT), "-B", str(build)),
             "-DSIMPLEMATCH_PYTHON=ON",
             "-DSIMPLEMATCH_INSTALL=OFF",
+            f"-DSIMPLEMATCH_CUDA={os.environ.get('SIMPLEMATCH_CUDA') or 'auto'}",
             f"-DSIMPLEMATCH_OUTPUT={output.parent}",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={_pybind11_directory()}",

@@ -212,6 +212,10 @@ SAMPLES: tuple[Sample, ...] = (
     # layouts
     *(Sample(layout, {"window_size": 5}, layout=layout) for layout in LAYOUTS[1:]),
     Sample("channels-last-bilinear", {"sampling": "bilinear"}, layout="channels_last"),
+    Sample(
+        "channels-last-aligned", {"window_size": 5}, queries=7, channels=64, target_map=(24, 24), layout="channels_last"
+    ),
+    Sample("channels-last-many", {"sampling": "bilinear"}, queries=50, channels=32, layout="channels_last"),
     Sample("sliced-l2", {"metric": "l2", "temperature": 4.0, "localization": "global"}, layout="sliced"),
     # sizes
     Sample("one-of-each", {"metric": "dot"}, batch=1, queries=1, channels=1, source_map=(1, 1), target_map=(1, 1)),

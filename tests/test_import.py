@@ -55,7 +55,7 @@ def test_environment_variable_chooses() -> None:
     code = MATCH.format("") + "print(smk.explain('cpu'))"
     assert "cpu: reference runs" in run(code, SIMPLEMATCH_BACKEND="reference").stdout
     refused = run(code, SIMPLEMATCH_BACKEND="fast").stderr
-    assert "SIMPLEMATCH_BACKEND must be one of 'auto', 'triton', 'cpu', 'reference', got 'fast'" in refused
+    assert "SIMPLEMATCH_BACKEND must be one of 'auto', 'triton', 'cuda', 'cpu', 'reference', got 'fast'" in refused
 
 
 def test_import_is_quick_and_lazy() -> None:

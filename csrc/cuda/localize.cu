@@ -33,19 +33,18 @@ __device__ Best find_best(const Localize& a, const S* scores, const uint8_t* mas
             best = better(best, {a.best.key[first + tile], a.best.cell[first + tile]});
         return best;
     }
-    const int64_t height = a.scores.size[2], width = a.scores.size[3];
-    for (int64_t m = threadIdx.x; m < height * width; m += kThreads)
+    const int32_t height = int32_t(a.scores.size[2]), width = int32_t(a.scores.size[3]);
+    for (int32_t m = threadIdx.x; m < height * width; m += kThreads)
         if (mask == nullptr || mask[m] != 0)
-            best = better(best, {ordered(widen(scores[m / width * a.scores.stride[2] + m % width * a.scores.stride[3]])),
-                                 int32_t(m)});
+            best = better(best, {ordered(widen(scores[m / width * a.scores.stride[2] + m % width * a.scores.stride[3]])), m});
     return best;
 }
 
 // The scores of the window, row by row of its box; zeros where the map has none.
 template <class S>
-__device__ void keep_window(const Row<S>& row, bool found, int64_t rows, int64_t columns, Arithmetic<S>* kept) {
-    for (int64_t i = threadIdx.x; i < rows * columns; i += kThreads) {
-        const int32_t y = row.box.top + int32_t(i / columns), x = row.box.left + int32_t(i % columns);
+__device__ void keep_window(const Row<S>& row, bool found, int32_t rows, int32_t columns, Arithmetic<S>* kept) {
+    for (int32_t i = threadIdx.x; i < rows * columns; i += kThreads) {
+        const int32_t y = row.box.top + i / columns, x = row.box.left + i % columns;
         kept[i] = found && y < row.box.bottom && x < row.box.right ? row.score(y, x) : Arithmetic<S>(0);
     }
 }
@@ -67,8 +66,8 @@ __global__ void __launch_bounds__(kThreads, 1) localize_kernel(Localize a) {
     const Row<S> row{scores, a.scores.stride[2], a.scores.stride[3], mask, height, width, peak / width, peak % width,
                      window_box(window, peak, height, width), window, temperature_of<T>(a.temperature, a.localization, b, n)};
     if (a.kept != nullptr && n < a.kept_queries) {
-        const int64_t rows = window.height < height ? window.height : height;
-        const int64_t columns = window.width < width ? window.width : width;
+        const int32_t rows = int32_t(min(window.height, a.scores.size[2]));
+        const int32_t columns = int32_t(min(window.width, a.scores.size[3]));
         keep_window(row, found, rows, columns, static_cast<T*>(a.kept) + (b * a.kept_queries + n) * rows * columns);
     }
 

@@ -19,7 +19,7 @@ constexpr int kThreads = 128;
 struct Arguments {
     LocalizeBackward step;
     Block block;
-    int64_t rows, columns;  // of ds: the box of the window, or the map
+    int32_t rows, columns;  // of ds: the box of the window, or the map
 };
 
 __device__ inline double arriving(const View& upstream, int64_t b, int64_t n, int64_t i) {
@@ -38,8 +38,9 @@ __device__ Sums<T> sum_given(const LocalizeBackward& step, int64_t b, int64_t n)
     Sums<T> sums{0, 0};
     const S* const scores = static_cast<const S*>(step.scores.data) + b * step.scores.image + n * step.scores.query;
     const S* const given = static_cast<const S*>(step.ds.data) + b * step.ds.image + n * step.ds.query;
-    for (int64_t m = threadIdx.x; m < step.height * step.width; m += kThreads) {
-        const int64_t y = m / step.width, x = m % step.width;
+    const int32_t width = int32_t(step.width), cells = int32_t(step.height) * width;
+    for (int32_t m = threadIdx.x; m < cells; m += kThreads) {
+        const int32_t y = m / width, x = m % width;
         const T ds = widen(given[y * step.ds.row + x * step.ds.column]);
         sums.ds += ds;
         sums.ds_score += ds * widen(scores[y * step.scores.row + x * step.scores.column]);
@@ -71,8 +72,8 @@ __device__ Sums<T> differentiate(const Arguments& a, int64_t b, int64_t local, i
     T moment = 0;
     S* const out = static_cast<S*>(step.ds.data) + b * step.ds.image + local * step.ds.query;
     const int32_t top = step.ds.whole_map ? 0 : box.top, left = step.ds.whole_map ? 0 : box.left;
-    for (int64_t i = threadIdx.x; i < a.rows * a.columns; i += kThreads) {
-        const int32_t y = top + int32_t(i / a.columns), x = left + int32_t(i % a.columns);
+    for (int32_t i = threadIdx.x; i < a.rows * a.columns; i += kThreads) {
+        const int32_t y = top + i / a.columns, x = left + i % a.columns;
         const bool inside = found && y >= box.top && y < box.bottom && x >= box.left && x < box.right;
         T ds = 0;
         if (inside && row.supports(y, x)) {
@@ -150,8 +151,8 @@ __global__ void __launch_bounds__(kThreads, 1) localize_backward_kernel(Argument
 void localize_backward(const LocalizeBackward& step, const Block& block, Stream stream) {
     const Window& window = step.localization.window;
     const Arguments arguments{step, block,
-                              step.ds.whole_map ? step.height : std::min(window.height, step.height),
-                              step.ds.whole_map ? step.width : std::min(window.width, step.width)};
+                              int32_t(step.ds.whole_map ? step.height : std::min(window.height, step.height)),
+                              int32_t(step.ds.whole_map ? step.width : std::min(window.width, step.width))};
     const auto run = [&](auto kernel) {
         launch(kernel, block.images * block.count, kThreads, arguments, stream, "localize_backward");
     };

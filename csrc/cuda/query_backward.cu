@@ -69,7 +69,7 @@ __device__ void load_weights(const QueryBackward& a, int64_t b, int64_t n0, int6
     const int64_t width = a.target.size[3], M = a.target.size[2] * width;
     const int lane = threadIdx.x % kWarp, cell = threadIdx.x / kWarp * 8 + lane % 8;
     const int64_t m = m0 + cell;
-    const int32_t y = int32_t(m / width), x = int32_t(m % width);
+    const int32_t y = int32_t(m) / int32_t(width), x = int32_t(m) % int32_t(width);
     T scale = 0;
     if (m < stop) scale = factors_of(static_cast<const T*>(a.target_norm)[b * M + m], a.metric).scale;
     for (int i = lane / 8; i < kQueries; i += 4) {

@@ -27,10 +27,6 @@ struct TargetBackward {
     Block block;
 };
 
-__device__ inline int64_t offset_of(const View& map, int64_t cell, int64_t c) {
-    return cell / map.size[3] * map.stride[2] + cell % map.size[3] * map.stride[3] + c * map.stride[1];
-}
-
 // What the threads of a block know of the cells they weigh: thread t weighs cell t % 64 for every fourth query.
 template <class T>
 struct Cell {
@@ -78,6 +74,7 @@ __global__ void __launch_bounds__(kThreads, 1) target_backward_kernel(TargetBack
     __shared__ Box boxes[kQueries];
     __shared__ T sums[kParts][kCells];
     __shared__ T second[kCells];
+    __shared__ int64_t target_cell[kCells], previous_cell[kCells], gradient_cell[kCells];
     T* const weights = memory;
     T* const vectors = memory + kQueries * kStride;
     const int64_t C = a.target.size[1], M = a.target.size[2] * a.target.size[3];
@@ -85,9 +82,12 @@ __global__ void __launch_bounds__(kThreads, 1) target_backward_kernel(TargetBack
     const int64_t channel_tiles = tiles_of(C, kChannels), cell_tiles = tiles_of(M, kCells);
     const int64_t c0 = blockIdx.x % channel_tiles * kChannels, m0 = blockIdx.x / channel_tiles % cell_tiles * kCells;
     const int64_t b = blockIdx.x / channel_tiles / cell_tiles, m = m0 + threadIdx.x % kCells;
-    const int32_t first_row = int32_t(m0 / width), last_row = int32_t((min(m0 + kCells, M) - 1) / width);
+    const int32_t first_row = int32_t(m0) / width, last_row = int32_t(min(m0 + kCells, M) - 1) / width;
 
-    Cell<T> cell{int32_t(m / width), int32_t(m % width), m < M, 0, 0};
+    list_cells<kCells>(a.target, m0, M, target_cell);
+    list_cells<kCells>(a.gradient, m0, M, gradient_cell);
+    if (a.previous.data != nullptr) list_cells<kCells>(a.previous, m0, M, previous_cell);
+    Cell<T> cell{int32_t(m) / width, int32_t(m) % width, m < M, 0, 0};
     Factors<T> factors{0, 0};
     if (cell.in_map) factors = factors_of(static_cast<const T*>(a.target_norm)[b * M + m], a.metric);
     cell.scale = factors.scale;
@@ -131,15 +131,16 @@ __global__ void __launch_bounds__(kThreads, 1) target_backward_kernel(TargetBack
     const T* const previous = static_cast<const T*>(a.previous.data) + b * a.previous.stride[0];
     const int64_t gradient = b * a.gradient.stride[0];
     const int along = threadIdx.x % 64;
+#pragma unroll
     for (int i = threadIdx.x / 64; i < 64; i += kThreads / 64) {
-        const int local_cell = CHANNELS_LAST ? i : along, local_channel = CHANNELS_LAST ? along : i;
-        const int64_t at = m0 + local_cell, c = c0 + local_channel;
-        if (at >= M || c >= C) continue;
+        const int at = CHANNELS_LAST ? i : along;
+        const int64_t c = c0 + (CHANNELS_LAST ? along : i);
+        if (m0 + at >= M || c >= C) continue;
         T total = memory[i * kStride + along];
-        if (second[local_cell] != 0)  // a cell that no window holds gets 0, whatever it holds
-            total -= second[local_cell] * widen(target[offset_of(a.target, at, c)]);
-        if (a.previous.data != nullptr) total += previous[offset_of(a.previous, at, c)];
-        const int64_t to = gradient + offset_of(a.gradient, at, c);
+        if (second[at] != 0)  // a cell that no window holds gets 0, whatever it holds
+            total -= second[at] * widen(target[target_cell[at] + c * a.target.stride[1]]);
+        if (a.previous.data != nullptr) total += previous[previous_cell[at] + c * a.previous.stride[1]];
+        const int64_t to = gradient + gradient_cell[at] + c * a.gradient.stride[1];
         if (a.gradient.dtype == a.target.dtype)
             static_cast<S*>(a.gradient.data)[to] = narrow<S>(total);
         else

@@ -1,0 +1,171 @@
+"""What every CUDA kernel of a compiled module takes of a chip: registers, shared memory, occupancy.
+
+python tools/kernel_report.py MODULE             fails if a kernel has a stack or local memory (spills, arrays), or if
+                                                 the module lacks a chip
+python tools/kernel_report.py MODULE --markdown  prints the tables of docs/cuda-kernels.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+CHIPS = (75, 80, 86, 89, 90, 100, 120)
+SHOWN = (80, 90, 100)  # in the tables
+MOST_SHARED = 48 * 1024  # that every chip gives a block without being asked
+
+# Per multiprocessor: (threads, blocks, kilobytes of shared memory); 65536 registers each, given out 256 a warp.
+LIMITS = {
+    75: (1024, 16, 64), 80: (2048, 32, 164), 86: (1536, 16, 100), 89: (1536, 24, 100), 90: (2048, 32, 228),
+    100: (2048, 32, 228), 120: (1536, 24, 100),
+}  # fmt: skip
+THREADS = {
+    "gather": 256, "gather_rows": 256, "localize": 128, "localize_backward": 128, "query_backward": 128,
+    "source_backward": 256, "target_backward": 256,
+}  # fmt: skip
+STEPS = ("gather", "similarity", "localize", "localize_backward", "target_backward", "query_backward", "source_backward")
+
+# B=8, N=30, C=768, 63 x 63 cells, window 45; float32 and 16 bits. Bytes from and to memory, all of it once.
+MAP, QUERIES, WINDOWS = 8 * 768 * 63 * 63, 8 * 30 * 768, 8 * 30 * 45 * 45
+SCORES = 8 * 30 * 63 * 63
+
+
+def megabytes(step: str, item: int) -> float:
+    """Bytes that a step must move at the paper's shape, with maps of `item` bytes a number."""
+    numbers = {
+        "gather": 2 * QUERIES * item,
+        "similarity": MAP * item + SCORES * 4,
+        "localize": WINDOWS * 8,
+        "localize_backward": WINDOWS * 8 + QUERIES * (item + 4),
+        "target_backward": 2 * MAP * item + WINDOWS * 8,
+        "query_backward": MAP * item + WINDOWS * 4,
+        "source_backward": MAP * item + QUERIES * 4,
+    }
+    return numbers[step] / 1e6
+
+
+@dataclass(frozen=True)
+class Kernel:
+    chip: int
+    name: str  # of the step
+    variant: str  # its template arguments
+    threads: int
+    registers: int
+    shared: int
+    stack: int
+    local: int
+
+    @property
+    def blocks(self) -> int:
+        """That fit on a multiprocessor at a time."""
+        threads, blocks, kilobytes = LIMITS[self.chip]
+        warps = self.threads // 32
+        by_registers = 65536 // (-(-self.registers * 32 // 256) * 256) // warps
+        return min(threads // self.threads, blocks, by_registers, kilobytes * 1024 // (self.shared + 1024))
+
+    @property
+    def occupancy(self) -> float:
+        return self.blocks * self.threads / LIMITS[self.chip][0]
+
+
+def find(program: str) -> str:
+    """`cuobjdump` and `c++filt`, on the PATH or with Triton, which brings NVIDIA's."""
+    found = shutil.which(program)
+    if found is None:
+        import triton
+
+        found = shutil.which(program, path=str(Path(triton.__file__).parent / "backends" / "nvidia" / "bin"))
+    if found is None:
+        raise SystemExit(f"{program} was found neither on the PATH nor with Triton")
+    return found
+
+
+def read(module: Path) -> list[Kernel]:
+    """Every kernel in the module, for every chip."""
+    dumped = subprocess.run([find("cuobjdump"), "--dump-resource-usage", module], capture_output=True, text=True, check=True)
+    names = subprocess.run([find("c++filt")], input=dumped.stdout, capture_output=True, text=True, check=True)
+    return list(_parse(names.stdout))
+
+
+def _parse(text: str) -> Iterator[Kernel]:
+    chip, function = 0, ""
+    for line in text.splitlines():
+        if match := re.match(r"arch = sm_(\d+)", line):
+            chip = int(match[1])
+        elif match := re.match(r" Function (.+):$", line):
+            function = match[1].replace("simplematch::cuda::(anonymous namespace)::", "")
+        elif line.startswith("  REG:"):
+            used = {key: int(value) for key, value in re.findall(r"(REG|STACK|SHARED|LOCAL):(\d+)", line)}
+            match = re.search(r"(\w+)_kernel(?:<(.*)>)?\(", function)
+            if match is None:
+                raise SystemExit(f"no kernel of this project: {function}")
+            variant = re.sub(r"Shape<([^>]*)>\s*", r"Shape(\1)", match[2] or "").replace("__nv_bfloat16", "bfloat16")
+            shape = re.search(r"Shape\((\d+), (\d+), (\d+), (\d+)", variant)
+            threads = int(shape[4]) if shape else THREADS[match[1]]
+            # The chip keeps 1 KiB of shared memory a block for itself; newer compilers count it in.
+            yield Kernel(chip, match[1], variant.replace("__half", "half"), threads, used["REG"], used["SHARED"],
+                         used["STACK"], used["LOCAL"])  # fmt: skip
+
+
+def check(kernels: list[Kernel]) -> list[str]:
+    """What is wrong with them, a sentence each."""
+    faults = [f"there is no code for sm_{chip}" for chip in CHIPS if all(k.chip != chip for k in kernels)]
+    for k in kernels:
+        what = f"{k.name}<{k.variant}> for sm_{k.chip}"
+        if k.stack or k.local:
+            faults.append(f"{what} has {k.stack} bytes of stack and {k.local} of local memory, it may have none")
+        if k.shared > MOST_SHARED:
+            faults.append(f"{what} has {k.shared} bytes of shared memory, it may have {MOST_SHARED}")
+    return faults
+
+
+def markdown(kernels: list[Kernel]) -> str:
+    """One table a step: every variant, on the chips in SHOWN."""
+    lines = [
+        "# CUDA kernels",
+        "",
+        "Made by `make cuda-report`. Registers of a thread, shared memory of a block, and the blocks that fit on a",
+        "multiprocessor with the share of its threads that they fill. Variants by template arguments: types, whether",
+        "channels lie closest, numbers read at once, and the tile (queries, cells, channels, threads, and the sums of",
+        "one thread). No variant spills or has local memory, on any chip from sm_75 to sm_120.",
+        "",
+        "Bytes: what a step must move at the paper's shape (B=8, N=30, C=768, 63 x 63, window 45), in float32 and 16 bits.",
+    ]
+    for step in STEPS:
+        mine = [k for k in kernels if k.name == step]
+        lines += ["", f"## `{step}`", "", f"{megabytes(step, 4):.1f} MB, {megabytes(step, 2):.1f} MB in 16 bits.", ""]
+        lines.append("| variant | threads | " + " | ".join(f"sm_{c}: registers, shared, blocks" for c in SHOWN) + " |")
+        lines.append("|---|---|" + "---|" * len(SHOWN))
+        for variant in sorted({k.variant for k in mine}):
+            cells = []
+            for chip in SHOWN:
+                k = next(k for k in mine if k.variant == variant and k.chip == chip)
+                cells.append(f"{k.registers}, {k.shared / 1024:.1f} KiB, {k.blocks} ({k.occupancy:.0%})")
+                threads = k.threads
+            lines.append(f"| `{variant}` | {threads} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("module", type=Path)
+    parser.add_argument("--markdown", action="store_true", help="print the tables")
+    arguments = parser.parse_args()
+    kernels = read(arguments.module)
+    if arguments.markdown:
+        print(markdown(kernels), end="")
+        return
+    faults = check(kernels)
+    print(*faults, sep="\n", file=sys.stderr)
+    print(f"{len(kernels)} kernels for {len({k.chip for k in kernels})} chips, {len(faults)} faults")
+    sys.exit(1 if faults else 0)
+
+
+if __name__ == "__main__":
+    main()
