@@ -15,6 +15,7 @@ function(add_level name)
   target_compile_definitions(simplematch_${name} PRIVATE SIMPLEMATCH_LEVEL=${name})
   target_compile_options(simplematch_${name} PRIVATE -Wall -Wextra ${step_flags} ${ARGN})
   target_sources(simplematch PRIVATE $<TARGET_OBJECTS:simplematch_${name}>)
+  set(SIMPLEMATCH_LEVELS ${SIMPLEMATCH_LEVELS} ${name} PARENT_SCOPE)
 endfunction()
 
 add_level(baseline)
