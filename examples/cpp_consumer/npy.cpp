@@ -60,8 +60,10 @@ Array read_npy(const std::string& path) {
     const std::regex number("[0-9]+");
     size_t count = 1;
     for (std::sregex_iterator it(shape.begin(), shape.end(), number), end; it != end; ++it) {
-        array.shape.push_back(std::stoll(it->str()));
-        count *= size_t(array.shape.back());
+        const size_t side = std::stoull(it->str());
+        if (side != 0 && count > bytes.size() / side) refuse(path, "the file ends within its data");
+        array.shape.push_back(int64_t(side));
+        count *= side;
     }
     array.stride = strides_of(array.shape, find(path, header, "'fortran_order': *(True|False)") == "True");
 
