@@ -16,12 +16,14 @@ pip := $(python) -m pip --disable-pip-version-check
 stamps := $(abspath $(VENV))/.simplematch
 sources := pyproject.toml setup.py CMakeLists.txt $(shell find csrc cmake -type f 2>/dev/null)
 export CMAKE_BUILD_PARALLEL_LEVEL ?= 2
+FUZZ_SECONDS ?= 180
+fuzz_compiler := $(if $(shell command -v clang++),clang++,g++)
 
 interpreted := $(addprefix tests/test_,backends.py gradients.py golden.py edge_cases.py arguments.py operators.py)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # pip can't install twice at once
-.PHONY: help venv build demo picture test lint unit interpreter compile cpp bench test-gpu clean
+.PHONY: help venv build demo picture test lint unit interpreter compile cpp fuzz bench test-gpu clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -48,14 +50,18 @@ interpreter: $(stamps)/test ## the Triton kernels, run by Triton's interpreter o
 compile: $(stamps)/test ## the Triton kernels, compiled for every supported GPU; needs none
 	$(python) -m pytest tests/test_triton_compile.py
 
-cpp: $(stamps)/torch ## the C++ library, installed under build/, and a program that links it
-	$(pip) install --quiet 'cmake>=3.18' ninja
-	$(bin)/cmake -S . -B build/cpp -G Ninja -DCMAKE_MAKE_PROGRAM="$(bin)/ninja" -DCMAKE_INSTALL_PREFIX="$(CURDIR)/build/prefix"
+cpp: $(stamps)/cmake ## the C and C++ library: its tests, programs built against it once installed, and fuzzing for seconds
+	$(bin)/cmake -S . -B build/cpp -G Ninja -DCMAKE_MAKE_PROGRAM="$(bin)/ninja" -DSIMPLEMATCH_TESTS=ON
 	$(bin)/cmake --build build/cpp
-	$(bin)/cmake --install build/cpp
-	$(bin)/cmake -S examples/cpp -B build/cpp-example -DCMAKE_PREFIX_PATH="$(CURDIR)/build/prefix"
-	$(bin)/cmake --build build/cpp-example
-	build/cpp-example/find_shift
+	$(bin)/ctest --test-dir build/cpp --output-on-failure
+	$(MAKE) fuzz FUZZ_SECONDS=10 fuzz_compiler=g++
+
+fuzz: $(stamps)/cmake ## feed the C interface wrong arguments for FUZZ_SECONDS, under sanitizers (libFuzzer with clang)
+	$(bin)/cmake -S . -B build/fuzz-$(fuzz_compiler) -G Ninja -DCMAKE_MAKE_PROGRAM="$(bin)/ninja" \
+	    -DCMAKE_CXX_COMPILER=$(fuzz_compiler) -DSIMPLEMATCH_FUZZ=ON -DSIMPLEMATCH_INSTALL=OFF
+	$(bin)/cmake --build build/fuzz-$(fuzz_compiler)
+	cd build/fuzz-$(fuzz_compiler) && tests/c/fuzz/fuzz_interface \
+	    $(if $(findstring clang,$(fuzz_compiler)),-max_total_time=$(FUZZ_SECONDS) -max_len=512 -timeout=30 -print_final_stats=1,$(FUZZ_SECONDS))
 
 bench: $(stamps)/bench ## time and memory beside eager PyTorch and torch.compile
 	$(python) -m benchmarks
@@ -83,6 +89,10 @@ $(stamps)/torch: | $(python)
 	mkdir -p $(stamps)
 	$(python) -c "import torch; print('torch==' + torch.__version__)" > $@.part
 	mv $@.part $@
+
+$(stamps)/cmake: $(stamps)/torch
+	$(pip) install --quiet 'cmake>=3.20' ninja
+	touch $@
 
 $(stamps)/build: $(stamps)/torch $(sources)
 	$(pip) install --constraint $(stamps)/torch --editable .
