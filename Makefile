@@ -61,7 +61,7 @@ fuzz: $(stamps)/cmake ## feed the C interface wrong arguments for FUZZ_SECONDS, 
 	    -DCMAKE_CXX_COMPILER=$(fuzz_compiler) -DSIMPLEMATCH_FUZZ=ON -DSIMPLEMATCH_INSTALL=OFF
 	$(bin)/cmake --build build/fuzz-$(fuzz_compiler)
 	cd build/fuzz-$(fuzz_compiler) && tests/c/fuzz/fuzz_interface \
-	    $(if $(findstring clang,$(fuzz_compiler)),-max_total_time=$(FUZZ_SECONDS) -max_len=512 -timeout=30 -print_final_stats=1,$(FUZZ_SECONDS))
+	    $(if $(findstring clang,$(fuzz_compiler)),-max_total_time=$(FUZZ_SECONDS) -max_len=512 -len_control=0 -timeout=30 -print_final_stats=1,$(FUZZ_SECONDS))
 
 bench: $(stamps)/bench ## time and memory beside eager PyTorch and torch.compile
 	$(python) -m benchmarks
