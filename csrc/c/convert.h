@@ -26,11 +26,15 @@ inline View view_of(const simplematch_tensor& t) {
     return v;
 }
 
-// A tensor that must be there: an empty one may have come without an address.
+// The address of what must be there: with no elements it may have come without one, which to the kernels is "not given".
+inline void* address_of(void* data) {
+    static double nothing;
+    return data == nullptr ? &nothing : data;
+}
+
 inline View required_view_of(const simplematch_tensor& t) {
-    static double empty;
     View v = view_of(t);
-    if (v.data == nullptr) v.data = &empty;
+    v.data = address_of(v.data);
     return v;
 }
 
@@ -89,10 +93,13 @@ inline SimilarityProblem problem_of(const simplematch_similarity_problem& p) {
     return problem;
 }
 
-inline Matches matches_of(const simplematch_matches& m) { return {m.keypoints, m.score, m.peak, m.log_sum_exp}; }
+inline Matches matches_of(const simplematch_matches& m) {
+    return {address_of(m.keypoints), address_of(m.score), static_cast<int64_t*>(address_of(m.peak)),
+            address_of(m.log_sum_exp)};
+}
 
 inline ForwardResult result_of(const simplematch_match_result& r) {
-    return {matches_of(r.matches), r.target_norm, r.window_scores};
+    return {matches_of(r.matches), address_of(r.target_norm), address_of(r.window_scores)};
 }
 
 inline Upstream upstream_of(const simplematch_upstream& u) {

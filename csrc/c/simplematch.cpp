@@ -122,7 +122,7 @@ simplematch_status simplematch_gather_keypoints(
     const simplematch_gather_problem* problem, void* descriptors, const simplematch_device* device) {
     return operate(problem, device, false, [&](const auto& p, const Sizes& sizes, const simplematch_device& chosen) {
         check_descriptors(descriptors, *problem, sizes);
-        run(p, descriptors, chosen);
+        run(p, address_of(descriptors), chosen);
     });
 }
 
@@ -155,7 +155,7 @@ simplematch_status simplematch_cosine_similarity(
     const simplematch_similarity_problem* problem, void* scores, void* target_norm, const simplematch_device* device) {
     return operate(problem, device, false, [&](const auto& p, const Sizes& sizes, const simplematch_device& chosen) {
         check_scores(scores, target_norm, sizes);
-        run(p, scores, target_norm, chosen);
+        run(p, address_of(scores), address_of(target_norm), chosen);
     });
 }
 
@@ -175,8 +175,9 @@ simplematch_status simplematch_cosine_similarity_backward(
         check_gradient("descriptors_gradient", check_pointer("descriptors_gradient", descriptors_gradient), "descriptors",
                        problem->descriptors, 4);
         check_gradient("target_gradient", check_pointer("target_gradient", target_gradient), "target", problem->target, 4);
-        run_backward(p, required_view_of(*gradient), scores, target_norm, view_of(*descriptors_gradient),
-                     view_of(*target_gradient), chosen);
+        run_backward(p, required_view_of(*gradient), address_of(const_cast<void*>(scores)),
+                     address_of(const_cast<void*>(target_norm)), view_of(*descriptors_gradient), view_of(*target_gradient),
+                     chosen);
     });
 }
 

@@ -162,7 +162,7 @@ T* one_of(const std::vector<T*>& list, Input& in) {
 
 // True if something was replaced; by chance it may still be valid.
 inline bool spoil(const Members& members, Input& in) {
-    const int64_t times = in.flip() ? 0 : in.below(4);
+    const int64_t times = in.below(4);
     for (int64_t i = 0; i < times; ++i) {
         switch (in.below(5)) {
             case 0:

@@ -1,4 +1,4 @@
-// The fuzzer's bytes as numbers; zeros when they are used up.
+// The fuzzer's bytes as numbers; when they are used up, random ones that depend on the first eight.
 #pragma once
 
 #include <cstddef>
@@ -6,9 +6,12 @@
 
 class Input {
 public:
-    Input(const uint8_t* data, size_t size) : data_(data), size_(size) {}
+    Input(const uint8_t* data, size_t size) : data_(data), size_(size) {
+        for (size_t i = 0; i < size && i < 8; ++i) state_ = state_ << 8 | data[i];
+        state_ |= 1;
+    }
 
-    uint8_t byte() { return at_ < size_ ? data_[at_++] : uint8_t(0); }
+    uint8_t byte() { return at_ < size_ ? data_[at_++] : further(); }
     int64_t below(int64_t n) { return byte() % n; }
     bool flip() { return (byte() & 1) != 0; }
     bool seldom() { return byte() >= 224; }
@@ -19,6 +22,14 @@ public:
     }
 
 private:
+    uint8_t further() {
+        state_ ^= state_ << 13;
+        state_ ^= state_ >> 7;
+        state_ ^= state_ << 17;
+        return uint8_t(state_ >> 32);
+    }
+
     const uint8_t* data_;
     size_t size_, at_ = 0;
+    uint64_t state_ = 0;
 };
