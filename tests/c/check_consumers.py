@@ -21,7 +21,9 @@ Map = list[list[list[float]]]  # [c][y][x]
 
 
 def run(*command: object, env: dict[str, str] | None = None) -> str:
-    finished = subprocess.run([str(c) for c in command], capture_output=True, text=True, env={**os.environ, **(env or {})})
+    finished = subprocess.run(
+        [str(c) for c in command], capture_output=True, text=True, env={**os.environ, **(env or {})}
+    )
     if finished.returncode != 0:
         raise SystemExit(f"{' '.join(map(str, command))}\n{finished.stdout}{finished.stderr}")
     return finished.stdout
@@ -31,7 +33,12 @@ def npy(values: list[float], shape: tuple[int, ...], fortran: bool = False) -> b
     """A version 1.0 file of float32 values, given in the order of memory."""
     header = f"{{'descr': '<f4', 'fortran_order': {fortran}, 'shape': {shape}, }}"
     header += " " * (-(len(header) + 11) % 64) + "\n"
-    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + struct.pack(f"<{len(values)}f", *values)
+    return (
+        b"\x93NUMPY\x01\x00"
+        + struct.pack("<H", len(header))
+        + header.encode()
+        + struct.pack(f"<{len(values)}f", *values)
+    )
 
 
 def random_map(rng: random.Random) -> Map:

@@ -18,6 +18,12 @@ void bound_threads(simplematch_device& device) {
     if (device.threads == 0 || (device.threads > 2 && device.threads <= 1024)) device.threads = 2;
 }
 
+// Of a map that a call may really have.
+int64_t cells_of(int64_t height, int64_t width) {
+    constexpr int64_t most = 1 << 14;
+    return height < 1 || width < 1 || height > most || width > most ? 1 : height * width;
+}
+
 int64_t item_of(int32_t arithmetic) { return arithmetic == SIMPLEMATCH_FLOAT64 ? 8 : 4; }
 
 template <class T>
@@ -142,7 +148,7 @@ void fuzz_match(Input& in, Memory& memory, bool backward) {
     const Role role = backward ? Role::input : Role::output;
     for (simplematch_tensor* t : {&p.source, &p.keypoints, &p.target, &p.temperature}) memory.give(*t, Role::input);
     give_rows(memory, p.rows, B, N, H, W);
-    give_matches(memory, result.matches, B, N, memory.too_large() || memory.must_be_refused() ? 1 : H * W, item, role);
+    give_matches(memory, result.matches, B, N, cells_of(H, W), item, role);
     give_array(memory, result.target_norm, {B, H, W}, item, role);
     const simplematch_window& window = p.localization.window;
     give_array(memory, result.window_scores, {B, p.kept_queries, std::min(window.height, H), std::min(window.width, W)},
@@ -191,7 +197,7 @@ void fuzz_localize(Input& in, Memory& memory, bool backward) {
     memory.give(p.scores, Role::input);
     memory.give(p.temperature, Role::input);
     give_rows(memory, p.rows, B, N, H, W);
-    give_matches(memory, matches, B, N, memory.too_large() || memory.must_be_refused() ? 1 : H * W, item_of(p.scores.dtype),
+    give_matches(memory, matches, B, N, cells_of(H, W), item_of(p.scores.dtype),
                  backward ? Role::input : Role::output);
     if (backward) {
         for (auto* t : {&upstream.keypoints, &upstream.score, &upstream.log_sum_exp}) memory.give(*t, Role::input);
