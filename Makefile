@@ -18,13 +18,19 @@ sources := pyproject.toml setup.py CMakeLists.txt $(shell find csrc cmake -type 
 packaged := $(sources) MANIFEST.in README.md $(shell find simplematch_kernels -name '*.py')
 export CMAKE_BUILD_PARALLEL_LEVEL ?= 2
 export SIMPLEMATCH_CUDA ?= off  # the CUDA kernels take minutes to compile, and Triton has its own
+FUZZ_SECONDS ?= 180
 
 interpreted := $(addprefix tests/test_,backends.py gradients.py golden.py edge_cases.py arguments.py operators.py)
+emulated := $(filter-out tests/test_operators.py,$(interpreted))
+sanitizing_compiler = g++
+fuzz: sanitizing_compiler := $(if $(shell command -v clang++),clang++,g++)
+cmake = $(bin)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM="$(bin)/ninja"
+cuda_objects = build/cuda/CMakeFiles/simplematch_cuda.dir/csrc/cuda/*.o
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # pip can't install twice at once
-.PHONY: help venv build demo picture test lint unit interpreter compile cpp wheel wheel-check sdist-check matrix hub bench
-.PHONY: test-gpu clean
+.PHONY: help venv build demo picture test lint unit interpreter compile cuda cuda-report emulated sanitized cpp fuzz wheel
+.PHONY: wheel-check sdist-check matrix hub bench test-gpu clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -35,7 +41,7 @@ demo: $(stamps)/demo ## match keypoints between photographs, print how many are 
 picture: $(stamps)/demo ## draw the picture of the README again
 	$(python) examples/photographs/demo.py --output demo.png --small-copy docs/images/demo.png
 
-test: lint unit interpreter compile cpp wheel sdist-check ## ruff, mypy and all tests, those of the Triton kernels without a GPU
+test: lint unit interpreter compile cuda emulated cpp wheel sdist-check ## ruff, mypy and all tests, those of the GPU kernels without a GPU
 
 lint: $(stamps)/test ## ruff, and mypy --strict on the package
 	$(python) -m ruff check .
@@ -51,14 +57,37 @@ interpreter: $(stamps)/test ## the Triton kernels, run by Triton's interpreter o
 compile: $(stamps)/test ## the Triton kernels, compiled for every supported GPU; needs none
 	$(python) -m pytest tests/test_triton_compile.py
 
-cpp: $(stamps)/torch ## the C++ library, installed under build/, and a program that links it
-	$(pip) install --quiet 'cmake>=3.18' ninja
-	$(bin)/cmake -S . -B build/cpp -G Ninja -DCMAKE_MAKE_PROGRAM="$(bin)/ninja" -DCMAKE_INSTALL_PREFIX="$(CURDIR)/build/prefix"
+cuda: $(stamps)/cmake ## the CUDA kernels, compiled for every supported GPU where nvcc is found; none may spill
+	@if command -v nvcc; then $(MAKE) build/cuda/built; else echo "no nvcc here: the CUDA kernels are not compiled"; fi
+
+cuda-report: cuda ## docs/cuda-kernels.md: registers, shared memory and occupancy of every CUDA kernel
+	$(python) tools/kernel_report.py --markdown $(cuda_objects) > docs/cuda-kernels.md
+
+build/cuda/built: $(sources) tools/kernel_report.py
+	$(cmake) -B build/cuda -DSIMPLEMATCH_CUDA=on -DSIMPLEMATCH_INSTALL=OFF
+	$(bin)/cmake --build build/cuda --target simplematch_cuda
+	$(python) tools/kernel_report.py $(cuda_objects)
+	touch $@
+
+emulated: sanitized $(stamps)/test ## the CUDA kernels, run by the CPU under sanitizers (a process of its own)
+	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
+	    SIMPLEMATCH_MODULE="$$(ls $(CURDIR)/build/sanitized-g++/_C.*.so)" $(python) -m pytest -n 2 $(emulated)
+
+cpp: $(stamps)/cmake sanitized ## the C and C++ library: its tests, programs built against it once installed, and fuzzing for seconds
+	$(cmake) -B build/cpp -DSIMPLEMATCH_TESTS=ON
 	$(bin)/cmake --build build/cpp
-	$(bin)/cmake --install build/cpp
-	$(bin)/cmake -S examples/cpp -B build/cpp-example -DCMAKE_PREFIX_PATH="$(CURDIR)/build/prefix"
-	$(bin)/cmake --build build/cpp-example
-	build/cpp-example/find_shift
+	$(bin)/ctest --test-dir build/cpp --output-on-failure
+	$(MAKE) fuzz FUZZ_SECONDS=10 sanitizing_compiler=g++
+
+fuzz: sanitized ## feed the C interface wrong arguments for FUZZ_SECONDS, under sanitizers (libFuzzer with clang)
+	cd build/sanitized-$(sanitizing_compiler) && tests/c/fuzz/fuzz_interface \
+	    $(if $(findstring clang,$(sanitizing_compiler)),-max_total_time=$(FUZZ_SECONDS) -max_len=512 -len_control=0 -timeout=30 -print_final_stats=1,$(FUZZ_SECONDS))
+
+sanitized: $(stamps)/cmake
+	$(cmake) -B build/sanitized-$(sanitizing_compiler) -DCMAKE_CXX_COMPILER=$(sanitizing_compiler) -DSIMPLEMATCH_FUZZ=ON \
+	    -DSIMPLEMATCH_CUDA=emulated -DSIMPLEMATCH_INSTALL=OFF -DSIMPLEMATCH_PYTHON=ON -DPython_EXECUTABLE=$(python) \
+	    -DSIMPLEMATCH_OUTPUT=$(CURDIR)/build/sanitized-$(sanitizing_compiler)
+	$(bin)/cmake --build build/sanitized-$(sanitizing_compiler)
 
 wheel: build/wheel/built ## a wheel for other machines and an sdist in dist/, checked, and run on NumPy alone and beside torch
 	$(python) tools/check_wheel.py dist/*.whl
@@ -85,7 +114,7 @@ bench: $(stamps)/bench ## time and memory beside eager PyTorch and torch.compile
 	$(python) -m benchmarks
 
 test-gpu: ## for a machine with a GPU and no network: build in place, test on CUDA tensors, print a table of times
-	$(PYTHON) setup.py build_ext --inplace
+	SIMPLEMATCH_CUDA=auto CUDAARCHS=native $(PYTHON) setup.py build_ext --inplace
 	$(PYTHON) -m pytest tests
 	$(PYTHON) -m benchmarks --quick --no-save
 
@@ -107,6 +136,10 @@ $(stamps)/torch: | $(python)
 	mkdir -p $(stamps)
 	$(python) -c "import torch; print('torch==' + torch.__version__)" > $@.part
 	mv $@.part $@
+
+$(stamps)/cmake: $(stamps)/torch
+	$(pip) install --quiet 'cmake>=3.20' ninja pybind11
+	touch $@
 
 $(stamps)/build: $(stamps)/torch $(sources)
 	$(pip) install --constraint $(stamps)/torch --editable .

@@ -3,7 +3,10 @@
 
 set(steps similarity.cpp localize.cpp localize_backward.cpp backward.cpp level.cpp)
 list(TRANSFORM steps PREPEND csrc/cpu/)
-set(step_flags -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math -fopenmp-simd)
+if(NOT SIMPLEMATCH_FUZZ)
+  set(SIMPLEMATCH_OPTIMIZATION -O3)
+endif()
+set(step_flags ${SIMPLEMATCH_OPTIMIZATION} -ffp-contract=fast -fno-math-errno -fno-trapping-math -fopenmp-simd)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # vectors are only passed between inlined functions; GCC 12 warns about its own AVX-512 header
   list(APPEND step_flags -Wno-psabi -Wno-maybe-uninitialized)
@@ -15,6 +18,7 @@ function(add_level name)
   target_compile_definitions(simplematch_${name} PRIVATE SIMPLEMATCH_LEVEL=${name})
   target_compile_options(simplematch_${name} PRIVATE -Wall -Wextra ${step_flags} ${ARGN})
   target_sources(simplematch PRIVATE $<TARGET_OBJECTS:simplematch_${name}>)
+  set(SIMPLEMATCH_LEVELS ${SIMPLEMATCH_LEVELS} ${name} PARENT_SCOPE)
 endfunction()
 
 add_level(baseline)

@@ -1,8 +1,8 @@
-"""What every CUDA kernel of a compiled module takes of a chip: registers, shared memory, occupancy.
+"""What every CUDA kernel takes of a chip: registers, shared memory, occupancy. Reads objects, or a compiled module.
 
-python tools/kernel_report.py MODULE             fails if a kernel has a stack or local memory (spills, arrays), or if
-                                                 the module lacks a chip
-python tools/kernel_report.py MODULE --markdown  prints the tables of docs/cuda-kernels.md
+python tools/kernel_report.py FILE...             fails if a kernel has a stack or local memory (spills, arrays), or if
+                                                  code for a chip is missing
+python tools/kernel_report.py --markdown FILE...  prints the tables of docs/cuda-kernels.md
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Kernel:
 
     @property
     def blocks(self) -> int:
-        """That fit on a multiprocessor at a time."""
+        """That fit on a multiprocessor at a time. The chip keeps 1 KiB of shared memory a block for itself."""
         threads, blocks, kilobytes = LIMITS[self.chip]
         warps = self.threads // 32
         by_registers = 65536 // (-(-self.registers * 32 // 256) * 256) // warps
@@ -86,9 +86,9 @@ def find(program: str) -> str:
     return found
 
 
-def read(module: Path) -> list[Kernel]:
-    """Every kernel in the module, for every chip."""
-    dumped = subprocess.run([find("cuobjdump"), "--dump-resource-usage", module], capture_output=True, text=True, check=True)
+def read(file: Path) -> list[Kernel]:
+    """Every kernel in the file, for every chip."""
+    dumped = subprocess.run([find("cuobjdump"), "--dump-resource-usage", file], capture_output=True, text=True)
     names = subprocess.run([find("c++filt")], input=dumped.stdout, capture_output=True, text=True, check=True)
     return list(_parse(names.stdout))
 
@@ -108,7 +108,6 @@ def _parse(text: str) -> Iterator[Kernel]:
             variant = re.sub(r"Shape<([^>]*)>\s*", r"Shape(\1)", match[2] or "").replace("__nv_bfloat16", "bfloat16")
             shape = re.search(r"Shape\((\d+), (\d+), (\d+), (\d+)", variant)
             threads = int(shape[4]) if shape else THREADS[match[1]]
-            # The chip keeps 1 KiB of shared memory a block for itself; newer compilers count it in.
             yield Kernel(chip, match[1], variant.replace("__half", "half"), threads, used["REG"], used["SHARED"],
                          used["STACK"], used["LOCAL"])  # fmt: skip
 
@@ -154,10 +153,10 @@ def markdown(kernels: list[Kernel]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("module", type=Path)
+    parser.add_argument("files", type=Path, nargs="+")
     parser.add_argument("--markdown", action="store_true", help="print the tables")
     arguments = parser.parse_args()
-    kernels = read(arguments.module)
+    kernels = [kernel for file in arguments.files for kernel in read(file)]
     if arguments.markdown:
         print(markdown(kernels), end="")
         return

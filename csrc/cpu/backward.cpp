@@ -50,6 +50,7 @@ void weights(const WeightWork<T>& w, int64_t b, int64_t tile) {
         for (int64_t y = box.top > top ? box.top : top; y <= bottom && y < box.bottom; ++y) {
             const int64_t start = y * w.width + box.left, end = y * w.width + box.right;
             const int64_t m0 = start > first ? start : first, m1 = end < last ? end : last;
+            if (m0 >= m1) continue;  // this row of the box lies beside the tile
             const T* __restrict ds = gradients + (y - box.top) * w.gradients.row_stride + (m0 - start);
             const T* __restrict s = scores + (y - box.top) * w.scores.row_stride + (m0 - start);
             T* __restrict to = row + (m0 - first);

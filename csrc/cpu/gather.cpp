@@ -145,15 +145,20 @@ void keypoint_gradient(const View& map, int64_t b, const Sample& sample, const T
     }
 }
 
-std::vector<Scatter> list_scatter(const Sample* samples, const uint8_t* valid, int64_t count) {
+std::vector<Scatter> reserve_scatter(int64_t count, const Sampling& sampling) {
     std::vector<Scatter> list;
+    list.reserve(size_t(count) * (sampling.mode == SamplingMode::bilinear ? 4 : 1));
+    return list;
+}
+
+void list_scatter(const Sample* samples, const uint8_t* valid, int64_t count, std::vector<Scatter>& list) {
+    list.clear();
     for (int64_t n = 0; n < count; ++n) {
         if (!valid[n] || !samples[n].finite) continue;
         for (int32_t i = 0; i < samples[n].count; ++i) list.push_back({samples[n].cell[i], n, samples[n].weight[i]});
     }
     std::sort(list.begin(), list.end(),
               [](const Scatter& a, const Scatter& b) { return a.cell != b.cell ? a.cell < b.cell : a.n < b.n; });
-    return list;
 }
 
 namespace {

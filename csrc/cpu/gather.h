@@ -43,8 +43,11 @@ struct Scatter {
     double weight;
 };
 
-// Summands in the order of their cells, and of n within a cell.
-std::vector<Scatter> list_scatter(const Sample* samples, const uint8_t* valid, int64_t count);
+// Memory for the summands of `count` keypoints. To be called outside of a team of threads, where it may throw.
+std::vector<Scatter> reserve_scatter(int64_t count, const Sampling& sampling);
+
+// Summands in the order of their cells, and of n within a cell. Allocates nothing in a reserved list.
+void list_scatter(const Sample* samples, const uint8_t* valid, int64_t count, std::vector<Scatter>& list);
 
 // source_backward: dF[c, cell] = sum over the keypoints n that read the cell of weight * dq[n][c]
 //

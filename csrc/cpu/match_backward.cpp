@@ -123,6 +123,8 @@ private:
     void scatter_queries(const RowTable& table, const T* query_gradient, int64_t stride, int64_t b, int64_t images) {
         const View source = images_from(p_.source, b), gradient = images_from(wanted_.source, b);
         std::vector<std::vector<Scatter>> lists(static_cast<size_t>(images));
+        if (gradient.data != nullptr)
+            for (auto& list : lists) list = reserve_scatter(count_, p_.sampling);
         const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(16, source.size[1]));
         Buffer<Sample> samples(images * count_);
 #pragma omp parallel num_threads(threads_) if (threads_ > 1)
@@ -132,7 +134,7 @@ private:
                 const uint8_t* const valid = table.valid.get() + (b + i) * count_;
                 for (int64_t n = 0; n < count_; ++n)
                     if (valid[n]) samples[i * count_ + n] = locate_query(p_, sampled_, b + i, n);
-                if (gradient.data != nullptr) lists[size_t(i)] = list_scatter(samples.get() + i * count_, valid, count_);
+                if (gradient.data != nullptr) list_scatter(samples.get() + i * count_, valid, count_, lists[size_t(i)]);
             }
             if (wanted_.keypoints.data != nullptr) {
 #pragma omp for schedule(static)

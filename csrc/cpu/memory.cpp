@@ -10,12 +10,12 @@ namespace simplematch::cpu {
 
 namespace {
 
-// From the first to the last element; 0 if there is none.
+// From the first to the last element; 0 if there is none, or if the first has not the lowest address.
 int64_t span(const View& output) {
     if (output.data == nullptr) return 0;
     int64_t items = 1;
     for (int i = 0; i < 4; ++i) {
-        if (output.size[i] == 0) return 0;
+        if (output.size[i] == 0 || (output.stride[i] < 0 && output.size[i] > 1)) return 0;
         items += (output.size[i] - 1) * output.stride[i];
     }
     return items * item_size(output.dtype);

@@ -139,6 +139,7 @@ void gather_all_backward(const View& gradient, const View& features, const View&
     Buffer<Sample> samples(count);
     Buffer<T> rows(count * channels);
     std::vector<Scatter> scatter;
+    if (features_gradient.data != nullptr) scatter = reserve_scatter(count, sampling);
     for (int64_t b = 0; b < batch; ++b) {
 #pragma omp parallel num_threads(threads) if (threads > 1)
         {
@@ -156,7 +157,7 @@ void gather_all_backward(const View& gradient, const View& features, const View&
             }
             if (features_gradient.data != nullptr) {
 #pragma omp single
-                scatter = list_scatter(samples.get(), valid.data(), count);
+                list_scatter(samples.get(), valid.data(), count, scatter);
 #pragma omp for schedule(dynamic)
                 for (int64_t part = 0; part < parts; ++part)
                     source_backward(features_gradient, b, scatter, rows.get(), channels, part, parts);

@@ -83,7 +83,7 @@ void write_channels(const Tile<S>& to, const TileTerms<T>& t, const T* sums, con
                     bool past_cache) {
     for (int64_t c = t.first; c < t.last; ++c) {
         const T* row = sums + (c - t.first) * kTile;
-        const T* f = features + (c - t.first) * kTile;
+        const T* f = features == nullptr ? nullptr : features + (c - t.first) * kTile;
         S* const channel = to.base + c * to.channel_stride;
         for (int64_t r = 0; r < to.runs; ++r) {
             const int64_t first = to.run_start[r], count = to.run_start[r + 1] - first;
@@ -104,7 +104,7 @@ void write_cells(const Tile<S>& to, const TileTerms<T>& t, const T* sums, int64_
                  const T* factor, bool past_cache) {
     for (int64_t j = 0; j < to.cells; ++j) {
         const T* row = sums + j * stride;
-        const T* f = features + j * stride;
+        const T* f = features == nullptr ? nullptr : features + j * stride;
         const Vector<T> scale = broadcast(factor[j]);
         S* const target = to.base + to.offset[j] + t.first;
         if (features == nullptr) {

@@ -139,7 +139,7 @@ __global__ void __launch_bounds__(kThreads, 1) localize_backward_kernel(Argument
         sums = sum_given<S>(a.step, b, local);
     } else {
         const int64_t peak = a.step.peak[b * a.block.total + n];
-        found = peak >= 0;
+        found = peak >= 0 && peak < a.step.height * a.step.width;
         sums = differentiate<S>(a, b, local, n, int32_t(peak), memory);
     }
     if (a.step.terms.vectors != nullptr)

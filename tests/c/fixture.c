@@ -1,0 +1,93 @@
+#include "fixture.h"
+
+#include <string.h>
+
+static void fill(void *data, size_t count, unsigned seed) {
+    float *to = (float *)data;
+    for (size_t i = 0; i < count; ++i) {
+        seed = seed * 1664525u + 1013904223u;
+        to[i] = (float)(seed >> 8) / 8388608.0f - 1.0f;
+    }
+}
+
+static void fill_inputs(fixture *f) {
+    fill(f->source, sizeof f->source / sizeof(float), 1);
+    fill(f->target, sizeof f->target / sizeof(float), 2);
+    fill(f->scores, sizeof f->scores / sizeof(float), 3);
+    fill(f->descriptors, sizeof f->descriptors / sizeof(float), 4);
+    fill(f->arriving, sizeof f->arriving / sizeof(float), 5);
+    for (int b = 0; b < B; ++b) {
+        f->num_keypoints[b] = N;
+        for (int n = 0; n < N; ++n) {
+            f->valid[b][n] = 1;
+            f->temperature[b][n] = 0.5f;
+            f->keypoints[b][n][0] = (float)n + 0.25f;
+            f->keypoints[b][n][1] = (float)b + 0.5f;
+        }
+        memset(f->target_mask[b], 1, M);
+    }
+}
+
+static simplematch_tensor floats(void *data, int64_t a, int64_t b, int64_t c, int64_t d) {
+    return simplematch_contiguous(data, SIMPLEMATCH_FLOAT32, a, b, c, d);
+}
+
+static void set_up_match(fixture *f) {
+    simplematch_match_problem *p = &f->match;
+    *p = simplematch_match_problem_default();
+    p->source = floats(f->source, B, C, H, W);
+    p->target = floats(f->target, B, C, H, W);
+    p->keypoints = floats(f->keypoints, B, N, 2, 1);
+    p->temperature = floats(f->temperature, B, N, 1, 1);
+    p->rows.num_keypoints = f->num_keypoints;
+    p->rows.valid = f->valid[0];
+    p->rows.target_mask = f->target_mask[0];
+    p->sampling.mode = SIMPLEMATCH_BILINEAR;
+    p->localization.window.height = p->localization.window.width = WINDOW;
+    p->kept_queries = N;
+
+    outputs *out = &f->out;
+    f->result.matches.keypoints = out->keypoints;
+    f->result.matches.score = out->score;
+    f->result.matches.peak = out->peak[0];
+    f->result.matches.log_sum_exp = out->log_sum_exp;
+    f->result.target_norm = out->target_norm;
+    f->result.window_scores = out->window_scores;
+    f->upstream.keypoints = floats(f->arriving, B, N, 2, 1);
+    f->upstream.score = floats(f->arriving, B, N, 1, 1);
+    f->upstream.log_sum_exp = floats(f->arriving, B, N, 1, 1);
+    f->gradients.source = floats(out->source_gradient, B, C, H, W);
+    f->gradients.keypoints = floats(out->keypoints_gradient, B, N, 2, 1);
+    f->gradients.target = floats(out->target_gradient, B, C, H, W);
+    f->gradients.temperature = floats(out->temperature_gradient, B, N, 1, 1);
+}
+
+static void set_up_parts(fixture *f) {
+    f->localize = simplematch_localize_problem_default();
+    f->localize.scores = floats(f->scores, B, N, H, W);
+    f->localize.temperature = f->match.temperature;
+    f->localize.rows = f->match.rows;
+    f->localize.localization = f->match.localization;
+    f->scores_gradient = floats(f->out.scores_gradient, B, N, H, W);
+
+    f->gather = simplematch_gather_problem_default();
+    f->gather.features = f->match.source;
+    f->gather.keypoints = f->match.keypoints;
+    f->gather.sampling = f->match.sampling;
+    f->descriptors_upstream = floats(f->arriving, B, N, C, 1);
+
+    f->similarity = simplematch_similarity_problem_default();
+    f->similarity.descriptors = floats(f->descriptors, B, C, 1, N);
+    f->similarity.target = f->match.target;
+    f->scores_upstream = floats(f->arriving, B, N, H, W);
+    f->descriptors_gradient = floats(f->out.descriptors_gradient, B, C, 1, N);
+}
+
+void set_up(fixture *f) {
+    memset(f, 0, sizeof *f);
+    f->device = simplematch_device_default();
+    f->device.threads = 1;
+    fill_inputs(f);
+    set_up_match(f);
+    set_up_parts(f);
+}

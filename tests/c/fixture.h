@@ -1,0 +1,49 @@
+/* One valid small call of every operator, to be spoilt by the tests: B = 2, C = 5, N = 3, maps of 4 x 6 cells. */
+#ifndef FIXTURE_H
+#define FIXTURE_H
+
+#include <stddef.h>
+
+#include "simplematch/simplematch.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { B = 2, C = 5, N = 3, H = 4, W = 6, M = H * W, WINDOW = 3 };
+
+/* Everything that the library may write lies in here, so that one comparison finds every byte that changed. */
+typedef struct outputs {
+    float keypoints[B][N][2], score[B][N], log_sum_exp[B][N], target_norm[B][M], window_scores[B][N][WINDOW][WINDOW];
+    int64_t peak[B][N];
+    float source_gradient[B][C][H][W], target_gradient[B][C][H][W], keypoints_gradient[B][N][2], temperature_gradient[B][N];
+    float descriptors[B][N][C], descriptors_gradient[B][N][C], scores[B][N][M], scores_gradient[B][N][M];
+} outputs;
+
+typedef struct fixture {
+    simplematch_device device;
+    simplematch_match_problem match;
+    simplematch_match_result result;
+    simplematch_upstream upstream;
+    simplematch_match_gradients gradients;
+    simplematch_localize_problem localize;
+    simplematch_tensor scores_gradient;
+    simplematch_gather_problem gather;
+    simplematch_tensor descriptors_upstream; /* (B, N, C), arrives at gather_keypoints */
+    simplematch_similarity_problem similarity;
+    simplematch_tensor scores_upstream; /* (B, N, H, W), arrives at cosine_similarity */
+    simplematch_tensor descriptors_gradient;
+    int64_t num_keypoints[B];
+    uint8_t valid[B][N], target_mask[B][M];
+    float source[B][C][H][W], target[B][C][H][W], keypoints[B][N][2], temperature[B][N], scores[B][N][M];
+    float descriptors[B][C][1][N], arriving[B][N][M];
+    outputs out;
+} fixture;
+
+void set_up(fixture *f);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

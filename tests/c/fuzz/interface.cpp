@@ -1,0 +1,330 @@
+// One fuzz input, one call of the C interface. The bytes draw a valid call of small sizes: operator, types, layouts,
+// options. Then none to three of its members are spoilt: addresses taken away, sizes, strides, codes and numbers replaced.
+// Last, memory of exactly the sizes that the call now states. Whatever came of it:
+//
+//     an unspoilt call succeeds, a call that states impossible sizes fails
+//     a failure has a sentence, and changes nothing
+//     a success writes all elements of its outputs and no byte between them
+//     inputs never change, and no sanitizer objects
+#include <algorithm>
+#include <cstdio>
+
+#include "draw.h"
+
+namespace {
+
+// More threads than a small machine wants to start a million times.
+void bound_threads(simplematch_device& device) {
+    if (device.threads == 0 || (device.threads > 2 && device.threads <= 1024)) device.threads = 2;
+}
+
+// Of a map that a call may really have.
+int64_t cells_of(int64_t height, int64_t width) {
+    constexpr int64_t most = 1 << 14;
+    return height < 1 || width < 1 || height > most || width > most ? 1 : height * width;
+}
+
+int64_t item_of(int32_t arithmetic) { return arithmetic == SIMPLEMATCH_FLOAT64 ? 8 : 4; }
+
+template <class T>
+void give_array(Memory& memory, T*& pointer, std::initializer_list<int64_t> sizes, int64_t item, Role role) {
+    pointer = static_cast<T*>(memory.give(pointer, sizes, item, role));
+}
+
+void give_rows(Memory& memory, simplematch_rows& r, int64_t batch, int64_t queries, int64_t height, int64_t width) {
+    r.num_keypoints = memory.give_integers(r.num_keypoints, {batch}, 0, queries);
+    r.valid = static_cast<const uint8_t*>(memory.give(r.valid, {batch, queries}, 1, Role::input));
+    r.target_mask = static_cast<const uint8_t*>(memory.give(r.target_mask, {batch, height, width}, 1, Role::input));
+}
+
+void give_matches(Memory& memory, simplematch_matches& m, int64_t batch, int64_t queries, int64_t cells, int64_t item, Role role) {
+    give_array(memory, m.keypoints, {batch, queries, 2}, item, role);
+    give_array(memory, m.score, {batch, queries}, item, role);
+    give_array(memory, m.log_sum_exp, {batch, queries}, item, role);
+    if (role == Role::output) {
+        give_array(memory, m.peak, {batch, queries}, 8, role);
+    } else {
+        m.peak = const_cast<int64_t*>(memory.give_integers(m.peak, {batch, queries}, 0, cells - 1));
+    }
+}
+
+void draw_matches(Draw& draw, simplematch_matches& m) {
+    draw.address(m.keypoints);
+    draw.address(m.score);
+    draw.address(m.peak);
+    draw.address(m.log_sum_exp);
+}
+
+void draw_upstream(Draw& draw, simplematch_upstream& u) {
+    u.keypoints = draw.maybe(draw.tensor(draw.arithmetic, draw.batch, draw.queries, 2, 1, Role::input));
+    u.score = draw.maybe(draw.tensor(draw.arithmetic, draw.batch, draw.queries, 1, 1, Role::input));
+    u.log_sum_exp = draw.maybe(draw.tensor(draw.arithmetic, draw.batch, draw.queries, 1, 1, Role::input));
+    draw.keep(u.keypoints);
+    draw.keep(u.score);
+    draw.keep(u.log_sum_exp);
+}
+
+simplematch_tensor draw_gradient(Draw& draw, const simplematch_tensor& input) {
+    simplematch_tensor t = draw.maybe(
+        draw.tensor(input.dtype, input.size[0], input.size[1], input.size[2], input.size[3], Role::output));
+    if (input.data == nullptr) t.data = nullptr;
+    return t;
+}
+
+// Printed at the end: a run in which nothing succeeds, or everything, tests nothing.
+struct Tally {
+    long succeeded = 0, refused = 0, out_of_memory = 0, too_large = 0;
+    ~Tally() {
+        std::fprintf(stderr, "calls: %ld succeeded, %ld refused, %ld out of memory, %ld too large to make\n", succeeded,
+                     refused, out_of_memory, too_large);
+    }
+} tally;
+
+template <class Call, class Query>
+void judge(const Memory& memory, bool spoilt, Call&& call, Query&& query) {
+    if (memory.too_large()) {
+        ++tally.too_large;
+        return;
+    }
+    int64_t bytes = -1;
+    const simplematch_status asked = query(&bytes);
+    if (asked == SIMPLEMATCH_OK ? bytes != 0 : bytes != -1) broken("a workspace query answers 0 on the CPU, or nothing");
+    const simplematch_status status = call();
+    ++(status == SIMPLEMATCH_OK ? tally.succeeded
+       : status == SIMPLEMATCH_OUT_OF_MEMORY ? tally.out_of_memory : tally.refused);
+    if (status == SIMPLEMATCH_OK) {
+        if (asked != SIMPLEMATCH_OK) broken("a problem that runs has a workspace");
+        if (memory.must_be_refused()) broken("impossible sizes are refused");
+        memory.check_outputs_written();
+    } else {
+        if (!spoilt) broken("a valid call succeeds");
+        if (simplematch_error_message()[0] == '\0') broken("a failure has a message");
+        if (status > SIMPLEMATCH_OUT_OF_MEMORY) broken("bad arguments are no internal error");
+        if (status != SIMPLEMATCH_OUT_OF_MEMORY) memory.check_outputs_unchanged();
+    }
+    memory.check_inputs_unchanged();
+}
+
+void fuzz_match(Input& in, Memory& memory, bool backward) {
+    Members members;
+    Draw draw(in, members);
+    draw.sizes();
+    simplematch_device device;
+    draw.device(device);
+    simplematch_match_problem p = simplematch_match_problem_default();
+    const bool sampled = in.flip() || in.flip();
+    const int64_t source_height = sampled ? 1 + in.below(9) : 1, source_width = sampled ? 1 + in.below(9) : draw.queries;
+    p.source = draw.tensor(draw.features, draw.batch, draw.channels, source_height, source_width, Role::input);
+    p.keypoints = draw.tensor(int32_t(in.below(2)), draw.batch, draw.queries, 2, 1, Role::input);
+    if (!sampled) p.keypoints.data = nullptr;
+    p.target = draw.tensor(draw.features, draw.batch, draw.channels, draw.height, draw.width, Role::input);
+    p.temperature = draw.maybe(draw.tensor(draw.arithmetic, draw.batch, draw.queries, 1, 1, Role::input));
+    for (simplematch_tensor* t : {&p.source, &p.keypoints, &p.target, &p.temperature}) draw.keep(*t);
+    draw.rows(p.rows);
+    draw.sampling(p.sampling);
+    draw.metric(p.metric);
+    draw.localization(p.localization);
+    draw.budget(p.score_budget);
+    p.kept_queries = in.below(draw.queries + 1);
+    members.integers.push_back(&p.kept_queries);
+    simplematch_match_result result;
+    draw_matches(draw, result.matches);
+    draw.address(result.target_norm);
+    draw.address(result.window_scores);
+    simplematch_upstream upstream;
+    simplematch_match_gradients gradients = {p.source, p.keypoints, p.target, p.temperature};
+    if (backward) {
+        draw_upstream(draw, upstream);
+        gradients = {draw_gradient(draw, p.source), draw_gradient(draw, p.keypoints), draw_gradient(draw, p.target),
+                     draw_gradient(draw, p.temperature)};
+        for (auto* t : {&gradients.source, &gradients.keypoints, &gradients.target, &gradients.temperature}) draw.keep(*t);
+    }
+
+    const bool spoilt = spoil(members, in);
+    bound_threads(device);
+    const int64_t B = p.target.size[0], H = p.target.size[2], W = p.target.size[3];
+    const int64_t N = p.keypoints.data != nullptr ? p.keypoints.size[1] : p.source.size[3];
+    const int64_t item = item_of(p.target.dtype);
+    const Role role = backward ? Role::input : Role::output;
+    for (simplematch_tensor* t : {&p.source, &p.keypoints, &p.target, &p.temperature}) memory.give(*t, Role::input);
+    give_rows(memory, p.rows, B, N, H, W);
+    give_matches(memory, result.matches, B, N, cells_of(H, W), item, role);
+    give_array(memory, result.target_norm, {B, H, W}, item, role);
+    const simplematch_window& window = p.localization.window;
+    give_array(memory, result.window_scores, {B, p.kept_queries, std::min(window.height, H), std::min(window.width, W)},
+               item, role);
+    if (backward) {
+        for (auto* t : {&upstream.keypoints, &upstream.score, &upstream.log_sum_exp}) memory.give(*t, Role::input);
+        for (auto* t : {&gradients.source, &gradients.keypoints, &gradients.target, &gradients.temperature})
+            memory.give(*t, Role::output);
+        judge(memory, spoilt,
+              [&] { return simplematch_sparse_window_match_backward(&p, &result, &upstream, &gradients, &device); },
+              [&](int64_t* bytes) { return simplematch_sparse_window_match_backward_workspace(&p, &device, bytes); });
+    } else {
+        judge(memory, spoilt, [&] { return simplematch_sparse_window_match(&p, &result, &device); },
+              [&](int64_t* bytes) { return simplematch_sparse_window_match_workspace(&p, &device, bytes); });
+    }
+}
+
+void fuzz_localize(Input& in, Memory& memory, bool backward) {
+    Members members;
+    Draw draw(in, members);
+    draw.sizes();
+    simplematch_device device;
+    draw.device(device);
+    simplematch_localize_problem p = simplematch_localize_problem_default();
+    p.scores = draw.tensor(draw.features, draw.batch, draw.queries, draw.height, draw.width, Role::input);
+    p.temperature = draw.maybe(draw.tensor(draw.arithmetic, draw.batch, draw.queries, 1, 1, Role::input));
+    draw.keep(p.scores);
+    draw.keep(p.temperature);
+    draw.rows(p.rows);
+    draw.localization(p.localization);
+    simplematch_matches matches;
+    draw_matches(draw, matches);
+    simplematch_upstream upstream;
+    simplematch_tensor gradients[2];
+    if (backward) {
+        draw_upstream(draw, upstream);
+        gradients[0] = draw_gradient(draw, p.scores);
+        gradients[1] = draw_gradient(draw, p.temperature);
+        draw.keep(gradients[0]);
+        draw.keep(gradients[1]);
+    }
+
+    const bool spoilt = spoil(members, in);
+    bound_threads(device);
+    const int64_t B = p.scores.size[0], N = p.scores.size[1], H = p.scores.size[2], W = p.scores.size[3];
+    memory.give(p.scores, Role::input);
+    memory.give(p.temperature, Role::input);
+    give_rows(memory, p.rows, B, N, H, W);
+    give_matches(memory, matches, B, N, cells_of(H, W), item_of(p.scores.dtype),
+                 backward ? Role::input : Role::output);
+    if (backward) {
+        for (auto* t : {&upstream.keypoints, &upstream.score, &upstream.log_sum_exp}) memory.give(*t, Role::input);
+        for (simplematch_tensor& t : gradients) memory.give(t, Role::output);
+        judge(memory, spoilt,
+              [&] { return simplematch_localize_backward(&p, &matches, &upstream, &gradients[0], &gradients[1], &device); },
+              [&](int64_t* bytes) { return simplematch_localize_backward_workspace(&p, &device, bytes); });
+    } else {
+        judge(memory, spoilt, [&] { return simplematch_localize(&p, &matches, &device); },
+              [&](int64_t* bytes) { return simplematch_localize_workspace(&p, &device, bytes); });
+    }
+}
+
+void fuzz_gather(Input& in, Memory& memory, bool backward) {
+    Members members;
+    Draw draw(in, members);
+    draw.sizes();
+    simplematch_device device;
+    draw.device(device);
+    simplematch_gather_problem p = simplematch_gather_problem_default();
+    p.features = draw.tensor(draw.features, draw.batch, draw.channels, draw.height, draw.width, Role::input);
+    p.keypoints = draw.tensor(int32_t(in.below(2)), draw.batch, draw.queries, 2, 1, Role::input);
+    draw.keep(p.features);
+    draw.keep(p.keypoints);
+    draw.sampling(p.sampling);
+    void* descriptors;
+    draw.address(descriptors);
+    simplematch_tensor gradient, gradients[2];
+    if (backward) {
+        gradient = draw.tensor(draw.features, draw.batch, draw.queries, draw.channels, 1, Role::input);
+        gradients[0] = draw_gradient(draw, p.features);
+        gradients[1] = draw_gradient(draw, p.keypoints);
+        for (auto* t : {&gradient, &gradients[0], &gradients[1]}) draw.keep(*t);
+    }
+
+    const bool spoilt = spoil(members, in);
+    bound_threads(device);
+    memory.give(p.features, Role::input);
+    memory.give(p.keypoints, Role::input);
+    if (backward) {
+        memory.give(gradient, Role::input);
+        for (simplematch_tensor& t : gradients) memory.give(t, Role::output);
+        judge(memory, spoilt,
+              [&] { return simplematch_gather_keypoints_backward(&p, &gradient, &gradients[0], &gradients[1], &device); },
+              [&](int64_t* bytes) { return simplematch_gather_keypoints_backward_workspace(&p, &device, bytes); });
+    } else {
+        const int64_t item = p.features.dtype == SIMPLEMATCH_FLOAT64 ? 8 : p.features.dtype == SIMPLEMATCH_FLOAT32 ? 4 : 2;
+        give_array(memory, descriptors, {p.features.size[0], p.keypoints.size[1], p.features.size[1]}, item, Role::output);
+        judge(memory, spoilt, [&] { return simplematch_gather_keypoints(&p, descriptors, &device); },
+              [&](int64_t* bytes) { return simplematch_gather_keypoints_workspace(&p, &device, bytes); });
+    }
+}
+
+void fuzz_similarity(Input& in, Memory& memory, bool backward) {
+    Members members;
+    Draw draw(in, members);
+    draw.sizes();
+    simplematch_device device;
+    draw.device(device);
+    simplematch_similarity_problem p = simplematch_similarity_problem_default();
+    p.descriptors = draw.tensor(draw.features, draw.batch, draw.channels, 1, draw.queries, Role::input);
+    p.target = draw.tensor(draw.features, draw.batch, draw.channels, draw.height, draw.width, Role::input);
+    draw.keep(p.descriptors);
+    draw.keep(p.target);
+    draw.metric(p.metric);
+    draw.budget(p.score_budget);
+    void *scores, *norm;
+    draw.address(scores);
+    draw.address(norm);
+    simplematch_tensor gradient, gradients[2];
+    if (backward) {
+        gradient = draw.tensor(draw.arithmetic, draw.batch, draw.queries, draw.height, draw.width, Role::input);
+        gradients[0] = draw_gradient(draw, p.descriptors);
+        gradients[1] = draw_gradient(draw, p.target);
+        for (auto* t : {&gradient, &gradients[0], &gradients[1]}) draw.keep(*t);
+    }
+
+    const bool spoilt = spoil(members, in);
+    bound_threads(device);
+    const int64_t B = p.target.size[0], N = p.descriptors.size[3], H = p.target.size[2], W = p.target.size[3];
+    const Role role = backward ? Role::input : Role::output;
+    memory.give(p.descriptors, Role::input);
+    memory.give(p.target, Role::input);
+    give_array(memory, scores, {B, N, H, W}, item_of(p.target.dtype), role);
+    give_array(memory, norm, {B, H, W}, item_of(p.target.dtype), role);
+    if (backward) {
+        memory.give(gradient, Role::input);
+        for (simplematch_tensor& t : gradients) memory.give(t, Role::output);
+        judge(memory, spoilt,
+              [&] {
+                  return simplematch_cosine_similarity_backward(
+                      &p, &gradient, scores, norm, &gradients[0], &gradients[1], &device);
+              },
+              [&](int64_t* bytes) { return simplematch_cosine_similarity_backward_workspace(&p, &device, bytes); });
+    } else {
+        judge(memory, spoilt, [&] { return simplematch_cosine_similarity(&p, scores, norm, &device); },
+              [&](int64_t* bytes) { return simplematch_cosine_similarity_workspace(&p, &device, bytes); });
+    }
+}
+
+void fuzz_coordinates(Input& in) {
+    const int32_t coordinates = int32_t(in.below(5)) - 1;
+    const int64_t cells = nasty_integer(in), pixels = nasty_integer(in);
+    simplematch_affine map = {1, 2, 0};
+    const simplematch_status status = in.flip() ? simplematch_cells_from_pixels(coordinates, cells, pixels, &map)
+                                                : simplematch_pixels_from_cells(coordinates, cells, pixels, &map);
+    if (status == SIMPLEMATCH_OK ? map.denominator == 0 : map.denominator != 0)
+        broken("a map has a denominator, and a refused one is not written");
+}
+
+}  // namespace
+
+// A scratch space that is too large is an error of the call, not of the program.
+extern "C" const char* __asan_default_options() { return "allocator_may_return_null=1"; }
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+    Input in(data, size);
+    const int64_t choice = in.below(9);
+    const uint64_t seed = in.word();
+    Memory memory(seed, in.seldom());
+    const bool backward = choice % 2 != 0;
+    switch (choice / 2) {
+        case 0: fuzz_match(in, memory, backward); break;
+        case 1: fuzz_localize(in, memory, backward); break;
+        case 2: fuzz_gather(in, memory, backward); break;
+        case 3: fuzz_similarity(in, memory, backward); break;
+        default: fuzz_coordinates(in);
+    }
+    return 0;
+}

@@ -1,0 +1,316 @@
+/* Every wrong argument: its status, its sentence, and that not one byte of the outputs changed. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#if defined(__unix__)
+#include <sys/resource.h>
+#endif
+
+#include "fixture.h"
+
+static fixture f;
+static int failures;
+static unsigned char before[sizeof(outputs)];
+
+static void fail(int line, const char *what) {
+    fprintf(stderr, "test_errors.c:%d: %s\n", line, what);
+    ++failures;
+}
+
+/* The outputs as some forward left them, so that a backward may read them: peaks inside the map. */
+static void begin(void) {
+    set_up(&f);
+    memset(&f.out, 0xA5, sizeof f.out);
+    memset(f.out.peak, 0, sizeof f.out.peak);
+}
+
+static void expect(int line, simplematch_status status, simplematch_status wanted, const char *words) {
+    const char *message = simplematch_error_message();
+    if (status != wanted) {
+        fprintf(stderr, "test_errors.c:%d: status %d instead of %d (\"%s\")\n", line, (int)status, (int)wanted, message);
+        ++failures;
+        return;
+    }
+    if (strstr(message, words) == NULL) {
+        fprintf(stderr, "test_errors.c:%d: \"%s\" does not say \"%s\"\n", line, message, words);
+        ++failures;
+    }
+    if (memcmp(before, &f.out, sizeof f.out) != 0) fail(line, "outputs changed");
+}
+
+static simplematch_status match(void) { return simplematch_sparse_window_match(&f.match, &f.result, &f.device); }
+static simplematch_status match_backward(void) {
+    return simplematch_sparse_window_match_backward(&f.match, &f.result, &f.upstream, &f.gradients, &f.device);
+}
+static simplematch_status localize(void) { return simplematch_localize(&f.localize, &f.result.matches, &f.device); }
+static simplematch_status localize_backward(void) {
+    return simplematch_localize_backward(
+        &f.localize, &f.result.matches, &f.upstream, &f.scores_gradient, &f.gradients.temperature, &f.device);
+}
+static simplematch_status gather(void) { return simplematch_gather_keypoints(&f.gather, f.out.descriptors, &f.device); }
+static simplematch_status gather_backward(void) {
+    return simplematch_gather_keypoints_backward(
+        &f.gather, &f.descriptors_upstream, &f.gradients.source, &f.gradients.keypoints, &f.device);
+}
+static simplematch_status similarity(void) {
+    return simplematch_cosine_similarity(&f.similarity, f.out.scores, f.out.target_norm, &f.device);
+}
+static simplematch_status similarity_backward(void) {
+    return simplematch_cosine_similarity_backward(&f.similarity, &f.scores_upstream, f.out.scores, f.out.target_norm,
+                                                  &f.descriptors_gradient, &f.gradients.target, &f.device);
+}
+
+/* After the statement `spoil`, `call` refuses with these words. */
+#define REFUSES_AS(status, spoil, call, words)      \
+    do {                                            \
+        begin();                                    \
+        spoil;                                      \
+        memcpy(before, &f.out, sizeof before);      \
+        expect(__LINE__, (call), (status), (words)); \
+    } while (0)
+#define REFUSES(spoil, call, words) REFUSES_AS(SIMPLEMATCH_INVALID_ARGUMENT, spoil, call, words)
+
+#define ACCEPTS(spoil, call)                                                             \
+    do {                                                                                 \
+        begin();                                                                         \
+        spoil;                                                                           \
+        if ((call) != SIMPLEMATCH_OK) fail(__LINE__, simplematch_error_message());       \
+    } while (0)
+
+static void test_null_structs(void) {
+    REFUSES((void)0, simplematch_sparse_window_match(NULL, &f.result, &f.device), "problem must point to a struct");
+    REFUSES((void)0, simplematch_sparse_window_match(&f.match, NULL, &f.device), "result must point to a struct");
+    REFUSES((void)0, simplematch_sparse_window_match_workspace(&f.match, NULL, NULL), "bytes must point");
+    REFUSES((void)0, simplematch_sparse_window_match_backward(&f.match, &f.result, NULL, &f.gradients, NULL), "upstream");
+    REFUSES((void)0, simplematch_sparse_window_match_backward(&f.match, &f.result, &f.upstream, NULL, NULL), "gradients");
+    REFUSES((void)0, simplematch_localize(NULL, &f.result.matches, NULL), "problem");
+    REFUSES((void)0, simplematch_localize(&f.localize, NULL, NULL), "matches");
+    REFUSES((void)0, simplematch_localize_backward(&f.localize, &f.result.matches, &f.upstream, NULL,
+                                                   &f.gradients.temperature, NULL), "scores_gradient");
+    REFUSES((void)0, simplematch_gather_keypoints(&f.gather, NULL, NULL), "descriptors must point to (2, 3, 5) elements");
+    REFUSES((void)0, simplematch_gather_keypoints_backward(&f.gather, NULL, &f.gradients.source, &f.gradients.keypoints,
+                                                           NULL), "gradient must point");
+    REFUSES((void)0, simplematch_cosine_similarity(&f.similarity, NULL, f.out.target_norm, NULL), "scores must point");
+    REFUSES((void)0, simplematch_cosine_similarity(&f.similarity, f.out.scores, NULL, NULL), "target_norm must point");
+}
+
+static void test_null_data(void) {
+    REFUSES(f.match.source.data = NULL, match(), "source must be given, got data NULL with sizes (2, 5, 4, 6)");
+    REFUSES(f.match.target.data = NULL, match(), "target must be given");
+    REFUSES(f.match.keypoints.data = NULL, match(), "source must have shape (B, C, 1, N) where no keypoints are given");
+    REFUSES(f.result.matches.keypoints = NULL, match(), "matches.keypoints must point to (2, 3, 2) elements, got NULL");
+    REFUSES(f.result.matches.score = NULL, match(), "matches.score");
+    REFUSES(f.result.matches.peak = NULL, match(), "matches.peak");
+    REFUSES(f.result.matches.log_sum_exp = NULL, match(), "matches.log_sum_exp");
+    REFUSES(f.result.target_norm = NULL, match(), "target_norm");
+    REFUSES(f.result.window_scores = NULL, match(), "window_scores must point to (2, 3, 3, 3) elements");
+    REFUSES(f.result.matches.peak = NULL, match_backward(), "matches.peak");
+    REFUSES(f.localize.scores.data = NULL, localize(), "scores must be given");
+    REFUSES(f.gather.keypoints.data = NULL, gather(), "keypoints must be given");
+    REFUSES(f.descriptors_upstream.data = NULL, gather_backward(), "gradient must be given");
+    REFUSES(f.similarity.descriptors.data = NULL, similarity(), "descriptors must be given");
+    REFUSES(f.scores_upstream.data = NULL, similarity_backward(), "gradient must be given");
+    REFUSES(f.match.temperature.data = NULL, match_backward(), "gradients.temperature must not be asked for");
+    ACCEPTS(f.match.kept_queries = 0; f.result.window_scores = NULL, match());
+    ACCEPTS(f.gradients.source.data = NULL; f.gradients.keypoints.data = NULL, match_backward());
+    ACCEPTS(memset(&f.match.rows, 0, sizeof f.match.rows), match());
+}
+
+static void test_dtypes(void) {
+    REFUSES(f.match.source.dtype = 4, match(), "source must have dtype 0 (float32)");
+    REFUSES(f.match.target.dtype = -1, match(), "target must have dtype 0 (float32), 1 (float64), 2 (bfloat16) or 3");
+    REFUSES(f.match.target.dtype = 2147483647, match(), "got 2147483647");
+    REFUSES(f.match.source.dtype = SIMPLEMATCH_FLOAT64, match(), "source must be float32, got float64");
+    REFUSES(f.match.keypoints.dtype = SIMPLEMATCH_FLOAT16, match(), "keypoints must be float32 or float64, got float16");
+    REFUSES(f.match.temperature.dtype = SIMPLEMATCH_FLOAT64, match(), "temperature must be float32");
+    REFUSES(f.upstream.score.dtype = SIMPLEMATCH_BFLOAT16, match_backward(), "upstream.score must be float32");
+    REFUSES(f.gradients.target.dtype = SIMPLEMATCH_FLOAT16, match_backward(), "gradients.target must be float32");
+    REFUSES(f.scores_gradient.dtype = 9, localize_backward(), "scores_gradient must have dtype");
+    REFUSES(f.descriptors_upstream.dtype = SIMPLEMATCH_FLOAT16, gather_backward(), "gradient must be float32");
+    REFUSES(f.descriptors_gradient.dtype = SIMPLEMATCH_FLOAT64, similarity_backward(), "descriptors_gradient");
+}
+
+static void test_sizes(void) {
+    const int64_t huge = INT64_C(1) << 40;
+    REFUSES(f.match.target.size[2] = -4, match(), "target must have sizes of at least 0, got (2, 5, -4, 6)");
+    REFUSES(f.match.keypoints.size[1] = INT64_MIN, match(), "keypoints must have sizes of at least 0");
+    REFUSES(f.match.target.size[3] = 0, match(), "target must have at least one channel and one cell");
+    REFUSES(f.match.source.size[1] = 0, match(), "source must have at least one channel");
+    REFUSES(f.match.source.size[2] = f.match.source.size[3] = INT64_MAX, match(), "source must have at most 2^40 elements");
+    REFUSES(f.match.target.size[0] = 0; f.match.target.size[1] = huge, match(), "target must have at most 2^40");
+    REFUSES(f.match.source.size[0] = 1, match(), "source must have the same batch size as target, got 1 and 2");
+    REFUSES(f.match.source.size[1] = 4, match(), "source must have the same number of channels as target, got 4 and 5");
+    REFUSES(f.match.keypoints.size[0] = 1, match(), "keypoints must have the same batch size as source");
+    REFUSES(f.match.keypoints.size[2] = 3, match(), "keypoints must have shape (B, N, 2), got a last size of 3");
+    REFUSES(f.match.keypoints.size[3] = 2, match(), "1 in the unused trailing sizes");
+    REFUSES(f.match.keypoints.size[1] = huge / 4; f.match.keypoints.stride[1] = 0, match(), "B * N * C");
+    REFUSES(f.match.temperature.size[1] = 2, match(), "temperature must have shape (B, N) = (2, 3), got (2, 2)");
+    REFUSES(f.upstream.keypoints.size[1] = 4, match_backward(), "upstream.keypoints must have shape (B, N, 2)");
+    REFUSES(f.gradients.target.size[3] = 5, match_backward(), "gradients.target must have the shape of target, got size 5");
+    REFUSES(f.localize.scores.size[2] = 0, localize(), "scores must have at least one cell");
+    REFUSES(f.localize.scores.size[1] = 2, localize(), "temperature must have shape (B, N) = (2, 2)");
+    REFUSES(f.gather.keypoints.size[0] = 3, gather(), "keypoints must have the same batch size as features");
+    REFUSES(f.descriptors_upstream.size[2] = 4, gather_backward(), "gradient must have shape (B, N, C) = (2, 3, 5)");
+    REFUSES(f.similarity.descriptors.size[2] = 2, similarity(), "descriptors must have shape (B, C, 1, N)");
+    REFUSES(f.similarity.descriptors.size[1] = 4, similarity(), "descriptors must have the same number of channels");
+    REFUSES(f.scores_upstream.size[3] = 7, similarity_backward(), "gradient must have shape (B, N, H, W)");
+    ACCEPTS(f.match.keypoints.size[1] = 0; f.match.kept_queries = 0; f.match.temperature.size[1] = 0;
+            memset(f.num_keypoints, 0, sizeof f.num_keypoints), match());
+}
+
+static void test_strides(void) {
+    REFUSES(f.match.source.stride[1] = INT64_MAX, match(), "source must reach at most 2^47 elements");
+    REFUSES(f.match.source.stride[1] = INT64_MIN, match(), "source must reach at most 2^47 elements");
+    REFUSES(f.gradients.source.stride[0] = 0, match_backward(), "gradients.source is written");
+    REFUSES(f.gradients.target.stride[2] = 5, match_backward(), "gradients.target is written, so its elements must not");
+    REFUSES(f.gradients.target.stride[2] = -5, match_backward(), "overlap");
+    REFUSES(f.gradients.keypoints.stride[1] = 1, match_backward(), "gradients.keypoints is written");
+    REFUSES(f.gradients.temperature.stride[0] = 2, match_backward(), "gradients.temperature is written");
+    REFUSES(f.scores_gradient.stride[3] = 0, localize_backward(), "scores_gradient is written");
+    REFUSES(f.descriptors_gradient.stride[3] = 0, similarity_backward(), "descriptors_gradient is written");
+    REFUSES(f.match.source.data = (char *)f.source + 2, match(), "source must be aligned to its elements of 4 bytes");
+    REFUSES(f.result.matches.peak = (int64_t *)(void *)((char *)f.out.peak + 4), match(), "matches.peak must be aligned");
+    ACCEPTS(f.match.source.stride[0] = f.match.source.stride[3] = 0, match());
+    ACCEPTS(f.upstream.keypoints.stride[0] = f.upstream.keypoints.stride[1] = 0, match_backward());
+    /* the map turned upside down, and the gradient of it */
+    ACCEPTS(f.match.target.data = f.target[0][0][H - 1]; f.match.target.stride[2] = -W;
+            f.gradients.target.data = f.out.target_gradient[0][0][H - 1]; f.gradients.target.stride[2] = -W,
+            match_backward());
+    /* a side of one element is never stepped along */
+    ACCEPTS(f.match.keypoints.stride[3] = INT64_MIN; f.similarity.descriptors.stride[2] = INT64_MAX, match());
+    ACCEPTS(f.similarity.descriptors.stride[2] = INT64_MAX; f.descriptors_gradient.stride[2] = 0, similarity_backward());
+}
+
+static void test_options(void) {
+    simplematch_localization *l = &f.match.localization;
+    REFUSES(f.match.sampling.mode = 3, match(), "sampling.mode must be 0 (floor), 1 (round) or 2 (bilinear), got 3");
+    REFUSES(f.match.sampling.border = -1, match(), "sampling.border must be 0 or 1");
+    REFUSES(f.match.sampling.to_cells_x.denominator = 0, match(), "sampling.to_cells_x.denominator must not be 0");
+    REFUSES(f.match.metric.kind = -1, match(), "metric.kind must be 0 (cosine), 1 (dot) or 2 (l2), got -1");
+    REFUSES(f.match.metric.clamp_eps = 2, match(), "metric.clamp_eps");
+    REFUSES(f.match.metric.eps = -1e-8, match(), "metric.eps must be a finite number of at least 0, got -1e-08");
+    REFUSES(f.match.metric.eps = NAN, match(), "metric.eps");
+    REFUSES(f.match.metric.eps = INFINITY, match(), "metric.eps");
+    REFUSES(l->window.height = 0, match(), "window.height must be at least 1 cell, got 0");
+    REFUSES(l->window.width = -3, match(), "window.width must be at least 1 cell, got -3");
+    REFUSES(l->window.shift = 2, match(), "window.shift");
+    REFUSES(l->window.disc = 7, match(), "window.disc");
+    REFUSES(l->window.outside_value = NAN, match(), "window.outside_value must be -inf or a finite number, got");
+    REFUSES(l->window.outside_value = INFINITY, match(), "window.outside_value");
+    REFUSES(l->window.sigma = -1, match(), "window.sigma must be 0 or a finite number above 0");
+    REFUSES(l->window.sigma = NAN, match(), "window.sigma");
+    REFUSES(l->from_cells_y.denominator = 0, match(), "localization.from_cells_y.denominator must not be 0");
+    REFUSES(l->output_offset = INFINITY, match(), "localization.output_offset must be a finite number");
+    REFUSES(f.match.temperature.data = NULL; l->temperature = 0, match(), "localization.temperature must be a finite");
+    REFUSES(f.match.temperature.data = NULL; l->temperature = NAN, match(), "localization.temperature");
+    REFUSES(f.match.kept_queries = -1, match(), "kept_queries must be from 0 to N = 3, got -1");
+    REFUSES(f.match.kept_queries = 4, match(), "kept_queries must be from 0 to N = 3, got 4");
+    REFUSES(f.match.score_budget = 0, match(), "score_budget must be at least 1 byte, got 0");
+    REFUSES(f.similarity.score_budget = -5, similarity(), "score_budget");
+    REFUSES(f.similarity.metric.kind = 3, similarity_backward(), "metric.kind");
+    REFUSES(f.gather.sampling.mode = -2, gather_backward(), "sampling.mode");
+    REFUSES(f.localize.localization.window.height = 0, localize_backward(), "window.height");
+    REFUSES(memset(&f.match, 0, sizeof f.match), match(), "target must have at least one channel and one cell");
+    ACCEPTS(l->temperature = 0, match()); /* the tensor is there */
+    ACCEPTS(l->window.height = l->window.width = INT64_MAX; f.match.kept_queries = 0, match());
+}
+
+static void test_values(void) {
+    REFUSES(f.num_keypoints[1] = 4, match(), "rows.num_keypoints must lie between 0 and N = 3, got 4 for image 1");
+    REFUSES(f.num_keypoints[0] = -1, localize(), "rows.num_keypoints");
+    REFUSES(f.out.peak[1][2] = M, match_backward(), "matches.peak must hold cells from 0 to 23");
+    REFUSES(f.out.peak[0][0] = -1, localize_backward(), "got -1 in image 0, row 0");
+    ACCEPTS(f.out.peak[1][2] = -1; f.valid[1][2] = 0, match_backward());
+    ACCEPTS(f.out.peak[1][2] = -1; f.num_keypoints[1] = 2, match_backward());
+    ACCEPTS(f.out.peak[0][0] = f.out.peak[0][1] = f.out.peak[0][2] = -1; memset(f.target_mask[0], 0, M), match_backward());
+}
+
+static void test_device(void) {
+    REFUSES(f.device.kind = 2, match(), "device.kind must be 0 (CPU) or 1 (CUDA), got 2");
+    REFUSES(f.device.index = -1, match(), "device.index must be at least 0");
+    REFUSES(f.device.threads = -1, match(), "device.threads must be 0 (all processors) or from 1 to 1024, got -1");
+    REFUSES(f.device.threads = 1025, similarity(), "device.threads");
+    REFUSES(f.device.workspace_bytes = -1, gather(), "device.workspace_bytes must be at least 0");
+#if !defined(SIMPLEMATCH_HAS_CUDA)
+    int64_t bytes;
+    REFUSES_AS(SIMPLEMATCH_UNSUPPORTED, f.device.kind = SIMPLEMATCH_CUDA, match(), "built without CUDA");
+    REFUSES_AS(SIMPLEMATCH_UNSUPPORTED, f.device.kind = SIMPLEMATCH_CUDA,
+               simplematch_localize_workspace(&f.localize, &f.device, &bytes), "built without CUDA");
+#endif
+}
+
+static void test_workspace(void) {
+    int64_t bytes = -1;
+    REFUSES(f.match.metric.eps = -1, simplematch_sparse_window_match_workspace(&f.match, &f.device, &bytes), "metric.eps");
+    if (bytes != -1) fail(__LINE__, "a refused query wrote its answer");
+#define NEEDS_NONE(function, problem)                                                                    \
+    do {                                                                                                 \
+        bytes = -1;                                                                                      \
+        ACCEPTS((void)0, function(&f.problem, NULL, &bytes));                                            \
+        if (bytes != 0) fail(__LINE__, "the CPU needs no workspace");                                    \
+    } while (0)
+    NEEDS_NONE(simplematch_sparse_window_match_workspace, match);
+    NEEDS_NONE(simplematch_sparse_window_match_backward_workspace, match);
+    NEEDS_NONE(simplematch_localize_workspace, localize);
+    NEEDS_NONE(simplematch_localize_backward_workspace, localize);
+    NEEDS_NONE(simplematch_gather_keypoints_workspace, gather);
+    NEEDS_NONE(simplematch_gather_keypoints_backward_workspace, gather);
+    NEEDS_NONE(simplematch_cosine_similarity_workspace, similarity);
+    NEEDS_NONE(simplematch_cosine_similarity_backward_workspace, similarity);
+}
+
+static void test_coordinates(void) {
+    simplematch_affine map = {7, 7, 7};
+    simplematch_sampling sampling = simplematch_sampling_default();
+    REFUSES((void)0, simplematch_cells_from_pixels(3, 4, 16, &map), "coordinates must be 0 (corner)");
+    REFUSES((void)0, simplematch_cells_from_pixels(0, 0, 16, &map), "cells must be from 1 to 2^40 cells, got 0");
+    REFUSES((void)0, simplematch_pixels_from_cells(0, 4, -16, &map), "pixels must be from 1 to 2^40 pixels, got -16");
+    REFUSES((void)0, simplematch_pixels_from_cells(0, 4, 16, NULL), "map must point to a struct");
+    REFUSES((void)0, simplematch_sampling_in_pixels(NULL, 0, 4, 4, 16, 16), "sampling must point");
+    REFUSES((void)0, simplematch_sampling_in_pixels(&sampling, 0, 4, 4, 16, INT64_MAX), "image_width must be from 1");
+    REFUSES((void)0, simplematch_localization_in_pixels(&f.match.localization, 0, 4, 0, 16, 16), "map_width");
+    if (map.numerator != 7 || sampling.to_cells_x.numerator != 1) fail(__LINE__, "a refused call wrote its answer");
+}
+
+/* A map of 2^28 cells that costs no memory, its scores of one query 1 GiB, under a limit of 256 MiB. */
+static void test_out_of_memory(void) {
+#if defined(__linux__) && !defined(__SANITIZE_ADDRESS__)
+    struct rlimit old, low;
+    getrlimit(RLIMIT_AS, &old);
+    low = old;
+    low.rlim_cur = (rlim_t)256 << 20;
+    setrlimit(RLIMIT_AS, &low);
+    REFUSES_AS(SIMPLEMATCH_OUT_OF_MEMORY,
+               f.match.target.size[2] = f.match.target.size[3] = 1 << 14;
+               memset(f.match.target.stride, 0, sizeof f.match.target.stride); f.match.rows.target_mask = NULL,
+               match(), "not enough memory");
+    setrlimit(RLIMIT_AS, &old);
+#endif
+}
+
+static void test_versions(void) {
+    char header[32];
+    snprintf(header, sizeof header, "%d.%d.%d", SIMPLEMATCH_VERSION_MAJOR, SIMPLEMATCH_VERSION_MINOR,
+             SIMPLEMATCH_VERSION_PATCH);
+    if (strcmp(header, simplematch_version()) != 0) fail(__LINE__, "header and library are of different versions");
+    if (simplematch_simd_level()[0] == '\0') fail(__LINE__, "no instruction set");
+}
+
+int main(void) {
+    if (simplematch_error_message()[0] != '\0') fail(__LINE__, "a message before any failure");
+    test_versions();
+    test_null_structs();
+    test_null_data();
+    test_dtypes();
+    test_sizes();
+    test_strides();
+    test_options();
+    test_values();
+    test_device();
+    test_workspace();
+    test_coordinates();
+    test_out_of_memory();
+    if (failures == 0) printf("every wrong argument was refused\n");
+    return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,0 +1,186 @@
+// The C interface computes what the kernels compute: every operator called both ways, every option away from its default.
+// Also the helpers, and the C++ wrapper.
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <string>
+
+#include "fixture.h"
+#include "simplematch/cpu.h"
+#include "simplematch/simplematch.hpp"
+
+namespace {
+
+using namespace simplematch;
+
+int failures = 0;
+
+#define EXPECT(condition)                                                         \
+    do {                                                                          \
+        if (!(condition)) {                                                       \
+            std::fprintf(stderr, "test_results.cpp:%d: %s\n", __LINE__, #condition); \
+            ++failures;                                                           \
+        }                                                                         \
+    } while (0)
+
+View view(void* data, int64_t a, int64_t b, int64_t c, int64_t d) {
+    return {data, DType::float32, {a, b, c, d}, {b * c * d, c * d, d, 1}};
+}
+
+// The same options, spelt for each of the two interfaces.
+void set_options(fixture& f) {
+    simplematch_sampling sampling = {{12, -6, 24}, {8, -4, 16}, SIMPLEMATCH_BILINEAR, 1};
+    simplematch_localization localization = {{3, 3, 0, 1, -0.5, 2.5}, 0.3, {5, 1, 2}, {7, 3, 4}, 0.25};
+    f.match.sampling = f.gather.sampling = sampling;
+    f.match.localization = f.localize.localization = localization;
+    f.match.metric = f.similarity.metric = {SIMPLEMATCH_COSINE, 1, 1.5};
+    f.match.kept_queries = 2;
+    f.match.temperature.data = f.localize.temperature.data = f.gradients.temperature.data = nullptr;
+    f.num_keypoints[1] = 2;
+    f.valid[0][1] = 0;
+    f.target_mask[0][7] = 0;
+}
+
+struct Kernels {
+    explicit Kernels(fixture& f) : sampling{{12, -6, 24}, {8, -4, 16}, SamplingMode::bilinear, true} {
+        const Localization localization{{3, 3, false, true, -0.5, 2.5}, 0.3, {5, 1, 2}, {7, 3, 4}, 0.25};
+        match.source = view(f.source, B, C, H, W);
+        match.keypoints = view(f.keypoints, B, N, 2, 1);
+        match.target = view(f.target, B, C, H, W);
+        match.rows = {f.num_keypoints, f.valid[0], f.target_mask[0]};
+        match.sampling = sampling;
+        match.metric = {MetricKind::cosine, 1.5, true};
+        match.localization = localization;
+        match.kept_queries = 2;
+        localize = {view(f.scores, B, N, H, W), match.rows, {}, localization, 1};
+        similarity = {view(f.descriptors, B, C, 1, N), match.target, match.metric, 64 << 20, 1};
+    }
+
+    static ForwardResult result(outputs& o) {
+        return {{o.keypoints, o.score, o.peak[0], o.log_sum_exp}, o.target_norm, o.window_scores};
+    }
+
+    MatchProblem match;
+    LocalizeProblem localize;
+    SimilarityProblem similarity;
+    Sampling sampling;
+};
+
+bool same(const outputs& a, const outputs& b) { return std::memcmp(&a, &b, sizeof a) == 0; }
+
+// Runs both on outputs of the same bytes, which must end as the same bytes, and not as they were.
+template <class ByC, class ByKernels>
+void compare(const char* name, fixture& f, ByC&& by_c, ByKernels&& by_kernels) {
+    auto start = std::make_unique<outputs>(f.out), expected = std::make_unique<outputs>(f.out);
+    by_kernels(*expected);
+    check(by_c());
+    if (!same(f.out, *expected)) std::fprintf(stderr, "%s: the two interfaces differ\n", name), ++failures;
+    if (same(f.out, *start)) std::fprintf(stderr, "%s: nothing was written\n", name), ++failures;
+}
+
+void test_operators() {
+    auto owner = std::make_unique<fixture>();
+    fixture& f = *owner;
+    set_up(&f);
+    set_options(f);
+    Kernels k(f);
+    const Upstream upstream{view(f.arriving, B, N, 2, 1), view(f.arriving, B, N, 1, 1), view(f.arriving, B, N, 1, 1)};
+
+    compare("sparse_window_match", f,
+            [&] { return simplematch_sparse_window_match(&f.match, &f.result, &f.device); },
+            [&](outputs& o) { sparse_window_match(k.match, Kernels::result(o)); });
+    EXPECT(f.out.peak[0][1] == -1 && f.out.peak[1][2] == -1 && f.out.peak[0][0] >= 0);  // the rows arrived
+    compare("sparse_window_match_backward", f,
+            [&] { return simplematch_sparse_window_match_backward(&f.match, &f.result, &f.upstream, &f.gradients, &f.device); },
+            [&](outputs& o) {
+                sparse_window_match_backward(k.match, Kernels::result(o), upstream,
+                                             {view(o.source_gradient, B, C, H, W), view(o.keypoints_gradient, B, N, 2, 1),
+                                              view(o.target_gradient, B, C, H, W), {}});
+            });
+    compare("localize", f,
+            [&] { return simplematch_localize(&f.localize, &f.result.matches, &f.device); },
+            [&](outputs& o) { localize(k.localize, Kernels::result(o).matches); });
+    compare("localize_backward", f,
+            [&] {
+                return simplematch_localize_backward(&f.localize, &f.result.matches, &f.upstream, &f.scores_gradient,
+                                                     &f.gradients.temperature, &f.device);
+            },
+            [&](outputs& o) {
+                localize_backward(k.localize, Kernels::result(o).matches, upstream, view(o.scores_gradient, B, N, H, W), {});
+            });
+    compare("gather_keypoints", f,
+            [&] { return simplematch_gather_keypoints(&f.gather, f.out.descriptors, &f.device); },
+            [&](outputs& o) { gather_keypoints(k.match.source, k.match.keypoints, k.sampling, o.descriptors, 1); });
+    std::memset(f.out.source_gradient, 0, sizeof f.out.source_gradient);
+    compare("gather_keypoints_backward", f,
+            [&] {
+                return simplematch_gather_keypoints_backward(&f.gather, &f.descriptors_upstream, &f.gradients.source,
+                                                             &f.gradients.keypoints, &f.device);
+            },
+            [&](outputs& o) {
+                gather_keypoints_backward(view(f.arriving, B, N, C, 1), k.match.source, k.match.keypoints, k.sampling,
+                                          view(o.source_gradient, B, C, H, W), view(o.keypoints_gradient, B, N, 2, 1), 1);
+            });
+    compare("cosine_similarity", f,
+            [&] { return simplematch_cosine_similarity(&f.similarity, f.out.scores, f.out.target_norm, &f.device); },
+            [&](outputs& o) { cosine_similarity(k.similarity, o.scores, o.target_norm); });
+    compare("cosine_similarity_backward", f,
+            [&] {
+                return simplematch_cosine_similarity_backward(&f.similarity, &f.scores_upstream, f.out.scores,
+                                                              f.out.target_norm, &f.descriptors_gradient,
+                                                              &f.gradients.target, &f.device);
+            },
+            [&](outputs& o) {
+                cosine_similarity_backward(k.similarity, view(f.arriving, B, N, H, W), o.scores, o.target_norm,
+                                           view(o.descriptors_gradient, B, C, 1, N), view(o.target_gradient, B, C, H, W));
+            });
+}
+
+bool is(const simplematch_affine& map, int64_t numerator, int64_t shift, int64_t denominator) {
+    return map.numerator == numerator && map.shift == shift && map.denominator == denominator;
+}
+
+// 4 x 6 cells behind 32 x 60 pixels
+void test_coordinates() {
+    simplematch_sampling sampling = simplematch_sampling_default();
+    check(simplematch_sampling_in_pixels(&sampling, SIMPLEMATCH_CORNER, 4, 6, 32, 60));
+    EXPECT(is(sampling.to_cells_x, 6, 0, 60) && is(sampling.to_cells_y, 4, 0, 32));
+    check(simplematch_sampling_in_pixels(&sampling, SIMPLEMATCH_HALF_PIXEL, 4, 6, 32, 60));
+    EXPECT(is(sampling.to_cells_x, 12, -54, 120) && is(sampling.to_cells_y, 8, -28, 64));
+    simplematch_localization localization = simplematch_localization_default();
+    check(simplematch_localization_in_pixels(&localization, SIMPLEMATCH_ALIGN_CORNERS, 4, 6, 32, 60));
+    EXPECT(is(localization.from_cells_x, 59, 0, 5) && is(localization.from_cells_y, 31, 0, 3));
+    simplematch_affine map;
+    check(simplematch_pixels_from_cells(SIMPLEMATCH_ALIGN_CORNERS, 1, 60, &map));
+    EXPECT(is(map, 0, 0, 1));
+    check(simplematch_pixels_from_cells(SIMPLEMATCH_HALF_PIXEL, 6, 60, &map));
+    EXPECT(is(map, 120, 54, 12));
+}
+
+void test_wrapper() {
+    const float data[24] = {};
+    const simplematch_tensor t = tensor(data, {2, 3, 4});
+    EXPECT(t.data == data && t.dtype == SIMPLEMATCH_FLOAT32 && t.size[2] == 4 && t.size[3] == 1);
+    EXPECT(t.stride[0] == 12 && t.stride[1] == 4 && t.stride[2] == 1);
+    double number = 0;
+    const simplematch_tensor strided = tensor(&number, {2, 3}, {1, 2});
+    EXPECT(strided.dtype == SIMPLEMATCH_FLOAT64 && strided.stride[0] == 1 && strided.stride[1] == 2);
+    try {
+        check(simplematch_localize(nullptr, nullptr, nullptr));
+        EXPECT(!"an error was thrown");
+    } catch (const Error& error) {
+        EXPECT(error.status() == SIMPLEMATCH_INVALID_ARGUMENT);
+        EXPECT(std::string(error.what()) == "problem must point to a struct, got NULL");
+    }
+}
+
+}  // namespace
+
+int main() {
+    test_operators();
+    test_coordinates();
+    test_wrapper();
+    if (failures == 0) std::printf("the C interface computes what the kernels compute\n");
+    return failures == 0 ? 0 : 1;
+}
