@@ -5,7 +5,8 @@ set(interface checks.cpp defaults.cpp dispatch.cpp error.cpp option_checks.cpp s
 list(TRANSFORM interface PREPEND csrc/c/)
 add_library(simplematch_c OBJECT ${interface})
 target_include_directories(simplematch_c PRIVATE csrc/include)
-target_compile_definitions(simplematch_c PRIVATE SIMPLEMATCH_BUILD_VERSION="${PROJECT_VERSION}")
+target_compile_definitions(simplematch_c PRIVATE SIMPLEMATCH_BUILD_VERSION="${PROJECT_VERSION}"
+  $<TARGET_PROPERTY:simplematch,INTERFACE_COMPILE_DEFINITIONS>)
 target_compile_options(simplematch_c PRIVATE -Wall -Wextra)
 if(OpenMP_CXX_FOUND)
   target_link_libraries(simplematch_c PRIVATE OpenMP::OpenMP_CXX)
@@ -15,6 +16,10 @@ set(objects $<TARGET_OBJECTS:simplematch_c> $<TARGET_OBJECTS:simplematch>)
 foreach(level ${SIMPLEMATCH_LEVELS})
   list(APPEND objects $<TARGET_OBJECTS:simplematch_${level}>)
 endforeach()
+
+if(TARGET simplematch_cuda)
+  list(APPEND objects $<TARGET_OBJECTS:simplematch_cuda>)
+endif()
 
 function(add_simplematch target kind)
   add_library(${target} ${kind} ${objects})

@@ -6,10 +6,14 @@
 namespace simplematch::abi {
 
 // Bytes of scratch memory that the caller gives.
-int64_t workspace(const MatchProblem& problem, const simplematch_device& device, bool backward);
-int64_t workspace(const LocalizeProblem& problem, const simplematch_device& device, bool backward);
-int64_t workspace(const GatherProblem& problem, const simplematch_device& device, bool backward);
-int64_t workspace(const SimilarityProblem& problem, const simplematch_device& device, bool backward);
+int64_t workspace(const MatchProblem& problem, const simplematch_device& device);
+int64_t workspace(const LocalizeProblem& problem, const simplematch_device& device);
+int64_t workspace(const GatherProblem& problem, const simplematch_device& device);
+int64_t workspace(const SimilarityProblem& problem, const simplematch_device& device);
+int64_t workspace_backward(const MatchProblem& problem, const MatchGradients& gradients, const simplematch_device& device);
+int64_t workspace_backward(const LocalizeProblem& problem, const simplematch_device& device);
+int64_t workspace_backward(const GatherProblem& problem, const simplematch_device& device);
+int64_t workspace_backward(const SimilarityProblem& problem, const simplematch_device& device);
 
 void run(MatchProblem problem, const ForwardResult& result, const simplematch_device& device);
 void run_backward(MatchProblem problem, const ForwardResult& forward, const Upstream& upstream,

@@ -79,6 +79,9 @@ void check_workspace(const simplematch_device& device, int64_t needed) {
                device.workspace_bytes);
     if (needed > 0 && device.workspace == nullptr)
         refuse("device.workspace must point to %" PRId64 " bytes, got NULL", needed);
+    const uintptr_t rest = reinterpret_cast<uintptr_t>(device.workspace) % 256;
+    if (needed > 0 && rest != 0)
+        refuse("device.workspace must be aligned to 256 bytes, got an address %d bytes past that", int(rest));
 }
 
 }  // namespace simplematch::abi

@@ -251,7 +251,10 @@ static void test_workspace(void) {
         if (bytes != 0) fail(__LINE__, "the CPU needs no workspace");                                    \
     } while (0)
     NEEDS_NONE(simplematch_sparse_window_match_workspace, match);
-    NEEDS_NONE(simplematch_sparse_window_match_backward_workspace, match);
+    bytes = -1;
+    ACCEPTS((void)0, simplematch_sparse_window_match_backward_workspace(&f.match, &f.gradients, NULL, &bytes));
+    if (bytes != 0) fail(__LINE__, "the CPU needs no workspace");
+    REFUSES((void)0, simplematch_sparse_window_match_backward_workspace(&f.match, NULL, NULL, &bytes), "gradients must");
     NEEDS_NONE(simplematch_localize_workspace, localize);
     NEEDS_NONE(simplematch_localize_backward_workspace, localize);
     NEEDS_NONE(simplematch_gather_keypoints_workspace, gather);

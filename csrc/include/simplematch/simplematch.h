@@ -162,8 +162,8 @@ typedef struct simplematch_device {
     int32_t index;           /* CUDA: number of the GPU */
     int32_t threads;         /* CPU: 1 to 1024, or 0: as many as OpenMP gives */
     void *stream;            /* CUDA: a cudaStream_t; the call returns before its work is done */
-    void *workspace;         /* scratch memory of workspace_bytes bytes, as the operator's _workspace() says; the */
-    int64_t workspace_bytes; /* CPU needs none */
+    void *workspace;         /* scratch memory of workspace_bytes bytes, as many as the operator's _workspace() says, */
+    int64_t workspace_bytes; /* aligned to 256 on a GPU; the CPU needs none */
 } simplematch_device;
 
 SIMPLEMATCH_API simplematch_device simplematch_device_default(void); /* the CPU, all processors */
@@ -227,7 +227,8 @@ SIMPLEMATCH_API simplematch_status simplematch_sparse_window_match_backward(
     const simplematch_match_problem *problem, const simplematch_match_result *forward,
     const simplematch_upstream *upstream, const simplematch_match_gradients *gradients, const simplematch_device *device);
 SIMPLEMATCH_API simplematch_status simplematch_sparse_window_match_backward_workspace(
-    const simplematch_match_problem *problem, const simplematch_device *device, int64_t *bytes);
+    const simplematch_match_problem *problem, const simplematch_match_gradients *gradients,
+    const simplematch_device *device, int64_t *bytes);
 
 /* ---- localize: score maps to coordinates ------------------------------------------------------------------------- */
 

@@ -159,7 +159,7 @@ void fuzz_match(Input& in, Memory& memory, bool backward) {
             memory.give(*t, Role::output);
         judge(memory, spoilt,
               [&] { return simplematch_sparse_window_match_backward(&p, &result, &upstream, &gradients, &device); },
-              [&](int64_t* bytes) { return simplematch_sparse_window_match_backward_workspace(&p, &device, bytes); });
+              [&](int64_t* bytes) { return simplematch_sparse_window_match_backward_workspace(&p, &gradients, &device, bytes); });
     } else {
         judge(memory, spoilt, [&] { return simplematch_sparse_window_match(&p, &result, &device); },
               [&](int64_t* bytes) { return simplematch_sparse_window_match_workspace(&p, &device, bytes); });

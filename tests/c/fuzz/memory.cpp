@@ -19,7 +19,7 @@ __int128 bound(const int64_t* sizes, size_t count) {
     __int128 product = 1;
     for (size_t i = 0; i < count; ++i) {
         if (sizes[i] < 0) return -1;
-        product = std::min<__int128>(product * std::max<int64_t>(sizes[i], 1), kMostElements * kMostElements);
+        product = std::min<__int128>(product * std::max<int64_t>(sizes[i], 1), 2 * kMostElements);
     }
     return product;
 }
