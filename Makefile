@@ -17,14 +17,15 @@ stamps := $(abspath $(VENV))/.simplematch
 sources := pyproject.toml setup.py CMakeLists.txt $(shell find csrc cmake -type f 2>/dev/null)
 packaged := $(sources) MANIFEST.in README.md $(shell find simplematch_kernels -name '*.py')
 export CMAKE_BUILD_PARALLEL_LEVEL ?= 2
-export SIMPLEMATCH_CUDA ?= off  # the CUDA kernels take minutes to compile, and Triton has its own
+# The CUDA kernels take minutes to compile, and Triton has its own.
+export SIMPLEMATCH_CUDA ?= off
 FUZZ_SECONDS ?= 180
 
 interpreted := $(addprefix tests/test_,backends.py gradients.py golden.py edge_cases.py arguments.py operators.py)
 emulated := $(filter-out tests/test_operators.py,$(interpreted))
 sanitizing_compiler = g++
 fuzz: sanitizing_compiler := $(if $(shell command -v clang++),clang++,g++)
-cmake = $(bin)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM="$(bin)/ninja"
+cmake = $(bin)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM="$(bin)/ninja" -DSIMPLEMATCH_CUDA=$(SIMPLEMATCH_CUDA)
 cuda_objects = build/cuda/CMakeFiles/simplematch_cuda.dir/csrc/cuda/*.o
 
 .DEFAULT_GOAL := help

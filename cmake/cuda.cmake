@@ -36,5 +36,4 @@ else()
 endif()
 target_include_directories(simplematch_cuda PRIVATE csrc/include)
 target_sources(simplematch PRIVATE $<TARGET_OBJECTS:simplematch_cuda>)
-set(SIMPLEMATCH_LEVELS ${SIMPLEMATCH_LEVELS} cuda)  # one more set of objects for the library
 target_compile_definitions(simplematch PUBLIC SIMPLEMATCH_HAS_CUDA)
