@@ -29,7 +29,15 @@ THREADS = {
     "gather": 256, "gather_rows": 256, "localize": 128, "localize_backward": 128, "query_backward": 128,
     "source_backward": 256, "target_backward": 256,
 }  # fmt: skip
-STEPS = ("gather", "similarity", "localize", "localize_backward", "target_backward", "query_backward", "source_backward")
+STEPS = (
+    "gather",
+    "similarity",
+    "localize",
+    "localize_backward",
+    "target_backward",
+    "query_backward",
+    "source_backward",
+)
 
 # B=8, N=30, C=768, 63 x 63 cells, window 45; float32 and 16 bits. Bytes from and to memory, all of it once.
 MAP, QUERIES, WINDOWS = 8 * 768 * 63 * 63, 8 * 30 * 768, 8 * 30 * 45 * 45
@@ -134,7 +142,8 @@ def markdown(kernels: list[Kernel]) -> str:
         "channels lie closest, numbers read at once, and the tile (queries, cells, channels, threads, and the sums of",
         "one thread). No variant spills or has local memory, on any chip from sm_75 to sm_120.",
         "",
-        "Bytes: what a step must move at the paper's shape (B=8, N=30, C=768, 63 x 63, window 45), in float32 and 16 bits.",
+        "Bytes: what a step must move at the paper's shape (B=8, N=30, C=768, 63 x 63, window 45), in float32 and",
+        "16 bits.",
     ]
     for step in STEPS:
         mine = [k for k in kernels if k.name == step]
