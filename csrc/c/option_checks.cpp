@@ -3,6 +3,10 @@
 #include <cinttypes>
 #include <cmath>
 
+#if defined(SIMPLEMATCH_HAS_CUDA)
+#include "simplematch/cuda.h"
+#endif
+
 namespace simplematch::abi {
 namespace {
 
@@ -64,6 +68,12 @@ void check_device(const simplematch_device& device) {
 #if !defined(SIMPLEMATCH_HAS_CUDA)
     if (device.kind == SIMPLEMATCH_CUDA)
         unsupported("device.kind must be 0 (CPU): this library was built without CUDA, got 1 (CUDA)");
+#else
+    if (device.kind == SIMPLEMATCH_CUDA) {
+        if (const char* reason = cuda::why_not()) unsupported("device.kind must be 0 (CPU), got 1 (CUDA): %s", reason);
+        if (device.index >= cuda::device_count())
+            refuse("device.index must be below %d, the number of GPUs, got %" PRId32, cuda::device_count(), device.index);
+    }
 #endif
     if (device.index < 0) refuse("device.index must be at least 0, got %" PRId32, device.index);
     if (device.threads < 0 || device.threads > kMostThreads)

@@ -18,6 +18,11 @@ OnDevice::~OnDevice() {
     if (cudaGetDevice(&current) == cudaSuccess && current != previous_) cudaSetDevice(previous_);
 }
 
+int device_count() {
+    int count = 0;
+    return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+}
+
 const char* why_not() {
     int count = 0;
     const cudaError_t status = cudaGetDeviceCount(&count);

@@ -70,7 +70,8 @@ __device__ Sums<T> differentiate(const Arguments& a, int64_t b, int64_t local, i
 
     Sums<T> sums{0, 0};
     T moment = 0;
-    S* const out = static_cast<S*>(step.ds.data) + b * step.ds.image + local * step.ds.query;
+    S* out = static_cast<S*>(step.ds.data);
+    if (out != nullptr) out += b * step.ds.image + local * step.ds.query;
     const int32_t top = step.ds.whole_map ? 0 : box.top, left = step.ds.whole_map ? 0 : box.left;
     for (int32_t i = threadIdx.x; i < a.rows * a.columns; i += kThreads) {
         const int32_t y = top + i / a.columns, x = left + i % a.columns;
@@ -86,7 +87,7 @@ __device__ Sums<T> differentiate(const Arguments& a, int64_t b, int64_t local, i
             sums.ds_score += ds * score;
             if (p != 0) moment += p * from_largest * moved;
         }
-        if (step.ds.data != nullptr) out[(y - top) * step.ds.row + (x - left) * step.ds.column] = narrow<S>(ds);
+        if (out != nullptr) out[(y - top) * step.ds.row + (x - left) * step.ds.column] = narrow<S>(ds);
     }
     if (step.temperature_gradient.data == nullptr) return sums;
     moment = sum_of_block<kThreads>(moment, memory);

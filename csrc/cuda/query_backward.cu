@@ -111,7 +111,7 @@ __global__ void __launch_bounds__(kThreads, 1) query_backward_kernel(QueryBackwa
         copy.fetch([&](int slow, int fast) -> const S* {
             const int64_t c = c0 + (CHANNELS_LAST ? fast : slow), cell = CHANNELS_LAST ? slow : fast;
             const int64_t offset = cell_offset[cell];
-            if (offset < 0 || c >= C || ((CHANNELS_LAST || V == 1) && mask != nullptr && mask[m0 + cell] == 0)) return nullptr;
+            if (offset == kNoCell || c >= C || ((CHANNELS_LAST || V == 1) && mask != nullptr && mask[m0 + cell] == 0)) return nullptr;
             return target + offset + c * a.target.stride[1];
         });
     };

@@ -106,7 +106,7 @@ __global__ void __launch_bounds__(G::THREADS, 1) similarity_kernel(Similarity a)
     const auto fetch_target = [&](int64_t c0) {
         target_copy.fetch([&](int slow, int fast) -> const S* {
             const int64_t c = c0 + (CHANNELS_LAST ? fast : slow), cell = CHANNELS_LAST ? cell_offset[slow] : own_cell;
-            return cell >= 0 && c < C ? target + cell + c * a.target.stride[1] : nullptr;
+            return cell != kNoCell && c < C ? target + cell + c * a.target.stride[1] : nullptr;
         });
     };
 

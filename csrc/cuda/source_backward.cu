@@ -129,7 +129,7 @@ __device__ void fill_tile(const SourceBackward& step) {
     for (int e = 0; e < kEach; ++e) {
         const int64_t cell = cell_offset[CHANNELS_LAST ? across + e * (kThreads / 64) : along];
         const int64_t c = c0 + (CHANNELS_LAST ? along : across + e * (kThreads / 64));
-        if (cell >= 0 && c < C) image[cell + c * out.stride[1]] = narrow<S>(total[e]);
+        if (cell != kNoCell && c < C) image[cell + c * out.stride[1]] = narrow<S>(total[e]);
     }
 }
 

@@ -80,13 +80,15 @@ private:
     Vector<S, V> held_[kPasses];
 };
 
-// Element offsets, in one image of a map, of COUNT cells from `first` on; -1 where there is none before `end`.
+constexpr int64_t kNoCell = INT64_MIN;  // strides may be negative, and so offsets
+
+// Element offsets, in one image of a map, of COUNT cells from `first` on; kNoCell where there is none before `end`.
 template <int COUNT>
 __device__ inline void list_cells(const View& map, int64_t first, int64_t end, int64_t* offsets) {
     for (int i = threadIdx.x; i < COUNT; i += blockDim.x) {
         const int64_t m = first + i;
         const uint32_t cell = uint32_t(m), width = uint32_t(map.size[3]);  // division of 64 bits takes four times as long
-        offsets[i] = m < end ? cell / width * map.stride[2] + cell % width * map.stride[3] : -1;
+        offsets[i] = m < end ? cell / width * map.stride[2] + cell % width * map.stride[3] : kNoCell;
     }
 }
 

@@ -17,6 +17,7 @@ struct Device {
 
 // Why no kernel can run on this machine, or null.
 const char* why_not();
+int device_count();
 
 int64_t sparse_window_match_workspace(const MatchProblem& problem, int device);
 void sparse_window_match(const MatchProblem& problem, const ForwardResult& result, const Device& device);

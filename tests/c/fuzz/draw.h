@@ -118,6 +118,9 @@ public:
     void device(simplematch_device& d) {
         d = simplematch_device_default();
         d.threads = in_.seldom() ? 2 : 1;
+#if defined(SIMPLEMATCH_EMULATED_CUDA)
+        d.kind = in_.flip() ? SIMPLEMATCH_CUDA : SIMPLEMATCH_CPU;
+#endif
         members_.codes.insert(members_.codes.end(), {&d.kind, &d.index, &d.threads});
         members_.integers.push_back(&d.workspace_bytes);
     }

@@ -2,12 +2,14 @@
 // options. Then none to three of its members are spoilt: addresses taken away, sizes, strides, codes and numbers replaced.
 // Last, memory of exactly the sizes that the call now states. Whatever came of it:
 //
-//     an unspoilt call succeeds, a call that states impossible sizes fails
+//     an unspoilt call succeeds, on the CPU and on an emulated GPU, a call that states impossible sizes fails
 //     a failure has a sentence, and changes nothing
 //     a success writes all elements of its outputs and no byte between them
 //     inputs never change, and no sanitizer objects
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
+#include <memory>
 
 #include "draw.h"
 
@@ -80,15 +82,24 @@ struct Tally {
     }
 } tally;
 
+// Uninitialised, and of just the size, so that a sanitizer sees what lies beyond.
+void* give_workspace(int64_t bytes) {
+    return bytes > 0 ? std::aligned_alloc(256, size_t(bytes + 255) / 256 * 256) : nullptr;
+}
+
 template <class Call, class Query>
-void judge(const Memory& memory, bool spoilt, Call&& call, Query&& query) {
+void judge(const Memory& memory, bool spoilt, simplematch_device& device, Call&& call, Query&& query) {
     if (memory.too_large()) {
         ++tally.too_large;
         return;
     }
     int64_t bytes = -1;
     const simplematch_status asked = query(&bytes);
-    if (asked == SIMPLEMATCH_OK ? bytes != 0 : bytes != -1) broken("a workspace query answers 0 on the CPU, or nothing");
+    const bool gpu = device.kind == SIMPLEMATCH_CUDA;
+    if (asked == SIMPLEMATCH_OK ? bytes < 0 || (bytes > 0 && !gpu) : bytes != -1)
+        broken("a workspace query answers a size, 0 on the CPU, or nothing");
+    const std::unique_ptr<void, decltype(&std::free)> workspace(give_workspace(gpu ? bytes : 0), std::free);
+    if (gpu && device.workspace_bytes == 0) device.workspace = workspace.get(), device.workspace_bytes = std::max<int64_t>(bytes, 0);
     const simplematch_status status = call();
     ++(status == SIMPLEMATCH_OK ? tally.succeeded
        : status == SIMPLEMATCH_OUT_OF_MEMORY ? tally.out_of_memory : tally.refused);
@@ -157,11 +168,11 @@ void fuzz_match(Input& in, Memory& memory, bool backward) {
         for (auto* t : {&upstream.keypoints, &upstream.score, &upstream.log_sum_exp}) memory.give(*t, Role::input);
         for (auto* t : {&gradients.source, &gradients.keypoints, &gradients.target, &gradients.temperature})
             memory.give(*t, Role::output);
-        judge(memory, spoilt,
+        judge(memory, spoilt, device,
               [&] { return simplematch_sparse_window_match_backward(&p, &result, &upstream, &gradients, &device); },
               [&](int64_t* bytes) { return simplematch_sparse_window_match_backward_workspace(&p, &gradients, &device, bytes); });
     } else {
-        judge(memory, spoilt, [&] { return simplematch_sparse_window_match(&p, &result, &device); },
+        judge(memory, spoilt, device, [&] { return simplematch_sparse_window_match(&p, &result, &device); },
               [&](int64_t* bytes) { return simplematch_sparse_window_match_workspace(&p, &device, bytes); });
     }
 }
@@ -202,11 +213,11 @@ void fuzz_localize(Input& in, Memory& memory, bool backward) {
     if (backward) {
         for (auto* t : {&upstream.keypoints, &upstream.score, &upstream.log_sum_exp}) memory.give(*t, Role::input);
         for (simplematch_tensor& t : gradients) memory.give(t, Role::output);
-        judge(memory, spoilt,
+        judge(memory, spoilt, device,
               [&] { return simplematch_localize_backward(&p, &matches, &upstream, &gradients[0], &gradients[1], &device); },
               [&](int64_t* bytes) { return simplematch_localize_backward_workspace(&p, &device, bytes); });
     } else {
-        judge(memory, spoilt, [&] { return simplematch_localize(&p, &matches, &device); },
+        judge(memory, spoilt, device, [&] { return simplematch_localize(&p, &matches, &device); },
               [&](int64_t* bytes) { return simplematch_localize_workspace(&p, &device, bytes); });
     }
 }
@@ -240,13 +251,13 @@ void fuzz_gather(Input& in, Memory& memory, bool backward) {
     if (backward) {
         memory.give(gradient, Role::input);
         for (simplematch_tensor& t : gradients) memory.give(t, Role::output);
-        judge(memory, spoilt,
+        judge(memory, spoilt, device,
               [&] { return simplematch_gather_keypoints_backward(&p, &gradient, &gradients[0], &gradients[1], &device); },
               [&](int64_t* bytes) { return simplematch_gather_keypoints_backward_workspace(&p, &device, bytes); });
     } else {
         const int64_t item = p.features.dtype == SIMPLEMATCH_FLOAT64 ? 8 : p.features.dtype == SIMPLEMATCH_FLOAT32 ? 4 : 2;
         give_array(memory, descriptors, {p.features.size[0], p.keypoints.size[1], p.features.size[1]}, item, Role::output);
-        judge(memory, spoilt, [&] { return simplematch_gather_keypoints(&p, descriptors, &device); },
+        judge(memory, spoilt, device, [&] { return simplematch_gather_keypoints(&p, descriptors, &device); },
               [&](int64_t* bytes) { return simplematch_gather_keypoints_workspace(&p, &device, bytes); });
     }
 }
@@ -286,14 +297,14 @@ void fuzz_similarity(Input& in, Memory& memory, bool backward) {
     if (backward) {
         memory.give(gradient, Role::input);
         for (simplematch_tensor& t : gradients) memory.give(t, Role::output);
-        judge(memory, spoilt,
+        judge(memory, spoilt, device,
               [&] {
                   return simplematch_cosine_similarity_backward(
                       &p, &gradient, scores, norm, &gradients[0], &gradients[1], &device);
               },
               [&](int64_t* bytes) { return simplematch_cosine_similarity_backward_workspace(&p, &device, bytes); });
     } else {
-        judge(memory, spoilt, [&] { return simplematch_cosine_similarity(&p, scores, norm, &device); },
+        judge(memory, spoilt, device, [&] { return simplematch_cosine_similarity(&p, scores, norm, &device); },
               [&](int64_t* bytes) { return simplematch_cosine_similarity_workspace(&p, &device, bytes); });
     }
 }
