@@ -78,6 +78,7 @@ cpp: $(stamps)/cmake sanitized ## the C and C++ library: its tests, programs bui
 	$(cmake) -B build/cpp -DSIMPLEMATCH_TESTS=ON
 	$(bin)/cmake --build build/cpp
 	$(bin)/ctest --test-dir build/cpp --output-on-failure
+	$(bin)/ctest --test-dir build/sanitized-g++ --output-on-failure --exclude-regex symbols
 	$(MAKE) fuzz FUZZ_SECONDS=10 sanitizing_compiler=g++
 
 fuzz: sanitized ## feed the C interface wrong arguments for FUZZ_SECONDS, under sanitizers (libFuzzer with clang)
@@ -86,7 +87,7 @@ fuzz: sanitized ## feed the C interface wrong arguments for FUZZ_SECONDS, under 
 
 sanitized: $(stamps)/cmake
 	$(cmake) -B build/sanitized-$(sanitizing_compiler) -DCMAKE_CXX_COMPILER=$(sanitizing_compiler) -DSIMPLEMATCH_FUZZ=ON \
-	    -DSIMPLEMATCH_CUDA=emulated -DSIMPLEMATCH_INSTALL=OFF -DSIMPLEMATCH_PYTHON=ON -DPython_EXECUTABLE=$(python) \
+	    -DSIMPLEMATCH_TESTS=ON -DSIMPLEMATCH_CUDA=emulated -DSIMPLEMATCH_INSTALL=OFF -DSIMPLEMATCH_PYTHON=ON -DPython_EXECUTABLE=$(python) \
 	    -DSIMPLEMATCH_OUTPUT=$(CURDIR)/build/sanitized-$(sanitizing_compiler)
 	$(bin)/cmake --build build/sanitized-$(sanitizing_compiler)
 
