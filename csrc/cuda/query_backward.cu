@@ -35,22 +35,10 @@ struct Windows {
 };
 
 __device__ inline void find_windows(const QueryBackward& a, int64_t b, int64_t n0, Windows& windows) {
-    const int32_t height = int32_t(a.target.size[2]), width = int32_t(a.target.size[3]);
-    if (threadIdx.x < kQueries) {
-        const int64_t n = n0 + threadIdx.x;
-        Box box{0, 0, 0, 0};
-        if (n < a.block.count) {
-            box = {0, 0, height, width};
-            if (a.scores.peak != nullptr) {
-                const int64_t peak = a.scores.peak[b * a.block.total + a.block.first + n];
-                box = peak < 0 ? Box{0, 0, 0, 0} : window_box(a.scores.window, int32_t(peak), height, width);
-            }
-        }
-        windows.box[threadIdx.x] = box;
-    }
+    if (threadIdx.x < kQueries) windows.box[threadIdx.x] = a.scores.box(a.block, b, n0 + threadIdx.x, a.target);
     __syncthreads();
     if (threadIdx.x == 0) {
-        windows.top = height, windows.bottom = 0;
+        windows.top = int32_t(a.target.size[2]), windows.bottom = 0;
         for (int i = 0; i < kQueries; ++i) {
             if (windows.box[i].bottom == 0) continue;
             windows.top = min(windows.top, windows.box[i].top);
@@ -80,6 +68,27 @@ __device__ void load_weights(const QueryBackward& a, int64_t b, int64_t n0, int6
             weight = d == 0 ? T(0) : d * static_cast<const T*>(a.queries.scale)[b * a.block.total + a.block.first + n0 + i] * scale;
         }
         weights[cell * kWeightStride + i] = weight;
+    }
+}
+
+// One tile of the gradient, from the products.
+template <class T>
+__device__ void write_queries(const QueryBackward& a, int64_t b, int64_t n0, int64_t c0, int64_t split, const Windows& windows,
+                              const T* products) {
+    T* const vectors = static_cast<T*>(a.queries.vectors);
+    const int64_t C = a.target.size[1], c = c0 + threadIdx.x % kChannels;
+    if (c >= C) return;
+    for (int i = threadIdx.x / kChannels; i < kQueries && n0 + i < a.block.count; i += kThreads / kChannels) {
+        const int64_t n = n0 + i, slot = b * a.block.total + a.block.first + n;
+        T total = windows.box[i].bottom > 0 ? products[i * kProductStride + threadIdx.x % kChannels] : T(0);
+        if (split == 0) {
+            const T second = static_cast<const T*>(a.queries.second)[slot];
+            if (second != 0) total -= second * vectors[slot * C + c];
+        }
+        if (a.gradient.data == nullptr)
+            vectors[split * a.queries.split_stride + slot * C + c] = total;
+        else
+            write_element(a.gradient, b * a.gradient.stride[0] + c * a.gradient.stride[1] + n * a.gradient.stride[3], total);
     }
 }
 
@@ -129,22 +138,7 @@ __global__ void __launch_bounds__(kThreads, 1) query_backward_kernel(QueryBackwa
     }
     product.template put<kProductStride>(memory);
     __syncthreads();
-
-    T* const vectors = static_cast<T*>(a.queries.vectors);
-    for (int i = threadIdx.x / kChannels; i < kQueries && n0 + i < a.block.count; i += kThreads / kChannels) {
-        const int64_t n = n0 + i, c = c0 + threadIdx.x % kChannels, slot = b * a.block.total + a.block.first + n;
-        if (c >= C) continue;
-        T total = 0;
-        if (windows.box[i].bottom > 0) total = memory[i * kProductStride + threadIdx.x % kChannels];
-        if (split == 0) {
-            const T second = static_cast<const T*>(a.queries.second)[slot];
-            if (second != 0) total -= second * vectors[slot * C + c];
-        }
-        if (a.gradient.data == nullptr)
-            vectors[split * a.queries.split_stride + slot * C + c] = total;
-        else
-            write_element(a.gradient, b * a.gradient.stride[0] + c * a.gradient.stride[1] + n * a.gradient.stride[3], total);
-    }
+    write_queries(a, b, n0, c0, split, windows, memory);
 }
 
 }  // namespace

@@ -75,6 +75,69 @@ struct ProductOf<__half, CHANNELS_LAST, V, G> {
     using type = typename Tiles<__half, CHANNELS_LAST, V, G>::Product16;
 };
 
+// Which tile a block works on.
+template <class G>
+struct Place {
+    int64_t C, M, cell_tiles, i_n, i_m, b, n0, m0;
+
+    __device__ explicit Place(const Similarity& a)
+        : C(a.target.size[1]), M(a.target.size[2] * a.target.size[3]), cell_tiles(tiles_of(M, G::BM)) {
+        const int64_t query_tiles = tiles_of(a.count, G::BN);
+        i_n = blockIdx.x % query_tiles, i_m = blockIdx.x / query_tiles % cell_tiles;
+        b = blockIdx.x / query_tiles / cell_tiles;
+        n0 = i_n * G::BN, m0 = i_m * G::BM;
+    }
+};
+
+// |q_n|^2, from what `gather` summed of every tile of channels.
+template <class G, class T>
+__device__ void sum_query_squares(const Similarity& a, const Place<G>& at, T* squares) {
+    if (threadIdx.x >= G::BN || at.n0 + threadIdx.x >= a.padded_queries) return;
+    const int64_t channel_tiles = a.padded_channels / QueryTiles::kTile;
+    const T* const from =
+        static_cast<const T*>(a.queries.squares) + at.b * channel_tiles * a.padded_queries + at.n0 + threadIdx.x;
+    T square = 0;
+    for (int64_t tile = 0; tile < channel_tiles; ++tile) square += from[tile * a.padded_queries];
+    squares[threadIdx.x] = square;
+}
+
+// |f_m|^2 into the first row, from the sums of the threads in several; and the norms, which one block of a tile writes.
+template <class G, class T>
+__device__ void sum_target_squares(const Similarity& a, const Place<G>& at, T (&squares)[G::THREADS / G::BM][G::BM]) {
+    const int m = threadIdx.x;
+    if (m >= G::BM) return;
+    T square = squares[0][m];
+    for (int part = 1; part < G::THREADS / G::BM; ++part) square += squares[part][m];
+    squares[0][m] = square;
+    if (a.norms != nullptr && at.i_n == 0 && at.m0 + m < at.M)
+        static_cast<T*>(a.norms)[at.b * at.M + at.m0 + m] = sqrt(square);
+}
+
+// The scores of a tile, a warp to a row, and the best cell of each row.
+template <class G, int STRIDE, class T>
+__device__ void write_scores(const Similarity& a, const Place<G>& at, const T* products, const T* query_squares,
+                             const T* target_squares) {
+    const int lane = threadIdx.x % kWarp;
+    const uint8_t* const mask = a.target_mask == nullptr ? nullptr : a.target_mask + at.b * at.M + at.m0;
+    for (int r = threadIdx.x / kWarp; r < G::BN && at.n0 + r < a.count; r += G::THREADS / kWarp) {
+        const int64_t slot = at.b * a.count + at.n0 + r;
+        T* const row = static_cast<T*>(a.scores) + slot * at.M + at.m0;
+        Best best{kNoKey, 0};
+#pragma unroll
+        for (int j = lane; j < G::BM; j += kWarp) {
+            if (at.m0 + j >= at.M) break;
+            const T s = finish_score(products[r * STRIDE + j], query_squares[r], target_squares[j], a.metric);
+            row[j] = s;
+            if (mask == nullptr || mask[j] != 0) best = better(best, {ordered(s), int32_t(at.m0 + j)});
+        }
+        if (a.best.key == nullptr) continue;
+        best = best_of_warp(best);
+        if (lane > 0) continue;
+        a.best.key[slot * at.cell_tiles + at.i_m] = best.key;
+        a.best.cell[slot * at.cell_tiles + at.i_m] = best.cell;
+    }
+}
+
 template <class S, bool CHANNELS_LAST, int V, class G>
 __global__ void __launch_bounds__(G::THREADS, 1) similarity_kernel(Similarity a) {
     using T = Arithmetic<S>;
@@ -86,34 +149,31 @@ __global__ void __launch_bounds__(G::THREADS, 1) similarity_kernel(Similarity a)
     S* const query_tile = reinterpret_cast<S*>(memory);
     S* const target_tile = query_tile + L::kQueries;
 
-    const int64_t C = a.target.size[1], M = a.target.size[2] * a.target.size[3];
-    const int64_t query_tiles = tiles_of(a.count, G::BN), cell_tiles = tiles_of(M, G::BM);
-    const int64_t i_n = blockIdx.x % query_tiles, i_m = blockIdx.x / query_tiles % cell_tiles;
-    const int64_t b = blockIdx.x / query_tiles / cell_tiles, n0 = i_n * G::BN, m0 = i_m * G::BM;
-    const S* const target = static_cast<const S*>(a.target.data) + b * a.target.stride[0];
-    const S* const queries = static_cast<const S*>(a.queries.data) + b * a.padded_channels * a.padded_queries + n0;
-    list_cells<G::BM>(a.target, m0, M, cell_offset);
+    const Place<G> at(a);
+    const S* const target = static_cast<const S*>(a.target.data) + at.b * a.target.stride[0];
+    const S* const queries = static_cast<const S*>(a.queries.data) + at.b * a.padded_channels * a.padded_queries + at.n0;
+    list_cells<G::BM>(a.target, at.m0, at.M, cell_offset);
     __syncthreads();
 
     typename L::QueryCopy query_copy;
     typename L::TargetCopy target_copy;
     const auto fetch_queries = [&](int64_t c0, int part) {
         query_copy.fetch([&](int c, int n) -> const S* {
-            return n0 + n < a.padded_queries ? queries + part * a.part_stride + (c0 + c) * a.padded_queries + n : nullptr;
+            return at.n0 + n < a.padded_queries ? queries + part * a.part_stride + (c0 + c) * a.padded_queries + n : nullptr;
         });
     };
     const int64_t own_cell = cell_offset[CHANNELS_LAST ? 0 : L::TargetCopy::fast(0)];
     const auto fetch_target = [&](int64_t c0) {
         target_copy.fetch([&](int slow, int fast) -> const S* {
             const int64_t c = c0 + (CHANNELS_LAST ? fast : slow), cell = CHANNELS_LAST ? cell_offset[slow] : own_cell;
-            return cell != kNoCell && c < C ? target + cell + c * a.target.stride[1] : nullptr;
+            return cell != kNoCell && c < at.C ? target + cell + c * a.target.stride[1] : nullptr;
         });
     };
 
     typename ProductOf<S, CHANNELS_LAST, V, G>::type product;
     product.clear();
     T target_square = 0;
-    const int m = threadIdx.x % G::BM, parts = a.queries.parts, steps = int(tiles_of(C, G::BC)) * parts;
+    const int m = threadIdx.x % G::BM, parts = a.queries.parts, steps = int(tiles_of(at.C, G::BC)) * parts;
     fetch_target(0);
     fetch_queries(0, 0);
     for (int step = 0, part = 0; step < steps; ++step) {
@@ -135,43 +195,15 @@ __global__ void __launch_bounds__(G::THREADS, 1) similarity_kernel(Similarity a)
             }
         __syncthreads();
     }
-    target_squares[threadIdx.x / G::BM][m] = target_square;
+
     T* const products = reinterpret_cast<T*>(memory);
     product.template put<L::kProductStride>(products);
+    target_squares[threadIdx.x / G::BM][m] = target_square;
+    sum_query_squares(a, at, query_squares);
     __syncthreads();
-    if (threadIdx.x < G::BM) {
-        for (int part = 1; part < target_parts; ++part) target_square += target_squares[part][m];
-        target_squares[0][m] = target_square;
-        if (a.norms != nullptr && i_n == 0 && m0 + m < M) static_cast<T*>(a.norms)[b * M + m0 + m] = sqrt(target_square);
-    }
-    if (threadIdx.x < G::BN && n0 + threadIdx.x < a.padded_queries) {
-        const int64_t channel_tiles = a.padded_channels / QueryTiles::kTile;
-        const T* from = static_cast<const T*>(a.queries.squares) + b * channel_tiles * a.padded_queries + n0 + threadIdx.x;
-        T square = 0;
-        for (int64_t tile = 0; tile < channel_tiles; ++tile) square += from[tile * a.padded_queries];
-        query_squares[threadIdx.x] = square;
-    }
+    sum_target_squares(a, at, target_squares);
     __syncthreads();
-
-    const int lane = threadIdx.x % kWarp;
-    for (int r = threadIdx.x / kWarp; r < G::BN && n0 + r < a.count; r += G::THREADS / kWarp) {
-        T* const row = static_cast<T*>(a.scores) + (b * a.count + n0 + r) * M + m0;
-        Best best{kNoKey, 0};
-#pragma unroll
-        for (int j = lane; j < G::BM; j += kWarp) {
-            if (m0 + j >= M) break;
-            const T s = finish_score(products[r * L::kProductStride + j], query_squares[r], target_squares[0][j], a.metric);
-            row[j] = s;
-            if (a.target_mask == nullptr || a.target_mask[b * M + m0 + j] != 0)
-                best = better(best, {ordered(s), int32_t(m0 + j)});
-        }
-        if (a.best.key == nullptr) continue;
-        best = best_of_warp(best);
-        if (lane == 0) {
-            a.best.key[(b * a.count + n0 + r) * cell_tiles + i_m] = best.key;
-            a.best.cell[(b * a.count + n0 + r) * cell_tiles + i_m] = best.cell;
-        }
-    }
+    write_scores<G, L::kProductStride>(a, at, products, query_squares, target_squares[0]);
 }
 
 // Wide tiles of queries where there are many; narrow tiles of cells where there are too few to fill the chip.

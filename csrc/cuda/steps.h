@@ -53,6 +53,15 @@ struct ScoreGradient {
     CellValues<const void> ds, scores;
     const int64_t* peak;
     Window window;
+
+    // The window of query n of the block, empty where it has no match.
+    __device__ Box box(const Block& block, int64_t b, int64_t n, const View& target) const {
+        const int32_t height = int32_t(target.size[2]), width = int32_t(target.size[3]);
+        if (n >= block.count) return {0, 0, 0, 0};
+        if (peak == nullptr) return {0, 0, height, width};
+        const int64_t at = peak[b * block.total + block.first + n];
+        return at < 0 ? Box{0, 0, 0, 0} : window_box(window, int32_t(at), height, width);
+    }
 };
 
 // gather (paper eq. 6-7): q_n = sample(F, p_n), as tiles for `similarity`, or as rows (B, N, C) in the map's own type.

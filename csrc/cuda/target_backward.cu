@@ -66,6 +66,37 @@ __device__ void load_queries(const TargetBackward& a, int64_t b, int64_t n0, int
     }
 }
 
+// Where the cells of a tile lie in each map.
+struct CellOffsets {
+    int64_t target[kCells], previous[kCells], gradient[kCells];
+};
+
+// One tile of the gradient, from the products.
+template <class S, bool CHANNELS_LAST, class T>
+__device__ void write_cells(const TargetBackward& a, int64_t b, int64_t m0, int64_t c0, const T* products, const T* second,
+                            const CellOffsets& cells) {
+    const int64_t C = a.target.size[1], M = a.target.size[2] * a.target.size[3];
+    const S* const target = static_cast<const S*>(a.target.data) + b * a.target.stride[0];
+    const T* const previous = static_cast<const T*>(a.previous.data) + b * a.previous.stride[0];
+    const int64_t gradient = b * a.gradient.stride[0];
+    const int along = threadIdx.x % 64;
+#pragma unroll
+    for (int i = threadIdx.x / 64; i < 64; i += kThreads / 64) {
+        const int m = CHANNELS_LAST ? i : along;
+        const int64_t c = c0 + (CHANNELS_LAST ? along : i);
+        if (m0 + m >= M || c >= C) continue;
+        T total = products[i * kStride + along];
+        if (second[m] != 0)  // a cell that no window holds gets 0, whatever it holds
+            total -= second[m] * widen(target[cells.target[m] + c * a.target.stride[1]]);
+        if (a.previous.data != nullptr) total += previous[cells.previous[m] + c * a.previous.stride[1]];
+        const int64_t to = gradient + cells.gradient[m] + c * a.gradient.stride[1];
+        if (a.gradient.dtype == a.target.dtype)
+            static_cast<S*>(a.gradient.data)[to] = narrow<S>(total);
+        else
+            static_cast<T*>(a.gradient.data)[to] = total;
+    }
+}
+
 // CHANNELS_LAST: the rows of a tile are its cells, and channels lie along them; otherwise the other way round.
 template <class S, bool CHANNELS_LAST>
 __global__ void __launch_bounds__(kThreads, 1) target_backward_kernel(TargetBackward a) {
@@ -74,19 +105,19 @@ __global__ void __launch_bounds__(kThreads, 1) target_backward_kernel(TargetBack
     __shared__ Box boxes[kQueries];
     __shared__ T sums[kParts][kCells];
     __shared__ T second[kCells];
-    __shared__ int64_t target_cell[kCells], previous_cell[kCells], gradient_cell[kCells];
+    __shared__ CellOffsets cells;
     T* const weights = memory;
     T* const vectors = memory + kQueries * kStride;
     const int64_t C = a.target.size[1], M = a.target.size[2] * a.target.size[3];
-    const int32_t height = int32_t(a.target.size[2]), width = int32_t(a.target.size[3]);
+    const int32_t width = int32_t(a.target.size[3]);
     const int64_t channel_tiles = tiles_of(C, kChannels), cell_tiles = tiles_of(M, kCells);
     const int64_t c0 = blockIdx.x % channel_tiles * kChannels, m0 = blockIdx.x / channel_tiles % cell_tiles * kCells;
     const int64_t b = blockIdx.x / channel_tiles / cell_tiles, m = m0 + threadIdx.x % kCells;
     const int32_t first_row = int32_t(m0) / width, last_row = int32_t(min(m0 + kCells, M) - 1) / width;
 
-    list_cells<kCells>(a.target, m0, M, target_cell);
-    list_cells<kCells>(a.gradient, m0, M, gradient_cell);
-    if (a.previous.data != nullptr) list_cells<kCells>(a.previous, m0, M, previous_cell);
+    list_cells<kCells>(a.target, m0, M, cells.target);
+    list_cells<kCells>(a.gradient, m0, M, cells.gradient);
+    if (a.previous.data != nullptr) list_cells<kCells>(a.previous, m0, M, cells.previous);
     Cell<T> cell{int32_t(m) / width, int32_t(m) % width, m < M, 0, 0};
     Factors<T> factors{0, 0};
     if (cell.in_map) factors = factors_of(static_cast<const T*>(a.target_norm)[b * M + m], a.metric);
@@ -96,16 +127,7 @@ __global__ void __launch_bounds__(kThreads, 1) target_backward_kernel(TargetBack
     for (int64_t n0 = 0; n0 < a.block.count; n0 += kQueries) {
         bool meets = false;
         if (threadIdx.x < kQueries) {
-            const int64_t n = n0 + threadIdx.x;
-            Box box{0, 0, 0, 0};
-            if (n < a.block.count) {
-                box = {0, 0, height, width};
-                if (a.scores.peak != nullptr) {
-                    const int64_t peak = a.scores.peak[b * a.block.total + a.block.first + n];
-                    box = peak < 0 ? Box{0, 0, 0, 0} : window_box(a.scores.window, int32_t(peak), height, width);
-                }
-            }
-            boxes[threadIdx.x] = box;
+            const Box box = boxes[threadIdx.x] = a.scores.box(a.block, b, n0 + threadIdx.x, a.target);
             meets = box.top <= last_row && box.bottom > first_row;
         }
         if (!__syncthreads_or(meets)) continue;
@@ -127,25 +149,7 @@ __global__ void __launch_bounds__(kThreads, 1) target_backward_kernel(TargetBack
     }
     __syncthreads();
 
-    const S* const target = static_cast<const S*>(a.target.data) + b * a.target.stride[0];
-    const T* const previous = static_cast<const T*>(a.previous.data) + b * a.previous.stride[0];
-    const int64_t gradient = b * a.gradient.stride[0];
-    const int along = threadIdx.x % 64;
-#pragma unroll
-    for (int i = threadIdx.x / 64; i < 64; i += kThreads / 64) {
-        const int at = CHANNELS_LAST ? i : along;
-        const int64_t c = c0 + (CHANNELS_LAST ? along : i);
-        if (m0 + at >= M || c >= C) continue;
-        T total = memory[i * kStride + along];
-        if (second[at] != 0)  // a cell that no window holds gets 0, whatever it holds
-            total -= second[at] * widen(target[target_cell[at] + c * a.target.stride[1]]);
-        if (a.previous.data != nullptr) total += previous[previous_cell[at] + c * a.previous.stride[1]];
-        const int64_t to = gradient + gradient_cell[at] + c * a.gradient.stride[1];
-        if (a.gradient.dtype == a.target.dtype)
-            static_cast<S*>(a.gradient.data)[to] = narrow<S>(total);
-        else
-            static_cast<T*>(a.gradient.data)[to] = total;
-    }
+    write_cells<S, CHANNELS_LAST>(a, b, m0, c0, memory, second, cells);
 }
 
 }  // namespace
