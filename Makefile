@@ -50,7 +50,7 @@ lint: $(stamps)/test ## ruff, and mypy --strict on the package
 	$(python) -m mypy --strict simplematch_kernels
 
 unit: $(stamps)/test ## the tests, on the backends that run on this machine
-	$(python) -m pytest tests --ignore tests/test_triton_compile.py
+	$(python) -m pytest -n 2 tests --ignore tests/test_triton_compile.py
 
 interpreter: $(stamps)/test ## the Triton kernels, run by Triton's interpreter on the CPU (a process of its own)
 	TRITON_INTERPRET=1 $(python) -m pytest -n 2 $(interpreted)
