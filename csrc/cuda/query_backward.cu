@@ -99,7 +99,7 @@ __global__ void __launch_bounds__(kThreads, 1) query_backward_kernel(QueryBackwa
                           kTargetStride, !CHANNELS_LAST>;
     alignas(128) __shared__ T memory[kCells * (kWeightStride + kTargetStride)];
     __shared__ Windows windows;
-    __shared__ int64_t cell_offset[kCells];
+    __shared__ int64_t cell_offset[2][kCells];  // of this tile, and of the next
     T* const weights = memory;
     T* const tile = memory + kCells * kWeightStride;
     const int64_t C = a.target.size[1], M = a.target.size[2] * a.target.size[3], splits = a.queries.splits;
@@ -116,23 +116,25 @@ __global__ void __launch_bounds__(kThreads, 1) query_backward_kernel(QueryBackwa
     const int64_t start = first + split * each, stop = min(last, start + each);
 
     Copy copy;
-    const auto fetch = [&](int64_t m0) {  // what lies outside the mask, even NaN, counts for nothing
+    const auto fetch = [&](int64_t m0, const int64_t* offsets) {  // what lies outside the mask, even NaN, counts for nothing
         copy.fetch([&](int slow, int fast) -> const S* {
             const int64_t c = c0 + (CHANNELS_LAST ? fast : slow), cell = CHANNELS_LAST ? slow : fast;
-            const int64_t offset = cell_offset[cell];
-            if (offset == kNoCell || c >= C || ((CHANNELS_LAST || V == 1) && mask != nullptr && mask[m0 + cell] == 0)) return nullptr;
-            return target + offset + c * a.target.stride[1];
+            const bool masked = (CHANNELS_LAST || V == 1) && mask != nullptr && m0 + cell < M && mask[m0 + cell] == 0;
+            return offsets[cell] == kNoCell || c >= C || masked ? nullptr : target + offsets[cell] + c * a.target.stride[1];
         });
     };
     FmaProduct<T, kQueries, kChannels, kCells, 4, 4, kWeightStride, kTargetStride> product;
     product.clear();
-    for (int64_t m0 = start; m0 < stop; m0 += kCells) {
-        list_cells<kCells>(a.target, m0, stop, cell_offset);
-        __syncthreads();
-        fetch(m0);
+    list_cells<kCells>(a.target, start, stop, cell_offset[0]);
+    __syncthreads();
+    fetch(start, cell_offset[0]);
+    int next = 1;
+    for (int64_t m0 = start; m0 < stop; m0 += kCells, next ^= 1) {
         load_weights(a, b, n0, m0, stop, windows, weights);
         copy.put(tile);
+        list_cells<kCells>(a.target, m0 + kCells, stop, cell_offset[next]);
         __syncthreads();
+        fetch(m0 + kCells, cell_offset[next]);  // while this tile is worked on
         product.add(weights, tile);
         __syncthreads();
     }
