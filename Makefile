@@ -116,7 +116,8 @@ bench: $(stamps)/bench ## time and memory beside eager PyTorch and torch.compile
 	$(python) -m benchmarks
 
 test-gpu: ## for a machine with a GPU and no network: build in place, test on CUDA tensors, print a table of times
-	SIMPLEMATCH_CUDA=auto CUDAARCHS=native $(PYTHON) setup.py build_ext --inplace
+	SIMPLEMATCH_CUDA=auto CUDAARCHS="$$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -d .)" \
+	    $(PYTHON) setup.py build_ext --inplace
 	$(PYTHON) -m pytest tests
 	$(PYTHON) -m benchmarks --quick --no-save
 

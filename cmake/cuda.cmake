@@ -23,7 +23,7 @@ else()
   if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.8)
     set(architectures 75-real 80-real 86-real 89-real 90)  # it knows no more
   endif()
-  if(DEFINED ENV{CUDAARCHS})
+  if(NOT "$ENV{CUDAARCHS}" STREQUAL "")
     set(architectures $ENV{CUDAARCHS})
   endif()
   add_library(simplematch_cuda OBJECT ${cuda_sources})
