@@ -3,5 +3,15 @@
 from .config import PRESETS, SimpleMatchConfig, preset
 from .loss import keypoint_loss, multi_scale_loss
 from .model import SimpleMatch
+from .nearest import NEAREST_PRESETS, NearestNeighbour
 
-__all__ = ["PRESETS", "SimpleMatch", "SimpleMatchConfig", "keypoint_loss", "multi_scale_loss", "preset"]
+__all__ = [
+    "NEAREST_PRESETS",
+    "PRESETS",
+    "NearestNeighbour",
+    "SimpleMatch",
+    "SimpleMatchConfig",
+    "keypoint_loss",
+    "multi_scale_loss",
+    "preset",
+]

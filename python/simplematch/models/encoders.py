@@ -143,7 +143,9 @@ class PyramidEncoder(nn.Module):
         self.backbone = create_timm_model(name, **({"features_only": True} | (options or {})))
         strides: list[int] = self.backbone.feature_info.reduction()
         if not set(STRIDES) <= set(strides):
-            raise ValueError(f'encoder must have strides 4, 8, 16 and 32 for kind "pyramid", got {name!r} with {strides}')
+            raise ValueError(
+                f'encoder must have strides 4, 8, 16 and 32 for kind "pyramid", got {name!r} with {strides}'
+            )
         self.stages = [strides.index(x) for x in STRIDES]
         channels = self.backbone.feature_info.channels()
         self.channels: tuple[int, ...] = tuple(channels[x] for x in self.stages)
@@ -155,9 +157,11 @@ class PyramidEncoder(nn.Module):
         return [maps[x] for x in self.stages]
 
 
-def create_timm_model(name: str, **options: Any) -> Any:
-    """`timm.create_model` without weights; a name that timm doesn't know is one sentence."""
+def create_timm_model(name: str, pretrained: bool = False, **options: Any) -> Any:
+    """`timm.create_model`; a name that timm doesn't know is one sentence."""
     if not timm.is_model(name.split(".")[0]):
         near = timm.list_models(f"*{name.split('.')[0].split('_')[0]}*")[:3]
-        raise ValueError(f"encoder must be the name of a timm model, such as {', '.join(near or ['resnet50'])}, got {name!r}")
-    return timm.create_model(name, pretrained=False, **options)
+        raise ValueError(
+            f"encoder must be the name of a timm model, such as {', '.join(near or ['resnet50'])}, got {name!r}"
+        )
+    return timm.create_model(name, pretrained=pretrained, **options)

@@ -36,7 +36,8 @@ def keypoint_loss(predicted: Tensor, truth: Tensor, num_keypoints: Tensor | None
         valid = torch.arange(predicted.shape[1], device=predicted.device) < num_keypoints[:, None]
     # Padding is replaced before the norm: a NaN there would reach the gradient through a mask after it.
     difference = (predicted - truth).where(valid[..., None], 0.0)
-    return difference.norm(dim=-1).sum() / valid.sum().clamp(min=1)
+    loss: Tensor = difference.norm(dim=-1).sum() / valid.sum().clamp(min=1)
+    return loss
 
 
 def multi_scale_loss(matches: Sequence[Matches], truth: Tensor, num_keypoints: Tensor | None = None) -> list[Tensor]:

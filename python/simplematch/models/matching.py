@@ -94,9 +94,7 @@ class KeypointMatcher(nn.Module):
         picked = Matches(every_cell.keypoints.gather(1, index), *(x.gather(1, cells) for x in every_cell[1:]))
         return _blank_padding(picked, num_keypoints)
 
-    def _localize(
-        self, queries: Tensor, target: Tensor, num_keypoints: Tensor | None, image_size: int
-    ) -> Matches:
+    def _localize(self, queries: Tensor, target: Tensor, num_keypoints: Tensor | None, image_size: int) -> Matches:
         """Queries (B, N, C) in target (B, C, h, w), in plain PyTorch."""
         height, width = target.shape[-2:]
         scores = _unit(queries) @ _unit(target.flatten(2).transpose(1, 2)).transpose(1, 2)  # (B, N, M)
@@ -114,7 +112,8 @@ class KeypointMatcher(nn.Module):
 
 
 def _unit(descriptors: Tensor) -> Tensor:
-    return descriptors / (descriptors.norm(dim=-1, keepdim=True) + EPS)
+    unit: Tensor = descriptors / (descriptors.norm(dim=-1, keepdim=True) + EPS)
+    return unit
 
 
 def _cells(keypoints: Tensor, features: Tensor, image_size: int) -> Tensor:

