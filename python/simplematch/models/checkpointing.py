@@ -51,11 +51,13 @@ def _contexts(module: nn.Module) -> tuple[AbstractContextManager[None], Abstract
 
 @contextmanager
 def _still_statistics(module: nn.Module) -> Iterator[None]:
-    norms = [x for x in module.modules() if isinstance(x, _BatchNorm) and x.track_running_stats]
+    norms = [x for x in module.modules() if isinstance(x, _BatchNorm)]
+    before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        # With momentum 0 it runs, and saves, just what it did in the forward, and its statistics stay.
+        norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, momentum, count in before:
+            norm.momentum, norm.num_batches_tracked = momentum, count
