@@ -106,7 +106,8 @@ class KeypointMatcher(nn.Module):
             cells = _window_cells(peak, height, width, self.window)  # (B, N, K)
             support = scores.gather(2, cells)
         logits = support / self.temperature
-        xy = torch.stack((cells % width * (image_size / width), cells // width * (image_size / height)), -1)
+        x, y = (cells % width).to(logits.dtype), (cells // width).to(logits.dtype)
+        xy = torch.stack((x * (image_size / width), y * (image_size / height)), -1)  # a cell's corner
         points = (logits.softmax(-1)[..., None] * xy).sum(-2)
         return _blank_padding(Matches(points, best, peak, logits.logsumexp(-1)), num_keypoints)
 
