@@ -1,0 +1,17 @@
+"""The model of the paper, its presets, its loss, and untrained matchers to compare with."""
+
+from .config import PRESETS, SimpleMatchConfig, preset
+from .loss import keypoint_loss, multi_scale_loss
+from .model import SimpleMatch
+from .nearest import NEAREST_PRESETS, NearestNeighbour
+
+__all__ = [
+    "NEAREST_PRESETS",
+    "PRESETS",
+    "NearestNeighbour",
+    "SimpleMatch",
+    "SimpleMatchConfig",
+    "keypoint_loss",
+    "multi_scale_loss",
+    "preset",
+]

@@ -1,0 +1,63 @@
+"""Activation checkpointing under which batch norm's running statistics move once, not twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+
+def checkpointed(module: nn.Module, forward: Callable[..., Tensor], *inputs: object) -> Tensor:
+    """`forward(*inputs)` without keeping its activations: the backward computes them again.
+
+    Args:
+        module: holds the batch norms that `forward` runs; the second computation leaves their statistics alone.
+        forward: a function of the module.
+        inputs: its arguments.
+    """
+    if not torch.is_grad_enabled():
+        return forward(*inputs)
+    if torch.compiler.is_compiling():  # the compiler moves the statistics once, after the traced forward
+        compiled: Tensor = checkpoint(forward, *inputs, use_reentrant=False)
+        return compiled
+    contexts = partial(_contexts, module)
+    result: Tensor = checkpoint(forward, *inputs, use_reentrant=False, context_fn=contexts)
+    return result
+
+
+def checkpoint_blocks(network: nn.Module) -> None:
+    """Let every block of a network, the members of its outermost `nn.Sequential`s, run checkpointed."""
+    for block in _blocks(network):
+        block.forward = partial(checkpointed, block, block.forward)
+
+
+def _blocks(module: nn.Module) -> Iterator[nn.Module]:
+    for child in module.children():
+        if isinstance(child, nn.Sequential):
+            # A lone activation may work in place, on what its checkpoint keeps.
+            yield from (block for block in child if any(True for _ in block.children()))
+        else:
+            yield from _blocks(child)
+
+
+def _contexts(module: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    return nullcontext(), _still_statistics(module)
+
+
+@contextmanager
+def _still_statistics(module: nn.Module) -> Iterator[None]:
+    norms = [x for x in module.modules() if isinstance(x, _BatchNorm)]
+    before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        # With momentum 0 it runs, and saves, just what it did in the forward, and its statistics stay.
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, momentum, count in before:
+            norm.momentum, norm.num_batches_tracked = momentum, count

@@ -1,0 +1,174 @@
+"""What a SimpleMatch model is made of, as one typed record that a json file holds, and the presets."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+ENCODER_KINDS = ("vit", "pyramid")
+ENCODER_TRAINING = ("all", "lora", "frozen")
+VARIANTS = ("official", "paper")
+MATCHING = ("dense", "dense-window", "sparse", "fused")
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LITE0_MEAN = LITE0_STD = (0.498, 0.498, 0.498)
+
+
+@dataclass(frozen=True)
+class SimpleMatchConfig:
+    """Everything that decides a model's layers and its answers; weights are not part of it.
+
+    Attributes:
+        encoder: name in timm, with the tag of its hub weights if any ("resnet101.tv_in1k").
+        kind: "vit" (one map of tokens, upsampled) or "pyramid" (a `features_only` backbone, strides 4, 8, 16, 32).
+        image_size: side S in pixels of the square network input.
+        encoder_options: further arguments of `timm.create_model`.
+        encoder_training: "all", "lora" (the encoder is frozen beneath low-rank adapters) or "frozen".
+        lora_rank, lora_alpha, lora_blocks: rank r, alpha (the adapter is scaled by alpha / r) and the blocks whose
+            `mlp.fc2` gets an adapter.
+        width: channels C of a pyramid's decoder; None for a ViT, whose decoder has its encoder's width.
+        variant: "official", as the authors' checkpoints need it, or "paper", as equation 3 reads.
+        levels: the maps to match on, coarse to fine: 0 is 1/16 (1/14 for patches of 14), 1 twice that, 2 is 1/4. The
+            last gives the result, and the decoder ends there; training supervises all of them (eq. 14).
+        windows: for each level, the window's side in cells, or None for the whole map.
+        temperature: of the softmax inside the window.
+        dropout: of a ViT's tokens, before the decoder.
+        matching: "fused" (the operators of simplematch_kernels), or the plain PyTorch of the paper's Table 11:
+            "dense", "dense-window", "sparse"; all give the same numbers.
+        joint_batch: source and target pass as one batch, so that batch norm sees them together.
+        checkpoint_encoder, checkpoint_decoder: compute activations again in the backward instead of keeping them.
+        mean, std: of the RGB values 0..1, to normalise images with.
+    """
+
+    encoder: str
+    kind: str
+    image_size: int
+    encoder_options: dict[str, Any] = field(default_factory=dict)
+    encoder_training: str = "all"
+    lora_rank: int = 16
+    lora_alpha: float = 1.0
+    lora_blocks: tuple[int, ...] = (6, 7, 8, 9, 10, 11)
+    width: int | None = None
+    variant: str = "official"
+    levels: tuple[int, ...] = (2,)
+    windows: tuple[int | None, ...] = (45,)
+    temperature: float = 0.02
+    dropout: float = 0.3
+    matching: str = "fused"
+    joint_batch: bool = False
+    checkpoint_encoder: bool = False
+    checkpoint_decoder: bool = False
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        for name in ("levels", "windows", "lora_blocks", "mean", "std"):  # json knows only lists
+            object.__setattr__(self, name, _as_tuple(name, getattr(self, name)))
+        _check_choice("kind", self.kind, ENCODER_KINDS)
+        _check_choice("encoder_training", self.encoder_training, ENCODER_TRAINING)
+        _check_choice("variant", self.variant, VARIANTS)
+        _check_choice("matching", self.matching, MATCHING)
+        _check_numbers(self)
+        _check_levels(self.levels, self.windows)
+        if self.kind == "pyramid" and self.encoder_training == "lora":
+            raise ValueError('encoder_training must be "all" or "frozen" for kind "pyramid", got "lora"')
+        if (self.kind == "pyramid") != (self.width is not None):
+            raise ValueError(f'width must be a number for kind "pyramid" and None for "vit", got {self.width}')
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as json can hold them."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any], source: str = "config") -> SimpleMatchConfig:
+        """The reverse of `to_dict`.
+
+        Args:
+            fields: a value for each field; those with a default may be left out.
+            source: what the fields were read from, for the messages.
+
+        Raises:
+            ValueError: a field is unknown, missing, or has a value that can't be.
+        """
+        known = {x.name for x in dataclasses.fields(cls)}
+        unknown = sorted(set(fields) - known)
+        if unknown:
+            raise ValueError(f"{source} has the unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}")
+        missing = [name for name in ("encoder", "kind", "image_size") if name not in fields]
+        if missing:
+            raise ValueError(f"{source} must have the field {missing[0]!r}, got {', '.join(sorted(fields)) or 'none'}")
+        try:
+            return cls(**fields)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{source}: {error}") from error
+
+
+def _as_tuple(name: str, value: object) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{name} must be a list, got {value!r}")
+    return tuple(value)
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def _check_numbers(config: SimpleMatchConfig) -> None:
+    for name in ("image_size", "lora_rank", "width"):
+        value = getattr(config, name)
+        if name == "width" and value is None:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name} must be a whole number above zero, got {value!r}")
+    for name in ("lora_alpha", "temperature"):
+        value = getattr(config, name)
+        if not isinstance(value, int | float) or not value > 0:
+            raise ValueError(f"{name} must be above zero, got {value!r}")
+    if not isinstance(config.dropout, int | float) or not 0 <= config.dropout < 1:
+        raise ValueError(f"dropout must be at least 0 and below 1, got {config.dropout!r}")
+    for name in ("mean", "std"):
+        if len(getattr(config, name)) != 3:
+            raise ValueError(f"{name} must hold 3 numbers, got {getattr(config, name)!r}")
+
+
+def _check_levels(levels: tuple[int, ...], windows: tuple[int | None, ...]) -> None:
+    if not levels or any(x not in (0, 1, 2) for x in levels) or list(levels) != sorted(set(levels)):
+        raise ValueError(f"levels must be some of 0, 1, 2 in rising order, got {levels}")
+    if len(windows) != len(levels):
+        raise ValueError(f"windows must have as many entries as levels, {len(levels)}, got {windows}")
+    for window in windows:
+        if window is not None and (not isinstance(window, int) or isinstance(window, bool) or window < 1):
+            raise ValueError(f"windows must hold whole numbers above zero or None, got {windows}")
+
+
+def _dinov2(encoder: str, image_size: int) -> SimpleMatchConfig:
+    return SimpleMatchConfig(encoder, "vit", image_size, encoder_training="lora")
+
+
+def _pyramid(encoder: str, **options: Any) -> SimpleMatchConfig:
+    scales: dict[str, Any] = {"levels": (0, 1, 2), "windows": (None, 15, 30)}
+    return SimpleMatchConfig(encoder, "pyramid", 256, dropout=0.0, joint_batch=True, **scales, **options)
+
+
+PRESETS: dict[str, SimpleMatchConfig] = {
+    "dinov2-b14-252": _dinov2("vit_base_patch14_dinov2.lvd142m", 252),
+    "dinov2-b14-448": _dinov2("vit_base_patch14_dinov2.lvd142m", 448),
+    "dinov2-s14-252": _dinov2("vit_small_patch14_dinov2.lvd142m", 252),
+    "ibot-b16-256": SimpleMatchConfig("vit_base_patch16_224", "vit", 256),
+    "resnet101-256": _pyramid("resnet101.tv_in1k", width=512),
+    "efficientnet-lite0-256": _pyramid("tf_efficientnet_lite0", width=128, mean=LITE0_MEAN, std=LITE0_STD),
+}
+
+
+def preset(name: str) -> SimpleMatchConfig:
+    """The configuration of a preset.
+
+    Raises:
+        ValueError: no preset has that name.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
+    return PRESETS[name]

