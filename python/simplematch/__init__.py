@@ -1,0 +1,1 @@
+"""SimpleMatch: semantic correspondence on `simplematch_kernels` (models, data, training, evaluation)."""
