@@ -1,7 +1,10 @@
-"""Import torchvision where its compiled part doesn't fit the installed torch.
+"""torchvision, imported also where its compiled part doesn't fit the installed torch.
 
-Beside a CPU build of torch, PyPI's torchvision (a CUDA build) fails with "operator torchvision::nms does not exist".
-Declaring the missing operators lets the import go on; they can't run, and nothing here calls them.
+PyPI's torchvision for Linux is a CUDA build. Beside a CPU build of torch its compiled part can't be loaded, and
+`import torchvision` stops with "operator torchvision::nms does not exist". Only box operators are missing then, which
+this package never calls, so declaring their schemas is enough.
+
+Import what is needed from here: `from simplematch._torchvision import tv_tensors, transforms`.
 """
 
 from __future__ import annotations
@@ -30,3 +33,10 @@ def import_torchvision() -> None:
         for module in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
             del sys.modules[module]  # what the failed import left behind
         importlib.import_module("torchvision")
+
+
+import_torchvision()
+from torchvision import tv_tensors as tv_tensors  # noqa: E402
+from torchvision.transforms.v2 import functional as transforms  # noqa: E402
+
+__all__ = ["import_torchvision", "transforms", "tv_tensors"]

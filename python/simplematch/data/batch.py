@@ -1,0 +1,151 @@
+"""Samples for a training loop: transformed pairs, and batches padded to their longest."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .dataset import PairDataset
+from .files import ImageError
+from .records import PairInfo
+from .transforms import NetworkSample, PairTransform
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class PairBatch:
+    """B pairs as the network takes them.
+
+    Attributes:
+        source_images, target_images: (B, 3, S, S) float32, normalised.
+        source_keypoints, target_keypoints: (B, N, 2) float32 (x, y) in pixels of the S x S input; N is the largest
+            number in the batch, rows from num_keypoints on are padding and hold -1.
+        num_keypoints: (B,) int64.
+        infos: B records, with all keypoints in original pixels.
+        skipped: one sentence for each pair that could not be read and was replaced.
+    """
+
+    source_images: Tensor
+    target_images: Tensor
+    source_keypoints: Tensor
+    target_keypoints: Tensor
+    num_keypoints: Tensor
+    infos: list[PairInfo]
+    skipped: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.infos)
+
+    @property
+    def valid(self) -> Tensor:
+        """(B, N) bool: True where a row is a keypoint, False where it is padding."""
+        rows = torch.arange(self.source_keypoints.shape[1], device=self.num_keypoints.device)
+        return rows < self.num_keypoints[:, None]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> PairBatch:
+        """The batch with its tensors on a device."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> PairBatch:
+        """The batch in page-locked memory; `DataLoader(pin_memory=True)` calls it."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, function: Any) -> PairBatch:
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **{name: function(value) for name, value in tensors.items()})
+
+
+def collate(samples: Sequence[NetworkSample]) -> PairBatch:
+    """A batch of samples, padded to the longest."""
+    if not samples:
+        raise ValueError("samples is empty, where at least one is needed.")
+    return PairBatch(
+        source_images=torch.stack([sample.source for sample in samples]),
+        target_images=torch.stack([sample.target for sample in samples]),
+        source_keypoints=pad_keypoints([sample.source_keypoints for sample in samples]),
+        target_keypoints=pad_keypoints([sample.target_keypoints for sample in samples]),
+        num_keypoints=torch.tensor([len(sample.source_keypoints) for sample in samples]),
+        infos=[sample.info for sample in samples],
+        skipped=[sentence for sample in samples for sentence in sample.skipped],
+    )
+
+
+def pad_keypoints(points: Sequence[Tensor]) -> Tensor:
+    """(B, N, 2) of B tensors (Ni, 2); padding holds -1."""
+    return torch.nn.utils.rnn.pad_sequence(list(points), batch_first=True, padding_value=-1.0)
+
+
+class TransformedPairs(Dataset[NetworkSample]):
+    """A data set under a transform, for `DataLoader(..., collate_fn=collate)`.
+
+    A sample depends on seed, epoch and index alone: not on the worker, the order or what was drawn before.
+    """
+
+    def __init__(
+        self, dataset: PairDataset, transform: PairTransform, *, seed: int = 0, skip_broken: bool = False
+    ) -> None:
+        """Args:
+        dataset: the pairs.
+        transform: to the network's input.
+        seed: of the augmentation.
+        skip_broken: put the next readable pair in the place of one whose image can't be read; the sample says so in
+            `skipped`, and `SkippedPairs` counts. Otherwise such a pair raises ImageError.
+        """
+        self.dataset = dataset
+        self.transform = transform
+        self.seed = seed
+        self.skip_broken = skip_broken
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that live on see it change
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    @property
+    def epoch(self) -> int:
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other augmentation from now on, in running workers too."""
+        self._epoch.fill_(epoch)
+
+    def __getitem__(self, index: int) -> NetworkSample:
+        if not self.skip_broken:
+            return self._sample(index)
+        skipped: list[str] = []
+        for offset in range(len(self)):
+            try:
+                sample = self._sample((index + offset) % len(self))
+            except ImageError as error:
+                skipped.append(str(error))
+            else:
+                return replace(sample, skipped=tuple(skipped))
+        raise ImageError(f"none of the {len(self)} pairs can be read; the first: {skipped[0]}")
+
+    def _sample(self, index: int) -> NetworkSample:
+        state = np.random.SeedSequence([self.seed, self.epoch, index]).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+        return self.transform(self.dataset[index], generator)
+
+
+class SkippedPairs:
+    """Counts the pairs that a training run had to skip, and warns of each new reason with the count so far."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.reasons: dict[str, int] = {}
+
+    def add(self, batch: PairBatch) -> None:
+        """Take note of a batch."""
+        for reason in batch.skipped:
+            self.count += 1
+            self.reasons[reason] = self.reasons.get(reason, 0) + 1
+            if self.reasons[reason] == 1:
+                _log.warning("skipped %d pairs so far, %d reasons; now: %s", self.count, len(self.reasons), reason)

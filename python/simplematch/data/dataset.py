@@ -1,0 +1,122 @@
+"""The interface of every data set of image pairs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from .._torchvision import transforms, tv_tensors
+from .files import DataError, decode_image
+from .records import FloatArray, ImageInfo, PairInfo, PairSample, Size
+from .table import PairTable
+
+_log = logging.getLogger(__name__)
+_Item = TypeVar("_Item")
+
+
+class PairDataset(Dataset[PairSample]):
+    """Pairs of images with corresponding keypoints.
+
+    `len(dataset)`, `dataset.info(i)` (a record, no pixels) and `dataset[i]` (decoded). Data sets differ in how they
+    read their records; those whose images aren't simply files override `load_image`.
+
+    Attributes:
+        name: "spair", "pf-pascal", "pf-willow", "ap10k" or "images".
+        root: folder of the data set.
+        split: "trn", "val", "test", or what else the data set has.
+        max_keypoints: how many keypoints of a pair are used in training at most.
+    """
+
+    name: str = ""
+    max_keypoints: int = 40
+
+    def __init__(self, root: Path, split: str, table: PairTable) -> None:
+        self.root = root
+        self.split = split
+        self.table = table
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def info(self, index: int) -> PairInfo:
+        """The record of a pair, without decoding its images."""
+        return self.table[index]
+
+    def __getitem__(self, index: int) -> PairSample:
+        """Decode a pair.
+
+        Raises:
+            ImageError: an image is missing, can't be decoded, or is not of its annotation's size.
+        """
+        info = self.info(index)
+        return PairSample(
+            info,
+            self.load_image(info.source_path, info.source_size, info.source_variant),
+            self.load_image(info.target_path, info.target_size, info.target_variant),
+            _as_keypoints(info.source_keypoints, info.source_size),
+            _as_keypoints(info.target_keypoints, info.target_size),
+        )
+
+    def load_image(self, path: Path, size: Size, variant: str = "") -> tv_tensors.Image:
+        """The pixels (3, H, W) uint8 of an image of size (height, width); variant "mirrored" flips it."""
+        image = decode_image(path, size)
+        return transforms.horizontal_flip(image) if variant == "mirrored" else image
+
+    @property
+    def categories(self) -> list[str]:
+        """The categories that the pairs have, sorted."""
+        return sorted(set(self.table.column("category")))
+
+    @property
+    def variations(self) -> dict[str, list[str]]:
+        """Every field that pairs can be grouped by, with the values it has."""
+        return self.table.variation_values()
+
+    def images(self) -> list[ImageInfo]:
+        """Every image of the pairs once, with all keypoints known of it."""
+        found: dict[tuple[str, str], tuple[Path, str, Size, list[FloatArray]]] = {}
+        for info in map(self.info, range(len(self))):
+            for key, path, size, points in (
+                (info.source_key, info.source_path, info.source_size, info.source_keypoints),
+                (info.target_key, info.target_path, info.target_size, info.target_keypoints),
+            ):
+                found.setdefault(key, (path, info.category, size, []))[3].append(points)
+        return [ImageInfo(path, c, size, np.unique(np.concatenate(p), axis=0)) for path, c, size, p in found.values()]
+
+    def subset(self, indices: Sequence[int]) -> PairDataset:
+        """The same data set with only some of its pairs."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other.table = self.table.select(indices)
+        return other
+
+
+def read_records(
+    items: Iterable[_Item], read: Callable[[_Item], PairInfo], *, skip_broken: bool, what: str
+) -> list[PairInfo]:
+    """The records of all pairs; broken annotations stop it, or are left out with a warning that counts them."""
+    records, broken = [], []
+    for item in items:
+        try:
+            records.append(read(item))
+        except DataError as error:
+            if not skip_broken:
+                raise
+            broken.append(str(error))
+    if broken:
+        _log.warning(
+            "%s: skipped %d of %d pairs; the first: %s", what, len(broken), len(broken) + len(records), broken[0]
+        )
+    if not records:
+        raise DataError(f"{what} has no usable pair" + (f"; the first problem: {broken[0]}" if broken else "."))
+    return records
+
+
+def _as_keypoints(points: FloatArray, size: Size) -> tv_tensors.KeyPoints:
+    return tv_tensors.KeyPoints(torch.tensor(points), canvas_size=size)

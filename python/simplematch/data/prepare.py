@@ -1,0 +1,196 @@
+"""Pairs from the raw AP-10K (COCO json and a folder of images), the same on every machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .files import DataError, read_box, read_field, read_json
+
+_SEED = 42
+_MIN_COMMON = 3
+_TEST_IMAGES, _VAL_IMAGES = 30, 20
+_TRAIN_PAIRS_OF_IMAGE = 50
+_PAIRS_OF_FAMILY = {"val": 400, "test": 900}
+_PAIRS_OF_FAMILIES = {"val": 20, "test": 30}
+_ORIGIN = "it comes with AP-10K from https://github.com/AlexTheBad/AP-10K"
+
+
+@dataclass(frozen=True, eq=False)
+class _Animal:
+    """One image with its only annotation. visible: (17,) bool."""
+
+    family: str
+    species: str
+    image_id: int
+    file: Path
+    visible: npt.NDArray[np.bool_]
+    record: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.family, self.species)
+
+
+_Pair = tuple[_Animal, _Animal, str]
+
+
+def prepare_ap10k(source: Path | str, destination: Path | str, *, images: str = "link") -> dict[str, int]:
+    """Write AP-10K as pairs, in the layout that `AP10K` reads.
+
+    Images with one annotation that is no crowd and has 3 keypoints or more. Of each species, by image id, the last 30
+    images are for testing, the 20 before them for validation, the others for training. Pairs have 3 common visible
+    keypoints or more: in training at most 50 of each image, in testing and validation all of a species, 900 (400) of
+    a family across its species, 30 (20) of each two families. Everything is sorted and drawn with seed 42.
+
+    Args:
+        source: the raw folder: `annotations/ap10k-{train,val,test}-split1.json` and `data/*.jpg`.
+        destination: gets `ImageAnnotation`, `JPEGImages` and `PairAnnotation`; may be `source` itself.
+        images: "link" (symbolic links to the raw images) or "copy".
+
+    Returns:
+        The number of pairs of every split, such as {"trn": ..., "test_cross_family": ...}.
+
+    Raises:
+        DataError: a file is missing, or lacks a field; or the destination has pairs already.
+        ValueError: `images` is neither.
+    """
+    if images not in ("link", "copy"):
+        raise ValueError(f"images is '{images}', where 'link' or 'copy' may come.")
+    source, destination = Path(source), Path(destination)
+    if any((destination / "PairAnnotation").glob("*/*.json")):
+        raise DataError(f"{destination / 'PairAnnotation'} has pairs already; delete them, or choose another folder.")
+    animals = _read_animals(source)
+    for animal in animals:
+        _write_image(animal, destination, images)
+    draw = random.Random(_SEED)
+    counts = {}
+    for split, members in _split(animals).items():
+        for name, pairs in _pairs_of(split, members, draw):
+            counts[name] = _write_pairs(destination / "PairAnnotation" / name, pairs)
+    return counts
+
+
+def _read_animals(source: Path) -> list[_Animal]:
+    """The usable images of all three files, sorted by family, species and image id."""
+    animals: list[_Animal] = []
+    for part in ("train", "val", "test"):
+        path = source / "annotations" / f"ap10k-{part}-split1.json"
+        if not path.is_file():
+            raise DataError(f"{path} is missing; {_ORIGIN}.")
+        animals += _animals_of(path, source / "data")
+    return sorted(animals, key=lambda animal: (animal.family, animal.species, animal.image_id))
+
+
+def _animals_of(path: Path, folder: Path) -> Iterator[_Animal]:
+    content = read_json(path)
+    categories = {read_field(c, "id", path): c for c in read_field(content, "categories", path)}
+    images = {read_field(image, "id", path): image for image in read_field(content, "images", path)}
+    annotations = read_field(content, "annotations", path)
+    count = Counter(read_field(annotation, "image_id", path) for annotation in annotations)
+    for annotation in annotations:
+        visible = np.array(read_field(annotation, "keypoints", path)[2::3]) > 0
+        if count[annotation["image_id"]] > 1 or annotation.get("iscrowd", 0) or visible.sum() < _MIN_COMMON:
+            continue
+        if annotation["image_id"] not in images:
+            raise DataError(f"{path} has an annotation of image {annotation['image_id']}, which 'images' lacks.")
+        image = images[annotation["image_id"]]
+        category = categories[read_field(annotation, "category_id", path)]
+        read_box(read_field(annotation, "bbox", path), "bbox", path, corners=False)
+        record = {name: annotation[name] for name in ("id", "image_id", "category_id", "bbox", "keypoints")}
+        record |= {name: read_field(image, name, path) for name in ("file_name", "width", "height")}
+        record |= {name: read_field(category, name, path) for name in ("name", "supercategory")}
+        yield _Animal(
+            str(record["supercategory"]),
+            str(record["name"]),
+            int(record["image_id"]),
+            folder / str(record["file_name"]),
+            visible,
+            record,
+        )
+
+
+def _split(animals: list[_Animal]) -> dict[str, list[_Animal]]:
+    species = defaultdict(list)
+    for animal in animals:
+        species[animal.folder].append(animal)
+    splits: dict[str, list[_Animal]] = {"trn": [], "val": [], "test": []}
+    for members in species.values():
+        rest, test = members[:-_TEST_IMAGES], members[-_TEST_IMAGES:]
+        splits["trn"] += rest[:-_VAL_IMAGES]
+        splits["val"] += rest[-_VAL_IMAGES:]
+        splits["test"] += test
+    return splits
+
+
+def _pairs_of(split: str, animals: list[_Animal], draw: random.Random) -> Iterator[tuple[str, list[_Pair]]]:
+    """(name of the split, its pairs)."""
+    species, families = defaultdict(list), defaultdict(list)
+    for animal in animals:
+        species[animal.folder].append(animal)
+        families[animal.family].append(animal)
+    if split == "trn":
+        yield split, [pair for members in species.values() for pair in _training_pairs(members, draw)]
+        return
+    yield split, [(a, b, a.species) for m in species.values() for a, b in _matching(m, m) if a.image_id < b.image_id]
+    across = []
+    for name, members in families.items():
+        found = [(a, b, name) for a, b in _matching(members, members) if a.species < b.species]
+        across += draw.sample(found, min(len(found), _PAIRS_OF_FAMILY[split]))
+    yield f"{split}_cross_species", across
+    across = []
+    for one, other in combinations(families, 2):
+        found = [(a, b, f"{one}-{other}") for a, b in _matching(families[one], families[other])]
+        across += draw.sample(found, min(len(found), _PAIRS_OF_FAMILIES[split]))
+    yield f"{split}_cross_family", across
+
+
+def _training_pairs(members: list[_Animal], draw: random.Random) -> Iterator[_Pair]:
+    for animal in members:
+        partners = [other for _, other in _matching([animal], members) if other is not animal]
+        for other in draw.sample(partners, min(len(partners), _TRAIN_PAIRS_OF_IMAGE)):
+            yield animal, other, animal.species
+
+
+def _matching(sources: list[_Animal], targets: list[_Animal]) -> Iterator[tuple[_Animal, _Animal]]:
+    """The pairs with enough common visible keypoints, in the order of the lists."""
+    a = np.stack([animal.visible for animal in sources]).astype(np.int64)
+    b = np.stack([animal.visible for animal in targets]).astype(np.int64)
+    for i, j in np.argwhere(a @ b.T >= _MIN_COMMON):
+        yield sources[i], targets[j]
+
+
+def _write_image(animal: _Animal, destination: Path, how: str) -> None:
+    if not animal.file.is_file():
+        raise DataError(f"image {animal.file} is missing; {_ORIGIN}.")
+    annotation = destination / "ImageAnnotation" / animal.folder / f"{animal.file.stem}.json"
+    image = destination / "JPEGImages" / animal.folder / animal.file.name
+    for path in (annotation, image):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    annotation.write_text(json.dumps(animal.record))
+    image.unlink(missing_ok=True)
+    if how == "copy":
+        shutil.copyfile(animal.file, image)
+    else:
+        os.symlink(animal.file.resolve(), image)
+
+
+def _write_pairs(folder: Path, pairs: list[_Pair]) -> int:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, (a, b, category) in enumerate(pairs):
+        names = [str(Path("ImageAnnotation", x.folder, f"{x.file.stem}.json")) for x in (a, b)]
+        record = {"src_json_path": names[0], "trg_json_path": names[1]}
+        path = folder / f"{number:06d}-{a.file.stem}-{b.file.stem}:{category}.json"
+        path.write_text(json.dumps(record))
+    return len(pairs)

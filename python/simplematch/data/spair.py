@@ -1,0 +1,147 @@
+"""SPair-71k, and any other data in its layout."""
+
+from __future__ import annotations
+
+import logging
+from functools import cache as remember
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .dataset import PairDataset, read_records
+from .files import DataError, read_box, read_field, read_json, read_points, read_size, read_text
+from .records import ImageInfo, PairInfo, Size
+from .table import PairTable, cached_table
+
+_log = logging.getLogger(__name__)
+_ORIGIN = "it comes with SPair-71k.tar.gz from https://cvlab.postech.ac.kr/research/SPair-71k"
+SPLITS = ("trn", "val", "test")
+_VARIATIONS = ("viewpoint_variation", "scale_variation", "truncation", "occlusion")
+
+
+class SPair(PairDataset):
+    """`Layout/<layout>/<split>.txt`, `PairAnnotation`, `ImageAnnotation` and `JPEGImages` under one root.
+
+    Categories come from the data. Annotations are read once and then cached.
+    """
+
+    name = "spair"
+    max_keypoints = 30
+
+    def __init__(
+        self, root: Path, split: str, *, layout: str = "large", skip_broken: bool = False, cache: bool = True
+    ) -> None:
+        """Read the records of a split.
+
+        Args:
+            root: the folder that holds `Layout`.
+            split: "trn", "val", "test", or "all" for the three together with every annotated image.
+            layout: "large" or "small", the folder under `Layout`.
+            skip_broken: leave out pairs with a broken annotation, with a warning that counts them.
+            cache: keep the records in the user's cache folder.
+        """
+        splits = SPLITS if split == "all" else (split,)
+        lists = [root / "Layout" / layout / f"{name}.txt" for name in splits]
+        lines = [(name, line) for name, path in zip(splits, lists, strict=True) for line in _lines(path)]
+        folders = [root / "ImageAnnotation", *(root / "PairAnnotation" / name for name in splits)]
+
+        def build() -> PairTable:
+            what = f"{root}, split '{split}',"
+            reader = _Reader(root)
+            records = read_records(lines, reader.read, skip_broken=skip_broken, what=what)
+            if reader.other_sizes:
+                _log.warning(
+                    "%s %d images are of another size in PairAnnotation than in ImageAnnotation, which is believed",
+                    what,
+                    reader.other_sizes,
+                )
+            return PairTable.of(records, root)
+
+        key = f"spair {layout} {split} {skip_broken}"
+        super().__init__(root, split, cached_table(root, key, [*lists, *folders], build) if cache else build())
+
+    def images(self) -> list[ImageInfo]:
+        """Every image of the pairs once, with all keypoints of `ImageAnnotation`; of "all", every image there."""
+        folder = self.root / "ImageAnnotation"
+        if self.split == "all":
+            return [self._read_image(file) for file in sorted(folder.glob("*/*.json"))]
+        paths = {path for info in map(self.info, range(len(self))) for path in (info.source_path, info.target_path)}
+        return [self._read_image(folder / path.parent.name / f"{path.stem}.json") for path in sorted(paths)]
+
+    def _read_image(self, file: Path) -> ImageInfo:
+        category = file.parent.name
+        record = read_json(file)
+        path = self.root / "JPEGImages" / category / str(read_field(record, "filename", file))
+        keypoints = read_field(record, "kps", file)
+        if not isinstance(keypoints, dict):
+            raise DataError(f"{file}, field 'kps', is a {type(keypoints).__name__}, where an object is needed.")
+        points = [point for point in keypoints.values() if point is not None]
+        size = read_size(read_field(record, "image_width", file), record.get("image_height"), "image_width", file)
+        return ImageInfo(path, category, size, read_points(points, "kps", file) if points else np.zeros((0, 2)))
+
+
+def _lines(path: Path) -> list[str]:
+    return [line.strip() for line in read_text(path, _ORIGIN).splitlines() if line.strip()]
+
+
+class _Reader:
+    """Lines of the lists to records."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.image_size = remember(self._image_size)
+        self.other_sizes = 0
+
+    def read(self, item: tuple[str, str]) -> PairInfo:
+        """The record of a split's line such as 000009-2008_001546-2009_000327:aeroplane; image names may hold '-'."""
+        split, line = item
+        path = self.root / "PairAnnotation" / split / f"{line}.json"
+        record = read_json(path)
+        category = str(record.get("category") or line.rpartition(":")[2])
+        source = read_points(read_field(record, "src_kps", path), "src_kps", path)
+        target = read_points(read_field(record, "trg_kps", path), "trg_kps", path)
+        if len(source) != len(target):
+            raise DataError(
+                f"{path} has {len(source)} points in 'src_kps' and {len(target)} in 'trg_kps', not as many."
+            )
+        ids = tuple(str(name) for name in record.get("kps_ids", ()))
+        images = [
+            self.root / "JPEGImages" / category / str(read_field(record, f"{side}_imname", path))
+            for side in ("src", "trg")
+        ]
+        return PairInfo(
+            pair_id=line,
+            category=category,
+            source_path=images[0],
+            target_path=images[1],
+            source_size=self._size(record, "src_imsize", images[0], path),
+            target_size=self._size(record, "trg_imsize", images[1], path),
+            source_box=read_box(read_field(record, "src_bndbox", path), "src_bndbox", path),
+            target_box=read_box(read_field(record, "trg_bndbox", path), "trg_bndbox", path),
+            source_keypoints=source,
+            target_keypoints=target,
+            keypoint_ids=ids if len(ids) == len(source) else tuple(str(i) for i in range(len(source))),
+            variations={name: str(record[name]) for name in _VARIATIONS if name in record},
+        )
+
+    def _size(self, record: dict[str, Any], name: str, image: Path, path: Path) -> Size:
+        """Of the image's own annotation if it has one: pairs have been seen to exchange their two sizes."""
+        size = _size(read_field(record, name, path), name, path)
+        known = self.image_size(image) or size
+        self.other_sizes += known != size
+        return known
+
+    def _image_size(self, image: Path) -> Size | None:
+        file = self.root / "ImageAnnotation" / image.parent.name / f"{image.stem}.json"
+        if not file.is_file():
+            return None
+        record = read_json(file)
+        width, height = (read_field(record, name, file) for name in ("image_width", "image_height"))
+        return read_size(width, height, "image_width", file)
+
+
+def _size(values: object, name: str, path: Path) -> Size:
+    if not isinstance(values, list) or len(values) < 2:
+        raise DataError(f"{path}, field '{name}', is {values!r}, where [width, height, channels] is needed.")
+    return read_size(values[0], values[1], name, path)

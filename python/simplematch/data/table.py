@@ -1,0 +1,176 @@
+"""Many pair records in a few arrays: small in memory, shared by forked workers, kept in a file between runs."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .records import Box, FloatArray, PairInfo
+
+_VERSION = "1"  # of the columns; another one makes old cache files unread
+
+
+class PairTable:
+    """`PairInfo` records as columns. Paths are relative to `root` in the columns, whole in the records."""
+
+    def __init__(self, columns: Mapping[str, npt.NDArray[Any]], root: Path) -> None:
+        """Args: columns: as `columns_of` makes them; root: folder of the relative paths."""
+        self._columns = dict(columns)
+        self._root = root
+
+    def __len__(self) -> int:
+        return len(self._columns["pair_id"])
+
+    def __getitem__(self, index: int) -> PairInfo:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"pair {index} is asked for; there are {len(self)}.")
+        row = {name: column[index % len(self)] for name, column in self._columns.items() if not name.startswith("_")}
+        start, stop = self._columns["_first_keypoint"][index % len(self) : index % len(self) + 2]
+        ids = self._columns["_keypoint_ids"]
+        names = self._columns["_variation_names"]
+        return PairInfo(
+            pair_id=str(row["pair_id"]),
+            category=str(row["category"]),
+            source_path=self._path(row["source_image"]),
+            target_path=self._path(row["target_image"]),
+            source_size=(int(row["sizes"][0]), int(row["sizes"][1])),
+            target_size=(int(row["sizes"][2]), int(row["sizes"][3])),
+            source_box=_box(row["boxes"][:4]),
+            target_box=_box(row["boxes"][4:]),
+            source_keypoints=self._columns["_keypoints"][start:stop, :2],
+            target_keypoints=self._columns["_keypoints"][start:stop, 2:],
+            keypoint_ids=tuple(str(name) for name in ids[start:stop]) if len(ids) else (),
+            variations={str(name): str(value) for name, value in zip(names, row["variations"], strict=True) if value},
+            source_variant=str(row["source_variant"]),
+            target_variant=str(row["target_variant"]),
+        )
+
+    def _path(self, image: int) -> Path:
+        return self._root / str(self._columns["_images"][image])
+
+    def column(self, name: str) -> list[str]:
+        """A column of strings, such as "category", for all pairs."""
+        return [str(value) for value in self._columns[name]]
+
+    def variation_values(self) -> dict[str, list[str]]:
+        """Every variation field with the values it has."""
+        names, values = self._columns["_variation_names"], self._columns["variations"]
+        return {str(name): sorted({str(v) for v in values[:, i] if v}) for i, name in enumerate(names)}
+
+    def select(self, indices: Sequence[int]) -> PairTable:
+        """The table of some of the pairs, in the order given."""
+        return PairTable.of([self[i] for i in indices], self._root)
+
+    @classmethod
+    def of(cls, infos: Iterable[PairInfo], root: Path) -> PairTable:
+        """The table of these records, whose paths lie under `root` or elsewhere."""
+        return cls(columns_of(list(infos), root), root)
+
+    def save(self, path: Path) -> None:
+        """Write the columns to an .npz file, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
+            np.savez(file, **self._columns)  # type: ignore[arg-type]  # numpy's stub mistakes the columns for allow_pickle
+        os.replace(file.name, path)
+
+    @classmethod
+    def load(cls, path: Path, root: Path) -> PairTable:
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as file:
+            return cls({name: file[name] for name in file.files}, root)
+
+
+def columns_of(infos: list[PairInfo], root: Path) -> dict[str, npt.NDArray[Any]]:
+    """The columns of a `PairTable`: strings, sizes, boxes (NaN for none), and all keypoints in one array."""
+    images: dict[str, int] = {}
+
+    def image(path: Path) -> int:
+        name = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+        return images.setdefault(name, len(images))
+
+    names = sorted({name for info in infos for name in info.variations})
+    no_box = (np.nan,) * 4
+    points = [np.concatenate((i.source_keypoints, i.target_keypoints), axis=1) for i in infos]
+    return {
+        "pair_id": np.array([i.pair_id for i in infos], dtype=str),
+        "category": np.array([i.category for i in infos], dtype=str),
+        "source_image": np.array([image(i.source_path) for i in infos], dtype=np.int64),
+        "target_image": np.array([image(i.target_path) for i in infos], dtype=np.int64),
+        "sizes": np.array([i.source_size + i.target_size for i in infos], dtype=np.int64).reshape(-1, 4),
+        "boxes": np.array([(i.source_box or no_box) + (i.target_box or no_box) for i in infos]).reshape(-1, 8),
+        "variations": np.array([[i.variations.get(n, "") for n in names] for i in infos], dtype=str).reshape(
+            len(infos), len(names)
+        ),
+        "source_variant": np.array([i.source_variant for i in infos], dtype=str),
+        "target_variant": np.array([i.target_variant for i in infos], dtype=str),
+        "_variation_names": np.array(names, dtype=str),
+        "_images": np.array(list(images), dtype=str),
+        "_keypoints": np.concatenate([np.zeros((0, 4)), *points]),
+        "_first_keypoint": np.cumsum([0, *(len(p) for p in points)]),
+        "_keypoint_ids": np.array([name for i in infos for name in i.keypoint_ids], dtype=str),
+    }
+
+
+def cache_folder() -> Path:
+    """Where tables are kept: SIMPLEMATCH_CACHE, or `simplematch` in the user's cache folder."""
+    if folder := os.environ.get("SIMPLEMATCH_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "simplematch"
+
+
+def cached_table(root: Path, name: str, annotations: Sequence[Path], build: Callable[[], PairTable]) -> PairTable:
+    """The table that `build` makes, read from the cache if no annotation changed since it was written.
+
+    Args:
+        root: folder of the data set.
+        name: what else distinguishes the table, such as its split.
+        annotations: files and folders (with all below them) whose names, sizes and times must not have changed.
+        build: reads the annotations.
+    """
+    path = cache_folder() / "pairs" / f"{_fingerprint(root, name, annotations)}.npz"
+    try:
+        return PairTable.load(path, root)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        table = build()  # no cache yet, or a damaged one
+    with contextlib.suppress(OSError):  # in a read-only home the next run reads the annotations again
+        table.save(path)
+    return table
+
+
+def _fingerprint(root: Path, name: str, annotations: Sequence[Path]) -> str:
+    digest = hashlib.sha256(f"{_VERSION}\0{root.resolve()}\0{name}\0".encode())
+    for path in annotations:
+        for entry, size, time in _stamps(path):
+            digest.update(f"{entry}\0{size}\0{time}\0".encode())
+    return digest.hexdigest()[:32]
+
+
+def _stamps(path: Path) -> list[tuple[str, int, int]]:
+    if path.is_file():
+        return [(str(path), path.stat().st_size, path.stat().st_mtime_ns)]
+    if not path.is_dir():
+        return []
+    stamps = []
+    for entry in os.scandir(path):
+        if entry.is_dir():
+            stamps += _stamps(Path(entry.path))
+        else:
+            stat = entry.stat()
+            stamps.append((entry.path, stat.st_size, stat.st_mtime_ns))
+    return sorted(stamps)
+
+
+def _box(values: FloatArray) -> Box | None:
+    if np.isnan(values).any():
+        return None
+    left, top, right, bottom = (float(value) for value in values)
+    return left, top, right, bottom

@@ -1,0 +1,209 @@
+"""From a decoded pair to the network's input, with the augmentation of training; keypoints follow.
+
+All randomness comes from a generator that the caller passes, so a sample depends only on its seed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from .._torchvision import transforms as F
+from .._torchvision import tv_tensors
+from .photometric import photometric
+from .records import Box, PairInfo, PairSample
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkSample:
+    """A pair as the network takes it.
+
+    Attributes:
+        source, target: (3, S, S) float32, normalised.
+        source_keypoints, target_keypoints: (N, 2) float32 (x, y) in pixels of the S x S input.
+        info: the pair's record; exchanged if the pair was. All its keypoints are in it, in original pixels.
+        skipped: one sentence for each pair that could not be read and whose place this one takes.
+    """
+
+    source: Tensor
+    target: Tensor
+    source_keypoints: Tensor
+    target_keypoints: Tensor
+    info: PairInfo
+    skipped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PairTransform:
+    """Squash both images to S x S and normalise; with probabilities above zero, augment.
+
+    Attributes:
+        image_size: S.
+        mean, std: of the normalisation, for values from 0 to 1.
+        max_keypoints: more are thinned at random; None keeps all, as evaluation must.
+        crop: probability, for each image, of a crop that keeps the box and all keypoints.
+        rotate: probability of turning source, target or both (one in three each), within +-30 degrees; bottles +-180.
+            Points that leave either image are dropped; a turn that would drop all isn't made.
+        photometric: scales the probabilities of the changes of colour, gray .1 and the others .2 each; 0 is none.
+        exchange: probability that source and target change places.
+    """
+
+    image_size: int
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    max_keypoints: int | None = None
+    crop: float = 0.0
+    rotate: float = 0.0
+    photometric: float = 0.0
+    exchange: float = 0.0
+
+    def __call__(self, sample: PairSample, generator: Generator | None = None) -> NetworkSample:
+        """Transform a pair; without a generator, only if nothing is random.
+
+        Raises:
+            ValueError: the transform is random and no generator came.
+        """
+        random = any((self.crop, self.rotate, self.photometric, self.exchange))
+        if generator is None:
+            if random:
+                raise ValueError("generator is None, where augmentation needs a torch.Generator.")
+            generator = torch.Generator()
+        if self.exchange and _draw(generator) < self.exchange:
+            sample = _exchanged(sample)
+        info = sample.info
+        source, source_points = self._squash(sample.source, sample.source_keypoints, info.source_box, generator)
+        target, target_points = self._squash(sample.target, sample.target_keypoints, info.target_box, generator)
+        if self.rotate and _draw(generator) < self.rotate:
+            source, target, source_points, target_points = _rotate_pair(
+                source, target, source_points, target_points, 180 if info.category == "bottle" else 30, generator
+            )
+        if self.photometric:
+            source, target = (photometric(image, self.photometric, generator) for image in (source, target))
+        keep = self._choose(len(source_points), generator)
+        return NetworkSample(
+            self._normalise(source),
+            self._normalise(target),
+            source_points.as_subclass(Tensor)[keep].float(),
+            target_points.as_subclass(Tensor)[keep].float(),
+            info,
+        )
+
+    def prepare(self, image: tv_tensors.Image) -> Tensor:
+        """One image (3, H, W) uint8 to the network's input (3, S, S), without augmentation."""
+        return self._normalise(F.resize(image, [self.image_size] * 2, antialias=True))
+
+    def _squash(
+        self, image: Tensor, points: tv_tensors.KeyPoints, box: Box | None, generator: Generator
+    ) -> tuple[Tensor, tv_tensors.KeyPoints]:
+        if self.crop and _draw(generator) < self.crop:
+            top, left, height, width = crop_around(points, box, generator)
+            image = F.crop(image, top, left, height, width)
+            points = F.crop(points, top, left, height, width)
+        size = [self.image_size] * 2
+        return F.resize(image, size, antialias=True), F.resize(points, size)
+
+    def _choose(self, count: int, generator: Generator) -> Tensor:
+        if self.max_keypoints is None or count <= self.max_keypoints:
+            return torch.arange(count)
+        return torch.randperm(count, generator=generator)[: self.max_keypoints].sort().values
+
+    def _normalise(self, image: Tensor) -> Tensor:
+        scaled = F.to_dtype(image, torch.float32, scale=True)
+        return F.normalize(scaled, list(self.mean), list(self.std)).as_subclass(Tensor)
+
+
+def training_transform(
+    dataset_name: str,
+    image_size: int,
+    max_keypoints: int,
+    mean: tuple[float, float, float] = IMAGENET_MEAN,
+    std: tuple[float, float, float] = IMAGENET_STD,
+) -> PairTransform:
+    """The augmentation of the paper's training runs; on PF-PASCAL source and target also change places.
+
+    Args:
+        dataset_name: `PairDataset.name`.
+        image_size: S.
+        max_keypoints: `PairDataset.max_keypoints`.
+        mean, std: of the normalisation.
+    """
+    exchange = 0.5 if dataset_name == "pf-pascal" else 0.0
+    return PairTransform(image_size, mean, std, max_keypoints, crop=0.5, rotate=0.5, photometric=1.0, exchange=exchange)
+
+
+def crop_around(points: tv_tensors.KeyPoints, box: Box | None, generator: Generator) -> tuple[int, int, int, int]:
+    """A random crop (top, left, height, width) that keeps the box and every keypoint of the image."""
+    image_height, image_width = points.canvas_size
+    corners = points.as_subclass(Tensor)
+    if box is not None:
+        corners = torch.cat((corners, torch.tensor(box, dtype=corners.dtype).view(2, 2)))
+    first = corners.amin(0).floor().int().tolist()
+    last = corners.amax(0).ceil().int().tolist()
+    left = _draw_integer(0, min(first[0], image_width - 1), generator)
+    top = _draw_integer(0, min(first[1], image_height - 1), generator)
+    right = _draw_integer(max(last[0], left + 1), image_width, generator)
+    bottom = _draw_integer(max(last[1], top + 1), image_height, generator)
+    return top, left, bottom - top, right - left
+
+
+def _rotate_pair(
+    source: Tensor,
+    target: Tensor,
+    source_points: tv_tensors.KeyPoints,
+    target_points: tv_tensors.KeyPoints,
+    limit: float,
+    generator: Generator,
+) -> tuple[Tensor, Tensor, tv_tensors.KeyPoints, tv_tensors.KeyPoints]:
+    which = _draw_integer(0, 2, generator)  # source, target or both
+    angles = [(2 * _draw(generator) - 1) * limit for _ in range(2)]
+    source_angle, target_angle = (0.0 if which == 1 else angles[0]), (0.0 if which == 0 else angles[1])
+    turned_source = _rotate_points(source_points, source_angle)
+    turned_target = _rotate_points(target_points, target_angle)
+    keep = _inside(turned_source) & _inside(turned_target)
+    if not keep.any():
+        return source, target, source_points, target_points
+    bilinear = F.InterpolationMode.BILINEAR
+    return (
+        F.rotate(source, source_angle, interpolation=bilinear) if source_angle else source,
+        F.rotate(target, target_angle, interpolation=bilinear) if target_angle else target,
+        tv_tensors.wrap(turned_source.as_subclass(Tensor)[keep], like=turned_source),
+        tv_tensors.wrap(turned_target.as_subclass(Tensor)[keep], like=turned_target),
+    )
+
+
+def _rotate_points(points: tv_tensors.KeyPoints, angle: float) -> tv_tensors.KeyPoints:
+    """Counter-clockwise about the middle of the image, as `F.rotate` turns the pixels."""
+    if not angle:
+        return points
+    height, width = points.canvas_size
+    middle = torch.tensor([width / 2, height / 2], dtype=points.dtype)
+    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    turn = torch.tensor([[cos, sin], [-sin, cos]], dtype=points.dtype)
+    return tv_tensors.wrap((points.as_subclass(Tensor) - middle) @ turn.T + middle, like=points)
+
+
+def _inside(points: tv_tensors.KeyPoints) -> Tensor:
+    height, width = points.canvas_size
+    x, y = points.as_subclass(Tensor).unbind(-1)
+    return (x >= 0) & (x < width) & (y >= 0) & (y < height)
+
+
+def _exchanged(sample: PairSample) -> PairSample:
+    return PairSample(
+        sample.info.exchanged(), sample.target, sample.source, sample.target_keypoints, sample.source_keypoints
+    )
+
+
+def _draw(generator: Generator) -> float:
+    return float(torch.rand((), generator=generator, dtype=torch.float64))
+
+
+def _draw_integer(first: int, last: int, generator: Generator) -> int:
+    """From first to last, both included; first if last lies before it."""
+    return int(torch.randint(first, max(first, last) + 1, (), generator=generator))

@@ -1,0 +1,31 @@
+"""PCK under every protocol of the field, evaluation of a model, and statistics of keypoints."""
+
+from .evaluate import Evaluation, Matcher, evaluate
+from .pck import PCK, PCKResult, Scores
+from .predictions import Prediction, Predictions, pck_curve, score_predictions
+from .protocol import ALPHAS, Protocol, default_protocols, preset
+from .statistics import Fusion, format_statistics, statistics
+from .tables import format_result, to_csv, to_json
+
+__all__ = [
+    "ALPHAS",
+    "PCK",
+    "Evaluation",
+    "Fusion",
+    "Matcher",
+    "PCKResult",
+    "Prediction",
+    "Predictions",
+    "Protocol",
+    "Scores",
+    "default_protocols",
+    "evaluate",
+    "format_result",
+    "format_statistics",
+    "pck_curve",
+    "preset",
+    "score_predictions",
+    "statistics",
+    "to_csv",
+    "to_json",
+]

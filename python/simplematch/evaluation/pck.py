@@ -1,0 +1,184 @@
+"""PCK as a metric that sums over batches and over processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from ..data.records import FloatArray, PairInfo
+from .protocol import Protocol
+
+Groups = Mapping[str, Sequence[str]]
+
+
+@dataclass
+class Scores:
+    """PCK of some pairs, one number from 0 to 1 for each alpha (NaN without pairs)."""
+
+    pairs: int
+    points: int
+    per_image: list[float]
+    per_point: list[float]
+
+
+class PCKResult:
+    """PCK of a data set under one protocol.
+
+    Attributes:
+        protocol: what was measured; `description` says it in one line.
+        overall: of all pairs.
+        category_mean: mean over categories of their `per_image`, one number for each alpha.
+        groups: for "category" and every variation field, the scores of each value.
+    """
+
+    # No dataclass: torchmetrics would walk into it and refuse the frozen protocol.
+    def __init__(
+        self,
+        protocol: Protocol,
+        description: str,
+        overall: Scores,
+        category_mean: list[float],
+        groups: dict[str, dict[str, Scores]],
+    ) -> None:
+        self.protocol = protocol
+        self.description = description
+        self.overall = overall
+        self.category_mean = category_mean
+        self.groups = groups
+
+    @property
+    def headline(self) -> list[float]:
+        """The protocol's own averaging, one number for each alpha."""
+        averages = {
+            "per-image": self.overall.per_image,
+            "per-point": self.overall.per_point,
+            "per-category": self.category_mean,
+        }
+        return averages[self.protocol.averaging]
+
+    def at(self, alpha: float) -> float:
+        """The headline at one alpha of the protocol."""
+        if alpha not in self.protocol.alphas:
+            raise ValueError(f"alpha is {alpha}, where one of {self.protocol.alphas} may come.")
+        return self.headline[self.protocol.alphas.index(alpha)]
+
+
+class PCK(Metric):
+    """Percentage of correct keypoints under one protocol, overall and by groups of pairs.
+
+    States are sums, so that `compute` is exact over any split into batches and processes.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    pair_sums: Tensor
+    pair_counts: Tensor
+    point_hits: Tensor
+    point_counts: Tensor
+
+    def __init__(
+        self, protocol: Protocol, image_size: int, groups: Groups | None = None, window: object = None, **options: Any
+    ) -> None:
+        """Args:
+        protocol: how to measure.
+        image_size: S of the network's input.
+        groups: for "category" and each variation field, the values there are: the same on every process.
+        window: size of the matching window, for the description.
+        options: of `torchmetrics.Metric`.
+        """
+        super().__init__(**options)
+        self.protocol = protocol
+        self.image_size = image_size
+        self.window = window
+        keys = [(field, value) for field, values in (groups or {}).items() for value in values]
+        self._rows = {("", ""): 0} | {key: i for i, key in enumerate(keys, start=1)}
+        shape = (len(self._rows), len(protocol.alphas))
+        self.add_state("pair_sums", torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("pair_counts", torch.zeros(shape[0], dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("point_hits", torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("point_counts", torch.zeros(shape[0], dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, predicted: Tensor | Sequence[FloatArray], infos: Sequence[PairInfo]) -> None:
+        """Count a batch.
+
+        Args:
+            predicted: (B, N, 2) points found, in pixels of the S x S input, rows beyond a pair's keypoints ignored;
+                or B arrays (Ni, 2) in original pixels of the target images.
+            infos: B records; those of `reverse` protocols already exchanged. Their target keypoints are the truth.
+
+        Raises:
+            ValueError: the lengths differ, a pair's group is unknown, or a pair has no threshold.
+        """
+        if len(predicted) != len(infos):
+            raise ValueError(f"predicted holds {len(predicted)} pairs and infos {len(infos)}, must be as many.")
+        if isinstance(predicted, Tensor):
+            predicted = to_original(predicted, infos, self.image_size)
+        hits, rows, lengths = [], [], []
+        for points, info in zip(predicted, infos, strict=True):
+            correct = self._correct(points, info)
+            for row in self._rows_of(info):
+                hits.append(correct)
+                rows.append(row)
+                lengths.append(len(points))
+        if rows:
+            self._add(np.stack(hits), rows, lengths)
+
+    def compute(self) -> PCKResult:
+        """The result over all batches and processes."""
+        scores = {key: self._scores(row) for key, row in self._rows.items()}
+        groups: dict[str, dict[str, Scores]] = {}
+        for (field, value), score in scores.items():
+            if field:
+                groups.setdefault(field, {})[value] = score
+        categories = [score.per_image for score in groups.get("category", {}).values() if score.pairs]
+        empty = [float("nan")] * len(self.protocol.alphas)
+        mean = [float(np.mean(column)) for column in zip(*categories, strict=True)] if categories else empty
+        description = self.protocol.describe(self.image_size, self.window)
+        return PCKResult(self.protocol, description, scores[("", "")], mean, groups)
+
+    def _correct(self, points: FloatArray, info: PairInfo) -> FloatArray:
+        """(A,) how many of a pair's keypoints are correct at each alpha."""
+        if len(points) != len(info.target_keypoints):
+            count = len(info.target_keypoints)
+            raise ValueError(f"pair {info.pair_id} has {count} keypoints, {len(points)} predictions came.")
+        distances = self.protocol.distances(points, info, self.image_size)[:, None]
+        alphas = np.array(self.protocol.alphas)
+        return np.asarray((distances < alphas if self.protocol.strict else distances <= alphas).sum(0))
+
+    def _rows_of(self, info: PairInfo) -> list[int]:
+        keys = [("category", info.category), *info.variations.items()]
+        fields = {field for field, _ in self._rows}
+        try:
+            return [0, *(self._rows[key] for key in keys if key[0] in fields)]
+        except KeyError as error:
+            raise ValueError(f"pair {info.pair_id} has the group {error}, which groups doesn't name.") from None
+
+    def _add(self, hits: FloatArray, rows: list[int], lengths: list[int]) -> None:
+        device = self.pair_sums.device
+        index, count = torch.tensor(rows, device=device), torch.tensor(lengths, device=device)
+        correct = torch.from_numpy(hits).to(device)
+        self.pair_sums.index_add_(0, index, correct.double() / count[:, None])
+        self.pair_counts.index_add_(0, index, torch.ones_like(count))
+        self.point_hits.index_add_(0, index, correct.long())
+        self.point_counts.index_add_(0, index, count)
+
+    def _scores(self, row: int) -> Scores:
+        pairs, points = int(self.pair_counts[row]), int(self.point_counts[row])
+        per_image = self.pair_sums[row] / (pairs or float("nan"))
+        per_point = self.point_hits[row].double() / (points or float("nan"))
+        return Scores(pairs, points, per_image.tolist(), per_point.tolist())
+
+
+def to_original(predicted: Tensor, infos: Sequence[PairInfo], image_size: int) -> list[FloatArray]:
+    """Points (B, N, 2) in pixels of the S x S input as B arrays (Ni, 2) float64 in pixels of the target images."""
+    points = predicted.detach().double().cpu().numpy()
+    return [
+        row[: len(info.target_keypoints)] * (np.array(info.target_size[::-1]) / image_size)
+        for row, info in zip(points, infos, strict=True)
+    ]

@@ -1,0 +1,146 @@
+"""How PCK is measured: every convention of the field as one small record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..data.records import Box, FloatArray, PairInfo, Size
+
+ALPHAS = (0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
+THRESHOLDS = ("bbox", "image", "bbox-kp", "bbox-padded")
+SPACES = ("squash", "pad", "original")
+AVERAGINGS = ("per-image", "per-point", "per-category")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A keypoint is correct if its distance from the truth is at most alpha times the threshold.
+
+    Attributes:
+        threshold: "bbox" (longer side of the target's box), "image" (longer side of the target image), "bbox-kp"
+            (longer extent of the target's keypoints) or "bbox-padded" (the same, taken together with the (-1, -1) that
+            pads a pair to `padded_to` keypoints: too large, but what DHPF, CATs, CHM and others measured).
+        space: where distance and threshold are measured: "squash" (the S x S input), "pad" (scaled by S over the longer
+            side) or "original" pixels.
+        strict: < instead of <=.
+        averaging: the headline: "per-image" (mean over pairs), "per-point" (over all keypoints) or "per-category" (mean
+            over categories of their means over pairs). Results hold all three.
+        reverse: target keypoints are found in the source image, and the source's box and size give the threshold.
+        alphas: ascending.
+        padded_to: for "bbox-padded".
+        name: for tables.
+    """
+
+    threshold: str
+    space: str = "squash"
+    strict: bool = False
+    averaging: str = "per-image"
+    reverse: bool = False
+    alphas: tuple[float, ...] = ALPHAS
+    padded_to: int = 40
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        for field, allowed in (("threshold", THRESHOLDS), ("space", SPACES), ("averaging", AVERAGINGS)):
+            if getattr(self, field) not in allowed:
+                raise ValueError(f"{field} is '{getattr(self, field)}', where one of {', '.join(allowed)} may come.")
+        if not self.alphas or min(self.alphas) < 0 or list(self.alphas) != sorted(set(self.alphas)):
+            raise ValueError(f"alphas is {self.alphas}, where ascending numbers from 0 on may come.")
+
+    def describe(self, image_size: int, window: object = None) -> str:
+        """The protocol in one line."""
+        parts = [
+            f"threshold {self.threshold}",
+            f"space {self.space}",
+            "distance < alpha * threshold" if self.strict else "distance <= alpha * threshold",
+            self.averaging,
+            "target to source" if self.reverse else "source to target",
+            f"image {image_size} x {image_size}",
+            f"window {'not stated' if window is None else window}",
+        ]
+        return (f"{self.name}: " if self.name else "") + ", ".join(parts)
+
+    def distances(self, predicted: FloatArray, info: PairInfo, image_size: int) -> FloatArray:
+        """(N,) float64 distances over the threshold, of predictions (N, 2) in original pixels of the target.
+
+        Raises:
+            ValueError: the pair has no box, or a threshold of zero.
+        """
+        scale = _scale(self.space, info.target_size, image_size)
+        truth = info.target_keypoints * scale
+        offsets = predicted * scale - truth
+        return np.hypot(offsets[:, 0], offsets[:, 1]) / self.threshold_of(info, image_size)
+
+    def threshold_of(self, info: PairInfo, image_size: int) -> float:
+        """The length that alpha multiplies, in pixels of the protocol's space."""
+        scale = _scale(self.space, info.target_size, image_size)
+        truth = info.target_keypoints * scale
+        if self.threshold == "bbox":
+            length = _longer_side(info.target_box, scale, info)
+        elif self.threshold == "image":
+            length = float(max(info.target_size[1] * scale[0], info.target_size[0] * scale[1]))
+        else:
+            if self.threshold == "bbox-padded" and len(truth) < self.padded_to:
+                truth = np.concatenate((truth, [[-1.0, -1.0]]))
+            length = float(np.ptp(truth, axis=0).max())
+        if not length > 0:
+            raise ValueError(
+                f"the threshold '{self.threshold}' of pair {info.pair_id} is {length}, must be above zero."
+            )
+        return length
+
+
+def default_protocols(dataset: str) -> list[Protocol]:
+    """How `dataset` (a `PairDataset.name`) is measured: its usual threshold; on PF-WILLOW the legacy one too."""
+    usual = preset("default", dataset)
+    if dataset != "pf-willow":
+        return [usual]
+    return [usual, replace(usual, threshold="bbox-padded", name="legacy")]
+
+
+def preset(codebase: str, dataset: str) -> Protocol:
+    """The protocol by which a published codebase measures a data set.
+
+    Args:
+        codebase: "default", "simplematch", "sd4match", "geoaware-sc", "sd-dino", "dift" or "cats".
+        dataset: "spair", "pf-pascal", "pf-willow", "ap10k" or "images".
+    """
+    if dataset not in _THRESHOLDS:
+        raise ValueError(f"dataset is '{dataset}', where one of {', '.join(_THRESHOLDS)} may come.")
+    if codebase.lower() not in _PRESETS:
+        raise ValueError(f"codebase is '{codebase}', where one of {', '.join(_PRESETS)} may come.")
+    protocol = replace(_PRESETS[codebase.lower()], threshold=_THRESHOLDS[dataset])
+    if dataset == "pf-willow" and protocol.name in _PADDED:
+        return replace(protocol, threshold="bbox-padded")
+    return protocol
+
+
+_THRESHOLDS = {"spair": "bbox", "ap10k": "bbox", "pf-pascal": "image", "pf-willow": "bbox-kp", "images": "image"}
+_PADDED = ("SimpleMatch", "CATs")
+_PRESETS = {
+    "default": Protocol("bbox"),
+    "simplematch": Protocol("bbox", name="SimpleMatch"),
+    "sd4match": Protocol("bbox", name="SD4Match"),
+    "geoaware-sc": Protocol("bbox", space="pad", strict=True, name="GeoAware-SC"),
+    "sd-dino": Protocol("bbox", space="pad", strict=True, averaging="per-point", name="sd-dino"),
+    "dift": Protocol("bbox", space="original", name="DIFT"),
+    "cats": Protocol("bbox", reverse=True, name="CATs"),
+}
+
+
+def _scale(space: str, size: Size, image_size: int) -> FloatArray:
+    """(x, y) factors from original pixels to the space."""
+    height, width = size
+    if space == "squash":
+        return np.array([image_size / width, image_size / height])
+    return np.full(2, image_size / max(height, width) if space == "pad" else 1.0)
+
+
+def _longer_side(box: Box | None, scale: FloatArray, info: PairInfo) -> float:
+    if box is None:
+        raise ValueError(
+            f"pair {info.pair_id} has no target box, which the threshold 'bbox' needs; 'image' or 'bbox-kp' may come."
+        )
+    return float(max((box[2] - box[0]) * scale[0], (box[3] - box[1]) * scale[1]))
