@@ -1,0 +1,124 @@
+"""Everything that decides a training run, as one typed record that a YAML file holds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..configs import recipe
+
+PRECISIONS = ("no", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run.
+
+    Attributes:
+        preset: of the model, see `simplematch.models.PRESETS`; `model` replaces fields of its configuration.
+        pretrained, weights: where the encoder's weights come from, as `SimpleMatch.from_preset` takes them.
+        dataset, root: what `open_dataset` takes; trains on "trn", validates on "val".
+        output: folder of checkpoints and logs.
+        epochs, batch_size, accumulation: batch_size pairs on each process, `accumulation` batches to a step.
+        learning_rate, gamma, gamma_every: Adam; the rate is multiplied by gamma every gamma_every steps.
+        clip: largest norm of the gradient, or None.
+        precision: "no" (float32), "bf16" or "fp16" (mixed).
+        compile: run the model through torch.compile.
+        max_keypoints: of a training pair; more are thinned at random.
+        crop, rotate, photometric, exchange: augmentation, as `PairTransform` takes them.
+        skip_broken: put another pair in the place of one whose image can't be read, with a counted warning.
+        workers: processes that decode images, for each process that trains.
+        evaluate_every: epochs between validations.
+        save_every: steps between checkpoints to resume from, besides those at the end of each epoch.
+        log_every: steps between entries of the log.
+        max_steps: stop after so many steps; None: after the epochs.
+        seed: of weights, order and augmentation.
+    """
+
+    preset: str
+    dataset: str
+    root: Path
+    output: Path
+    model: dict[str, Any] = field(default_factory=dict)
+    pretrained: bool = True
+    weights: Path | None = None
+    epochs: int = 10
+    batch_size: int = 8
+    accumulation: int = 1
+    learning_rate: float = 6e-4
+    gamma: float = 0.95
+    gamma_every: int = 800
+    clip: float | None = None
+    precision: str = "no"
+    compile: bool = False
+    max_keypoints: int | None = 30
+    crop: float = 0.5
+    rotate: float = 0.5
+    photometric: float = 1.0
+    exchange: float = 0.0
+    skip_broken: bool = False
+    workers: int = 4
+    evaluate_every: int = 1
+    save_every: int = 500
+    log_every: int = 20
+    max_steps: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("root", "output", "weights"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, Path(value).expanduser())
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, got {self.precision!r}")
+        for name in (
+            "epochs",
+            "batch_size",
+            "accumulation",
+            "gamma_every",
+            "evaluate_every",
+            "save_every",
+            "log_every",
+        ):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ValueError(f"{name} must be a whole number above zero, got {getattr(self, name)!r}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be above zero, got {self.learning_rate!r}")
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any], source: str = "config") -> TrainConfig:
+        """A configuration from a mapping of its fields.
+
+        Raises:
+            ValueError: a field is unknown, missing, or has a value that can't be.
+        """
+        known = {x.name for x in dataclasses.fields(cls)}
+        unknown = sorted(set(fields) - known)
+        if unknown:
+            raise ValueError(f"{source} has the unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}")
+        missing = [name for name in ("preset", "dataset", "root", "output") if name not in fields]
+        if missing:
+            raise ValueError(f"{source} must have the field {missing[0]!r}, got {', '.join(sorted(fields)) or 'none'}")
+        return cls(**fields)
+
+    @classmethod
+    def from_recipe(cls, name: str, root: str | Path, output: str | Path, **changes: Any) -> TrainConfig:
+        """A run of `simplematch.configs`, such as "resnet101-spair-256", with some of its fields replaced."""
+        return cls.from_dict({**recipe(name), "root": root, "output": output, **changes}, f"recipe {name}")
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, **changes: Any) -> TrainConfig:
+        """A configuration from a YAML file, with some of its fields replaced."""
+        read = yaml.safe_load(Path(path).read_text())
+        if not isinstance(read, dict):
+            raise ValueError(f"{path} must hold fields and values, got {type(read).__name__}")
+        return cls.from_dict({**read, **changes}, str(path))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as YAML and json can hold them."""
+        return {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}

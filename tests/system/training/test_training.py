@@ -1,0 +1,145 @@
+"""Training learns, resumes exactly, and ends in order when it is told to."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import simplematch_kernels as smk
+from simplematch.configs import names
+from simplematch.data.open import NEEDED
+from simplematch.models import PRESETS
+from simplematch.training import TrainConfig, TrainResult, train
+
+from ..models.tiny import CHANGES
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two smooth images of 80 x 96 pixels, of each of which the data set makes three pairs by known warps."""
+    folder = tmp_path_factory.mktemp("photographs")
+    random = np.random.default_rng(0)
+    for i in range(2):
+        coarse = Image.fromarray(random.integers(0, 256, (8, 10, 3), dtype=np.uint8))
+        coarse.resize((96, 80), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
+    return folder
+
+
+def configuration(photographs: Path, output: Path, **changes: Any) -> TrainConfig:
+    fields = {
+        "preset": "resnet101-256", "model": CHANGES["resnet101-256"], "pretrained": False, "dataset": "images",
+        "root": photographs, "output": output, "epochs": 2, "batch_size": 2, "workers": 0, "learning_rate": 3e-3,
+        "crop": 0.0, "rotate": 0.0, "photometric": 0.5,
+    }  # fmt: skip
+    return TrainConfig(**{**fields, **changes})
+
+
+def weights(output: Path) -> dict[str, torch.Tensor]:
+    return load_file(output / "last" / "model.safetensors")
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_lowers_the_loss(photographs: Path, tmp_path: Path, backend: str) -> None:
+    with smk.use_backend(backend):
+        losses = train(configuration(photographs, tmp_path, epochs=8, evaluate_every=8)).losses
+    assert len(losses) == 24
+    assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])
+
+
+def test_resumes_bitwise(photographs: Path, tmp_path: Path) -> None:
+    """Stopped inside the second epoch and resumed, a run ends with the weights of one that went through."""
+    whole = train(configuration(photographs, tmp_path / "whole"))
+    first = train(configuration(photographs, tmp_path / "parts", max_steps=4))
+    assert first.stopped and first.step == 4
+    second = train(configuration(photographs, tmp_path / "parts"), resume=True)
+    assert not second.stopped and second.step == whole.step == 6
+    assert first.losses + second.losses == whole.losses
+    expected = weights(tmp_path / "whole")
+    for name, tensor in weights(tmp_path / "parts").items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_a_state(photographs: Path, tmp_path: Path, number: signal.Signals) -> None:
+    class AtSecondStep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.getMessage().startswith("step 2:"):
+                signal.raise_signal(number)
+
+    logger = logging.getLogger("simplematch.training.loop")
+    handler, level = AtSecondStep(), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        result = train(configuration(photographs, tmp_path, log_every=1))
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+    assert result.stopped and result.step == 2
+    assert (tmp_path / "state" / "position.json").is_file() and (tmp_path / "last" / "model.safetensors").is_file()
+    assert train(configuration(photographs, tmp_path), resume=True).step == 6
+
+
+def test_accumulation_makes_fewer_steps(photographs: Path, tmp_path: Path) -> None:
+    assert train(configuration(photographs, tmp_path, accumulation=3, epochs=1)).step == 1
+
+
+def test_validates_and_keeps_the_best(photographs: Path, tmp_path: Path) -> None:
+    result = train(configuration(photographs, tmp_path))
+    assert 0 <= result.best_pck <= 1
+    assert (tmp_path / "best" / "config.json").is_file()
+    assert list((tmp_path / "log").glob("events.out.tfevents.*"))
+
+
+def test_skips_broken_images_and_counts_them(photographs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for path in photographs.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    whole = (folder / "1.png").read_bytes()
+    (folder / "1.png").write_bytes(whole[: len(whole) // 2])
+    result: TrainResult = train(configuration(folder, tmp_path / "run", skip_broken=True))
+    assert result.step == 6 and result.skipped > 0
+
+
+def test_resume_without_a_state(photographs: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"position\.json is missing"):
+        train(configuration(photographs, tmp_path), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"precision": "int8"}, "precision must be one of 'no', 'bf16', 'fp16', got 'int8'"),
+        ({"batch_size": 0}, "batch_size must be a whole number above zero, got 0"),
+        ({"learning_rate": 0.0}, "learning_rate must be above zero, got 0.0"),
+    ],
+)
+def test_wrong_configuration(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        configuration(tmp_path, tmp_path, **changes)
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_recipe_is_a_run(name: str, tmp_path: Path) -> None:
+    config = TrainConfig.from_recipe(name, tmp_path, tmp_path, seed=3)
+    assert config.preset in PRESETS and config.dataset in NEEDED and config.seed == 3
+
+
+def test_configuration_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("preset: resnet101-256\ndataset: spair\nroot: data\noutput: out\nlearning_rate: 3.0e-5\n")
+    config = TrainConfig.from_yaml(path, batch_size=16)
+    assert (config.learning_rate, config.batch_size, config.root) == (3e-5, 16, Path("data"))
+    assert TrainConfig.from_dict(config.to_dict()) == config
+    path.write_text("preset: resnet101-256\nlr: 1\n")
+    with pytest.raises(ValueError, match=r"run\.yaml has the unknown field 'lr'"):
+        TrainConfig.from_yaml(path)
