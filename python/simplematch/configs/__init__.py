@@ -1,4 +1,4 @@
-"""Recipes of training runs, a YAML file each: the paper's schedules. What they leave out, `TrainConfig` has defaults for."""
+"""Recipes of training runs, a YAML file each: the paper's schedules. What they leave out is `TrainConfig`'s default."""
 
 from __future__ import annotations
 
