@@ -95,10 +95,11 @@ class SimpleMatch(nn.Module):
         return tuple(self._match_maps(source, target, keypoints, num_keypoints, i) for i in levels)
 
     def encode(self, images: Tensor) -> Tensor:
-        """What matching needs of images (B, 3, S, S), whether as sources or targets: (B, C, h, w), h = w = S // 4.
+        """What matching needs of images (B, 3, S, S), whether as sources or targets, computed once for each.
 
-        Computed once for each image; rows can be picked and joined along the batch. They are the descriptors of the
-        finest level, projected.
+        Returns:
+            (B, C, h, w), the projected descriptors of the finest level, at 1/4: h = w = S // 4. Rows can be picked and
+            joined along the batch.
         """
         check_images("images", images, self.image_size)
         finest: Tensor = self._finest.project(self._decode(images)[self.config.levels[-1]])
