@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,7 +49,7 @@ class SimpleMatchConfig:
     encoder_options: dict[str, Any] = field(default_factory=dict)
     encoder_training: str = "all"
     lora_rank: int = 16
-    lora_alpha: float = 1.0
+    lora_alpha: int = 1
     lora_blocks: tuple[int, ...] = (6, 7, 8, 9, 10, 11)
     width: int | None = None
     variant: str = "official"
@@ -66,6 +67,7 @@ class SimpleMatchConfig:
     def __post_init__(self) -> None:
         for name in ("levels", "windows", "lora_blocks", "mean", "std"):  # json knows only lists
             object.__setattr__(self, name, _as_tuple(name, getattr(self, name)))
+        object.__setattr__(self, "encoder_options", _as_json("encoder_options", self.encoder_options))
         _check_choice("kind", self.kind, ENCODER_KINDS)
         _check_choice("encoder_training", self.encoder_training, ENCODER_TRAINING)
         _check_choice("variant", self.variant, VARIANTS)
@@ -111,22 +113,31 @@ def _as_tuple(name: str, value: object) -> tuple[Any, ...]:
     return tuple(value)
 
 
+def _as_json(name: str, value: object) -> dict[str, Any]:
+    """A copy as it will be read back."""
+    try:
+        copy = json.loads(json.dumps(value))
+    except TypeError as error:
+        raise ValueError(f"{name} must hold what json can, got {value!r}") from error
+    if not isinstance(copy, dict):
+        raise ValueError(f"{name} must be a dict, got {value!r}")
+    return copy
+
+
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
 def _check_numbers(config: SimpleMatchConfig) -> None:
-    for name in ("image_size", "lora_rank", "width"):
+    for name in ("image_size", "lora_rank", "lora_alpha", "width"):
         value = getattr(config, name)
         if name == "width" and value is None:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{name} must be a whole number above zero, got {value!r}")
-    for name in ("lora_alpha", "temperature"):
-        value = getattr(config, name)
-        if not isinstance(value, int | float) or not value > 0:
-            raise ValueError(f"{name} must be above zero, got {value!r}")
+    if not isinstance(config.temperature, int | float) or not config.temperature > 0:
+        raise ValueError(f"temperature must be above zero, got {config.temperature!r}")
     if not isinstance(config.dropout, int | float) or not 0 <= config.dropout < 1:
         raise ValueError(f"dropout must be at least 0 and below 1, got {config.dropout!r}")
     for name in ("mean", "std"):

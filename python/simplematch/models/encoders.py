@@ -42,7 +42,8 @@ class ViTEncoder(nn.Module):
         checkpoint: bool = False,
     ) -> None:
         super().__init__()
-        vit = create_timm_model(name, **({"num_classes": 0, "dynamic_img_size": True} | (options or {})))
+        no_pooling: dict[str, Any] = {"num_classes": 0, "global_pool": "", "dynamic_img_size": True}
+        vit = create_timm_model(name, **(no_pooling | (options or {})))
         if not isinstance(vit, VisionTransformer):
             raise ValueError(f'encoder must be a VisionTransformer of timm for kind "vit", got {name!r}')
         depth = len(vit.blocks)
@@ -51,7 +52,6 @@ class ViTEncoder(nn.Module):
         vit.blocks = nn.Sequential(*list(vit.blocks)[: None if block is None else block + 1])
         if not final_norm:
             vit.norm = nn.Identity()
-        vit.head, vit.fc_norm = nn.Identity(), nn.Identity()
         self.vit = vit
         self.channels = int(vit.embed_dim)
         self.patch_size: tuple[int, int] = vit.patch_embed.patch_size
@@ -105,7 +105,7 @@ def resample_position(position: Tensor, grid: tuple[int, int], size: tuple[int, 
     return torch.cat([position[:, :prefix], cells.flatten(2).transpose(1, 2).to(position.dtype)], 1)
 
 
-def add_lora(encoder: ViTEncoder, rank: int, alpha: float, blocks: Sequence[int]) -> None:
+def add_lora(encoder: ViTEncoder, rank: int, alpha: int, blocks: Sequence[int]) -> None:
     """Freeze a ViT and put a low-rank adapter, by peft, on `mlp.fc2` of some of its blocks.
 
     The adapter adds (alpha / rank) B A x, with A (rank, in) random and B (out, rank) zero.
@@ -120,7 +120,7 @@ def add_lora(encoder: ViTEncoder, rank: int, alpha: float, blocks: Sequence[int]
         raise ValueError(f"lora_blocks must be some of 0 to {depth - 1}, got {tuple(blocks)}")
     encoder.requires_grad_(False)
     targets = [f"blocks.{x}.mlp.fc2" for x in blocks]
-    lora = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, bias="none", target_modules=targets)  # type: ignore[arg-type]
+    lora = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, bias="none", target_modules=targets)
     inject_adapter_in_model(lora, encoder.vit)
     for name, parameter in encoder.named_parameters():
         parameter.requires_grad_(".lora_" in name)

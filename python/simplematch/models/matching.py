@@ -99,17 +99,23 @@ class KeypointMatcher(nn.Module):
         height, width = target.shape[-2:]
         scores = _unit(queries) @ _unit(target.flatten(2).transpose(1, 2)).transpose(1, 2)  # (B, N, M)
         best, peak = scores.max(-1)
+        maps = scores.unflatten(2, (height, width))
         if self.matching == "dense":
-            outside = _outside_window(peak, height, width, self.window)
-            support, cells = scores.masked_fill(outside, -torch.inf), torch.arange(height * width, device=target.device)
+            y, x = torch.arange(height, device=maps.device), torch.arange(width, device=maps.device)
+            support = maps.masked_fill(_outside_window(peak, height, width, self.window), -torch.inf)
         else:
-            cells = _window_cells(peak, height, width, self.window)  # (B, N, K)
-            support = scores.gather(2, cells)
+            y, x = _window_axes(peak, height, width, self.window)
+            support = _cut(maps, y, x)
         logits = support / self.temperature
-        x, y = (cells % width).to(logits.dtype), (cells // width).to(logits.dtype)
-        xy = torch.stack((x * (image_size / width), y * (image_size / height)), -1)  # a cell's corner
-        points = (logits.softmax(-1)[..., None] * xy).sum(-2)
-        return _blank_padding(Matches(points, best, peak, logits.logsumexp(-1)), num_keypoints)
+        probability = logits.flatten(2).softmax(-1).view_as(logits)
+        points = torch.stack(
+            (
+                (probability.sum(-2) * x).sum(-1) * (image_size / width),  # of a cell's corner
+                (probability.sum(-1) * y).sum(-1) * (image_size / height),
+            ),
+            -1,
+        )
+        return _blank_padding(Matches(points, best, peak, logits.logsumexp((-2, -1))), num_keypoints)
 
 
 def _unit(descriptors: Tensor) -> Tensor:
@@ -138,22 +144,28 @@ def _window_start(centre: Tensor, window: int | None, cells: int) -> tuple[Tenso
     return start, side
 
 
-def _window_cells(peak: Tensor, height: int, width: int, window: int | None) -> Tensor:
+def _window_axes(peak: Tensor, height: int, width: int, window: int | None) -> tuple[Tensor, Tensor]:
+    """Rows (B, N, kh) and columns (B, N, kw) of the map that the window around each peak (B, N) holds."""
     top, rows = _window_start(peak // width, window, height)
     left, columns = _window_start(peak % width, window, width)
-    y = top[..., None, None] + torch.arange(rows, device=peak.device)[:, None]
-    x = left[..., None, None] + torch.arange(columns, device=peak.device)
-    return (y * width + x).flatten(2)
+    y = top[..., None] + torch.arange(rows, device=peak.device)
+    return y, left[..., None] + torch.arange(columns, device=peak.device)
+
+
+def _cut(maps: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """Windows (B, N, kh, kw) of maps (B, N, h, w): rows, then columns, for then the backward keeps only y and x."""
+    rows = maps.gather(2, y[..., None].expand(-1, -1, -1, maps.shape[3]))
+    return rows.gather(3, x[:, :, None].expand(-1, -1, y.shape[2], -1))
 
 
 def _outside_window(peak: Tensor, height: int, width: int, window: int | None) -> Tensor:
-    """(B, N, M) bool: the cells of the map that are not in the window around each peak."""
+    """(B, N, h, w) bool: the cells of the map that are not in the window around each peak."""
     top, rows = _window_start(peak // width, window, height)
     left, columns = _window_start(peak % width, window, width)
     y, x = torch.arange(height, device=peak.device), torch.arange(width, device=peak.device)
     inside_rows = (y >= top[..., None]) & (y < top[..., None] + rows)
     inside_columns = (x >= left[..., None]) & (x < left[..., None] + columns)
-    return ~(inside_rows[..., None] & inside_columns[..., None, :]).flatten(2)
+    return ~(inside_rows[..., None] & inside_columns[..., None, :])
 
 
 def _blank_padding(matches: Matches, num_keypoints: Tensor | None) -> Matches:

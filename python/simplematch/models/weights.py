@@ -27,6 +27,7 @@ UNUSED_IN_ENCODER = (
     "bn2.",
     "norm.",
     "fc_norm.",
+    "attn_pool.",
     "mask_token",
     "masked_embed",
 )

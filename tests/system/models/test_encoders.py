@@ -82,7 +82,7 @@ def test_adapter_adds_its_product_scaled() -> None:
     torch.manual_seed(0)
     encoder = ViTEncoder("vit_base_patch16_224", TINY)
     plain = encoder.vit.blocks[2].mlp.fc2
-    add_lora(encoder, rank=4, alpha=1.0, blocks=[2])
+    add_lora(encoder, rank=4, alpha=1, blocks=[2])
     adapted = encoder.vit.blocks[2].mlp.fc2
     a, b = adapted.lora_A["default"].weight, adapted.lora_B["default"].weight
     x = torch.randn(3, 96)
@@ -105,6 +105,6 @@ def test_pyramids_have_four_strides(name: str) -> None:
 
 def test_models_of_the_wrong_kind_are_one_sentence() -> None:
     with pytest.raises(ValueError, match=r"encoder must be a VisionTransformer of timm .*, got 'resnet18'"):
-        ViTEncoder("resnet18", {"dynamic_img_size": None, "num_classes": 0})
+        ViTEncoder("resnet18", {"dynamic_img_size": None})
     with pytest.raises(ValueError, match=r"must have strides 4, 8, 16 and 32 .*, got 'vit_tiny_patch16_224'"):
         PyramidEncoder("vit_tiny_patch16_224")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from simplematch.models import SimpleMatch
+from simplematch.models import SimpleMatch, weights
 
 from .tiny import pair, tiny_config, tiny_model
 
@@ -53,6 +53,9 @@ def test_adapters_come_without_their_encoder() -> None:
     model = tiny_model("dinov2-b14-252")
     state = {key: x for key, x in official_state(model).items() if "lora" in key or "pair_image_encoder" not in key}
     assert model.load_official_state_dict(state) == ([], [])
+    part = "pair_image_encoder.image_encoder.cls_token"
+    missing, _ = model.load_official_state_dict(state | {part: official_state(model)[part]})
+    assert "encoder.vit.pos_embed" in missing  # an encoder that is there has to be whole
 
 
 def test_missing_and_unexpected_names_are_returned() -> None:
@@ -84,3 +87,17 @@ def test_checkpoint_file_serves_as_weights(tmp_path: Path) -> None:
     torch.save({"conv_refine1.block1.0.bias": torch.zeros(24)}, path)
     with pytest.raises(ValueError, match=r"best.pth must be a checkpoint of this model, got \d+ names missing and 0"):
         SimpleMatch.from_config(tiny_config("ibot-b16-256"), weights=path)
+
+
+def test_adapters_in_a_file_go_on_top_of_the_default_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model("dinov2-b14-252")
+    state = official_state(model)
+    root = "pair_image_encoder.image_encoder."
+    encoder = {key.removeprefix(root): x for key, x in state.items() if key.startswith(root) and "lora" not in key}
+    monkeypatch.setattr(weights, "default_state_dict", lambda *_: (encoder, "hub"))
+    path = tmp_path / "adapters.pth"
+    torch.save({key: x for key, x in state.items() if not key.startswith(root) or "lora" in key}, path)
+    loaded = SimpleMatch.from_config(tiny_config("dinov2-b14-252"), weights=path)
+    assert all(
+        torch.equal(x, y) for x, y in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True)
+    )

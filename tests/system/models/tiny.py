@@ -39,7 +39,7 @@ def tiny_config(name: str, **changes: Any) -> SimpleMatchConfig:
 
 
 def tiny_model(name: str, **changes: Any) -> SimpleMatch:
-    """A preset on small widths, the same whenever it is made, with noise where zeros would stop gradients (adapters, last norms)."""
+    """A preset on small widths, the same whenever it is made, with noise where zeros stop gradients."""
     torch.manual_seed(0)
     model = SimpleMatch(tiny_config(name, **changes))
     with torch.no_grad():
