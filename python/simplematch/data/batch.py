@@ -92,12 +92,14 @@ class TransformedPairs(Dataset[NetworkSample]):
     def __init__(
         self, dataset: PairDataset, transform: PairTransform, *, seed: int = 0, skip_broken: bool = False
     ) -> None:
-        """Args:
-        dataset: the pairs.
-        transform: to the network's input.
-        seed: of the augmentation.
-        skip_broken: put the next readable pair in the place of one whose image can't be read; the sample says so in
-            `skipped`, and `SkippedPairs` counts. Otherwise such a pair raises ImageError.
+        """Combine a data set and a transform.
+
+        Args:
+            dataset: the pairs.
+            transform: to the network's input.
+            seed: of the augmentation.
+            skip_broken: put the next readable pair in the place of one whose image can't be read; the sample says so
+                in `skipped`, and `SkippedPairs` counts. Otherwise such a pair raises ImageError.
         """
         self.dataset = dataset
         self.transform = transform

@@ -121,10 +121,10 @@ def read_mat(path: Path, name: str) -> FloatArray:
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
+    if not path.is_file():
+        raise DataError(f"{path} is missing.")
     try:
         content = loadmat(path)
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing.") from error
     except (OSError, ValueError, TypeError, NotImplementedError, MatReadError) as error:
         raise DataError(f"{path} can't be read as a MATLAB file: {error}.") from error
     return np.asarray(read_field(content, name, path), dtype=np.float64)

@@ -23,7 +23,7 @@ class PairTable:
     """`PairInfo` records as columns. Paths are relative to `root` in the columns, whole in the records."""
 
     def __init__(self, columns: Mapping[str, npt.NDArray[Any]], root: Path) -> None:
-        """Args: columns: as `columns_of` makes them; root: folder of the relative paths."""
+        """Take columns as `columns_of` makes them, and the folder of their relative paths."""
         self._columns = dict(columns)
         self._root = root
 

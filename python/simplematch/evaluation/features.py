@@ -24,10 +24,12 @@ class FeatureCache:
     """
 
     def __init__(self, encode: Callable[[Sequence[Key]], Any], uses: Sequence[Sequence[Key]], max_bytes: int) -> None:
-        """Args:
-        encode: features of some images, as a tensor or a nest of tensors with the images along dimension 0.
-        uses: the images that each step needs, in the order of the steps.
-        max_bytes: what the features may take; those of one step are kept in any case.
+        """Begin with nothing encoded.
+
+        Args:
+            encode: features of some images, as a tensor or a nest of tensors with the images along dimension 0.
+            uses: the images that each step needs, in the order of the steps.
+            max_bytes: what the features may take; those of one step are kept in any case.
         """
         self._encode = encode
         self._max_bytes = max_bytes

@@ -85,12 +85,14 @@ class PCK(Metric):
     def __init__(
         self, protocol: Protocol, image_size: int, groups: Groups | None = None, window: object = None, **options: Any
     ) -> None:
-        """Args:
-        protocol: how to measure.
-        image_size: S of the network's input.
-        groups: for "category" and each variation field, the values there are: the same on every process.
-        window: size of the matching window, for the description.
-        options: of `torchmetrics.Metric`.
+        """Begin with nothing counted.
+
+        Args:
+            protocol: how to measure.
+            image_size: S of the network's input.
+            groups: for "category" and each variation field, the values there are: the same on every process.
+            window: size of the matching window, for the description.
+            options: of `torchmetrics.Metric`.
         """
         super().__init__(**options)
         self.protocol = protocol
