@@ -15,7 +15,7 @@ python := $(bin)/python
 pip := $(python) -m pip --disable-pip-version-check
 stamps := $(abspath $(VENV))/.simplematch
 sources := pyproject.toml setup.py CMakeLists.txt $(shell find csrc cmake -type f 2>/dev/null)
-packaged := $(sources) MANIFEST.in README.md $(shell find simplematch_kernels -name '*.py')
+packaged := $(sources) MANIFEST.in README.md $(shell find simplematch_kernels python -name '*.py')
 export CMAKE_BUILD_PARALLEL_LEVEL ?= 2
 # The CUDA kernels take minutes to compile, and Triton has its own.
 export SIMPLEMATCH_CUDA ?= off
@@ -44,10 +44,10 @@ picture: $(stamps)/demo ## draw the picture of the README again
 
 test: lint unit interpreter compile cuda emulated cpp wheel sdist-check ## ruff, mypy and all tests, those of the GPU kernels without a GPU
 
-lint: $(stamps)/test ## ruff, and mypy --strict on the package
+lint: $(stamps)/test ## ruff, and mypy --strict on both packages
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
-	$(python) -m mypy --strict simplematch_kernels
+	$(python) -m mypy
 
 unit: $(stamps)/test ## the tests, on the backends that run on this machine
 	$(python) -m pytest -n 2 tests --ignore tests/test_triton_compile.py
@@ -118,7 +118,7 @@ bench: $(stamps)/bench ## time and memory beside eager PyTorch and torch.compile
 test-gpu: ## for a machine with a GPU and no network: build in place, test on CUDA tensors, print a table of times
 	SIMPLEMATCH_CUDA=auto CUDAARCHS="$$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -d .)" \
 	    $(PYTHON) setup.py build_ext --inplace
-	$(PYTHON) -m pytest tests
+	$(PYTHON) -m pytest tests --ignore tests/system
 	$(PYTHON) -m benchmarks --quick --no-save
 
 venv: $(stamps)/torch ## a virtual environment with torch; one that has torch keeps it
@@ -156,7 +156,8 @@ build/wheel/built: $(packaged) | $(stamps)/wheel
 	touch $@
 
 # The packages of an extra, as the installed package lists them: naming the extra itself would build once more.
-$(stamps)/demo $(stamps)/test $(stamps)/bench $(stamps)/wheel: $(stamps)/%: $(stamps)/build
+$(stamps)/test: | $(stamps)/train  # whose packages the tests of the system use
+$(stamps)/demo $(stamps)/test $(stamps)/train $(stamps)/bench $(stamps)/wheel: $(stamps)/%: $(stamps)/build
 	$(python) -c "from importlib.metadata import requires; \
 	    print(*(r.split(';')[0] for r in requires('simplematch-kernels') if 'extra == \"$*\"' in r), sep='\n')" > $@.part
 	$(pip) install --constraint $(stamps)/torch --requirement $@.part

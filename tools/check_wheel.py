@@ -53,8 +53,8 @@ def check_size(wheel: Path, libraries: dict[str, Any]) -> list[str]:
 def check_content(names: list[str]) -> list[str]:
     wanted = {"the compiled module": r"simplematch_kernels/_C\..*\.so", "types": r"simplematch_kernels/py\.typed"}
     faults = [f"no {what}" for what, pattern in wanted.items() if not any(re.fullmatch(pattern, n) for n in names)]
-    stray = {n.split("/")[0] for n in names} - {"simplematch_kernels"}
-    return faults + [f"{n}/ is not the package's" for n in sorted(stray) if not n.endswith(".dist-info")]
+    stray = {n.split("/")[0] for n in names} - {"simplematch_kernels", "simplematch"}
+    return faults + [f"{n}/ is none of the packages'" for n in sorted(stray) if not n.endswith(".dist-info")]
 
 
 def check_library(name: str, elf: Any, libraries: dict[str, Any]) -> list[str]:

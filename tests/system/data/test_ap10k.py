@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from simplematch.data import DataError, open_dataset, prepare_ap10k
 
 from .trees import edit_json, make_ap10k, write_json

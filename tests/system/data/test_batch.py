@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
+
 from simplematch.data import (
     ImageError,
     PairTransform,
@@ -16,7 +18,6 @@ from simplematch.data import (
     open_dataset,
     training_transform,
 )
-from torch.utils.data import DataLoader
 
 from .trees import make_spair
 

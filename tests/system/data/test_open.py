@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from simplematch.data import DataError, open_dataset, recognise
 
 from .trees import make_ap10k, make_pf_pascal, make_pf_willow, make_spair, write_image

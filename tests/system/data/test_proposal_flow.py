@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.io import savemat
+
 from simplematch.data import DataError, PFWillow, open_dataset
 
 from .trees import WIDTH, make_pf_pascal, make_pf_willow, write_image

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from simplematch.data import DataError, ImageError, SPair, open_dataset
 from simplematch.data import spair as spair_module
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
 from simplematch._torchvision import tv_tensors
 from simplematch.data import PairInfo, PairSample, PairTransform, training_transform
 from simplematch.data.photometric import photometric
 from simplematch.data.transforms import crop_around
-from torch import Tensor
 
 DOTS = torch.tensor([[30.5, 20.5], [90.5, 60.5], [60.5, 85.5], [45.5, 50.5]], dtype=torch.float64)
 COLOURS = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0]])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from simplematch.data import DataError, WarpedImages, open_dataset
 from simplematch.data.warps import random_warp, warp_image
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from simplematch.data import PairInfo
 from torch import Tensor
 
 import simplematch_kernels as smk
+from simplematch.data import PairInfo
 
 
 class ColourMatcher(torch.nn.Module):

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import distributed, multiprocessing
+
 from simplematch.data import DataError, ImageError, PairTransform, TransformedPairs, collate, open_dataset
 from simplematch.evaluation import (
     PCK,
@@ -27,7 +29,6 @@ from simplematch.evaluation import (
     to_json,
 )
 from simplematch.evaluation.features import FeatureCache
-from torch import distributed, multiprocessing
 
 from ..data.trees import make_pf_willow, make_spair, write_image
 from .models import ColourMatcher

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from simplematch.data import PairInfo, open_dataset
 from simplematch.evaluation import PCK, Protocol, default_protocols, preset
 from simplematch.evaluation.predictions import groups_of

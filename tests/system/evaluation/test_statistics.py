@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from simplematch.data import open_dataset
 from simplematch.evaluation import format_statistics, statistics
 
