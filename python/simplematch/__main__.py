@@ -1,0 +1,5 @@
+"""`python -m simplematch`: the command line."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,61 @@
+"""The commands, run as a user runs them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from simplematch.cli import main
+from simplematch.training import TrainConfig
+
+from .training.test_training import configuration, photographs  # noqa: F401
+
+
+def test_eval_writes_what_it_prints(photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+    output, predictions = tmp_path / "result.json", tmp_path / "predictions.jsonl"
+    data = ["--dataset", "images", "--root", str(photographs), "--backend", "reference"]
+    main(["eval", *data, "--output", str(output), "--predictions", str(predictions)])
+    printed = capsys.readouterr().out
+    assert "6 pairs of 8 images, 8 encoded" in printed
+    (result,) = json.loads(output.read_text())["results"]
+    assert result["description"] in printed and 0 <= result["headline"][2] <= 1
+    with output.with_suffix(".csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[0]["pck"]) == result["overall"]["per_image"][0]
+    assert len(predictions.read_text().splitlines()) == 7
+
+
+def test_train_resume_and_eval(photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+    run = tmp_path / "run.json"  # json is YAML too
+    config: TrainConfig = configuration(photographs, tmp_path / "out", evaluate_every=9)
+    run.write_text(json.dumps(config.to_dict()))
+    main(["train", "--run", str(run), "--fields", '{"max_steps": 2}'])
+    assert "stopped, resume with --resume: 2 steps" in capsys.readouterr().out
+    main(["train", "--run", str(run), "--resume", "true"])
+    assert "done: 6 steps" in capsys.readouterr().out
+    main(["eval", "--dataset", "images", "--root", str(photographs), "--checkpoint", str(tmp_path / "out" / "last")])
+    assert "image 64 x 64" in capsys.readouterr().out
+
+
+def test_stats(photographs: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+    main(["stats", "--dataset", "images", "--root", str(photographs), "--grids", "[4]"])
+    assert "4x4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["eval", "--dataset", "spair", "--root", "nowhere"], "the folder nowhere is missing"),
+        (["eval", "--dataset", "spair", "--root", ".", "--preset", "x"], "preset must be one of"),
+        (["train"], "train needs --recipe or --run, and not both"),
+        (["train", "--recipe", "ibot-spair-256"], "train --recipe needs --root and --output"),
+    ],
+)
+def test_a_mistake_is_one_sentence(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    error = capsys.readouterr().err.strip()
+    assert caught.value.code == 2 and message in error and "\n" not in error
