@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 _PACKAGE = __name__.rpartition(".")[0]
 NAMESPACE = "simplematch" if _PACKAGE == "simplematch_kernels" else "simplematch_" + re.sub(r"\W", "_", _PACKAGE)
 """Of the operators: a copy of this package under another name, as kernel loaders make, has a namespace of its own."""
 
-_library = torch.library.Library(NAMESPACE, "DEF")
+_library = library.Library(NAMESPACE, "DEF")
 operators = getattr(torch.ops, NAMESPACE)
 
 
@@ -27,12 +27,12 @@ def register(
 ) -> None:
     """Define an operator. `gradient` and `setup_context` are those of a torch.autograd.Function.
 
-    The autograd rule is put under the Autograd key by hand: torch.library.register_autograd walks the schema in
-    Python at every call, which for this many arguments costs more than a small call's arithmetic.
+    The autograd rule is put under the Autograd key by hand: torch's own `register_autograd` walks the schema in Python at
+    every call, which for this many arguments costs more than a small call's arithmetic.
     """
     _library.define(f"{name}{schema}", tags=(torch.Tag.pt2_compliant_tag,))
     _library.impl(name, implementation, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=_library)
+    library.register_fake(f"{NAMESPACE}::{name}", fake, lib=_library)
     operator = getattr(operators, name).default
 
     class Function(torch.autograd.Function):

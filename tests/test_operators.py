@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 import simplematch_kernels as smk
 from simplematch_kernels import _backends, _options
@@ -70,7 +70,7 @@ def test_opcheck(name: str, kept: str, backend: str, monkeypatch: pytest.MonkeyP
             a.detach().requires_grad_(a.requires_grad and differentiable) if isinstance(a, Tensor) else a
             for a in arguments
         )
-        torch.library.opcheck(operator, detached)
+        library.opcheck(operator, detached)
 
 
 def weighted_sum(inputs: Inputs, backend: str | None) -> Tensor:

@@ -12,24 +12,24 @@ from __future__ import annotations
 import importlib
 import sys
 
-import torch
+from torch import library
 
 _MISSING = "operator torchvision::nms does not exist"
 _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-_library: torch.library.Library | None = None  # the schemas live as long as this object
+_schemas: library.Library | None = None  # the schemas live as long as this object
 
 
 def import_torchvision() -> None:
     """Import torchvision, declaring the operators it lacks only if it fails without them."""
-    global _library
+    global _schemas
     try:
         importlib.import_module("torchvision")
     except RuntimeError as error:
         if _MISSING not in str(error):
             raise
-        _library = torch.library.Library("torchvision", "DEF")
+        _schemas = library.Library("torchvision", "DEF")
         for name in ("nms", "qnms"):
-            _library.define(name + _SCHEMA)
+            _schemas.define(name + _SCHEMA)
         for module in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
             del sys.modules[module]  # what the failed import left behind
         importlib.import_module("torchvision")
