@@ -27,8 +27,8 @@ def register(
 ) -> None:
     """Define an operator. `gradient` and `setup_context` are those of a torch.autograd.Function.
 
-    The autograd rule is put under the Autograd key by hand: torch's own `register_autograd` walks the schema in Python at
-    every call, which for this many arguments costs more than a small call's arithmetic.
+    The autograd rule is put under the Autograd key by hand: torch's own `register_autograd` walks the schema in Python
+    at every call, which for this many arguments costs more than a small call's arithmetic.
     """
     _library.define(f"{name}{schema}", tags=(torch.Tag.pt2_compliant_tag,))
     _library.impl(name, implementation, "CompositeExplicitAutograd")
