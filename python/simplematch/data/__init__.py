@@ -1,12 +1,14 @@
 """Data sets of image pairs, their transforms and batches.
 
-`open_dataset` opens one, `TransformedPairs` and `collate` feed a `DataLoader`.
+`open_dataset` opens one; `TransformedPairs` with `collate`, or `ImageGroups` with `collate_groups`, feed a
+`DataLoader`.
 """
 
 from .ap10k import AP10K
 from .batch import PairBatch, SkippedPairs, TransformedPairs, collate, pad_keypoints
 from .dataset import PairDataset
 from .files import DataError, ImageError
+from .groups import GroupBatch, ImageGroups, collate_groups, pair_visibility
 from .open import open_dataset, recognise
 from .pf_pascal import PFPascal
 from .pf_willow import PFWillow
@@ -20,7 +22,9 @@ from .warps import WarpedImages
 __all__ = [
     "AP10K",
     "DataError",
+    "GroupBatch",
     "ImageError",
+    "ImageGroups",
     "ImageInfo",
     "NetworkSample",
     "PFPascal",
@@ -36,8 +40,10 @@ __all__ = [
     "TransformedPairs",
     "WarpedImages",
     "collate",
+    "collate_groups",
     "open_dataset",
     "pad_keypoints",
+    "pair_visibility",
     "prepare_ap10k",
     "recognise",
     "training_transform",

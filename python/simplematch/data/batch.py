@@ -50,6 +50,23 @@ class PairBatch:
         rows = torch.arange(self.source_keypoints.shape[1], device=self.num_keypoints.device)
         return rows < self.num_keypoints[:, None]
 
+    @property
+    def images_encoded(self) -> int:
+        """How many images the batch has."""
+        return 2 * len(self)
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What `PairLosses` takes."""
+        return (
+            self.source_images, self.target_images, self.source_keypoints, self.target_keypoints, self.num_keypoints,
+        )  # fmt: skip
+
+    @property
+    def count(self) -> Tensor:
+        """How many keypoints the loss is the mean of."""
+        return self.num_keypoints.sum()
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> PairBatch:
         """The batch with its tensors on a device."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
@@ -138,16 +155,16 @@ class TransformedPairs(Dataset[NetworkSample]):
 
 
 class SkippedPairs:
-    """Counts the pairs that a training run had to skip, and warns of each new reason with the count so far."""
+    """Counts what a training run had to skip, and warns of each new reason with the count so far."""
 
     def __init__(self) -> None:
         self.count = 0
         self.reasons: dict[str, int] = {}
 
-    def add(self, batch: PairBatch) -> None:
-        """Take note of a batch."""
-        for reason in batch.skipped:
+    def add(self, reasons: Sequence[str]) -> None:
+        """Take note of a batch's `skipped`."""
+        for reason in reasons:
             self.count += 1
             self.reasons[reason] = self.reasons.get(reason, 0) + 1
             if self.reasons[reason] == 1:
-                _log.warning("skipped %d pairs so far, %d reasons; now: %s", self.count, len(self.reasons), reason)
+                _log.warning("skipped %d images so far, %d reasons; now: %s", self.count, len(self.reasons), reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from functools import cache as remember
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ import numpy as np
 
 from .dataset import PairDataset, read_records
 from .files import DataError, read_box, read_field, read_json, read_points, read_size, read_text
-from .records import ImageInfo, PairInfo, Size
+from .records import Box, FloatArray, ImageInfo, PairInfo, Size
 from .table import PairTable, cached_table
 
 _log = logging.getLogger(__name__)
 _ORIGIN = "it comes with SPair-71k.tar.gz from https://cvlab.postech.ac.kr/research/SPair-71k"
 SPLITS = ("trn", "val", "test")
+BELIEVE = ("image", "pair")
+_TOLERANCE = 1.0  # pixels: annotations round
 _VARIATIONS = ("viewpoint_variation", "scale_variation", "truncation", "occlusion")
 
 
@@ -30,7 +33,14 @@ class SPair(PairDataset):
     max_keypoints = 30
 
     def __init__(
-        self, root: Path, split: str, *, layout: str = "large", skip_broken: bool = False, cache: bool = True
+        self,
+        root: Path,
+        split: str,
+        *,
+        layout: str = "large",
+        believe: str = "image",
+        skip_broken: bool = False,
+        cache: bool = True,
     ) -> None:
         """Read the records of a split.
 
@@ -38,9 +48,14 @@ class SPair(PairDataset):
             root: the folder that holds `Layout`.
             split: "trn", "val", "test", or "all" for the three together with every annotated image.
             layout: "large" or "small", the folder under `Layout`.
+            believe: where `PairAnnotation` says something else of an image than `ImageAnnotation`, "image" takes size,
+                box and keypoints from the latter, which was made with the image itself; "pair" takes box and keypoints
+                as the pair has them. SPair-71k's own files agree with each other; copies of its layout may not.
             skip_broken: leave out pairs with a broken annotation, with a warning that counts them.
             cache: keep the records in the user's cache folder.
         """
+        if believe not in BELIEVE:
+            raise ValueError(f"believe is '{believe}', where one of {', '.join(BELIEVE)} may come.")
         splits = SPLITS if split == "all" else (split,)
         lists = [root / "Layout" / layout / f"{name}.txt" for name in splits]
         lines = [(name, line) for name, path in zip(splits, lists, strict=True) for line in _lines(path)]
@@ -48,17 +63,19 @@ class SPair(PairDataset):
 
         def build() -> PairTable:
             what = f"{root}, split '{split}',"
-            reader = _Reader(root)
+            reader = _Reader(root, believe)
             records = read_records(lines, reader.read, skip_broken=skip_broken, what=what)
-            if reader.other_sizes:
-                _log.warning(
-                    "%s %d images are of another size in PairAnnotation than in ImageAnnotation, which is believed",
-                    what,
-                    reader.other_sizes,
-                )
+            for number, have in ((reader.other_sizes, "another size"), (reader.other_keypoints, "other keypoints")):
+                if number:
+                    _log.warning(
+                        "%s %d images have %s in PairAnnotation than in ImageAnnotation, which is believed",
+                        what,
+                        number,
+                        have,
+                    )
             return PairTable.of(records, root)
 
-        key = f"spair {layout} {split} {skip_broken}"
+        key = f"spair {layout} {split} {believe} {skip_broken}"
         super().__init__(root, split, cached_table(root, key, [*lists, *folders], build) if cache else build())
 
     def images(self) -> list[ImageInfo]:
@@ -85,13 +102,22 @@ def _lines(path: Path) -> list[str]:
     return [line.strip() for line in read_text(path, _ORIGIN).splitlines() if line.strip()]
 
 
+@dataclass(frozen=True)
+class _ImageAnnotation:
+    file: Path
+    size: Size
+    box: Box | None
+    keypoints: dict[str, Any]
+
+
 class _Reader:
     """Lines of the lists to records."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, believe: str) -> None:
         self.root = root
-        self.image_size = remember(self._image_size)
-        self.other_sizes = 0
+        self.believe = believe
+        self.annotation = remember(self._annotation)
+        self.other_sizes = self.other_keypoints = 0
 
     def read(self, item: tuple[str, str]) -> PairInfo:
         """The record of a split's line such as 000009-2008_001546-2009_000327:aeroplane; image names may hold '-'."""
@@ -106,10 +132,16 @@ class _Reader:
                 f"{path} has {len(source)} points in 'src_kps' and {len(target)} in 'trg_kps', not as many."
             )
         ids = tuple(str(name) for name in record.get("kps_ids", ()))
+        ids = ids if len(ids) == len(source) else tuple(str(i) for i in range(len(source)))
         images = [
             self.root / "JPEGImages" / category / str(read_field(record, f"{side}_imname", path))
             for side in ("src", "trg")
         ]
+        boxes = [
+            read_box(read_field(record, f"{side}_bndbox", path), f"{side}_bndbox", path) for side in ("src", "trg")
+        ]
+        source, source_box = self._own(images[0], ids, source, boxes[0])
+        target, target_box = self._own(images[1], ids, target, boxes[1])
         return PairInfo(
             pair_id=line,
             category=category,
@@ -117,28 +149,42 @@ class _Reader:
             target_path=images[1],
             source_size=self._size(record, "src_imsize", images[0], path),
             target_size=self._size(record, "trg_imsize", images[1], path),
-            source_box=read_box(read_field(record, "src_bndbox", path), "src_bndbox", path),
-            target_box=read_box(read_field(record, "trg_bndbox", path), "trg_bndbox", path),
+            source_box=source_box,
+            target_box=target_box,
             source_keypoints=source,
             target_keypoints=target,
-            keypoint_ids=ids if len(ids) == len(source) else tuple(str(i) for i in range(len(source))),
+            keypoint_ids=ids,
             variations={name: str(record[name]) for name in _VARIATIONS if name in record},
         )
 
     def _size(self, record: dict[str, Any], name: str, image: Path, path: Path) -> Size:
         """Of the image's own annotation if it has one: pairs have been seen to exchange their two sizes."""
         size = _size(read_field(record, name, path), name, path)
-        known = self.image_size(image) or size
+        own = self.annotation(image)
+        known = size if own is None else own.size
         self.other_sizes += known != size
         return known
 
-    def _image_size(self, image: Path) -> Size | None:
+    def _own(self, image: Path, ids: tuple[str, ...], points: FloatArray, box: Box) -> tuple[FloatArray, Box]:
+        """Keypoints and box of the image's own annotation, if the pair's differ from them and are not believed."""
+        own = self.annotation(image)
+        if self.believe == "pair" or own is None or any(own.keypoints.get(name) is None for name in ids):
+            return points, box
+        known = read_points([own.keypoints[name] for name in ids], "kps", own.file)
+        if np.allclose(known, points, rtol=0, atol=_TOLERANCE):
+            return points, box
+        self.other_keypoints += 1
+        return known, own.box or box
+
+    def _annotation(self, image: Path) -> _ImageAnnotation | None:
         file = self.root / "ImageAnnotation" / image.parent.name / f"{image.stem}.json"
         if not file.is_file():
             return None
         record = read_json(file)
         width, height = (read_field(record, name, file) for name in ("image_width", "image_height"))
-        return read_size(width, height, "image_width", file)
+        box = read_box(record["bndbox"], "bndbox", file) if record.get("bndbox") else None
+        keypoints = record.get("kps") if isinstance(record.get("kps"), dict) else {}
+        return _ImageAnnotation(file, read_size(width, height, "image_width", file), box, keypoints or {})
 
 
 def _size(values: object, name: str, path: Path) -> Size:

@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 
 from .._torchvision import transforms as F
 from .._torchvision import tv_tensors
+from .affine import random_affine
 from .photometric import photometric
 from .records import Box, PairInfo, PairSample
 
@@ -52,6 +53,11 @@ class PairTransform:
             Points that leave either image are dropped; a turn that would drop all isn't made.
         photometric: scales the probabilities of the changes of colour, gray .1 and the others .2 each; 0 is none.
         exchange: probability that source and target change places.
+        affine: probability, for each image by itself, of another scale along each axis (0.6 to 1.5), a shear, a shift
+            and a turn within +-30 degrees, so that neither place nor proportions tell a point. Outside is black; points
+            that leave either image are dropped.
+        mirror: probability that both images are mirrored, left for right: what looks like a left hand then does so in
+            both, and matches keep their sense.
     """
 
     image_size: int
@@ -62,6 +68,8 @@ class PairTransform:
     rotate: float = 0.0
     photometric: float = 0.0
     exchange: float = 0.0
+    affine: float = 0.0
+    mirror: float = 0.0
 
     def __call__(self, sample: PairSample, generator: Generator | None = None) -> NetworkSample:
         """Transform a pair; without a generator, only if nothing is random.
@@ -69,7 +77,7 @@ class PairTransform:
         Raises:
             ValueError: the transform is random and no generator came.
         """
-        random = any((self.crop, self.rotate, self.photometric, self.exchange))
+        random = any((self.crop, self.rotate, self.photometric, self.exchange, self.affine, self.mirror))
         if generator is None:
             if random:
                 raise ValueError("generator is None, where augmentation needs a torch.Generator.")
@@ -81,8 +89,15 @@ class PairTransform:
         target, target_points = self._squash(sample.target, sample.target_keypoints, info.target_box, generator)
         if self.rotate and _draw(generator) < self.rotate:
             source, target, source_points, target_points = _rotate_pair(
-                source, target, source_points, target_points, 180 if info.category == "bottle" else 30, generator
+                source, target, source_points, target_points, _turn_limit(info.category), generator
             )
+        if self.affine:
+            source, target, source_points, target_points = self._move_pair(
+                source, target, source_points, target_points, generator
+            )
+        if self.draws_mirror(generator):
+            source, target = F.horizontal_flip(source), F.horizontal_flip(target)
+            source_points, target_points = _mirror_points(source_points), _mirror_points(target_points)
         if self.photometric:
             source, target = (photometric(image, self.photometric, generator) for image in (source, target))
         keep = self._choose(len(source_points), generator)
@@ -93,6 +108,41 @@ class PairTransform:
             target_points.as_subclass(Tensor)[keep].float(),
             info,
         )
+
+    def augment(
+        self,
+        image: Tensor,
+        points: tv_tensors.KeyPoints,
+        box: Box | None,
+        category: str,
+        generator: Generator,
+        mirrored: bool = False,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One image, augmented by itself; it is turned as often as one of a pair is, two times in three of `rotate`.
+
+        Whether it is `mirrored` has to be decided for all images that are matched with each other.
+
+        Returns:
+            The network's input (3, S, S), the points (N, 2) float32 in its pixels, and (N,) bool: which are inside.
+        """
+        image, points = self._squash(image, points, box, generator)
+        if self.rotate and _draw(generator) < 2 / 3 * self.rotate:
+            angle = (2 * _draw(generator) - 1) * _turn_limit(category)
+            turned = _rotate_points(points, angle)
+            if _inside(turned).any():
+                image, points = F.rotate(image, angle, interpolation=F.InterpolationMode.BILINEAR), turned
+        moved_image, moved_points = self._move(image, points, generator)
+        if _inside(moved_points).any():
+            image, points = moved_image, moved_points
+        if mirrored:
+            image, points = F.horizontal_flip(image), _mirror_points(points)
+        if self.photometric:
+            image = photometric(image, self.photometric, generator)
+        return self._normalise(image), points.as_subclass(Tensor).float(), _inside(points)
+
+    def draws_mirror(self, generator: Generator) -> bool:
+        """Whether the next pair or group is mirrored."""
+        return self.mirror > 0 and _draw(generator) < self.mirror
 
     def prepare(self, image: tv_tensors.Image) -> Tensor:
         """One image (3, H, W) uint8 to the network's input (3, S, S), without augmentation."""
@@ -107,6 +157,33 @@ class PairTransform:
             points = F.crop(points, top, left, height, width)
         size = [self.image_size] * 2
         return F.resize(image, size, antialias=True), F.resize(points, size)
+
+    def _move(
+        self, image: Tensor, points: tv_tensors.KeyPoints, generator: Generator
+    ) -> tuple[Tensor, tv_tensors.KeyPoints]:
+        if not self.affine or _draw(generator) >= self.affine:
+            return image, points
+        return random_affine(image, points, generator)
+
+    def _move_pair(
+        self,
+        source: Tensor,
+        target: Tensor,
+        source_points: tv_tensors.KeyPoints,
+        target_points: tv_tensors.KeyPoints,
+        generator: Generator,
+    ) -> tuple[Tensor, Tensor, tv_tensors.KeyPoints, tv_tensors.KeyPoints]:
+        moved_source, points = self._move(source, source_points, generator)
+        moved_target, truth = self._move(target, target_points, generator)
+        keep = _inside(points) & _inside(truth)
+        if not keep.any():
+            return source, target, source_points, target_points
+        return (
+            moved_source,
+            moved_target,
+            tv_tensors.wrap(points.as_subclass(Tensor)[keep], like=points),
+            tv_tensors.wrap(truth.as_subclass(Tensor)[keep], like=truth),
+        )
 
     def _choose(self, count: int, generator: Generator) -> Tensor:
         if self.max_keypoints is None or count <= self.max_keypoints:
@@ -177,6 +254,11 @@ def _rotate_pair(
     )
 
 
+def _turn_limit(category: str) -> float:
+    """Degrees; a bottle lies as often as it stands."""
+    return 180 if category == "bottle" else 30
+
+
 def _rotate_points(points: tv_tensors.KeyPoints, angle: float) -> tv_tensors.KeyPoints:
     """Counter-clockwise about the middle of the image, as `F.rotate` turns the pixels."""
     if not angle:
@@ -186,6 +268,12 @@ def _rotate_points(points: tv_tensors.KeyPoints, angle: float) -> tv_tensors.Key
     cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     turn = torch.tensor([[cos, sin], [-sin, cos]], dtype=points.dtype)
     return tv_tensors.wrap((points.as_subclass(Tensor) - middle) @ turn.T + middle, like=points)
+
+
+def _mirror_points(points: tv_tensors.KeyPoints) -> tv_tensors.KeyPoints:
+    """x becomes W - x: coordinates count from the image's edge, not, as torchvision's, from a pixel's centre."""
+    x, y = points.as_subclass(Tensor).unbind(-1)
+    return tv_tensors.wrap(torch.stack((points.canvas_size[1] - x, y), -1), like=points)
 
 
 def _inside(points: tv_tensors.KeyPoints) -> Tensor:

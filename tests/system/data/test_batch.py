@@ -75,8 +75,8 @@ def test_broken_images(pairs: TransformedPairs, caplog: pytest.LogCaptureFixture
     assert len(batch.skipped) == 3 and torch.equal(lenient[0].source, pairs[1].source)
     skipped = SkippedPairs()
     with caplog.at_level(logging.WARNING):
-        skipped.add(batch)
-        skipped.add(batch)
+        skipped.add(batch.skipped)
+        skipped.add(batch.skipped)
     assert skipped.count == 6 and len(caplog.records) == 1 and "a-1.jpg" in caplog.text
     (pairs.dataset.root / "JPEGImages/cat face/c.jpg").unlink()
     with pytest.raises(ImageError, match="none of the 3 pairs can be read"):

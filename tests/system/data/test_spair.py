@@ -163,7 +163,27 @@ def test_sizes_of_images_are_believed_before_those_of_pairs(tmp_path: Path, capl
     edit_json(files[0], src_imsize=[HEIGHT, WIDTH, 3])
     with caplog.at_level(logging.WARNING):
         assert open_dataset("spair", tmp_path, "test").info(0).source_size == (HEIGHT, WIDTH)
-    assert "1 images are of another size" in caplog.text
+    assert "1 images have another size" in caplog.text
+
+
+def test_keypoints_of_images_are_believed_before_those_of_pairs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A pair that was made of another cutting of its image than the one that lies there."""
+    files = make_spair(tmp_path)
+    plain = open_dataset("spair", tmp_path, "test").info(0)
+    edit_json(files[0], src_kps=(plain.source_keypoints + 5).tolist(), src_bndbox=[1, 2, 3, 4])
+    box = {"bndbox": [5, 6, 25, 26]}
+    edit_json(tmp_path / f"ImageAnnotation/cat face/{plain.source_path.stem}.json", **box)
+    with caplog.at_level(logging.WARNING):
+        info = open_dataset("spair", tmp_path, "test").info(0)
+    assert (info.source_keypoints == plain.source_keypoints).all() and info.source_box == (5, 6, 25, 26)
+    assert (info.target_keypoints == plain.target_keypoints).all() and info.target_box == plain.target_box
+    assert "1 images have other keypoints in PairAnnotation than in ImageAnnotation" in caplog.text
+    pair = open_dataset("spair", tmp_path, "test", believe="pair").info(0)
+    assert (pair.source_keypoints == plain.source_keypoints + 5).all() and pair.source_box == (1, 2, 3, 4)
+    with pytest.raises(ValueError, match=r"believe is 'both', where one of image, pair may come"):
+        open_dataset("spair", tmp_path, "test", believe="both")
 
 
 def test_real_landmarks(shared_data: Path) -> None:

@@ -63,7 +63,10 @@ def test_normalisation() -> None:
     torch.testing.assert_close(normal, expected)
 
 
-@pytest.mark.parametrize("change", [{"crop": 1.0}, {"rotate": 1.0}, {"crop": 1.0, "rotate": 1.0}])
+@pytest.mark.parametrize(
+    "change",
+    [{"crop": 1.0}, {"rotate": 1.0}, {"affine": 1.0}, {"mirror": 1.0}, {"crop": 1.0, "rotate": 1.0, "affine": 1.0}],
+)
 @pytest.mark.parametrize("category", ["cat", "bottle"])
 def test_pixels_follow_the_keypoints(change: dict[str, float], category: str) -> None:
     transform = replace(PLAIN, **change)

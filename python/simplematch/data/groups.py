@@ -1,0 +1,263 @@
+"""Groups of images of one category: every image is encoded once, and every ordered pair in the group is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import Dataset
+
+from .._torchvision import tv_tensors
+from .batch import pad_keypoints
+from .dataset import PairDataset
+from .files import DataError, ImageError
+from .records import Box, FloatArray, PairInfo, Size
+from .transforms import PairTransform
+
+_Key = tuple[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class NamedImage:
+    """An image with every keypoint that the pairs of its data set know of it: (x, y) in original pixels, by name."""
+
+    path: Path
+    variant: str
+    category: str
+    size: Size
+    box: Box | None
+    keypoints: dict[str, FloatArray]
+
+
+@dataclass(frozen=True, eq=False)
+class GroupSample:
+    """G images of one category.
+
+    Attributes:
+        images: (G, 3, S, S) float32, normalised.
+        keypoints: (G, P, 2) float32 (x, y) in pixels of the S x S input; column p is the same point of every object.
+        visible: (G, P) bool: False where an image lacks the point, whose coordinates are then -1.
+        skipped: one sentence for each image that could not be read and whose place another one takes.
+    """
+
+    images: Tensor
+    keypoints: Tensor
+    visible: Tensor
+    skipped: tuple[str, ...] = ()
+
+
+@dataclass(eq=False)
+class GroupBatch:
+    """B groups as the network takes them: images (B, G, 3, S, S), keypoints (B, G, P, 2), visible (B, G, P)."""
+
+    images: Tensor
+    keypoints: Tensor
+    visible: Tensor
+    skipped: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        """The number of ordered pairs of different images."""
+        groups, size = self.images.shape[:2]
+        return groups * size * (size - 1)
+
+    @property
+    def images_encoded(self) -> int:
+        """How many images the batch has."""
+        return self.images.shape[0] * self.images.shape[1]
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What `GroupLosses` takes."""
+        return self.images, self.keypoints, self.visible
+
+    @property
+    def count(self) -> Tensor:
+        """How many keypoints the loss is the mean of."""
+        return pair_visibility(self.visible).sum()
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> GroupBatch:
+        """The batch with its tensors on a device."""
+        return replace(
+            self,
+            images=self.images.to(device, non_blocking=non_blocking),
+            keypoints=self.keypoints.to(device, non_blocking=non_blocking),
+            visible=self.visible.to(device, non_blocking=non_blocking),
+        )
+
+    def pin_memory(self) -> GroupBatch:
+        """The batch in page-locked memory; `DataLoader(pin_memory=True)` calls it."""
+        return replace(
+            self,
+            images=self.images.pin_memory(),
+            keypoints=self.keypoints.pin_memory(),
+            visible=self.visible.pin_memory(),
+        )
+
+
+def pair_visibility(visible: Tensor) -> Tensor:
+    """(B, G target, G source, P) bool, of visible (B, G, P): both images have the point, and are not the same."""
+    both = visible[:, :, None] & visible[:, None]
+    different = ~torch.eye(visible.shape[1], dtype=torch.bool, device=visible.device)
+    return both & different[None, :, :, None]
+
+
+def collate_groups(samples: Sequence[GroupSample]) -> GroupBatch:
+    """A batch of groups of equal size, padded to the longest list of keypoints."""
+    if not samples:
+        raise ValueError("samples is empty, where at least one is needed.")
+    points = [sample.keypoints.transpose(0, 1) for sample in samples]  # (P, G, 2): padding goes along P
+    visible = [sample.visible.T for sample in samples]
+    return GroupBatch(
+        images=torch.stack([sample.images for sample in samples]),
+        keypoints=pad_keypoints(points).transpose(1, 2).contiguous(),
+        visible=torch.nn.utils.rnn.pad_sequence(visible, batch_first=True).transpose(1, 2).contiguous(),
+        skipped=[sentence for sample in samples for sentence in sample.skipped],
+    )
+
+
+class ImageGroups(Dataset[GroupSample]):
+    """The images of a data set of pairs, by category in groups of G; in every epoch others come together.
+
+    A sample depends on seed, epoch and index alone. An epoch has every image about once: the last group of a category
+    is filled up with images from its beginning.
+    """
+
+    def __init__(
+        self,
+        dataset: PairDataset,
+        transform: PairTransform,
+        group_size: int,
+        *,
+        seed: int = 0,
+        skip_broken: bool = False,
+    ) -> None:
+        """Collect the images.
+
+        Args:
+            dataset: pairs whose keypoints have names, so that those of any two images can be joined.
+            transform: to the network's input; its `max_keypoints` and `exchange` have no use here.
+            group_size: G, 2 or more.
+            seed: of the groups and of the augmentation.
+            skip_broken: put another image of the category in the place of one that can't be read.
+
+        Raises:
+            DataError: the keypoints have no names, or no category has two images.
+        """
+        self.dataset, self.transform, self.group_size = dataset, transform, group_size
+        self.seed, self.skip_broken = seed, skip_broken
+        by_category: dict[str, list[NamedImage]] = {}
+        for image in named_images(dataset):
+            by_category.setdefault(image.category, []).append(image)
+        self.categories = {name: images for name, images in sorted(by_category.items()) if len(images) > 1}
+        if not self.categories:
+            raise DataError(f"{dataset.root} has no category with two images or more, which groups are made of.")
+        self.names = {
+            category: sorted({name for image in images for name in image.keypoints})
+            for category, images in self.categories.items()
+        }
+        self._places = [
+            (category, first)
+            for category, images in self.categories.items()
+            for first in range(0, len(images), group_size)
+        ]
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that live on see it change
+
+    def __len__(self) -> int:
+        """The number of groups in an epoch."""
+        return len(self._places)
+
+    @property
+    def epoch(self) -> int:
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other groups and other augmentation from now on, in running workers too."""
+        self._epoch.fill_(epoch)
+
+    def __getitem__(self, index: int) -> GroupSample:
+        category, first = self._places[index]
+        images = self.categories[category]
+        order = np.random.default_rng([self.seed, self.epoch, self._number(category)]).permutation(len(images))
+        generator = self._generator(index)
+        mirrored = self.transform.draws_mirror(generator)
+        skipped: list[str] = []
+        members = [
+            self._member(images, order, first + place, generator, mirrored, skipped) for place in range(self.group_size)
+        ]
+        columns = zip(*members, strict=True)
+        pixels, keypoints, visible = (torch.stack(column) for column in columns)
+        return GroupSample(pixels, keypoints, visible, tuple(skipped))
+
+    def _member(
+        self,
+        images: list[NamedImage],
+        order: Any,
+        place: int,
+        generator: Generator,
+        mirrored: bool,
+        skipped: list[str],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        for offset in range(len(images)):
+            image = images[order[(place + offset) % len(images)]]
+            try:
+                return self._load(image, generator, mirrored)
+            except ImageError as error:
+                if not self.skip_broken:
+                    raise
+                skipped.append(str(error))
+        raise ImageError(f"none of the images of category {images[0].category} can be read; the first: {skipped[0]}")
+
+    def _load(self, image: NamedImage, generator: Generator, mirrored: bool) -> tuple[Tensor, Tensor, Tensor]:
+        pixels = self.dataset.load_image(image.path, image.size, image.variant)
+        names = self.names[image.category]
+        known = [i for i, name in enumerate(names) if name in image.keypoints]
+        coordinates = torch.tensor(np.stack([image.keypoints[names[i]] for i in known]))
+        points = tv_tensors.KeyPoints(coordinates, canvas_size=image.size)
+        pixels, moved, inside = self.transform.augment(pixels, points, image.box, image.category, generator, mirrored)
+        keypoints = torch.full((len(names), 2), -1.0)
+        visible = torch.zeros(len(names), dtype=torch.bool)
+        visible[known] = inside
+        keypoints[visible] = moved[inside]
+        return pixels, keypoints, visible
+
+    def _number(self, category: str) -> int:
+        return list(self.categories).index(category)
+
+    def _generator(self, index: int) -> Generator:
+        state = np.random.SeedSequence([self.seed, self.epoch, index]).generate_state(1, np.uint64)
+        return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+
+
+def named_images(dataset: PairDataset) -> list[NamedImage]:
+    """Every image of the pairs once, with the keypoints that any of its pairs has.
+
+    Raises:
+        DataError: a pair's keypoints have no names.
+    """
+    found: dict[_Key, NamedImage] = {}
+    for info in map(dataset.info, range(len(dataset))):
+        if len(info.keypoint_ids) != len(info.target_keypoints):
+            raise DataError(
+                f"pair {info.pair_id} of {dataset.root} has keypoints without names (kps_ids), which groups need; "
+                "train on its pairs: group_size: null."
+            )
+        for side in (_source(info), _target(info)):
+            image, points = side
+            known = found.setdefault((str(image.path), image.variant), image)
+            known.keypoints.update(zip(info.keypoint_ids, points, strict=True))
+    return list(found.values())
+
+
+def _source(info: PairInfo) -> tuple[NamedImage, FloatArray]:
+    image = NamedImage(info.source_path, info.source_variant, info.category, info.source_size, info.source_box, {})
+    return image, info.source_keypoints
+
+
+def _target(info: PairInfo) -> tuple[NamedImage, FloatArray]:
+    image = NamedImage(info.target_path, info.target_variant, info.category, info.target_size, info.target_box, {})
+    return image, info.target_keypoints
