@@ -1,7 +1,8 @@
 """The model of the paper, its presets, its loss, and untrained matchers to compare with."""
 
 from .config import PRESETS, SimpleMatchConfig, preset
-from .loss import keypoint_loss, multi_scale_loss
+from .load import load_model
+from .loss import keypoint_distance, keypoint_loss, multi_scale_loss
 from .model import SimpleMatch
 from .nearest import NEAREST_PRESETS, NearestNeighbour
 
@@ -11,7 +12,9 @@ __all__ = [
     "NearestNeighbour",
     "SimpleMatch",
     "SimpleMatchConfig",
+    "keypoint_distance",
     "keypoint_loss",
+    "load_model",
     "multi_scale_loss",
     "preset",
 ]

@@ -34,7 +34,12 @@ def keypoint_loss(predicted: Tensor, truth: Tensor, num_keypoints: Tensor | None
         raise ValueError(f"num_keypoints must be ({len(predicted)},), got {tuple(num_keypoints.shape)}")
     else:
         valid = torch.arange(predicted.shape[1], device=predicted.device) < num_keypoints[:, None]
-    # Padding is replaced before the norm: a NaN there would reach the gradient through a mask after it.
+    return keypoint_distance(predicted, truth, valid)
+
+
+def keypoint_distance(predicted: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
+    """Mean of |predicted - truth| over those rows (..., 2) where `valid` (...) is True; a scalar, 0 if none is."""
+    # Others are replaced before the norm: a NaN there would reach the gradient through a mask after it.
     difference = (predicted - truth).where(valid[..., None], 0.0)
     loss: Tensor = difference.norm(dim=-1).sum() / valid.sum().clamp(min=1)
     return loss

@@ -7,6 +7,8 @@ them, "sparse" does so for the keypoints alone. All give the same numbers.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +16,19 @@ from torch import Tensor, nn
 from simplematch_kernels import Matches, gather_keypoints, match_descriptors, sparse_window_match
 
 EPS = 1e-8
+
+
+class GroupMatches(NamedTuple):
+    """Every image's keypoints matched in every image of its group.
+
+    Attributes:
+        matches: in pixels, of shape (B, G targets, G sources, P).
+        log_probability: (B, G, G, P), of the cell in which the target has the same keypoint itself, under the softmax
+            of all cells; None where the softmax sees a window alone.
+    """
+
+    matches: Matches
+    log_probability: Tensor | None
 
 
 class KeypointMatcher(nn.Module):
@@ -50,13 +65,47 @@ class KeypointMatcher(nn.Module):
         projected = self.project(target)
         if self.matching.startswith("dense"):
             return self.match(self.project(source), projected, keypoints, num_keypoints, image_size)
+        return self._match_rows(self._project_rows(source, keypoints, image_size), projected, num_keypoints, image_size)
+
+    def match_groups(self, features: Tensor, keypoints: Tensor, image_size: int) -> GroupMatches:
+        """Match the keypoints of every image of a group in every image of it, the same one included.
+
+        Args:
+            features: (B * G, C, h, w) maps of the decoder, the groups one after the other.
+            keypoints: (B, G, P, 2) as (x, y) in pixels; what lies outside is taken at the border.
+            image_size: side in pixels of the image that keypoints and answers refer to.
+
+        Raises:
+            ValueError: `matching` is one of the dense ones, which match all cells of a single source.
+        """
+        if self.matching.startswith("dense"):
+            raise ValueError(f'matching must be "fused" or "sparse" for groups of images, got {self.matching!r}')
+        groups, size, points = keypoints.shape[:3]
+        rows = self._project_rows(features, keypoints.flatten(0, 1).clamp(0, image_size - 1), image_size)
+        queries = rows.view(groups, 1, size * points, -1).expand(-1, size, -1, -1).flatten(0, 1)
+        matches = self._match_rows(queries, self.project(features), None, image_size)
+        matches = Matches(*(x.unflatten(1, (size, points)).unflatten(0, (groups, size)) for x in matches))
+        if self.window is not None:
+            return GroupMatches(matches, None)
+        unit = _unit(rows.float()).unflatten(0, (groups, size))  # of every image at its own keypoints
+        truth = torch.einsum("btpc,bspc->btsp", unit, unit)
+        return GroupMatches(matches, truth / self.temperature - matches.log_sum_exp)
+
+    def _project_rows(self, source: Tensor, keypoints: Tensor, image_size: int) -> Tensor:
+        """Projected descriptors (B, N, C) at keypoints (B, N, 2)."""
         if self.matching == "sparse":
-            queries = self.proj(_rows(source, _cells(keypoints, source, image_size)))
-            return self._localize(queries, projected, num_keypoints, image_size)
-        queries = self.proj(gather_keypoints(source, keypoints, size=(image_size, image_size)))
+            rows = _rows(source, _cells(keypoints, source, image_size))
+        else:
+            rows = gather_keypoints(source, keypoints, size=(image_size, image_size))
+        projected: Tensor = self.proj(rows)
+        return projected
+
+    def _match_rows(self, queries: Tensor, target: Tensor, num_keypoints: Tensor | None, image_size: int) -> Matches:
+        if self.matching == "sparse":
+            return self._localize(queries, target, num_keypoints, image_size)
         return match_descriptors(
             queries,
-            projected,
+            target,
             num_keypoints=num_keypoints,
             target_size=(image_size, image_size),
             localization="global" if self.window is None else "window",

@@ -17,7 +17,7 @@ from .checks import check_images
 from .config import SimpleMatchConfig, preset
 from .decoders import PyramidDecoder, UpsamplingDecoder
 from .encoders import PyramidEncoder, ViTEncoder, add_lora
-from .matching import KeypointMatcher
+from .matching import GroupMatches, KeypointMatcher
 
 
 class SimpleMatch(nn.Module):
@@ -94,6 +94,32 @@ class SimpleMatch(nn.Module):
         levels = range(len(self.matchers))
         return tuple(self._match_maps(source, target, keypoints, num_keypoints, i) for i in levels)
 
+    def match_groups(self, images: Tensor, keypoints: Tensor) -> tuple[GroupMatches, ...]:
+        """Match the keypoints of every image of a group in every image of it; each image is encoded once.
+
+        Args:
+            images: (B, G, 3, S, S), B groups of G normalised images.
+            keypoints: (B, G, P, 2) as (x, y) in pixels.
+
+        Returns:
+            What every level answers, coarse to fine.
+
+        Raises:
+            TypeError, ValueError: an argument has a wrong shape, dtype or device; or `matching` is dense.
+        """
+        if images.dim() != 5 or keypoints.dim() != 4 or keypoints.shape[:2] != images.shape[:2]:
+            raise ValueError(
+                "images must be (B, G, 3, S, S) and keypoints (B, G, P, 2) with the same B and G, "
+                f"got {tuple(images.shape)} and {tuple(keypoints.shape)}"
+            )
+        flat = images.flatten(0, 1)
+        check_images("images", flat, self.image_size)
+        maps = self._decode(flat)
+        return tuple(
+            self._matcher(i).match_groups(maps[level], keypoints, self.image_size)
+            for i, level in enumerate(self.config.levels)
+        )
+
     def encode(self, images: Tensor) -> Tensor:
         """What matching needs of images (B, 3, S, S), whether as sources or targets, computed once for each.
 
@@ -114,7 +140,10 @@ class SimpleMatch(nn.Module):
 
     @property
     def _finest(self) -> KeypointMatcher:
-        matcher = self.matchers[-1]
+        return self._matcher(-1)
+
+    def _matcher(self, index: int) -> KeypointMatcher:
+        matcher = self.matchers[index]
         assert isinstance(matcher, KeypointMatcher)
         return matcher
 

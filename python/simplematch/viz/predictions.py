@@ -1,0 +1,30 @@
+"""Predictions of an evaluation as pictures."""
+
+from __future__ import annotations
+
+from ..data import PairDataset
+from ..evaluation import Prediction, Protocol
+from .matches import MatchPanel
+
+
+def prediction_panel(
+    item: Prediction, pairs: PairDataset, protocol: Protocol, alpha: float, image_size: int, name: str = ""
+) -> MatchPanel:
+    """A prediction, green where it is correct at alpha.
+
+    Args:
+        item: from source to target.
+        pairs: the data set that it is of.
+        protocol, alpha: what counts as correct.
+        image_size: side of the network's input.
+        name: of the model, for the title.
+    """
+    info = item.info
+    source = pairs.load_image(info.source_path, info.source_size, info.source_variant)
+    target = pairs.load_image(info.target_path, info.target_size, info.target_variant)
+    correct = protocol.distances(item.predicted, info, image_size) <= alpha
+    title = f"{name}{name and ': '}{correct.sum()} of {len(correct)} within {alpha:g} ({info.category})"
+    return MatchPanel(
+        source.permute(1, 2, 0).numpy(), target.permute(1, 2, 0).numpy(), info.source_keypoints, item.predicted,
+        correct, title=title,
+    )  # fmt: skip

@@ -1,0 +1,163 @@
+"""Matching two photographs, from Python and from the command line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import simplematch
+from simplematch.cli import main
+from simplematch.commands.match import read_points
+from simplematch.correspondences import grid_points, read_image
+from simplematch.data import DataError, ImageError
+from simplematch.models import load_model
+
+SHIFT = 24  # pixels between the two pictures
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two cuttings of one picture of smooth blobs, the second one SHIFT pixels further right and down."""
+    folder = tmp_path_factory.mktemp("pictures")
+    coarse = np.random.default_rng(5).integers(0, 256, (14, 18, 3), dtype=np.uint8)
+    whole = Image.fromarray(coarse).resize((360, 280), Image.Resampling.BICUBIC)
+    for name, left in (("a", 0), ("b", SHIFT)):
+        whole.crop((left, left, left + 320, left + 240)).save(folder / f"{name}.png")
+    return folder / "a.png", folder / "b.png"
+
+
+def test_finds_the_shift(pictures: tuple[Path, Path]) -> None:
+    points = [(x, y) for x in range(80, 280, 40) for y in range(80, 200, 40)]
+    found = simplematch.match(*pictures, points)
+    distance = np.linalg.norm(found.matches - (found.points - SHIFT), axis=1)
+    assert np.median(distance) < 6 and (distance < 12).mean() > 0.8
+    assert found.size_a == found.size_b == (240, 320) and found.model == "efficientnet-lite0-448-nn"
+    assert ((found.confidence > 0.5) & (found.confidence < 1.001)).mean() > 0.8
+    assert np.median(found.cycle_distance) < 6
+
+
+def test_a_picture_matches_itself(pictures: tuple[Path, Path]) -> None:
+    found = simplematch.match(pictures[0], pictures[0])
+    assert len(found) == 8 * 6
+    assert np.linalg.norm(found.matches - found.points, axis=1).max() < 4
+    assert found.confidence.min() > 0.95 and found.cycle_distance.max() < 4
+
+
+def test_every_kind_of_image_gives_the_same(pictures: tuple[Path, Path]) -> None:
+    expected = simplematch.match(*pictures, [(100, 90)]).matches
+    opened = [Image.open(path) for path in pictures]
+    arrays = [np.array(image) for image in opened]
+    tensors = [torch.from_numpy(array).permute(2, 0, 1) for array in arrays]
+    for pair in (opened, arrays, tensors, [str(path) for path in pictures]):
+        assert (simplematch.match(*pair, torch.tensor([[100.0, 90.0]])).matches == expected).all()
+
+
+def test_a_turned_photograph_is_read_as_viewers_show_it(tmp_path: Path, pictures: tuple[Path, Path]) -> None:
+    upright = Image.open(pictures[0])
+    exif = upright.getexif()
+    exif[0x0112] = 6  # to be shown turned by 90 degrees
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    assert (np.array(read_image(tmp_path / "turned.png")) == np.array(upright)).all()
+
+
+def test_a_model_of_ones_own(pictures: tuple[Path, Path], tmp_path: Path) -> None:
+    from .models.tiny import tiny_model
+
+    model = tiny_model("efficientnet-lite0-256")
+    model.save_pretrained(tmp_path / "model")
+    direct = simplematch.match(*pictures, [(100, 90)], model=model)
+    loaded = simplematch.match(*pictures, [(100, 90)], model=tmp_path / "model")
+    assert (direct.matches == loaded.matches).all() and loaded.model == str(tmp_path / "model")
+
+
+def test_grid_lies_inside() -> None:
+    points = grid_points((240, 320), 8)
+    assert len(points) == 48 and (points[0] == (20, 20)).all() and (points[-1] == (300, 220)).all()
+    assert len(grid_points((5, 300), 4)) == 4
+    with pytest.raises(ValueError, match="grid must be a whole number above zero, got 0"):
+        grid_points((10, 10), 0)
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        ([(320.0, 10.0)], r"points must lie in image A, 320 x 240 pixels, got \(320, 10\)"),
+        ([(float("nan"), 10.0)], r"points must lie in image A, .* got \(nan, 10\)"),
+        ([(1.0, 2.0, 3.0)], r"points must be \(N, 2\) with N above zero, got shape \(1, 3\)"),
+        (np.zeros((0, 2)), r"points must be \(N, 2\) with N above zero, got shape \(0, 2\)"),
+    ],
+)
+def test_wrong_points(pictures: tuple[Path, Path], points: list[tuple[float, ...]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        simplematch.match(*pictures, points)
+
+
+def test_wrong_images_and_models(pictures: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    with pytest.raises(ImageError, match=r"image_b .*missing\.jpg is missing"):
+        simplematch.match(pictures[0], tmp_path / "missing.jpg")
+    with pytest.raises(ImageError, match=r"image_a .*broken\.jpg can't be read"):
+        simplematch.match(tmp_path / "broken.jpg", pictures[0])
+    with pytest.raises(ImageError, match=r"image_a must be uint8 RGB.*got float32 of shape \(4, 4, 3\)"):
+        simplematch.match(np.zeros((4, 4, 3), np.float32), pictures[0])
+    with pytest.raises(ValueError, match=r"model must be the folder of a checkpoint or one of .* got 'nothing'"):
+        load_model("nothing")
+
+
+def test_command_needs_nothing_but_two_images(
+    pictures: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    main(["match", *map(str, pictures)])
+    printed = capsys.readouterr().out
+    assert "written: a-b.json, a-b.csv, a-b.png" in printed
+    expected = simplematch.match(*pictures)
+    with Path("a-b.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    content = json.loads(Path("a-b.json").read_text())
+    assert len(rows) == len(content["matches"]) == len(expected)
+    for row, entry, b in zip(rows, content["matches"], expected.matches, strict=True):
+        assert float(row["x_b"]) == entry["x_b"] == pytest.approx(b[0], abs=1e-4)
+    assert content["image_a"] == {"height": 240, "width": 320}
+    picture = np.array(Image.open("a-b.png").convert("RGB"))
+    assert picture.shape[1] > 800 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 1000
+
+
+def test_command_takes_points(pictures: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["match", *map(str, pictures), "--points", "100,90 120,100", "--output", str(tmp_path / "out")])
+    assert len(json.loads((tmp_path / "out.json").read_text())["matches"]) == 2
+    main(["match", *map(str, pictures), "--points", str(tmp_path / "out.csv"), "--output", str(tmp_path / "again")])
+    assert (tmp_path / "again.csv").read_text() == (tmp_path / "out.csv").read_text()
+    with pytest.raises(SystemExit):
+        main(["match", *map(str, pictures), "--points", "here"])
+    assert "points must be a .json or .csv file, or \"x,y x,y ...\", got 'here'" in capsys.readouterr().err
+
+
+def test_files_of_points(tmp_path: Path) -> None:
+    for name, text in (
+        ("a.json", "[[1, 2], [3.5, 4]]"),
+        ("a.csv", "1,2\n3.5,4\n"),
+        ("b.csv", "y;x\n2;1\n4;3.5\n"),
+        ("c.txt", "1 2\n3.5 4\n"),
+    ):
+        (tmp_path / name).write_text(text)
+        assert read_points(str(tmp_path / name)).tolist() == [[1, 2], [3.5, 4]]
+    (tmp_path / "bad.json").write_text('{"x": 1}')
+    with pytest.raises(DataError, match=r"bad\.json must hold x and y of each point"):
+        read_points(str(tmp_path / "bad.json"))
+    with pytest.raises(DataError, match=r"none\.csv is missing"):
+        read_points(str(tmp_path / "none.csv"))
+
+
+def test_tables_hold_the_numbers(pictures: tuple[Path, Path]) -> None:
+    found = simplematch.match(*pictures, [(100, 90)])
+    (row,) = csv.DictReader(io.StringIO(found.to_csv()))
+    (entry,) = json.loads(found.to_json())["matches"]
+    assert [float(row[k]) for k in ("x_a", "y_a")] == [entry["x_a"], entry["y_a"]] == [100, 90]
