@@ -12,7 +12,7 @@ import yaml
 
 from ..configs import recipe
 
-PRECISIONS = ("no", "bf16", "fp16")
+PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,20 @@ class TrainConfig:
         pretrained, weights: where the encoder's weights come from, as `SimpleMatch.from_preset` takes them.
         dataset, root: what `open_dataset` takes; trains on "trn", validates on "val".
         output: folder of checkpoints and logs.
-        epochs, batch_size, accumulation: batch_size pairs on each process, `accumulation` batches to a step.
+        group_size: None trains on the data set's own pairs. A number G takes its images in groups of G of a category
+            instead, and trains on all G (G - 1) pairs in a group while encoding each image once.
+        contrast: weight of -log p(true cell) beside the paper's distances, see `GroupLosses`; needs groups.
+        epochs, batch_size, accumulation: batch_size pairs (or groups) on each process, `accumulation` batches to a
+            step.
         learning_rate, gamma, gamma_every: Adam; the rate is multiplied by gamma every gamma_every steps.
+        encoder_learning_rate: of the encoder's own parameters; None: learning_rate.
         clip: largest norm of the gradient, or None.
-        precision: "no" (float32), "bf16" or "fp16" (mixed).
+        precision: "fp32", or mixed: "bf16" or "fp16".
+        channels_last: keep images and weights with their channels together, as convolutions on CPUs like them.
+        synchronise: let batch norm see the batches of all processes as one.
         compile: run the model through torch.compile.
         max_keypoints: of a training pair; more are thinned at random.
-        crop, rotate, photometric, exchange: augmentation, as `PairTransform` takes them.
+        crop, rotate, photometric, exchange, affine, mirror: augmentation, as `PairTransform` takes them.
         skip_broken: put another pair in the place of one whose image can't be read, with a counted warning.
         workers: processes that decode images, for each process that trains.
         evaluate_every: epochs between validations.
@@ -47,20 +54,27 @@ class TrainConfig:
     model: dict[str, Any] = field(default_factory=dict)
     pretrained: bool = True
     weights: Path | None = None
+    group_size: int | None = None
+    contrast: float = 0.0
     epochs: int = 10
     batch_size: int = 8
     accumulation: int = 1
     learning_rate: float = 6e-4
+    encoder_learning_rate: float | None = None
     gamma: float = 0.95
     gamma_every: int = 800
     clip: float | None = None
-    precision: str = "no"
+    precision: str = "fp32"
+    channels_last: bool = False
+    synchronise: bool = True
     compile: bool = False
     max_keypoints: int | None = 30
     crop: float = 0.5
     rotate: float = 0.5
     photometric: float = 1.0
     exchange: float = 0.0
+    affine: float = 0.0
+    mirror: float = 0.0
     skip_broken: bool = False
     workers: int = 4
     evaluate_every: int = 1
@@ -87,8 +101,14 @@ class TrainConfig:
         ):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ValueError(f"{name} must be a whole number above zero, got {getattr(self, name)!r}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be above zero, got {self.learning_rate!r}")
+        for name in ("learning_rate", "encoder_learning_rate"):
+            rate = getattr(self, name)
+            if rate is not None and not rate > 0:
+                raise ValueError(f"{name} must be above zero, got {rate!r}")
+        if self.group_size is not None and not (isinstance(self.group_size, int) and self.group_size > 1):
+            raise ValueError(f"group_size must be None or a whole number above one, got {self.group_size!r}")
+        if self.contrast < 0 or (self.contrast and self.group_size is None):
+            raise ValueError(f"contrast must be 0, or above it where group_size is a number, got {self.contrast!r}")
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any], source: str = "config") -> TrainConfig:

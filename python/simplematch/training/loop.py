@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,18 +9,17 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from ..data import PairBatch, PairTransform, SkippedPairs, TransformedPairs, collate, open_dataset
+from ..data import GroupBatch, PairBatch, SkippedPairs, open_dataset
 from ..evaluation import evaluate
-from ..models import SimpleMatch, multi_scale_loss
+from ..models import SimpleMatch
 from . import checkpoint
 from .checkpoint import Position
 from .config import TrainConfig
-from .sampler import EpochSampler
+from .data import training_data, training_losses
+from .monitor import Monitor
 from .stop import stop_on_signals
-
-_log = logging.getLogger(__name__)
+from .synchronise import synchronise_batch_norm
 
 
 @dataclass
@@ -61,23 +58,32 @@ class _Run:
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
         self.accelerator = Accelerator(
-            gradient_accumulation_steps=config.accumulation, mixed_precision=config.precision, log_with="tensorboard",
+            gradient_accumulation_steps=config.accumulation,
+            mixed_precision=config.precision.replace("fp32", "no"),
+            log_with="tensorboard",
             project_dir=str(config.output),
-        )  # fmt: skip
+        )
         set_seed(config.seed)
         self.network = SimpleMatch.from_preset(config.preset, config.pretrained, config.weights, **config.model)
-        self.pairs, self.sampler, loader = _training_data(config, self.network)
+        self.samples, self.sampler, loader = training_data(config, self.network)
         self.validation = open_dataset(config.dataset, config.root, "val", skip_broken=config.skip_broken)
-        trained = [p for p in self.network.parameters() if p.requires_grad]
-        optimizer = torch.optim.Adam(trained, config.learning_rate)
+        optimizer = torch.optim.Adam(_parameter_groups(config, self.network))
         self.scheduler = torch.optim.lr_scheduler.StepLR(optimizer, config.gamma_every, config.gamma)
         # The scheduler is not prepared: it steps once a step, however many processes there are.
         self.accelerator.register_for_checkpointing(self.scheduler)
-        network: Any = torch.compile(self.network) if config.compile else self.network
-        self.model, self.optimizer, self.loader = self.accelerator.prepare(network, optimizer, loader)
+        if config.channels_last:
+            for parameter in self.network.parameters():
+                if parameter.dim() == 4:
+                    parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        if config.synchronise and self.accelerator.num_processes > 1:
+            synchronise_batch_norm(self.network, self.accelerator.device)
+        losses: Any = training_losses(config, self.network)
+        losses = torch.compile(losses) if config.compile else losses
+        self.model, self.optimizer, self.loader = self.accelerator.prepare(losses, optimizer, loader)
         self.position = Position()
         self.losses: list[float] = []
         self.skipped = SkippedPairs()
+        self.monitor = Monitor(self.accelerator, config, self._steps())
 
     def go(self, resume: bool) -> TrainResult:
         config, position = self.config, self.position
@@ -87,7 +93,7 @@ class _Run:
             checkpoint.write_config(config)
             self.accelerator.init_trackers("log")
         stopped = False
-        with stop_on_signals() as request:
+        with stop_on_signals() as request, self.monitor.progress:
             while position.epoch < config.epochs and not stopped:
                 stopped = self._epoch(request)
                 if not stopped:
@@ -104,31 +110,31 @@ class _Run:
         config, position = self.config, self.position
         first = position.batch * config.batch_size * self.accelerator.num_processes
         self.sampler.set_position(position.epoch, first)
-        self.pairs.set_epoch(position.epoch)
+        self.samples.set_epoch(position.epoch)
         self.loader.set_epoch(position.epoch)  # otherwise it counts from 0, and tells the data set so
         self.model.train()
+        images = 0
         for batch in self.loader:
-            start = time.perf_counter()
-            losses = self._step(batch)
+            losses = [float(x.detach()) for x in self._step(batch)]
             position.batch += 1
+            images += batch.images_encoded * self.accelerator.num_processes
             if not self.accelerator.sync_gradients:
                 continue
             position.step += 1
-            self._record(losses, len(batch) * config.accumulation / (time.perf_counter() - start))
+            self.losses.append(sum(losses))
+            self.monitor.step(position.step, losses, images, float(self.scheduler.get_last_lr()[0]))
+            images = 0
             if request or position.step == config.max_steps:
                 return True
             if position.step % config.save_every == 0:
                 checkpoint.save_state(self.accelerator, config.output, position)
         return False
 
-    def _step(self, batch: PairBatch) -> list[Tensor]:
-        self.skipped.add(batch)
+    def _step(self, batch: PairBatch | GroupBatch) -> list[Tensor]:
+        self.skipped.add(batch.skipped)
         with self.accelerator.accumulate(self.model):
             with self.accelerator.autocast():
-                matches = self.model(
-                    batch.source_images, batch.target_images, batch.source_keypoints, batch.num_keypoints
-                )
-            losses = multi_scale_loss(matches, batch.target_keypoints, batch.num_keypoints)
+                losses: list[Tensor] = self.model(*batch.inputs)
             self.accelerator.backward(torch.stack(losses).sum() * self._share(batch))
             if self.accelerator.sync_gradients and self.config.clip is not None:
                 self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip)
@@ -138,50 +144,38 @@ class _Run:
                 self.scheduler.step()
         return losses
 
-    def _share(self, batch: PairBatch) -> Tensor | float:
+    def _share(self, batch: PairBatch | GroupBatch) -> Tensor | float:
         """What makes the mean of the processes' means the mean over all keypoints of the whole batch (eq. 13)."""
         if self.accelerator.num_processes == 1:
             return 1.0
-        count = batch.num_keypoints.sum().float()
+        count = batch.count.float()
         total: Tensor = self.accelerator.reduce(count, "sum")
         share: Tensor = count * self.accelerator.num_processes / total.clamp(min=1)
         return share
 
-    def _record(self, losses: list[Tensor], images_per_second: float) -> None:
-        values = [float(x.detach()) for x in losses]
-        self.losses.append(sum(values))
-        if self.position.step % self.config.log_every:
-            return
-        entry = {f"loss/scale {i}": value for i, value in enumerate(values)}
-        entry |= {"loss": sum(values), "learning rate": float(self.scheduler.get_last_lr()[0])}
-        entry["pairs a second"] = images_per_second
-        if torch.cuda.is_available():
-            entry["peak memory, MiB"] = torch.cuda.max_memory_allocated() / 2**20
-        self.accelerator.log(entry, step=self.position.step)
-        _log.info("step %d: loss %.2f pixels, %.1f pairs/s", self.position.step, sum(values), images_per_second)
+    def _steps(self) -> int:
+        """How many steps the whole run has."""
+        config = self.config
+        batches = len(self.samples) // (config.batch_size * self.accelerator.num_processes)
+        steps: int = config.epochs * max(batches // config.accumulation, 1)
+        return steps if config.max_steps is None else min(steps, config.max_steps)
 
     def _validate(self) -> None:
-        found = evaluate(self.network, self.validation, keep_predictions=False, skip_broken=self.config.skip_broken)
-        pck = found.results[0].at(0.1)
-        self.accelerator.log({"PCK@0.1, validation": pck}, step=self.position.step)
-        _log.info("epoch %d: PCK@0.1 %.2f", self.position.epoch, pck)
-        if pck > self.position.best_pck:
-            self.position.best_pck = pck
+        found = evaluate(self.network, self.validation, skip_broken=self.config.skip_broken)
+        result, position = found.results[0], self.position
+        assert found.predictions is not None
+        self.monitor.validation(position.step, position.epoch, result, found.predictions, self.validation)
+        if result.at(0.1) > position.best_pck:
+            position.best_pck = result.at(0.1)
             checkpoint.save_model(self.accelerator, self.network, self.config.output / checkpoint.BEST)
 
 
-def _training_data(
-    config: TrainConfig, model: SimpleMatch
-) -> tuple[TransformedPairs, EpochSampler, DataLoader[PairBatch]]:
-    dataset = open_dataset(config.dataset, config.root, "trn", skip_broken=config.skip_broken)
-    transform = PairTransform(
-        model.image_size, model.mean, model.std, config.max_keypoints, config.crop, config.rotate, config.photometric,
-        config.exchange,
-    )  # fmt: skip
-    pairs = TransformedPairs(dataset, transform, seed=config.seed, skip_broken=config.skip_broken)
-    sampler = EpochSampler(len(pairs), config.seed)
-    loader: DataLoader[Any] = DataLoader(
-        pairs, config.batch_size, sampler=sampler, num_workers=config.workers, collate_fn=collate, drop_last=True,
-        persistent_workers=config.workers > 0, pin_memory=torch.cuda.is_available(),
-    )  # fmt: skip
-    return pairs, sampler, loader
+def _parameter_groups(config: TrainConfig, network: SimpleMatch) -> list[dict[str, Any]]:
+    """What trains, each with its learning rate."""
+    encoder = [p for p in network.encoder.parameters() if p.requires_grad]
+    others = [p for name, p in network.named_parameters() if p.requires_grad and not name.startswith("encoder.")]
+    groups = [
+        {"params": others, "lr": config.learning_rate},
+        {"params": encoder, "lr": config.encoder_learning_rate or config.learning_rate},
+    ]
+    return [group for group in groups if group["params"]]

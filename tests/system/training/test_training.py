@@ -71,10 +71,10 @@ def test_resumes_bitwise(photographs: Path, tmp_path: Path) -> None:
 def test_a_signal_leaves_a_state(photographs: Path, tmp_path: Path, number: signal.Signals) -> None:
     class AtSecondStep(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if record.getMessage().startswith("step 2:"):
+            if record.getMessage().startswith("step 2 of"):
                 signal.raise_signal(number)
 
-    logger = logging.getLogger("simplematch.training.loop")
+    logger = logging.getLogger("simplematch.training.monitor")
     handler, level = AtSecondStep(), logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -118,7 +118,7 @@ def test_resume_without_a_state(photographs: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"precision": "int8"}, "precision must be one of 'no', 'bf16', 'fp16', got 'int8'"),
+        ({"precision": "int8"}, "precision must be one of 'fp32', 'bf16', 'fp16', got 'int8'"),
         ({"batch_size": 0}, "batch_size must be a whole number above zero, got 0"),
         ({"learning_rate": 0.0}, "learning_rate must be above zero, got 0.0"),
     ],

@@ -1,0 +1,123 @@
+"""The paper's ablations (Tables 2, 7, 8, 9 and 10): runs that differ in one thing, evaluated alike."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..data import open_dataset
+from ..evaluation import evaluate
+from ..models import SimpleMatch, SimpleMatchConfig, preset
+from . import checkpoint
+from .config import TrainConfig
+from .loop import train
+
+ALPHAS = (0.05, 0.1, 0.15)
+WINDOWS = (9, 15, 30, 45, 60)
+RESOLUTIONS = (256, 320, 384, 448, 512)
+NAMES = ("feature-map-size", "window", "multi-scale-loss", "resolution")
+RESULT, TABLE = "result.json", "table.json"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: its title, and the fields of the model's configuration that make it."""
+
+    title: str
+    model: dict[str, Any]
+
+
+def rows_of(name: str, config: TrainConfig, sizes: list[int] | None = None) -> list[Row]:
+    """The rows of an ablation.
+
+    Args:
+        name: one of NAMES.
+        config: the run that every row changes.
+        sizes: windows in cells ("window") or images in pixels ("resolution", "feature-map-size"); None: the paper's,
+            and for "feature-map-size" the run's own.
+
+    Raises:
+        ValueError: no ablation has that name.
+    """
+    model = replace(preset(config.preset), **config.model)
+    if name == "feature-map-size":
+        return [row for size in sizes or [model.image_size] for row in _map_sizes(model, size)]
+    if name == "window":
+        return [Row(f"{x}x{x}", {"windows": (*model.windows[:-1], x)}) for x in sizes or WINDOWS]
+    if name == "multi-scale-loss":
+        if len(model.levels) == 1:
+            raise ValueError(f"preset must be supervised at several scales for {name}, got {config.preset!r}")
+        alone = {"levels": model.levels[-1:], "windows": model.windows[-1:]}
+        return [Row("all scales", {}), Row("w/o multi-scale loss", alone)]
+    if name == "resolution":
+        fitting = [_fit(model, x) for x in sizes or RESOLUTIONS]
+        return [Row(f"{x} x {x}", {"image_size": x}) for x in fitting]
+    raise ValueError(f"name must be one of {', '.join(NAMES)}, got {name!r}")
+
+
+def run_rows(config: TrainConfig, rows: list[Row]) -> dict[str, dict[str, list[float]]]:
+    """Train and evaluate each row that has no result yet; every row's PCK at ALPHAS, overall and by category."""
+    table = {}
+    for row in rows:
+        output = config.output / row.title.replace(" ", "-").replace("/", "")
+        run = replace(config, output=output, model={**config.model, **row.model})
+        if not (output / RESULT).is_file():
+            _run(run)
+        table[row.title] = json.loads((output / RESULT).read_text())
+    (config.output / TABLE).write_text(json.dumps({"alphas": ALPHAS, "rows": table}, indent=1))
+    return table
+
+
+def format_rows(name: str, table: dict[str, dict[str, list[float]]]) -> str:
+    """The table as text: percentages, for all pairs and for each category."""
+    groups = list(next(iter(table.values())))
+    width = max(len(name), *(len(title) for title in table))
+    wide = 7 * len(ALPHAS)
+    heads = "".join(f"{group:>{wide}}" for group in groups)
+    alphas = "".join(f"{alpha:>7g}" for alpha in ALPHAS) * len(groups)
+    lines = [f"{'':{width}}{heads}", f"{name:{width}}{alphas}"]
+    for title, found in table.items():
+        lines.append(f"{title:{width}}" + "".join(f"{100 * x:>7.1f}" for group in groups for x in found[group]))
+    return "\n".join(lines)
+
+
+def _run(config: TrainConfig) -> None:
+    """Train, going on where an earlier run was stopped, and write the last model's PCK on the test pairs."""
+    result = train(config, resume=(config.output / checkpoint.STATE / "position.json").is_file())
+    if result.stopped:
+        raise KeyboardInterrupt(f"stopped; the same command goes on with {config.output}")
+    model = SimpleMatch.from_pretrained(config.output / checkpoint.LAST)
+    pairs = open_dataset(config.dataset, config.root, "test", skip_broken=config.skip_broken)
+    (found, *_) = evaluate(model, pairs, keep_predictions=False, skip_broken=config.skip_broken).results
+    chosen = [found.protocol.alphas.index(alpha) for alpha in ALPHAS]
+    groups = {"all": found.headline} | {k: v.per_image for k, v in found.groups["category"].items()}
+    kept = {group: [values[i] for i in chosen] for group, values in groups.items()}
+    (config.output / RESULT).write_text(json.dumps(kept))
+
+
+def _map_sizes(model: SimpleMatchConfig, image_size: int) -> list[Row]:
+    """The decoder ended at each of its maps, the coarsest first."""
+    size = _fit(model, image_size)
+    rows = []
+    for finest in range(3):
+        kept = [(level, window) for level, window in zip(model.levels, model.windows, strict=True) if level <= finest]
+        if not kept or kept[-1][0] != finest:  # a model that supervises its finest map alone: none has a window yet
+            kept = [*kept, (finest, None if finest == 0 else _scaled_window(model, finest))]
+        cells = size * 2**finest // 16 if finest < 2 else size // 4
+        levels, windows = zip(*kept, strict=True)
+        title = f"{cells}x{cells} of {size} x {size}"
+        rows.append(Row(title, {"image_size": size, "levels": levels, "windows": windows}))
+    return rows
+
+
+def _scaled_window(model: SimpleMatchConfig, level: int) -> int | None:
+    """The window that spans about as much of the image as the finest level's does; odd."""
+    finest, window = model.levels[-1], model.windows[-1]
+    return None if window is None else max(window >> (finest - level), 1) | 1
+
+
+def _fit(model: SimpleMatchConfig, image_size: int) -> int:
+    """The nearest size that patches or strides divide."""
+    unit = 14 if "patch14" in model.encoder else 16 if model.kind == "vit" else 32
+    return max(round(image_size / unit), 1) * unit

@@ -1,0 +1,43 @@
+"""What a run trains on: the data set's own pairs, or groups of its images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from ..data import ImageGroups, PairTransform, TransformedPairs, collate, collate_groups, open_dataset
+from ..models import SimpleMatch
+from .config import TrainConfig
+from .losses import GroupLosses, PairLosses
+from .sampler import EpochSampler
+
+
+def training_data(
+    config: TrainConfig, model: SimpleMatch
+) -> tuple[TransformedPairs | ImageGroups, EpochSampler, DataLoader[Any]]:
+    """The samples, their order, and the loader of batches."""
+    dataset = open_dataset(config.dataset, config.root, "trn", skip_broken=config.skip_broken)
+    transform = PairTransform(
+        model.image_size, model.mean, model.std, config.max_keypoints, config.crop, config.rotate, config.photometric,
+        config.exchange, config.affine, config.mirror,
+    )  # fmt: skip
+    options: dict[str, Any] = {"seed": config.seed, "skip_broken": config.skip_broken}
+    samples: TransformedPairs | ImageGroups
+    if config.group_size is None:
+        samples = TransformedPairs(dataset, transform, **options)
+    else:
+        samples = ImageGroups(dataset, transform, config.group_size, **options)
+    sampler = EpochSampler(len(samples), config.seed)
+    loader: DataLoader[Any] = DataLoader(
+        samples, config.batch_size, sampler=sampler, num_workers=config.workers, drop_last=True,
+        collate_fn=collate if config.group_size is None else collate_groups,
+        persistent_workers=config.workers > 0, pin_memory=torch.cuda.is_available(),
+    )  # fmt: skip
+    return samples, sampler, loader
+
+
+def training_losses(config: TrainConfig, network: SimpleMatch) -> PairLosses | GroupLosses:
+    """The module that makes a batch of `training_data` a list of losses."""
+    return PairLosses(network) if config.group_size is None else GroupLosses(network, config.contrast)

@@ -1,0 +1,98 @@
+"""What a person sees of a run: a progress bar, lines in the log, and TensorBoard."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ..data import PairDataset
+from ..evaluation import PCKResult, Predictions
+from ..viz import as_array, draw_grid, prediction_panel
+from .config import TrainConfig
+
+_log = logging.getLogger(__name__)
+PICTURES = 4  # pairs drawn at each validation
+PICTURE_ALPHA = 0.1
+
+
+class Monitor:
+    """Reports of one run, written by its main process alone.
+
+    Args:
+        accelerator: whose trackers take the numbers.
+        config: of the run.
+        steps: how many it will have.
+    """
+
+    def __init__(self, accelerator: Accelerator, config: TrainConfig, steps: int) -> None:
+        self.accelerator, self.config, self.steps = accelerator, config, steps
+        console = Console(stderr=True)
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[state]}"),
+        )  # fmt: skip
+        hidden = not (console.is_terminal and accelerator.is_main_process)
+        self.progress = Progress(*columns, console=console, disable=hidden)
+        self.task = self.progress.add_task("training", total=steps, state="")
+        self.images, self.since = 0, time.perf_counter()
+
+    def step(self, number: int, losses: Sequence[float], images: int, learning_rate: float) -> None:
+        """A step is done that encoded `images` images."""
+        self.images += images
+        self.progress.update(self.task, completed=number, state=f"loss {sum(losses):.2f}")
+        if number % self.config.log_every:
+            return
+        now = time.perf_counter()
+        speed, self.images, self.since = self.images / (now - self.since), 0, now
+        entry = {f"loss/{name}": value for name, value in zip(self._names(len(losses)), losses, strict=True)}
+        entry |= {"loss/all": sum(losses), "learning rate": learning_rate, "images a second": speed}
+        entry["peak memory, MiB"] = _peak_memory()
+        self.accelerator.log(entry, step=number)
+        parts = ", ".join(f"{value:.2f}" for value in losses)
+        _log.info("step %d of %d: losses %s, %.1f images/s", number, self.steps, parts, speed)
+
+    def validation(
+        self, step: int, epoch: int, result: PCKResult, predictions: Predictions, pairs: PairDataset
+    ) -> None:
+        """Validated, after an epoch; some of the predictions are drawn."""
+        chosen = {f"PCK@{alpha:g}, validation": result.at(alpha) for alpha in (0.05, 0.1, 0.15)}
+        for category, scores in result.groups["category"].items():
+            chosen[f"PCK@0.1/{category}"] = scores.per_image[result.protocol.alphas.index(0.1)]
+        self.accelerator.log(chosen, step=step)
+        text = ", ".join(f"{name} {100 * value:.1f}" for name, value in chosen.items())
+        _log.info("epoch %d: %s", epoch, text)
+        if self.accelerator.is_main_process and predictions.items:
+            picture = validation_picture(result, predictions, pairs)
+            for tracker in self.accelerator.trackers:
+                tracker.writer.add_image("matches, validation", picture, step, dataformats="HWC")
+        self.since, self.images = time.perf_counter(), 0
+
+    def _names(self, count: int) -> list[str]:
+        names = [f"scale {i}" for i in range(count)]
+        return [*names[:-1], "contrast"] if self.config.contrast else names
+
+
+def validation_picture(result: PCKResult, predictions: Predictions, pairs: PairDataset) -> Any:
+    """Some predictions, evenly over all of them, as an array (H, W, 3) uint8."""
+    ordered = sorted(predictions.items, key=lambda item: item.info.pair_id)
+    places = np.linspace(0, len(ordered) - 1, min(PICTURES, len(ordered))).round().astype(int)
+    chosen = [ordered[i] for i in places]
+    side = predictions.image_size
+    return as_array(draw_grid([[prediction_panel(x, pairs, result.protocol, PICTURE_ALPHA, side)] for x in chosen]))
+
+
+def _peak_memory() -> float:
+    """MiB: of the GPU's tensors where there is one, else of the whole process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

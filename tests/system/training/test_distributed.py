@@ -1,0 +1,74 @@
+"""Two processes train as one does with their joint batch, and measure the same PCK."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from simplematch.training import train
+
+from .test_training import configuration, photographs, weights  # noqa: F401
+
+ROOT = Path(__file__).parents[3]
+
+
+def launch(processes: int, *arguments: str) -> str:
+    """Run a module on several processes, as a user does with torchrun; what they print."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port"]
+    environment = os.environ | {
+        "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'python'}",
+    }  # fmt: skip
+    run = subprocess.run(
+        [*command, str(port), *arguments], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def test_two_processes_train_as_one(photographs: Path, tmp_path: Path) -> None:  # noqa: F811
+    """Same steps, same statistics of batch norm, weights apart by rounding alone."""
+    changes = {"epochs": 2, "evaluate_every": 2, "learning_rate": 1e-3}
+    whole = configuration(photographs, tmp_path / "one", batch_size=2, **changes)
+    result = train(whole)
+    parts = configuration(photographs, tmp_path / "two", batch_size=1, **changes)
+    run = tmp_path / "run.json"
+    run.write_text(json.dumps(parts.to_dict()))
+    printed = launch(2, "-m", "simplematch", "train", "--config", str(run))
+    assert f"done: {result.step} steps, best PCK@0.1 {100 * result.best_pck:.1f} %" in printed
+    expected = weights(tmp_path / "one")
+    start = configuration(photographs, tmp_path / "none", max_steps=1, learning_rate=1e-12)
+    train(start)
+    untrained = weights(tmp_path / "none")
+    for name, tensor in weights(tmp_path / "two").items():
+        if re.search(r"refine\..*(0\.bias|1\.running_mean)", name):
+            continue  # batch norm takes that bias away again: its gradient is rounding, of which Adam makes steps
+        if not tensor.is_floating_point():
+            assert torch.equal(tensor, expected[name]), name
+            continue
+        moved = (expected[name] - untrained[name]).norm()
+        assert (tensor - expected[name]).norm() <= 2e-3 * moved + 1e-6 * expected[name].norm(), name
+
+
+def test_without_synchronised_batch_norm_they_differ(photographs: Path, tmp_path: Path) -> None:  # noqa: F811
+    """What the test above would overlook if it were too lenient."""
+    pytest.importorskip("accelerate")
+    changes = {"epochs": 2, "evaluate_every": 2, "learning_rate": 1e-3}
+    train(configuration(photographs, tmp_path / "one", batch_size=2, **changes))
+    run = tmp_path / "run.json"
+    apart = configuration(photographs, tmp_path / "two", batch_size=1, synchronise=False, **changes)
+    run.write_text(json.dumps(apart.to_dict()))
+    launch(2, "-m", "simplematch", "train", "--config", str(run))
+    expected, found = weights(tmp_path / "one"), weights(tmp_path / "two")
+    statistics = [name for name in expected if name.endswith("running_var")]
+    assert any((found[name] - expected[name]).norm() > 1e-2 * expected[name].norm() for name in statistics)
