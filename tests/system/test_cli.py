@@ -32,9 +32,9 @@ def test_train_resume_and_eval(photographs: Path, tmp_path: Path, capsys: pytest
     run = tmp_path / "run.json"  # json is YAML too
     config: TrainConfig = configuration(photographs, tmp_path / "out", evaluate_every=9)
     run.write_text(json.dumps(config.to_dict()))
-    main(["train", "--run", str(run), "--fields", '{"max_steps": 2}'])
+    main(["train", "--config", str(run), "--fields", '{"max_steps": 2}'])
     assert "stopped, resume with --resume: 2 steps" in capsys.readouterr().out
-    main(["train", "--run", str(run), "--resume", "true"])
+    main(["train", "--config", str(run), "--resume", "true"])
     assert "done: 6 steps" in capsys.readouterr().out
     main(["eval", "--dataset", "images", "--root", str(photographs), "--checkpoint", str(tmp_path / "out" / "last")])
     assert "image 64 x 64" in capsys.readouterr().out
@@ -50,7 +50,7 @@ def test_stats(photographs: Path, capsys: pytest.CaptureFixture[str]) -> None:  
     [
         (["eval", "--dataset", "spair", "--root", "nowhere"], "the folder nowhere is missing"),
         (["eval", "--dataset", "spair", "--root", ".", "--preset", "x"], "preset must be one of"),
-        (["train"], "train needs --recipe or --run, and not both"),
+        (["train"], "train needs --recipe or --config, and not both"),
         (["train", "--recipe", "ibot-spair-256"], "train --recipe needs --root and --output"),
     ],
 )

@@ -1,0 +1,91 @@
+"""`simplematch doctor`."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+import torch
+
+import simplematch_kernels
+
+from ..data import recognise
+from ..data.open import NEEDED
+from ..models import PRESETS
+from ..models.weights import weight_origin
+
+DISTRIBUTION = "simplematch-kernels"
+_DEPTH = 2  # folders below a root in which data sets are looked for
+_EXTRA = "train"
+
+
+def doctor(root: list[Path] | None = None) -> None:
+    """Say what is installed, which backend runs where, which data sets are found, and where to get what is missing.
+
+    Args:
+        root: folders that hold data sets; default: SIMPLEMATCH_DATA, or the present folder.
+    """
+    roots = root or [Path(os.environ.get("SIMPLEMATCH_DATA", "."))]
+    sections = {
+        "installed": _installed(),
+        "backends": simplematch_kernels.explain().splitlines(),
+        "encoder weights": _weights(),
+        f"data sets in {', '.join(map(str, roots))}": _datasets(roots),
+    }
+    print("\n\n".join("\n".join((title, *(f"  {line}" for line in lines))) for title, lines in sections.items()))
+
+
+def _installed() -> list[str]:
+    lines = [f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"]
+    for i in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(i)
+        lines.append(f"cuda:{i} {properties.name}, {properties.total_memory / 2**30:.0f} GiB")
+    missing = []
+    for name in (DISTRIBUTION, "torch", "triton", *_extra_packages()):
+        try:
+            lines.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        lines.append(f"missing: {', '.join(missing)} (pip install '{DISTRIBUTION}[{_EXTRA}]')")
+    return lines
+
+
+def _extra_packages() -> list[str]:
+    try:
+        declared = requires(DISTRIBUTION) or []
+    except PackageNotFoundError:  # run from a source tree that isn't installed
+        return []
+    names = [line.split(";")[0] for line in declared if f'extra == "{_EXTRA}"' in line]
+    return [name.split("[")[0].split(">")[0].split("=")[0].split("<")[0].strip() for name in names]
+
+
+def _weights() -> list[str]:
+    width = max(map(len, PRESETS))
+    return [f"{name:{width}}  {weight_origin(config.encoder)}" for name, config in PRESETS.items()]
+
+
+def _datasets(roots: list[Path]) -> list[str]:
+    found: dict[str, Path] = {}
+    for root in roots:
+        for folder in _folders(root.expanduser(), _DEPTH):
+            for name in recognise(folder):
+                if name != "images":  # any folder with pictures is that
+                    found.setdefault(name, folder)
+    lines = []
+    for name, needed in NEEDED.items():
+        if name != "images":
+            lines.append(f"{name}: {found[name]}" if name in found else f"{name}: not found; needed are {needed}")
+    return lines
+
+
+def _folders(root: Path, depth: int) -> list[Path]:
+    """A folder and those below it, the nearest first; none if it isn't there or can't be read."""
+    try:
+        children = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError:
+        return []
+    below = [folder for child in children for folder in _folders(child, depth - 1)] if depth else []
+    return [root, *sorted(below, key=lambda path: len(path.parts))]

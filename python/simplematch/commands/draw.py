@@ -1,0 +1,80 @@
+"""`simplematch draw` (the paper's Figures 5 and 6) and `simplematch curve` (Figure 4)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import evaluation
+from ..data import DataError, PairDataset, open_dataset
+from ..evaluation import Protocol
+from ..models import load_model
+from ..viz import MatchPanel, draw_curves, draw_grid, prediction_panel, save_figure
+
+
+def draw(
+    models: list[str],
+    dataset: str,
+    root: Path,
+    output: Path = Path("matches.png"),
+    split: str = "test",
+    pairs: int = 4,
+    alpha: float = 0.1,
+    seed: int = 0,
+) -> None:
+    """Draw matches of pairs of a data set, a column for each model: right ones green, wrong ones red.
+
+    Args:
+        models: presets or folders of trained models, such as --models '[a/best, b/best]'.
+        dataset: as for eval.
+        root: folder of the data set.
+        output: the picture.
+        split: of the data set.
+        pairs: how many, chosen at random.
+        alpha: a match is right within alpha times the data set's threshold.
+        seed: of the choice.
+    """
+    opened = open_dataset(dataset, root, split)
+    chosen = opened.subset(np.random.default_rng(seed).permutation(len(opened))[: max(pairs, 1)].tolist())
+    protocol = evaluation.preset("default", opened.name)
+    columns = [match_panels(name, chosen, protocol, alpha) for name in models]
+    save_figure(draw_grid([list(row) for row in zip(*columns, strict=True)]), output)
+    print(f"written: {output}")
+
+
+def match_panels(name: str, pairs: PairDataset, protocol: Protocol, alpha: float) -> list[MatchPanel]:
+    """What a model finds in each pair, in the order of their names."""
+    model = load_model(name)
+    predictions = evaluation.evaluate(model, pairs, [protocol]).predictions
+    assert predictions is not None
+    items = sorted(predictions.items, key=lambda item: item.info.pair_id)
+    return [prediction_panel(item, pairs, protocol, alpha, model.image_size, Path(name).name) for item in items]
+
+
+def curve(results: list[Path], output: Path = Path("curve.png")) -> None:
+    """Draw PCK against alpha, a line for each result.
+
+    Args:
+        results: json files of `simplematch eval --output`.
+        output: the picture.
+    """
+    lines, description = {}, ""
+    for path in results:
+        first = _first_result(path)
+        lines[path.stem] = (first["protocol"]["alphas"], first["headline"])
+        description = first["protocol"]["threshold"]
+    save_figure(draw_curves(lines, f"threshold {description}"), output)
+    print(f"written: {output}")
+
+
+def _first_result(path: Path) -> dict[str, Any]:
+    try:
+        result: dict[str, Any] = json.loads(path.read_text())["results"][0]
+        return result
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing.") from error
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise DataError(f"{path} is no result of simplematch eval --output.") from error

@@ -1,0 +1,86 @@
+"""`simplematch eval`."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from simplematch_kernels import use_backend
+
+from .. import evaluation
+from ..data import open_dataset
+from ..models import load_model
+from .progress import progress_bar
+
+
+def evaluate(
+    dataset: str,
+    root: Path,
+    preset: str = "efficientnet-lite0-448-nn",
+    checkpoint: Path | None = None,
+    weights: Path | None = None,
+    split: str = "test",
+    codebase: list[str] | None = None,
+    believe: str = "image",
+    batch_size: int = 16,
+    output: Path | None = None,
+    predictions: Path | None = None,
+    skip_broken: bool = False,
+    backend: str | None = None,
+    device: str | None = None,
+) -> None:
+    """Measure PCK of a model on a data set.
+
+    Args:
+        dataset: spair, pf-pascal, pf-willow, ap10k, images or auto.
+        root: folder of the data set, in any of its known layouts.
+        preset: a model with its pretrained encoder; the -nn ones are untrained nearest-neighbour matchers.
+        checkpoint: a folder that training or save_pretrained wrote, in place of a preset.
+        weights: file of the preset's encoder weights.
+        split: of the data set.
+        codebase: whose protocols to measure by (default, simplematch, sd4match, geoaware-sc, sd-dino, dift, cats).
+        believe: image or pair, where PairAnnotation has other keypoints than ImageAnnotation (SPair-71k layout alone).
+        batch_size: pairs at a time.
+        output: a json file, and a csv beside it, with every number.
+        predictions: a file for all predictions, from which any protocol can be computed again.
+        skip_broken: leave out images that can't be read, and say how many.
+        backend: of the operators; the best that runs, if none is given.
+        device: cuda where there is one, if none is given.
+    """
+    if believe != "image" and dataset != "spair":
+        raise ValueError(f"believe must be image where dataset isn't spair, got {believe!r}")
+    options: dict[str, Any] = {"believe": believe} if dataset == "spair" else {}
+    pairs = open_dataset(dataset, root, split, skip_broken=skip_broken, **options)
+    protocols = [evaluation.preset(name, pairs.name) for name in codebase] if codebase else None
+    model = load_model(_existing(checkpoint) if checkpoint else preset, weights)
+    model.to(device or default_device())
+    with use_backend(backend) if backend is not None else nullcontext(), progress_bar("pairs") as progress:
+        found = evaluation.evaluate(
+            model, pairs, protocols, batch_size=batch_size, skip_broken=skip_broken, progress=progress,
+            keep_predictions=predictions is not None,
+        )  # fmt: skip
+    print("\n\n".join(evaluation.format_result(result) for result in found.results))
+    seconds = ", ".join(f"{part} {value:.1f}" for part, value in found.seconds.items())
+    print(f"\n{len(pairs)} pairs of {found.images} images, {found.encoded} encoded; seconds: {seconds}")
+    if output is not None:
+        report: dict[str, Any] = {"results": evaluation.to_json(found.results), "seconds": found.seconds}
+        report |= {"model": str(checkpoint or preset), "dataset": pairs.name, "split": split, "skipped": found.skipped}
+        output.write_text(json.dumps(report, indent=1))
+        output.with_suffix(".csv").write_text(evaluation.to_csv(found.results))
+    if predictions is not None and found.predictions is not None:
+        found.predictions.save(predictions)
+
+
+def default_device() -> str:
+    """Where models run unless told otherwise."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _existing(checkpoint: Path) -> Path:
+    if not checkpoint.is_dir():
+        raise FileNotFoundError(f"checkpoint must be a folder with config.json and model.safetensors, got {checkpoint}")
+    return checkpoint

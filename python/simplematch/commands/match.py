@@ -1,0 +1,95 @@
+"""`simplematch match`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+from .. import correspondences
+from ..correspondences import Correspondences, read_image
+from ..data import DataError
+from ..data.records import FloatArray
+from ..viz import MatchPanel, draw_grid, save_figure
+
+
+def match(
+    image_a: Path,
+    image_b: Path,
+    points: str | None = None,
+    grid: int = 8,
+    model: str = correspondences.DEFAULT_MODEL,
+    output: Path | None = None,
+    device: str | None = None,
+) -> None:
+    """Find points of one photograph in another; writes OUTPUT.json, OUTPUT.csv and OUTPUT.png.
+
+    Args:
+        image_a: a photograph.
+        image_b: another, of the same thing or the same kind of thing.
+        points: in pixels of the first one: "120,80 200,150", or a file: csv with columns x and y, or a json list.
+        grid: points along the longer side of a regular grid, if no points are given.
+        model: a preset or the folder of a trained model.
+        output: what the files' names begin with; default: the names of both images, in the present folder.
+        device: cuda where there is one, if none is given.
+    """
+    chosen = None if points is None else read_points(points)
+    found = correspondences.match(image_a, image_b, chosen, grid=grid, model=model, device=device)
+    output = output or Path(f"{image_a.stem}-{image_b.stem}")
+    files = [output.with_name(f"{output.name}.{kind}") for kind in ("json", "csv", "png")]
+    files[0].write_text(found.to_json())
+    files[1].write_text(found.to_csv())
+    save_figure(draw_grid([[_panel(image_a, image_b, found)]]), files[2])
+    print(f"{'x_a':>8} {'y_a':>8} {'x_b':>8} {'y_b':>8}  confidence  cycle distance, pixels")
+    for a, b, confidence, distance in zip(
+        found.points, found.matches, found.confidence, found.cycle_distance, strict=True
+    ):
+        print(f"{a[0]:8.1f} {a[1]:8.1f} {b[0]:8.1f} {b[1]:8.1f}  {confidence:10.3f}  {distance:.1f}")
+    print("written: " + ", ".join(str(file) for file in files))
+
+
+def read_points(text: str) -> FloatArray:
+    """Points (N, 2) of "x,y x,y ...", or of the file that the text names.
+
+    Raises:
+        DataError: the file holds something else.
+        ValueError: the text is neither a file nor points.
+    """
+    path = Path(text)
+    if path.suffix in (".json", ".csv", ".txt"):
+        return _read_file(path)
+    try:
+        return np.array([[float(x), float(y)] for x, y in (part.split(",") for part in text.split())])
+    except ValueError as error:
+        raise ValueError(f'points must be a .json or .csv file, or "x,y x,y ...", got {text!r}') from error
+
+
+def _read_file(path: Path) -> FloatArray:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if path.suffix == ".json":
+            return np.array(json.loads(text), dtype=np.float64).reshape(-1, 2)
+        rows = [re.split(r"[,;\s]+", line.strip()) for line in text.splitlines() if line.strip()]
+        columns = _columns(rows[0]) if rows else None
+        x, y = columns or (0, 1)
+        return np.array([[float(row[x]), float(row[y])] for row in rows[1 if columns else 0 :]]).reshape(-1, 2)
+    except FileNotFoundError as error:
+        raise DataError(f"points {path} is missing.") from error
+    except (ValueError, IndexError, TypeError, OSError) as error:
+        raise DataError(f"points {path} must hold x and y of each point, a list or columns: {error}") from error
+
+
+def _columns(first: list[str]) -> tuple[int, int] | None:
+    """Where the headings x and y (or x_a and y_a, as this command writes) stand; None without headings."""
+    for names in (("x", "y"), ("x_a", "y_a")):
+        if set(names) <= set(first):
+            return first.index(names[0]), first.index(names[1])
+    return None
+
+
+def _panel(image_a: Path, image_b: Path, found: Correspondences) -> MatchPanel:
+    source, target = (np.array(read_image(image)) for image in (image_a, image_b))
+    title = f"{image_a.name} to {image_b.name}: {len(found)} points, {found.model}; brighter: more confident"
+    return MatchPanel(source, target, found.points, found.matches, confidence=found.confidence, title=title)
