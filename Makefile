@@ -22,7 +22,7 @@ export SIMPLEMATCH_CUDA ?= off
 FUZZ_SECONDS ?= 180
 
 interpreted := $(addprefix tests/test_,backends.py gradients.py golden.py edge_cases.py arguments.py operators.py)
-emulated := $(filter-out tests/test_operators.py,$(interpreted))
+emulated := $(filter-out tests/test_operators.py,$(interpreted)) tests/system/training/test_backends.py
 sanitizing_compiler = g++
 fuzz: sanitizing_compiler := $(if $(shell command -v clang++),clang++,g++)
 cmake = $(bin)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM="$(bin)/ninja" -DSIMPLEMATCH_CUDA=$(SIMPLEMATCH_CUDA)
@@ -31,7 +31,7 @@ cuda_objects = build/cuda/CMakeFiles/simplematch_cuda.dir/csrc/cuda/*.o
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # pip can't install twice at once
 .PHONY: help venv build demo picture test lint unit interpreter compile cuda cuda-report emulated sanitized cpp fuzz wheel
-.PHONY: wheel-check sdist-check matrix hub bench test-gpu clean
+.PHONY: wheel-check sdist-check matrix hub bench memory landmarks evaluations test-gpu clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,7 +42,7 @@ demo: $(stamps)/demo ## match keypoints between photographs, print how many are 
 picture: $(stamps)/demo ## draw the picture of the README again
 	$(python) examples/photographs/demo.py --output demo.png --small-copy docs/images/demo.png
 
-test: lint unit interpreter compile cuda emulated cpp wheel sdist-check ## ruff, mypy and all tests, those of the GPU kernels without a GPU
+test: lint unit memory interpreter compile cuda emulated cpp wheel sdist-check ## ruff, mypy and all tests, those of the GPU kernels without a GPU
 
 lint: $(stamps)/test ## ruff, and mypy --strict on both packages
 	$(python) -m ruff check .
@@ -114,6 +114,40 @@ hub: $(stamps)/test ## the layout that the kernels library of Hugging Face loads
 
 bench: $(stamps)/bench ## time and memory beside eager PyTorch and torch.compile
 	$(python) -m benchmarks
+
+# Where Landmarks-SPair and PF-WILLOW lie, and the file of DINOv2-S.
+DATA ?= ../shared/data
+DINOV2_S ?= ../shared/weights/dinov2_vits14_fp16.safetensors
+RUNS ?= runs
+simplematch = $(python) -m simplematch
+spair = --dataset spair --root $(DATA)/Landmarks-SPair
+willow = --dataset pf-willow --root $(DATA)/PF-WILLOW
+
+landmarks: $(stamps)/train ## two hours: train on Landmarks-SPair, evaluate, compare feature-map sizes, write docs/results.md
+	mkdir -p results/landmarks results/willow
+	$(simplematch) train --recipe landmarks-lite0-256 --root $(DATA)/Landmarks-SPair --output $(RUNS)/landmarks-lite0-256 \
+	    --resume $(if $(wildcard $(RUNS)/landmarks-lite0-256/state/position.json),true,false)
+	$(python) tools/landmarks.py curve $(RUNS)/landmarks-lite0-256 results/landmarks/training.json
+	$(MAKE) evaluations
+	$(simplematch) ablate feature-map-size $(DATA)/Landmarks-SPair $(RUNS)/feature-map-size --fields '{"epochs": 8, "gamma_every": 5}'
+	cp $(RUNS)/feature-map-size/table.json results/landmarks/feature-map-size.json
+	$(python) tools/results_page.py
+
+evaluations: $(stamps)/train ## what landmarks evaluates, once it has trained
+	$(python) tools/landmarks.py ceiling $(DATA)/Landmarks-SPair results/landmarks/ceiling.json
+	for believe in image pair; do \
+	    suffix=$$(test $$believe = image || echo -pair); \
+	    $(simplematch) eval $(spair) --believe $$believe --preset efficientnet-lite0-256-nn --output results/landmarks/nearest$$suffix.json && \
+	    $(simplematch) eval $(spair) --believe $$believe --checkpoint $(RUNS)/landmarks-lite0-256/last \
+	        --output results/landmarks/trained$$suffix.json || exit 1; \
+	done
+	$(simplematch) eval $(willow) --checkpoint $(RUNS)/landmarks-lite0-256/last --output results/willow/landmarks-lite0-256.json
+	$(simplematch) eval $(willow) --preset efficientnet-lite0-448-nn --output results/willow/efficientnet-lite0-448-nn.json
+	$(simplematch) eval $(willow) --preset dinov2-s14-448-nn --weights $(DINOV2_S) --output results/willow/dinov2-s14-448-nn.json
+
+memory: $(stamps)/bench $(stamps)/test ## a training step's memory, counted without a GPU, and what is claimed of it
+	$(python) -m pytest benchmarks/test_training_memory.py --save build/memory.json
+	$(python) -m benchmarks.claims build/memory.json
 
 test-gpu: ## for a machine with a GPU and no network: build in place, test on CUDA tensors, print a table of times
 	SIMPLEMATCH_CUDA=auto CUDAARCHS="$$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -d .)" \

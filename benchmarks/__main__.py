@@ -5,58 +5,16 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import platform
 import re
-import subprocess
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
-import simplematch_kernels as smk
-
-from . import measure, report, suites
+from . import report, suites
+from .machine import commit, machine
 
 RESULTS = Path(__file__).parent / "results"
-
-
-def machine(device: torch.device) -> dict[str, Any]:
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-    else:
-        name = next(
-            (line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "cpu"
-        )
-    return {
-        "device": name,
-        "kind": device.type,
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "triton": _version("triton"),
-        "simplematch-kernels": smk.__version__,
-        "backends": smk.explain(device),
-        "copy_gb_per_s": measure.copy_bandwidth(device) / 1e9,
-    }
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines() if Path(path).exists() else []
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _commit() -> str:
-    found = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent
-    )
-    return found.stdout.strip() or "unknown"
 
 
 def main() -> None:
@@ -71,7 +29,7 @@ def main() -> None:
     dtypes = ("float32",) if arguments.quick else ("float32", "bfloat16")
     result: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),
-        "commit": _commit(),
+        "commit": commit(),
         "machine": machine(device),
         "operator": suites.operator(device, arguments.rounds, dtypes, ("contiguous", "channels_last")),
         "overhead": suites.overhead(device, 40 * arguments.rounds),

@@ -38,7 +38,9 @@ class NearestConfig:
 
 NEAREST_PRESETS: dict[str, NearestConfig] = {
     "efficientnet-lite0-448-nn": NearestConfig("tf_efficientnet_lite0", None, mean=LITE0_MEAN, std=LITE0_STD),
+    "efficientnet-lite0-256-nn": NearestConfig("tf_efficientnet_lite0", None, 256, LITE0_MEAN, LITE0_STD),
     "dinov2-s14-448-nn": NearestConfig("vit_small_patch14_dinov2.lvd142m", 9),
+    "dinov2-s14-252-nn": NearestConfig("vit_small_patch14_dinov2.lvd142m", 9, 252),
 }
 
 

@@ -65,7 +65,7 @@ def run_rows(config: TrainConfig, rows: list[Row]) -> dict[str, dict[str, list[f
         if not (output / RESULT).is_file():
             _run(run)
         table[row.title] = json.loads((output / RESULT).read_text())
-    (config.output / TABLE).write_text(json.dumps({"alphas": ALPHAS, "rows": table}, indent=1))
+    (config.output / TABLE).write_text(json.dumps({"alphas": ALPHAS, "epochs": config.epochs, "rows": table}, indent=1))
     return table
 
 

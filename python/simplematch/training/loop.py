@@ -49,6 +49,7 @@ def train(config: TrainConfig, resume: bool = False) -> TrainResult:
 
     Raises:
         FileNotFoundError: `resume` without a saved state.
+        ValueError: `output` holds a run already, which only `resume` may go on with.
         DataError, ValueError: data, preset or weights are missing or don't fit.
     """
     return _Run(config).go(resume)
@@ -87,6 +88,8 @@ class _Run:
 
     def go(self, resume: bool) -> TrainResult:
         config, position = self.config, self.position
+        if not resume and (config.output / checkpoint.STATE).is_dir():
+            raise ValueError(f"output {config.output} holds a run already: resume it, or name another folder")
         if resume:
             self.position = position = checkpoint.load_state(self.accelerator, config.output)
         if self.accelerator.is_main_process:

@@ -45,6 +45,19 @@ def test_same_step_in_less_memory(name: str) -> None:
     assert saving_kept < 0.8 * kept
 
 
+@pytest.mark.parametrize("name", ["dinov2-b14-252", "ibot-b16-256", "resnet101-256"])
+def test_gradients_are_those_of_dense_matching(name: str) -> None:
+    """The step that needs least memory computes what the one that needs most does, to 1e-5 of each gradient."""
+    dense = tiny_model(name, matching="dense").train()
+    saving = tiny_model(name, checkpoint_encoder=True, checkpoint_decoder=True).train()
+    loss, gradients, _, _ = _step(dense)
+    saving_loss, saving_gradients, _, _ = _step(saving)
+    assert saving_loss == pytest.approx(loss, rel=1e-5)
+    largest = max(x.norm() for x in gradients.values())
+    for key, x in gradients.items():
+        assert (saving_gradients[key] - x).norm() <= 1e-5 * x.norm() + 1e-7 * largest, key
+
+
 def test_statistics_move_once_under_the_compiler_too() -> None:
     plain, saving = tiny_model("ibot-b16-256").train(), tiny_model("ibot-b16-256", checkpoint_decoder=True).train()
     source = pair(plain.image_size)[0]

@@ -1,0 +1,51 @@
+"""`pytest benchmarks`: every test measures some rows and records them; the session writes them as one json file.
+
+pytest benchmarks/test_training_memory.py --save result.json
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from .machine import commit, machine
+
+Record = Callable[[str, dict[str, Any]], None]
+_ROWS = pytest.StashKey[dict[str, list[dict[str, Any]]]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where to measure")
+    parser.addoption("--save", type=Path, help="file for the results, a json")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_ROWS] = {}
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest) -> torch.device:
+    return torch.device(request.config.getoption("--device"))
+
+
+@pytest.fixture
+def record(request: pytest.FixtureRequest) -> Record:
+    """Add a row to a suite of the result."""
+    rows = request.config.stash[_ROWS]
+    return lambda suite, row: rows.setdefault(suite, []).append(row)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    path, rows = session.config.getoption("--save"), session.config.stash[_ROWS]
+    if path is None or not rows:
+        return
+    about = machine(torch.device(session.config.getoption("--device")))
+    result = {"date": datetime.date.today().isoformat(), "commit": commit(), "machine": about, **rows}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n")

@@ -1,0 +1,64 @@
+"""A whole training step of a preset: what Table 11 of the paper measures the memory of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from simplematch.models import SimpleMatch, multi_scale_loss
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How a step is run."""
+
+    preset: str = "ibot-b16-256"
+    matching: str = "fused"
+    checkpointing: bool = False
+    precision: str = "fp32"
+    batch: int = 8
+    keypoints: int = 30
+
+    def __str__(self) -> str:
+        extras = [
+            name
+            for name, on in (("checkpointing", self.checkpointing), (self.precision, self.precision != "fp32"))
+            if on
+        ]
+        return " + ".join((self.matching, *extras))
+
+
+def build(variant: Variant, device: torch.device | str = "cpu", **changes: Any) -> SimpleMatch:
+    """The preset's network with random weights, in training mode."""
+    flags = {"checkpoint_encoder": variant.checkpointing, "checkpoint_decoder": variant.checkpointing}
+    with torch.device(device):
+        network = SimpleMatch.from_preset(
+            variant.preset, pretrained=False, matching=variant.matching, **flags, **changes
+        )
+    return network.train()
+
+
+def training_step(network: SimpleMatch, variant: Variant) -> Callable[[], Tensor]:
+    """Forward, loss, backward and Adam on random images; each call is one step."""
+    side = network.image_size
+    device = next(network.parameters()).device
+    source, target = torch.randn(2, variant.batch, 3, side, side, device=device).unbind()
+    keypoints, truth = side * torch.rand(2, variant.batch, variant.keypoints, 2, device=device)
+    optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], 1e-4)
+    mixed = variant.precision != "fp32"
+
+    def step() -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16) if mixed else nullcontext():
+            matches = network(source, target, keypoints)
+        loss = torch.stack(multi_scale_loss(matches, truth)).sum()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return loss.detach()
+
+    return step
