@@ -29,6 +29,9 @@ def main(arguments: list[str] | None = None) -> None:
     except (DataError, ImageError, FileNotFoundError, ValueError) as error:
         print(f"simplematch: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt as interruption:
+        print(f"simplematch: {str(interruption) or 'stopped'}", file=sys.stderr)
+        sys.exit(130)
 
 
 def _log_to_standard_error() -> None:

@@ -41,7 +41,7 @@ def test_train_resume_and_eval(photographs: Path, tmp_path: Path, capsys: pytest
 
 
 def test_stats(photographs: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
-    main(["stats", "--dataset", "images", "--root", str(photographs), "--grids", "[4]"])
+    main(["stats", "--dataset", "images", "--root", str(photographs), "--grids", "4"])
     assert "4x4" in capsys.readouterr().out
 
 
@@ -50,6 +50,7 @@ def test_stats(photographs: Path, capsys: pytest.CaptureFixture[str]) -> None:  
     [
         (["eval", "--dataset", "spair", "--root", "nowhere"], "the folder nowhere is missing"),
         (["eval", "--dataset", "spair", "--root", ".", "--preset", "x"], "preset must be one of"),
+        (["stats", "--dataset", "spair", "--root", ".", "--grids", "4,x"], "grids must be whole numbers above zero"),
         (["train"], "train needs --recipe or --config, and not both"),
         (["train", "--recipe", "ibot-spair-256"], "train --recipe needs --root and --output"),
     ],

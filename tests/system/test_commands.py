@@ -35,7 +35,7 @@ def test_draw_has_a_column_for_each_model(tmp_path: Path, capsys: pytest.Capture
     sizes = []
     for models in (["one"], ["one", "two"]):
         picture = tmp_path / f"{len(models)}.png"
-        names = json.dumps([str(tmp_path / name) for name in models])
+        names = ",".join(str(tmp_path / name) for name in models)
         data = ["--dataset", "spair", "--root", str(tmp_path / "data"), "--pairs", "2"]
         main(["draw", "--models", names, *data, "--output", str(picture)])
         sizes.append(Image.open(picture).size)
@@ -61,13 +61,13 @@ def test_curve_draws_results_of_eval(tmp_path: Path, capsys: pytest.CaptureFixtu
     result = str(tmp_path / "result.json")
     data = ["--dataset", "spair", "--root", str(tmp_path / "data"), "--checkpoint", str(tmp_path / "model")]
     main(["eval", *data, "--output", result])
-    main(["curve", json.dumps([result]), "--output", str(tmp_path / "curve.png")])
+    main(["curve", result, "--output", str(tmp_path / "curve.png")])
     assert Image.open(tmp_path / "curve.png").size[0] > 400
     lines = draw_curves({"a": ([0.1, 0.2], [0.5, 0.75])}).axes[0].lines
     assert lines[0].get_ydata().tolist() == [50, 75]  # type: ignore[union-attr]
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(SystemExit):
-        main(["curve", json.dumps([str(tmp_path / "other.json")])])
+        main(["curve", str(tmp_path / "other.json")])
     assert "other.json is no result of simplematch eval --output" in capsys.readouterr().err
 
 

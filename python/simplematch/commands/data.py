@@ -6,18 +6,20 @@ from pathlib import Path
 
 from ..data import open_dataset, prepare_ap10k
 from ..evaluation import format_statistics, statistics
+from .lists import numbers
 
 
-def stats(dataset: str, root: Path, split: str = "test", grids: tuple[int, ...] = (16, 32, 64)) -> None:
+def stats(dataset: str, root: Path, split: str = "test", grids: str = "16,32,64") -> None:
     """Count keypoints that share a cell of a feature map (the paper's Table 1).
 
     Args:
         dataset: as for eval.
         root: folder of the data set.
         split: of the data set; the SPair-71k layout also has "all".
-        grids: cells along a side.
+        grids: cells along a side, with commas between them.
     """
-    print(format_statistics(statistics(open_dataset(dataset, root, split), grids)))
+    chosen = numbers("grids", grids)
+    print(format_statistics(statistics(open_dataset(dataset, root, split), chosen)))
 
 
 def prepare(source: Path, destination: Path, dataset: str = "ap10k", images: str = "link") -> None:

@@ -13,10 +13,11 @@ from ..data import DataError, PairDataset, open_dataset
 from ..evaluation import Protocol
 from ..models import load_model
 from ..viz import MatchPanel, draw_curves, draw_grid, prediction_panel, save_figure
+from .lists import names
 
 
 def draw(
-    models: list[str],
+    models: str,
     dataset: str,
     root: Path,
     output: Path = Path("matches.png"),
@@ -28,7 +29,7 @@ def draw(
     """Draw matches of pairs of a data set, a column for each model: right ones green, wrong ones red.
 
     Args:
-        models: presets or folders of trained models, such as --models '[a/best, b/best]'.
+        models: presets or folders of trained models, with commas between them.
         dataset: as for eval.
         root: folder of the data set.
         output: the picture.
@@ -40,7 +41,7 @@ def draw(
     opened = open_dataset(dataset, root, split)
     chosen = opened.subset(np.random.default_rng(seed).permutation(len(opened))[: max(pairs, 1)].tolist())
     protocol = evaluation.preset("default", opened.name)
-    columns = [match_panels(name, chosen, protocol, alpha) for name in models]
+    columns = [match_panels(name, chosen, protocol, alpha) for name in names(models)]
     save_figure(draw_grid([list(row) for row in zip(*columns, strict=True)]), output)
     print(f"written: {output}")
 
@@ -54,15 +55,15 @@ def match_panels(name: str, pairs: PairDataset, protocol: Protocol, alpha: float
     return [prediction_panel(item, pairs, protocol, alpha, model.image_size, Path(name).name) for item in items]
 
 
-def curve(results: list[Path], output: Path = Path("curve.png")) -> None:
+def curve(results: str, output: Path = Path("curve.png")) -> None:
     """Draw PCK against alpha, a line for each result.
 
     Args:
-        results: json files of `simplematch eval --output`.
+        results: json files of `simplematch eval --output`, with commas between them.
         output: the picture.
     """
     lines, description = {}, ""
-    for path in results:
+    for path in map(Path, names(results)):
         first = _first_result(path)
         lines[path.stem] = (first["protocol"]["alphas"], first["headline"])
         description = first["protocol"]["threshold"]

@@ -12,6 +12,7 @@ from simplematch_kernels import use_backend
 from .. import evaluation
 from ..data import open_dataset
 from ..models import load_model
+from .lists import names
 from .progress import progress_bar
 
 
@@ -22,7 +23,7 @@ def evaluate(
     checkpoint: Path | None = None,
     weights: Path | None = None,
     split: str = "test",
-    codebase: list[str] | None = None,
+    codebase: str | None = None,
     believe: str = "image",
     batch_size: int = 16,
     output: Path | None = None,
@@ -40,7 +41,8 @@ def evaluate(
         checkpoint: a folder that training or save_pretrained wrote, in place of a preset.
         weights: file of the preset's encoder weights.
         split: of the data set.
-        codebase: whose protocols to measure by (default, simplematch, sd4match, geoaware-sc, sd-dino, dift, cats).
+        codebase: whose protocols to measure by, such as default,cats; also simplematch, sd4match, geoaware-sc,
+            sd-dino and dift.
         believe: image or pair, where PairAnnotation has other keypoints than ImageAnnotation (SPair-71k layout alone).
         batch_size: pairs at a time.
         output: a json file, and a csv beside it, with every number.
@@ -53,7 +55,7 @@ def evaluate(
         raise ValueError(f"believe must be image where dataset isn't spair, got {believe!r}")
     options: dict[str, Any] = {"believe": believe} if dataset == "spair" else {}
     pairs = open_dataset(dataset, root, split, skip_broken=skip_broken, **options)
-    protocols = [evaluation.preset(name, pairs.name) for name in codebase] if codebase else None
+    protocols = [evaluation.preset(name, pairs.name) for name in names(codebase)] if codebase else None
     model = load_model(_existing(checkpoint) if checkpoint else preset, weights)
     model.to(device or default_device())
     with use_backend(backend) if backend is not None else nullcontext(), progress_bar("pairs") as progress:

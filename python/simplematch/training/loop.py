@@ -18,8 +18,10 @@ from .checkpoint import Position
 from .config import TrainConfig
 from .data import training_data, training_losses
 from .monitor import Monitor
-from .stop import stop_on_signals
+from .stop import StopRequest, stop_on_signals
 from .synchronise import synchronise_batch_norm
+
+STEPS_BETWEEN_REQUESTS = 5  # asking the other processes makes a GPU wait
 
 
 @dataclass
@@ -82,7 +84,7 @@ class _Run:
         losses = torch.compile(losses) if config.compile else losses
         self.model, self.optimizer, self.loader = self.accelerator.prepare(losses, optimizer, loader)
         self.position = Position()
-        self.losses: list[float] = []
+        self.losses: list[Tensor] = []  # numbers only when somebody reads them: a GPU needn't wait
         self.skipped = SkippedPairs()
         self.monitor = Monitor(self.accelerator, config, self._steps())
 
@@ -106,9 +108,10 @@ class _Run:
                 checkpoint.save_state(self.accelerator, config.output, position)
         checkpoint.save_model(self.accelerator, self.network, config.output / checkpoint.LAST)
         self.accelerator.end_training()
-        return TrainResult(position.step, self.losses, position.best_pck, stopped, self.skipped.count)
+        losses = [float(x) for x in self.losses]
+        return TrainResult(position.step, losses, position.best_pck, stopped, self.skipped.count)
 
-    def _epoch(self, request: object) -> bool:
+    def _epoch(self, request: StopRequest) -> bool:
         """The rest of an epoch; True if it was cut short."""
         config, position = self.config, self.position
         first = position.batch * config.batch_size * self.accelerator.num_processes
@@ -118,20 +121,29 @@ class _Run:
         self.model.train()
         images = 0
         for batch in self.loader:
-            losses = [float(x.detach()) for x in self._step(batch)]
+            losses = torch.stack([x.detach().float() for x in self._step(batch)])
             position.batch += 1
             images += batch.images_encoded * self.accelerator.num_processes
             if not self.accelerator.sync_gradients:
                 continue
             position.step += 1
-            self.losses.append(sum(losses))
+            self.losses.append(losses.sum())
             self.monitor.step(position.step, losses, images, float(self.scheduler.get_last_lr()[0]))
             images = 0
-            if request or position.step == config.max_steps:
+            if position.step == config.max_steps or self._asked_to_stop(request):
                 return True
             if position.step % config.save_every == 0:
                 checkpoint.save_state(self.accelerator, config.output, position)
         return False
+
+    def _asked_to_stop(self, request: StopRequest) -> bool:
+        """All processes stop after the same step, whichever of them was asked: alone, one would wait for ever."""
+        if self.accelerator.num_processes == 1:
+            return bool(request)
+        if self.position.step % STEPS_BETWEEN_REQUESTS:
+            return False
+        asked = torch.tensor(float(bool(request)), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(asked, "sum") > 0)
 
     def _step(self, batch: PairBatch | GroupBatch) -> list[Tensor]:
         self.skipped.add(batch.skipped)

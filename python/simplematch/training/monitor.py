@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 
 from ..data import PairDataset
 from ..evaluation import PCKResult, Predictions
@@ -44,12 +44,15 @@ class Monitor:
         self.task = self.progress.add_task("training", total=steps, state="")
         self.images, self.since = 0, time.perf_counter()
 
-    def step(self, number: int, losses: Sequence[float], images: int, learning_rate: float) -> None:
-        """A step is done that encoded `images` images."""
+    def step(self, number: int, losses: Tensor, images: int, learning_rate: float) -> None:
+        """A step is done that encoded `images` images; its losses (scales,) are read once in `log_every` steps."""
         self.images += images
-        self.progress.update(self.task, completed=number, state=f"loss {sum(losses):.2f}")
-        if number % self.config.log_every:
-            return
+        self.progress.update(self.task, completed=number)
+        if number % self.config.log_every == 0:
+            self._log_step(number, losses.tolist(), learning_rate)
+
+    def _log_step(self, number: int, losses: list[float], learning_rate: float) -> None:
+        self.progress.update(self.task, state=f"loss {sum(losses):.2f}")
         now = time.perf_counter()
         speed, self.images, self.since = self.images / (now - self.since), 0, now
         entry = {f"loss/{name}": value for name, value in zip(self._names(len(losses)), losses, strict=True)}

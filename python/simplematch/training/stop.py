@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
+
+SECOND_REQUEST = 3.0  # seconds; sooner it is the same one: a launcher passes on what the terminal has sent to all
 
 
 class StopRequest:
@@ -15,14 +18,17 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self._since = 0.0
 
     def __bool__(self) -> bool:
         return self.signal is not None
 
     def _receive(self, number: int, _: FrameType | None) -> None:
-        if self.signal is not None:  # asked twice: at once
+        now = time.monotonic()
+        if self.signal is None:
+            self.signal, self._since = signal.Signals(number), now
+        elif now - self._since > SECOND_REQUEST:  # asked again: at once
             raise KeyboardInterrupt
-        self.signal = signal.Signals(number)
 
 
 @contextmanager

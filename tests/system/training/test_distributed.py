@@ -5,23 +5,25 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-import pytest
 import torch
 
 from simplematch.training import train
+from simplematch.training.loop import STEPS_BETWEEN_REQUESTS
 
 from .test_training import configuration, photographs, weights  # noqa: F401
 
 ROOT = Path(__file__).parents[3]
 
 
-def launch(processes: int, *arguments: str) -> str:
-    """Run a module on several processes, as a user does with torchrun; what they print."""
+def torchrun(processes: int, *arguments: str) -> tuple[list[str], dict[str, str]]:
+    """The command, and its environment, that runs a module on several processes."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -29,11 +31,36 @@ def launch(processes: int, *arguments: str) -> str:
     environment = os.environ | {
         "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'python'}",
     }  # fmt: skip
-    run = subprocess.run(
-        [*command, str(port), *arguments], env=environment, capture_output=True, text=True, timeout=300
-    )
+    return [*command, str(port), *arguments], environment
+
+
+def launch(processes: int, *arguments: str) -> str:
+    """Run a module on several processes; what they print."""
+    command, environment = torchrun(processes, *arguments)
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
     return run.stdout
+
+
+def test_two_processes_stop_together_and_go_on(photographs: Path, tmp_path: Path) -> None:  # noqa: F811
+    config = configuration(photographs, tmp_path / "out", batch_size=1, epochs=200, evaluate_every=200, log_every=1)
+    (tmp_path / "run.json").write_text(json.dumps(config.to_dict()))
+    command, environment = torchrun(2, "-m", "simplematch", "train", "--config", str(tmp_path / "run.json"))
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stderr is not None
+        printed = ""
+        while "step 3 of" not in printed:
+            line = run.stderr.readline()
+            assert line, printed
+            printed += line
+        run.send_signal(signal.SIGTERM)
+        run.communicate(timeout=120)
+    position = json.loads((tmp_path / "out/state/position.json").read_text())
+    assert position["step"] % STEPS_BETWEEN_REQUESTS == 0 and 3 < position["step"] < 600
+    more = replace(config, max_steps=position["step"] + 1)
+    (tmp_path / "run.json").write_text(json.dumps(more.to_dict()))
+    printed = launch(2, "-m", "simplematch", "train", "--config", str(tmp_path / "run.json"), "--resume", "true")
+    assert f"stopped, resume with --resume true: {position['step'] + 1} steps" in printed
 
 
 def test_two_processes_train_as_one(photographs: Path, tmp_path: Path) -> None:  # noqa: F811
@@ -62,7 +89,6 @@ def test_two_processes_train_as_one(photographs: Path, tmp_path: Path) -> None: 
 
 def test_without_synchronised_batch_norm_they_differ(photographs: Path, tmp_path: Path) -> None:  # noqa: F811
     """What the test above would overlook if it were too lenient."""
-    pytest.importorskip("accelerate")
     changes = {"epochs": 2, "evaluate_every": 2, "learning_rate": 1e-3}
     train(configuration(photographs, tmp_path / "one", batch_size=2, **changes))
     run = tmp_path / "run.json"
