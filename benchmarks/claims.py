@@ -36,7 +36,8 @@ class Claim:
 
     def __str__(self) -> str:
         verdict = "pass" if self.holds else "OPEN" if self.open else "FAIL"
-        return f"{verdict}  {self.text}: {self.figure:.1f} {self.unit} (bar {self.bar:g} {self.unit})"
+        digits = 1 if self.unit == "%" else 2
+        return f"{verdict}  {self.text}: {self.figure:.{digits}f} {self.unit} (bar {self.bar:g} {self.unit})"
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
@@ -44,6 +45,7 @@ def claims(result: dict[str, Any]) -> list[Claim]:
     return [
         *_training_memory(result.get("training_memory", [])),
         *_stage_memory(result.get("stage_memory", [])),
+        *_throughput(result.get("throughput", [])),
         *(
             _operator(result["operator"])
             if result.get("machine", {}).get("kind") == "cpu" and "operator" in result
@@ -74,6 +76,15 @@ def _stage_memory(rows: list[Row]) -> Iterator[Claim]:
     for side in sorted({row["side"] for row in rows}):
         figure = _below(peaks[side, "fused"], peaks[side, "dense"])
         yield Claim(f"memory of the matching stage at {side} x {side}: fused below dense", 95, figure)
+
+
+def _throughput(rows: list[Row]) -> Iterator[Claim]:
+    for row in rows:
+        how = "compiled" if row["compiled"] else "eager"
+        text = f"inference of {row['preset']}, batch {row['batch']}, {row['precision']}, {how}: fused faster than"
+        for rival, bar in (("sparse", 1.0), ("dense", 2.0)):
+            ratio = row["fused_images_per_s"] / row[f"{rival}_images_per_s"]
+            yield Claim(f"{text} {rival}", bar, ratio, "x")
 
 
 def _operator(rows: list[Row]) -> Iterator[Claim]:

@@ -22,6 +22,7 @@ _ROWS = pytest.StashKey[dict[str, list[dict[str, Any]]]]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where to measure")
+    parser.addoption("--full", action="store_true", help="also what takes long on a CPU")
     parser.addoption("--save", type=Path, help="file for the results, a json")
 
 
@@ -32,6 +33,11 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.config.getoption("--device"))
+
+
+@pytest.fixture
+def full(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--full"))
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def test_train_resume_and_eval(photographs: Path, tmp_path: Path, capsys: pytest
     config: TrainConfig = configuration(photographs, tmp_path / "out", evaluate_every=9)
     run.write_text(json.dumps(config.to_dict()))
     main(["train", "--config", str(run), "--fields", '{"max_steps": 2}'])
-    assert "stopped, resume with --resume: 2 steps" in capsys.readouterr().out
+    assert "stopped, resume with --resume true: 2 steps" in capsys.readouterr().out
     main(["train", "--config", str(run), "--resume", "true"])
     assert "done: 6 steps" in capsys.readouterr().out
     main(["eval", "--dataset", "images", "--root", str(photographs), "--checkpoint", str(tmp_path / "out" / "last")])

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from .dataset import PairDataset
 from .files import ImageError
 from .records import PairInfo
+from .seeded import SeededDataset
 from .transforms import NetworkSample, PairTransform
 
 _log = logging.getLogger(__name__)
@@ -100,10 +99,10 @@ def pad_keypoints(points: Sequence[Tensor]) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(list(points), batch_first=True, padding_value=-1.0)
 
 
-class TransformedPairs(Dataset[NetworkSample]):
+class TransformedPairs(SeededDataset[NetworkSample]):
     """A data set under a transform, for `DataLoader(..., collate_fn=collate)`.
 
-    A sample depends on seed, epoch and index alone: not on the worker, the order or what was drawn before.
+    A sample depends on seed, epoch and index alone.
     """
 
     def __init__(
@@ -118,22 +117,13 @@ class TransformedPairs(Dataset[NetworkSample]):
             skip_broken: put the next readable pair in the place of one whose image can't be read; the sample says so
                 in `skipped`, and `SkippedPairs` counts. Otherwise such a pair raises ImageError.
         """
+        super().__init__(seed)
         self.dataset = dataset
         self.transform = transform
-        self.seed = seed
         self.skip_broken = skip_broken
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that live on see it change
 
     def __len__(self) -> int:
         return len(self.dataset)
-
-    @property
-    def epoch(self) -> int:
-        return int(self._epoch)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Draw other augmentation from now on, in running workers too."""
-        self._epoch.fill_(epoch)
 
     def __getitem__(self, index: int) -> NetworkSample:
         if not self.skip_broken:
@@ -149,9 +139,7 @@ class TransformedPairs(Dataset[NetworkSample]):
         raise ImageError(f"none of the {len(self)} pairs can be read; the first: {skipped[0]}")
 
     def _sample(self, index: int) -> NetworkSample:
-        state = np.random.SeedSequence([self.seed, self.epoch, index]).generate_state(1, np.uint64)
-        generator = torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
-        return self.transform(self.dataset[index], generator)
+        return self.transform(self.dataset[index], self.generator(index))
 
 
 class SkippedPairs:

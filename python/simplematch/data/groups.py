@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Generator, Tensor
-from torch.utils.data import Dataset
 
 from .._torchvision import tv_tensors
 from .batch import pad_keypoints
 from .dataset import PairDataset
 from .files import DataError, ImageError
 from .records import Box, FloatArray, PairInfo, Size
+from .seeded import SeededDataset
 from .transforms import PairTransform
 
 _Key = tuple[str, str]
@@ -120,7 +120,7 @@ def collate_groups(samples: Sequence[GroupSample]) -> GroupBatch:
     )
 
 
-class ImageGroups(Dataset[GroupSample]):
+class ImageGroups(SeededDataset[GroupSample]):
     """The images of a data set of pairs, by category in groups of G; in every epoch others come together.
 
     A sample depends on seed, epoch and index alone. An epoch has every image about once: the last group of a category
@@ -148,8 +148,9 @@ class ImageGroups(Dataset[GroupSample]):
         Raises:
             DataError: the keypoints have no names, or no category has two images.
         """
+        super().__init__(seed)
         self.dataset, self.transform, self.group_size = dataset, transform, group_size
-        self.seed, self.skip_broken = seed, skip_broken
+        self.skip_broken = skip_broken
         by_category: dict[str, list[NamedImage]] = {}
         for image in named_images(dataset):
             by_category.setdefault(image.category, []).append(image)
@@ -165,25 +166,16 @@ class ImageGroups(Dataset[GroupSample]):
             for category, images in self.categories.items()
             for first in range(0, len(images), group_size)
         ]
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that live on see it change
 
     def __len__(self) -> int:
         """The number of groups in an epoch."""
         return len(self._places)
 
-    @property
-    def epoch(self) -> int:
-        return int(self._epoch)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Draw other groups and other augmentation from now on, in running workers too."""
-        self._epoch.fill_(epoch)
-
     def __getitem__(self, index: int) -> GroupSample:
         category, first = self._places[index]
         images = self.categories[category]
         order = np.random.default_rng([self.seed, self.epoch, self._number(category)]).permutation(len(images))
-        generator = self._generator(index)
+        generator = self.generator(index)
         mirrored = self.transform.draws_mirror(generator)
         skipped: list[str] = []
         members = [
@@ -227,10 +219,6 @@ class ImageGroups(Dataset[GroupSample]):
 
     def _number(self, category: str) -> int:
         return list(self.categories).index(category)
-
-    def _generator(self, index: int) -> Generator:
-        state = np.random.SeedSequence([self.seed, self.epoch, index]).generate_state(1, np.uint64)
-        return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
 
 
 def named_images(dataset: PairDataset) -> list[NamedImage]:
