@@ -20,7 +20,9 @@ ALPHAS = (0.05, 0.1, 0.15)
 def main() -> None:
     curve = read("landmarks/training")
     draw_training(curve["series"]).savefig(PICTURE, dpi=110)
-    sections = [introduction(curve), landmarks(), map_sizes(), willow()]
+    sections = [introduction(curve), landmarks(), willow()]
+    if (RESULTS / "landmarks/feature-map-size.json").is_file():
+        sections.insert(2, map_sizes())
     (ROOT / "docs/results.md").write_text("\n\n".join(sections) + "\n")
 
 
@@ -119,18 +121,28 @@ padding enter the extent of the keypoints and is too large; it is what much of t
 {chr(10).join(lines)}"""
 
 
+def smoothed(values: list[float], width: int = 9) -> list[float]:
+    """Means over neighbours: a batch has two groups, and those of people lie further off."""
+    return [
+        sum(part) / len(part)
+        for i in range(len(values))
+        if (part := values[max(i - width // 2, 0) : i + width // 2 + 1])
+    ]
+
+
 def draw_training(series: dict[str, dict[str, list[float]]]) -> Figure:
     """Losses of the scales, and PCK on the validation pairs, over the minutes."""
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     losses, pck = figure.subplots(1, 2)
     names = {"loss/scale 0": "1/16", "loss/scale 1": "1/8", "loss/scale 2": "1/4"}
     for name, label in names.items():
-        losses.plot(series[name]["minutes"], series[name]["value"], linewidth=1, label=label)
+        losses.plot(series[name]["minutes"], smoothed(series[name]["value"]), linewidth=1, label=label)
     for name, label in (("PCK@0.1/face", "face"), ("PCK@0.1/people", "people")):
         pck.plot(
             series[name]["minutes"], [100 * x for x in series[name]["value"]], marker="o", markersize=3, label=label
         )
     losses.set(xlabel="minutes", ylabel="mean distance, pixels of 256", ylim=(0, None))
+    losses.set_title("means over nine logged steps", fontsize=8)
     pck.set(xlabel="minutes", ylabel="validation PCK@0.1, %", ylim=(0, 100))
     for axes in (losses, pck):
         axes.grid(alpha=0.3)

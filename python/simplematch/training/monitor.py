@@ -42,16 +42,20 @@ class Monitor:
         hidden = not (console.is_terminal and accelerator.is_main_process)
         self.progress = Progress(*columns, console=console, disable=hidden)
         self.task = self.progress.add_task("training", total=steps, state="")
+        self.losses: list[Tensor] = []
         self.images, self.since = 0, time.perf_counter()
 
     def step(self, number: int, losses: Tensor, images: int, learning_rate: float) -> None:
         """A step is done that encoded `images` images; its losses (scales,) are read once in `log_every` steps."""
         self.images += images
+        self.losses.append(losses)
         self.progress.update(self.task, completed=number)
         if number % self.config.log_every == 0:
-            self._log_step(number, losses.tolist(), learning_rate)
+            self._log_steps(number, torch.stack(self.losses).mean(0).tolist(), learning_rate)
+            self.losses.clear()
 
-    def _log_step(self, number: int, losses: list[float], learning_rate: float) -> None:
+    def _log_steps(self, number: int, losses: list[float], learning_rate: float) -> None:
+        """Log the mean losses of the last steps."""
         self.progress.update(self.task, state=f"loss {sum(losses):.2f}")
         now = time.perf_counter()
         speed, self.images, self.since = self.images / (now - self.since), 0, now

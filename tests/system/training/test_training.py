@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from simplematch.configs import names
 from simplematch.data.open import NEEDED
@@ -88,6 +89,18 @@ def test_validates_and_keeps_the_best(photographs: Path, tmp_path: Path) -> None
     assert 0 <= result.best_pck <= 1
     assert (tmp_path / "best" / "config.json").is_file()
     assert list((tmp_path / "log").glob("events.out.tfevents.*"))
+
+
+def test_logs_the_mean_of_the_steps_since_the_last_entry(photographs: Path, tmp_path: Path) -> None:
+    losses = train(configuration(photographs, tmp_path, log_every=3)).losses
+    (folder,) = {path.parent for path in (tmp_path / "log").rglob("events.out.tfevents.*") if path.parent.name == "log"}
+    log = EventAccumulator(str(folder)).Reload()
+    logged = {event.step: event.value for event in log.Scalars("loss/all")}
+    assert logged == pytest.approx({3: np.mean(losses[:3]), 6: np.mean(losses[3:])}, rel=1e-5)
+    names = set(log.Tags()["scalars"])
+    assert {"loss/scale 0", "loss/scale 2", "learning rate", "images a second", "peak memory, MiB"} <= names
+    assert {"PCK@0.1, validation", "PCK@0.1/affine"} <= names
+    assert log.Tags()["images"] == ["matches, validation"]
 
 
 def test_skips_broken_images_and_counts_them(photographs: Path, tmp_path: Path) -> None:
