@@ -22,6 +22,7 @@ _ROWS = pytest.StashKey[dict[str, list[dict[str, Any]]]]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where to measure")
+    parser.addoption("--rounds", type=int, default=15, help="measurements of each provider (default: 15)")
     parser.addoption("--full", action="store_true", help="also what takes long on a CPU")
     parser.addoption("--save", type=Path, help="file for the results, a json")
 
@@ -38,6 +39,11 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 @pytest.fixture
 def full(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--full"))
+
+
+@pytest.fixture
+def rounds(request: pytest.FixtureRequest) -> int:
+    return int(request.config.getoption("--rounds"))
 
 
 @pytest.fixture

@@ -50,6 +50,17 @@ def summary(seconds: list[float]) -> dict[str, float]:
     return {"median_ms": middle * 1e3, "q1_ms": low * 1e3, "q3_ms": high * 1e3}
 
 
+def launches(run: Work, device: torch.device) -> int | None:
+    """Kernels that a call starts on a GPU; None on a CPU."""
+    if device.type != "cuda":
+        return None
+    activities = [torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities) as profile:
+        run()
+        torch.cuda.synchronize(device)
+    return sum(event.device_type == torch.autograd.DeviceType.CUDA for event in profile.events())
+
+
 def kept_bytes(forward: Work, given: list[torch.Tensor]) -> int:
     """Bytes that a forward pass keeps for its backward beyond the tensors `given`."""
     kept: dict[int, int] = {}
