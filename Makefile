@@ -31,7 +31,7 @@ cuda_objects = build/cuda/CMakeFiles/simplematch_cuda.dir/csrc/cuda/*.o
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # pip can't install twice at once
 .PHONY: help venv build demo picture test lint unit interpreter compile cuda cuda-report emulated sanitized cpp fuzz wheel
-.PHONY: wheel-check sdist-check matrix hub bench memory landmarks evaluations test-gpu clean
+.PHONY: wheel-check sdist-check matrix hub bench bench-gpu memory landmarks evaluations test-gpu clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -154,6 +154,10 @@ test-gpu: ## for a machine with a GPU and no network: build in place, test on CU
 	    $(PYTHON) setup.py build_ext --inplace
 	$(PYTHON) -m pytest tests --ignore tests/system
 	$(PYTHON) -m benchmarks --quick --no-save
+
+bench-gpu: SHELL := bash
+bench-gpu: test-gpu ## one command for a machine with a GPU: the tests, then all benchmarks, into benchmarks/results
+	set -o pipefail; $(PYTHON) -m pytest benchmarks --save benchmarks/results 2>&1 | tee bench-gpu.log
 
 venv: $(stamps)/torch ## a virtual environment with torch; one that has torch keeps it
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
-import re
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from . import report, suites
-from .machine import commit, machine
+from .machine import commit, machine, save
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -40,10 +38,7 @@ def main() -> None:
         result["import"] = suites.import_time()
     print(report.tables(result))
     if not arguments.no_save:
-        folder = RESULTS / re.sub(r"[^a-z0-9]+", "-", result["machine"]["device"].lower()).strip("-")
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{result['date']}-{result['commit']}.json"
-        path.write_text(json.dumps(result, indent=1) + "\n")
+        path = save(result, RESULTS)
         print(f"\nwritten to {path}")
 
 

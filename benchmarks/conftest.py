@@ -6,7 +6,6 @@ pytest benchmarks/test_training_memory.py --save result.json
 from __future__ import annotations
 
 import datetime
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from .machine import commit, machine
+from .machine import commit, machine, save
 
 Record = Callable[[str, dict[str, Any]], None]
 _ROWS = pytest.StashKey[dict[str, list[dict[str, Any]]]]()
@@ -24,7 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where to measure")
     parser.addoption("--rounds", type=int, default=15, help="measurements of each provider (default: 15)")
     parser.addoption("--full", action="store_true", help="also what takes long on a CPU")
-    parser.addoption("--save", type=Path, help="file for the results, a json")
+    parser.addoption("--save", type=Path, help="json file for the results, or a folder of results by device")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -59,5 +58,4 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     about = machine(torch.device(session.config.getoption("--device")))
     result = {"date": datetime.date.today().isoformat(), "commit": commit(), "machine": about, **rows}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    save(result, path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import platform
+import re
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -33,7 +35,18 @@ def machine(device: torch.device) -> dict[str, Any]:
         "simplematch-kernels": smk.__version__,
         "backends": smk.explain(device),
         "copy_gb_per_s": measure.copy_bandwidth(device) / 1e9,
-    }
+    } | (_gpu() if device.type == "cuda" else {})
+
+
+def _gpu() -> dict[str, Any]:
+    """Driver and clocks, as nvidia-smi tells them."""
+    fields = ("driver_version", "clocks.sm", "clocks.mem", "clocks.max.sm", "power.limit")
+    query = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"]
+    try:
+        line = subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return dict(zip(fields, (value.strip() for value in line.split(",")), strict=True))
 
 
 def commit() -> str:
@@ -42,6 +55,16 @@ def commit() -> str:
         ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent
     )
     return found.stdout.strip() or "unknown"
+
+
+def save(result: dict[str, Any], path: Path) -> Path:
+    """Write a result to a json file; in a folder, to <device>/<date>-<commit>.json."""
+    if path.suffix != ".json":
+        device = re.sub(r"[^a-z0-9]+", "-", result["machine"]["device"].lower()).strip("-")
+        path = path / device / f"{result['date']}-{result['commit']}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    return path
 
 
 def _lines(path: str) -> list[str]:

@@ -1,0 +1,56 @@
+"""Two results side by side: `python -m benchmarks.compare OLD.json NEW.json`.
+
+A time counts as changed (marked *) where the quartiles of the two don't overlap; machines are noisy.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+Key = tuple[tuple[str, Any], ...]
+
+
+def compare(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
+    """A line for every time of ours that both results have, and for every memory reading."""
+    for suite in sorted(set(old) & set(new)):
+        if not isinstance(old[suite], list):
+            continue
+        before, after = ({key(row): row for row in result[suite]} for result in (old, new))
+        for name in before:
+            if name in after:
+                yield from _rows(f"{suite} {describe(name)}", before[name], after[name])
+
+
+def key(row: Row) -> Key:
+    """What identifies a measurement: its plain fields that are no figures."""
+    return tuple((k, v) for k, v in row.items() if isinstance(v, str | bool | int) or v is None)
+
+
+def describe(name: Key) -> str:
+    return " ".join(f"{k}={v}" for k, v in name)
+
+
+def _rows(title: str, old: Row, new: Row) -> Iterator[str]:
+    if "times" in old and "times" in new:
+        a, b = old["times"]["ours"], new["times"]["ours"]
+        ratio = b["median_ms"] / a["median_ms"]
+        apart = b["q1_ms"] > a["q3_ms"] or b["q3_ms"] < a["q1_ms"]
+        yield f"{title}: {a['median_ms']:.3f} -> {b['median_ms']:.3f} ms, {ratio:.2f}x{' *' if apart else ''}"
+    for field in (k for k in old if k.endswith("_mib") and k in new):
+        yield f"{title}: {field} {old[field]:.0f} -> {new[field]:.0f}"
+
+
+def main() -> None:
+    old, new = (json.loads(Path(path).read_text()) for path in sys.argv[1:3])
+    for result in (old, new):
+        print(f"{result['date']} {result['commit']}: {result['machine']['device']}, torch {result['machine']['torch']}")
+    print("\n".join(compare(old, new)))
+
+
+if __name__ == "__main__":
+    main()
