@@ -49,7 +49,10 @@ def test_stats(photographs: Path, capsys: pytest.CaptureFixture[str]) -> None:  
     ("arguments", "message"),
     [
         (["eval", "--dataset", "spair", "--root", "nowhere"], "the folder nowhere is missing"),
-        (["eval", "--dataset", "spair", "--root", ".", "--preset", "x"], "preset must be one of"),
+        (
+            ["eval", "--dataset", "spair", "--root", ".", "--preset", "x"],
+            "model must be the folder of a checkpoint or one of",
+        ),
         (["stats", "--dataset", "spair", "--root", ".", "--grids", "4,x"], "grids must be whole numbers above zero"),
         (["train"], "train needs --recipe or --config, and not both"),
         (["train", "--recipe", "ibot-spair-256"], "train --recipe needs --root and --output"),

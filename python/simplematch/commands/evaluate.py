@@ -11,7 +11,7 @@ from simplematch_kernels import use_backend
 
 from .. import evaluation
 from ..data import open_dataset
-from ..models import load_model
+from ..models import check_model, load_model
 from .lists import names
 from .progress import progress_bar
 
@@ -51,12 +51,14 @@ def evaluate(
         backend: of the operators; the best that runs, if none is given.
         device: cuda where there is one, if none is given.
     """
+    chosen = _existing(checkpoint) if checkpoint else preset
+    check_model(chosen)  # before a large data set is read
     if believe != "image" and dataset != "spair":
         raise ValueError(f"believe must be image where dataset isn't spair, got {believe!r}")
     options: dict[str, Any] = {"believe": believe} if dataset == "spair" else {}
     pairs = open_dataset(dataset, root, split, skip_broken=skip_broken, **options)
     protocols = [evaluation.preset(name, pairs.name) for name in names(codebase)] if codebase else None
-    model = load_model(_existing(checkpoint) if checkpoint else preset, weights)
+    model = load_model(chosen, weights)
     model.to(device or default_device())
     with use_backend(backend) if backend is not None else nullcontext(), progress_bar("pairs") as progress:
         found = evaluation.evaluate(

@@ -1,7 +1,7 @@
 """The model of the paper, its presets, its loss, and untrained matchers to compare with."""
 
 from .config import PRESETS, SimpleMatchConfig, preset
-from .load import load_model
+from .load import check_model, load_model
 from .loss import keypoint_distance, keypoint_loss, multi_scale_loss
 from .model import SimpleMatch
 from .nearest import NEAREST_PRESETS, NearestNeighbour
@@ -12,6 +12,7 @@ __all__ = [
     "NearestNeighbour",
     "SimpleMatch",
     "SimpleMatchConfig",
+    "check_model",
     "keypoint_distance",
     "keypoint_loss",
     "load_model",

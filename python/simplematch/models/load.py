@@ -19,13 +19,18 @@ def load_model(name: str | Path, weights: Path | None = None) -> SimpleMatch | N
     Raises:
         ValueError: there is no such preset or folder, or `weights` doesn't fit.
     """
+    check_model(name)
     if Path(name).is_dir():
         return SimpleMatch.from_pretrained(name)
     if str(name) in NEAREST_PRESETS:
         return NearestNeighbour.from_preset(str(name), weights=weights)
-    if str(name) in PRESETS:
-        return SimpleMatch.from_preset(str(name), weights=weights).eval()
-    raise ValueError(
-        f"model must be the folder of a checkpoint or one of {', '.join((*NEAREST_PRESETS, *PRESETS))}, "
-        f"got {str(name)!r}"
-    )
+    return SimpleMatch.from_preset(str(name), weights=weights).eval()
+
+
+def check_model(name: str | Path) -> None:
+    """Raise a ValueError unless `load_model` knows the name."""
+    if not Path(name).is_dir() and str(name) not in (*NEAREST_PRESETS, *PRESETS):
+        raise ValueError(
+            f"model must be the folder of a checkpoint or one of {', '.join((*NEAREST_PRESETS, *PRESETS))}, "
+            f"got {str(name)!r}"
+        )
