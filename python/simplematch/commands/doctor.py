@@ -71,9 +71,8 @@ def _datasets(roots: list[Path]) -> list[str]:
     found: dict[str, Path] = {}
     for root in roots:
         for folder in _folders(root.expanduser(), _DEPTH):
-            for name in recognise(folder):
-                if name != "images":  # any folder with pictures is that
-                    found.setdefault(name, folder)
+            for name in recognise(folder, images=False):
+                found.setdefault(name, folder)
     lines = []
     for name, needed in NEEDED.items():
         if name != "images":

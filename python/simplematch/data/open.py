@@ -65,9 +65,12 @@ def open_dataset(name: str, root: Path | str, split: str = "test", **options: An
     return _OPENERS[name](root, split, **options)
 
 
-def recognise(root: Path) -> list[str]:
-    """The data sets whose layout the folder has, the most particular first; "images" is any folder with images."""
-    return [name for name, has_layout in _LAYOUTS.items() if has_layout(root)]
+def recognise(root: Path, *, images: bool = True) -> list[str]:
+    """The data sets whose layout the folder has, the most particular first; "images" is any folder with images.
+
+    Without `images` that last one isn't looked for, which would walk through everything below.
+    """
+    return [name for name, has_layout in _LAYOUTS.items() if (images or name != "images") and has_layout(root)]
 
 
 def _check_split(name: str, split: str) -> None:
