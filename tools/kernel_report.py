@@ -8,6 +8,7 @@ python tools/kernel_report.py --markdown FILE...  prints the tables of docs/cuda
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-CHIPS = (75, 80, 86, 89, 90, 100, 120)
+CHIPS = tuple(map(int, re.findall(r"\d+", os.environ.get("CUDAARCHS", "75 80 86 89 90 100 120"))))
 SHOWN = (80, 90, 100)  # in the tables
 MOST_SHARED = 48 * 1024  # that every chip gives a block without being asked
 
