@@ -121,7 +121,7 @@ DINOV2_S ?= ../shared/weights/dinov2_vits14_fp16.safetensors
 RUNS ?= runs
 simplematch = $(python) -m simplematch
 spair = --dataset spair --root $(DATA)/Landmarks-SPair
-willow = --dataset pf-willow --root $(DATA)/PF-WILLOW
+willow = --dataset pf-willow --root $(DATA)/PF-WILLOW --codebase default,dift,simplematch
 
 landmarks: $(stamps)/train ## two hours: train on Landmarks-SPair, evaluate, compare feature-map sizes, write docs/results.md
 	mkdir -p results/landmarks results/willow
