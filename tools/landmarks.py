@@ -39,7 +39,9 @@ def curve(run: Path) -> dict[str, Any]:
     start = min(entry["time"][0] for entry in series.values())
     for entry in series.values():
         entry["minutes"] = [round((x - start) / 60, 2) for x in entry.pop("time")]
-    return machine() | {"config": (run / "config.yaml").read_text(), "series": series}
+    lines = (run / "config.yaml").read_text().splitlines()
+    config = "\n".join(line for line in lines if not line.startswith(("root:", "output:", "weights:")))
+    return machine() | {"config": config, "series": series}
 
 
 def ceiling(root: Path) -> dict[str, Any]:
