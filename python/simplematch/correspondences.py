@@ -20,7 +20,7 @@ from ._torchvision import tv_tensors
 from .data import ImageError, PairTransform
 from .data.records import FloatArray, Size
 from .evaluation import Matcher
-from .models import load_model
+from .models import default_device, load_model
 
 DEFAULT_MODEL = "efficientnet-lite0-448-nn"
 ImageLike = str | Path | Image.Image | np.ndarray[Any, Any] | Tensor
@@ -103,7 +103,7 @@ def match(
         ValueError: points have another shape, are not finite or lie outside of image A; or there is no such model.
     """
     network, name = _model(DEFAULT_MODEL if model is None else model)
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = default_device() if device is None else torch.device(device)
     if isinstance(network, torch.nn.Module):
         network.to(device).eval()
     pixels = [_pixels(image, f"image_{side}") for image, side in ((image_a, "a"), (image_b, "b"))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
@@ -15,19 +16,20 @@ from ..data import recognise
 from ..data.open import NEEDED
 from ..models import PRESETS
 from ..models.weights import weight_origin
+from .lists import names
 
 DISTRIBUTION = "simplematch-kernels"
 _DEPTH = 2  # folders below a root in which data sets are looked for
 _EXTRA = "train"
 
 
-def doctor(root: list[Path] | None = None) -> None:
+def doctor(root: str | None = None) -> None:
     """Say what is installed, which backend runs where, which data sets are found, and where to get what is missing.
 
     Args:
-        root: folders that hold data sets; default: SIMPLEMATCH_DATA, or the present folder.
+        root: folders that hold data sets, with commas between them; default: SIMPLEMATCH_DATA, or the present folder.
     """
-    roots = root or [Path(os.environ.get("SIMPLEMATCH_DATA", "."))]
+    roots = [Path(name) for name in names(root or os.environ.get("SIMPLEMATCH_DATA", "."))]
     sections = {
         "installed": _installed(),
         "backends": simplematch_kernels.explain().splitlines(),
@@ -58,8 +60,8 @@ def _extra_packages() -> list[str]:
         declared = requires(DISTRIBUTION) or []
     except PackageNotFoundError:  # run from a source tree that isn't installed
         return []
-    names = [line.split(";")[0] for line in declared if f'extra == "{_EXTRA}"' in line]
-    return [name.split("[")[0].split(">")[0].split("=")[0].split("<")[0].strip() for name in names]
+    lines = [line for line in declared if f'extra == "{_EXTRA}"' in line]
+    return [match[0] for line in lines if (match := re.match(r"[\w.-]+", line))]
 
 
 def _weights() -> list[str]:

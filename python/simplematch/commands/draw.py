@@ -11,7 +11,7 @@ import numpy as np
 from .. import evaluation
 from ..data import DataError, PairDataset, open_dataset
 from ..evaluation import Protocol
-from ..models import load_model
+from ..models import default_device, load_model
 from ..viz import MatchPanel, draw_curves, draw_grid, prediction_panel, save_figure
 from .lists import names
 
@@ -48,7 +48,7 @@ def draw(
 
 def match_panels(name: str, pairs: PairDataset, protocol: Protocol, alpha: float) -> list[MatchPanel]:
     """What a model finds in each pair, in the order of their names."""
-    model = load_model(name)
+    model = load_model(name).to(default_device())
     predictions = evaluation.evaluate(model, pairs, [protocol]).predictions
     assert predictions is not None
     items = sorted(predictions.items, key=lambda item: item.info.pair_id)

@@ -11,7 +11,7 @@ from simplematch_kernels import use_backend
 
 from .. import evaluation
 from ..data import open_dataset
-from ..models import check_model, load_model
+from ..models import check_model, default_device, load_model
 from .lists import names
 from .progress import progress_bar
 
@@ -75,13 +75,6 @@ def evaluate(
         output.with_suffix(".csv").write_text(evaluation.to_csv(found.results))
     if predictions is not None and found.predictions is not None:
         found.predictions.save(predictions)
-
-
-def default_device() -> str:
-    """Where models run unless told otherwise."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _existing(checkpoint: Path) -> Path:

@@ -125,8 +125,7 @@ def read_mat(path: Path, name: str) -> FloatArray:
         raise DataError(f"{path} is missing.")
     try:
         content = loadmat(path)
-    # NotImplementedError is what scipy raises for a file of MATLAB 7.3, which is HDF5
-    except (OSError, ValueError, TypeError, NotImplementedError, MatReadError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError, MatReadError) as error:  # RuntimeError: MATLAB 7.3, an HDF5
         raise DataError(f"{path} can't be read as a MATLAB file: {error}.") from error
     return np.asarray(read_field(content, name, path), dtype=np.float64)
 

@@ -1,7 +1,7 @@
 """The model of the paper, its presets, its loss, and untrained matchers to compare with."""
 
 from .config import PRESETS, SimpleMatchConfig, preset
-from .load import check_model, load_model
+from .load import check_model, default_device, load_model
 from .loss import keypoint_distance, keypoint_loss, multi_scale_loss
 from .model import SimpleMatch
 from .nearest import NEAREST_PRESETS, NearestNeighbour
@@ -13,6 +13,7 @@ __all__ = [
     "SimpleMatch",
     "SimpleMatchConfig",
     "check_model",
+    "default_device",
     "keypoint_distance",
     "keypoint_loss",
     "load_model",

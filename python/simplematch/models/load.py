@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from .config import PRESETS
 from .model import SimpleMatch
 from .nearest import NEAREST_PRESETS, NearestNeighbour
@@ -25,6 +27,11 @@ def load_model(name: str | Path, weights: Path | None = None) -> SimpleMatch | N
     if str(name) in NEAREST_PRESETS:
         return NearestNeighbour.from_preset(str(name), weights=weights)
     return SimpleMatch.from_preset(str(name), weights=weights).eval()
+
+
+def default_device() -> torch.device:
+    """Where models run unless told otherwise: CUDA where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def check_model(name: str | Path) -> None:

@@ -41,6 +41,8 @@ def rows_of(name: str, config: TrainConfig, sizes: list[int] | None = None) -> l
         ValueError: no ablation has that name.
     """
     model = replace(preset(config.preset), **config.model)
+    if sizes and name == "multi-scale-loss":
+        raise ValueError(f"sizes must be left out for {name}, which has none, got {sizes}")
     if name == "feature-map-size":
         return [row for size in sizes or [model.image_size] for row in _map_sizes(model, size)]
     if name == "window":
@@ -62,6 +64,7 @@ def run_rows(config: TrainConfig, rows: list[Row]) -> dict[str, dict[str, list[f
     for row in rows:
         output = config.output / row.title.replace(" ", "-").replace("/", "")
         run = replace(config, output=output, model={**config.model, **row.model})
+        _check_same_run(run)
         if not (output / RESULT).is_file():
             _run(run)
         table[row.title] = json.loads((output / RESULT).read_text())
@@ -80,6 +83,20 @@ def format_rows(name: str, table: dict[str, dict[str, list[float]]]) -> str:
     for title, found in table.items():
         lines.append(f"{title:{width}}" + "".join(f"{100 * x:>7.1f}" for group in groups for x in found[group]))
     return "\n".join(lines)
+
+
+def _check_same_run(config: TrainConfig) -> None:
+    """What an earlier call left is of use only if it ran the same."""
+    path = config.output / checkpoint.CONFIG
+    if not path.is_file():
+        return
+    earlier, now = TrainConfig.from_yaml(path).to_dict(), config.to_dict()
+    for field in now:
+        if json.dumps(earlier[field]) != json.dumps(now[field]):
+            raise ValueError(
+                f"output {config.output} holds a run with {field} {earlier[field]!r}, and this one has "
+                f"{now[field]!r}: name another folder"
+            )
 
 
 def _run(config: TrainConfig) -> None:

@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from ..models import SimpleMatch
 from .config import TrainConfig
 
-STATE, LAST, BEST = "state", "last", "best"
+STATE, LAST, BEST, CONFIG = "state", "last", "best", "config.yaml"
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Position:
 
 def write_config(config: TrainConfig) -> None:
     config.output.mkdir(parents=True, exist_ok=True)
-    (config.output / "config.yaml").write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))
+    (config.output / CONFIG).write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))
 
 
 def save_state(accelerator: Accelerator, output: Path, position: Position) -> None:

@@ -28,10 +28,15 @@ class GroupLosses(nn.Module):
 
     With a `contrast` above zero one more loss follows: so many times the mean of -log p(true cell), over the scales
     whose softmax sees the whole map. Distances alone teach little while all of them are large.
+
+    Raises:
+        ValueError: `contrast` is above zero, and no scale of the network sees the whole map.
     """
 
     def __init__(self, network: SimpleMatch, contrast: float = 0.0) -> None:
         super().__init__()
+        if contrast and None not in network.config.windows:
+            raise ValueError(f"contrast needs a scale without a window (None), got windows {network.config.windows}")
         self.network = network
         self.contrast = contrast
 
@@ -40,8 +45,8 @@ class GroupLosses(nn.Module):
         truth = keypoints[:, :, None].expand(*valid.shape, 2)  # a target's own keypoints, whatever the source
         levels = self.network.match_groups(images, keypoints)
         losses = [keypoint_distance(level.matches.keypoints, truth, valid) for level in levels]
-        seen = [level.log_probability for level in levels if level.log_probability is not None]
-        if self.contrast and seen:
+        if self.contrast:
+            seen = [level.log_probability for level in levels if level.log_probability is not None]
             surprise = [-x.where(valid, 0.0).sum() / valid.sum().clamp(min=1) for x in seen]
             losses.append(self.contrast * torch.stack(surprise).mean())
         return losses

@@ -83,6 +83,12 @@ def test_wrong_groups(call: Callable[..., object], message: str) -> None:
         call(tiny_model(NAME), images, keypoints)
 
 
+def test_contrast_needs_a_scale_that_sees_the_whole_map() -> None:
+    model = tiny_model(NAME, levels=(2,), windows=(5,))
+    with pytest.raises(ValueError, match=r"contrast needs a scale without a window \(None\), got windows \(5,\)"):
+        GroupLosses(model, contrast=1.0)
+
+
 def test_dense_matching_takes_no_groups() -> None:
     images, keypoints, _ = group()
     with pytest.raises(ValueError, match='matching must be "fused" or "sparse" for groups of images, got \'dense\''):
