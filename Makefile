@@ -31,7 +31,7 @@ cuda_objects = build/cuda/CMakeFiles/simplematch_cuda.dir/csrc/cuda/*.o
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # pip can't install twice at once
 .PHONY: help venv build demo picture test lint unit interpreter compile cuda cuda-report emulated sanitized cpp fuzz wheel
-.PHONY: wheel-check sdist-check matrix hub bench bench-gpu memory landmarks evaluations test-gpu clean
+.PHONY: wheel-check sdist-check matrix hub bench bench-gpu claims landmarks evaluations test-gpu clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,7 +42,7 @@ demo: $(stamps)/demo ## match keypoints between photographs, print how many are 
 picture: $(stamps)/demo ## draw the picture of the README again
 	$(python) examples/photographs/demo.py --output demo.png --small-copy docs/images/demo.png
 
-test: lint unit memory interpreter compile cuda emulated cpp wheel sdist-check ## ruff, mypy and all tests, those of the GPU kernels without a GPU
+test: lint unit claims interpreter compile cuda emulated cpp wheel sdist-check ## ruff, mypy and all tests, those of the GPU kernels without a GPU
 
 lint: $(stamps)/test ## ruff, and mypy --strict on both packages
 	$(python) -m ruff check .
@@ -112,8 +112,9 @@ matrix: build/wheel/built ## the wheel beside every supported version of torch, 
 hub: $(stamps)/test ## the layout that the kernels library of Hugging Face loads, in build/hub
 	$(python) tools/hub_layout.py
 
-bench: $(stamps)/bench ## time and memory beside eager PyTorch and torch.compile
-	$(python) -m benchmarks
+bench: $(stamps)/bench $(stamps)/test ## ten minutes: every benchmark on this CPU, its claims, docs/benchmarks.md
+	$(python) -m pytest benchmarks --durations=10 --save benchmarks/results
+	$(python) -m benchmarks.report
 
 # Where Landmarks-SPair and PF-WILLOW lie, and the file of DINOv2-S.
 DATA ?= ../shared/data
@@ -145,19 +146,18 @@ evaluations: $(stamps)/train ## what landmarks evaluates, once it has trained
 	$(simplematch) eval $(willow) --preset efficientnet-lite0-448-nn --output results/willow/efficientnet-lite0-448-nn.json
 	$(simplematch) eval $(willow) --preset dinov2-s14-448-nn --weights $(DINOV2_S) --output results/willow/dinov2-s14-448-nn.json
 
-memory: $(stamps)/bench $(stamps)/test ## a training step's memory, counted without a GPU, and what is claimed of it
-	$(python) -m pytest benchmarks/test_training_memory.py --save build/memory.json
-	$(python) -m benchmarks.claims build/memory.json
+claims: $(stamps)/bench $(stamps)/test ## what is claimed of a training step's memory and, on a CPU, of the operator
+	$(python) -m pytest benchmarks/test_training_memory.py benchmarks/test_op.py --scope quick --rounds 4 --save build/claims.json
+	$(python) -m benchmarks.claims build/claims.json
 
-test-gpu: ## for a machine with a GPU and no network: build in place, test on CUDA tensors, print a table of times
+test-gpu: ## for a machine with a GPU and no network: build in place, test on CUDA tensors
 	SIMPLEMATCH_CUDA=auto CUDAARCHS="$$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -d .)" \
 	    $(PYTHON) setup.py build_ext --inplace
 	$(PYTHON) -m pytest tests --ignore tests/system
-	$(PYTHON) -m benchmarks --quick --no-save
 
 bench-gpu: SHELL := bash
 bench-gpu: test-gpu ## one command for a machine with a GPU: the tests, then all benchmarks, into benchmarks/results
-	set -o pipefail; $(PYTHON) -m pytest benchmarks --save benchmarks/results 2>&1 | tee bench-gpu.log
+	set -o pipefail; $(PYTHON) -m pytest benchmarks --durations=20 --save benchmarks/results 2>&1 | tee bench-gpu.log
 
 venv: $(stamps)/torch ## a virtual environment with torch; one that has torch keeps it
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
+OURS = ("ours", "fused", "matching, fused")
 Key = tuple[tuple[str, Any], ...]
 
 
@@ -36,11 +37,12 @@ def describe(name: Key) -> str:
 
 
 def _rows(title: str, old: Row, new: Row) -> Iterator[str]:
-    if "times" in old and "times" in new:
-        a, b = old["times"]["ours"], new["times"]["ours"]
+    before, after = old.get("times", {}), new.get("times", {})
+    for name in (x for x in before if x in after and x.startswith(OURS)):
+        a, b = before[name], after[name]
         ratio = b["median_ms"] / a["median_ms"]
         apart = b["q1_ms"] > a["q3_ms"] or b["q3_ms"] < a["q1_ms"]
-        yield f"{title}: {a['median_ms']:.3f} -> {b['median_ms']:.3f} ms, {ratio:.2f}x{' *' if apart else ''}"
+        yield f"{title}: {name} {a['median_ms']:.3f} -> {b['median_ms']:.3f} ms, {ratio:.2f}x{' *' if apart else ''}"
     for field in (k for k in old if k.endswith("_mib") and k in new):
         yield f"{title}: {field} {old[field]:.0f} -> {new[field]:.0f}"
 

@@ -13,21 +13,30 @@ from typing import Any
 import pytest
 import torch
 
+from .claims import claims
 from .machine import commit, machine, save
 
+SCOPES = ("quick", "usual", "full")
 Record = Callable[[str, dict[str, Any]], None]
 _ROWS = pytest.StashKey[dict[str, list[dict[str, Any]]]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where to measure")
-    parser.addoption("--rounds", type=int, default=15, help="measurements of each provider (default: 15)")
-    parser.addoption("--full", action="store_true", help="also what takes long on a CPU")
+    parser.addoption("--scope", choices=SCOPES, default="usual", help="how much to measure: seconds, minutes, hours")
+    parser.addoption("--rounds", type=int, help="measurements of each provider (default: 5 on a CPU, 25 on a GPU)")
     parser.addoption("--save", type=Path, help="json file for the results, or a folder of results by device")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_ROWS] = {}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A module's `cases(kind, scope)` are the cases of its tests that take a `case`."""
+    if "case" in metafunc.fixturenames:
+        kind = torch.device(metafunc.config.getoption("--device")).type
+        metafunc.parametrize("case", metafunc.module.cases(kind, metafunc.config.getoption("--scope")), ids=str)
 
 
 @pytest.fixture
@@ -36,13 +45,13 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 
 @pytest.fixture
-def full(request: pytest.FixtureRequest) -> bool:
-    return bool(request.config.getoption("--full"))
+def scope(request: pytest.FixtureRequest) -> str:
+    return str(request.config.getoption("--scope"))
 
 
 @pytest.fixture
-def rounds(request: pytest.FixtureRequest) -> int:
-    return int(request.config.getoption("--rounds"))
+def rounds(request: pytest.FixtureRequest, device: torch.device) -> int:
+    return int(request.config.getoption("--rounds") or (5 if device.type == "cpu" else 25))
 
 
 @pytest.fixture
@@ -53,9 +62,13 @@ def record(request: pytest.FixtureRequest) -> Record:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    """What was measured is written even if a test failed, of whose rows none are."""
     path, rows = session.config.getoption("--save"), session.config.stash[_ROWS]
     if path is None or not rows:
         return
     about = machine(torch.device(session.config.getoption("--device")))
-    result = {"date": datetime.date.today().isoformat(), "commit": commit(), "machine": about, **rows}
-    save(result, path)
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    result = {"date": now[:10], "time": now, "commit": commit(), "failed_tests": session.testsfailed}
+    result |= {"machine": about, **rows}
+    result["claims"] = [claim.to_dict() for claim in claims(result)]
+    print(f"\nwritten to {save(result, path)}")

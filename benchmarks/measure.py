@@ -6,6 +6,7 @@ import ctypes
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -13,11 +14,14 @@ import torch
 Work = Callable[[], object]
 
 
-def interleaved(work: Mapping[str, Work], device: torch.device, rounds: int, warmup: int = 2) -> dict[str, list[float]]:
+def interleaved(
+    work: Mapping[str, Work], device: torch.device, rounds: int, warmup: int = 2, settle: bool = True
+) -> dict[str, list[float]]:
     """Seconds of every provider in every round; the providers take turns, so that a noisy machine is noisy to all.
 
-    A turn begins with a call that isn't timed: as in a training loop, a call then finds the memory that its own
-    predecessor gave back. After another provider's, a virtual machine may first have to fetch pages from its host.
+    To let them settle, a turn begins with a call that isn't timed: as in a training loop, a call then finds the memory
+    that its own predecessor gave back. After another provider's, a virtual machine may first have to fetch pages from
+    its host.
     """
     for run in work.values():
         for _ in range(warmup):
@@ -25,7 +29,8 @@ def interleaved(work: Mapping[str, Work], device: torch.device, rounds: int, war
     times: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(rounds):
         for name, run in work.items():
-            run()
+            if settle:
+                run()
             times[name].append(_seconds(run, device))
     return times
 
@@ -37,6 +42,8 @@ def _seconds(run: Work, device: torch.device) -> float:
         return time.perf_counter() - start
     first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     torch.cuda.synchronize()
+    _l2_cleaner(device).zero_()
+    torch.cuda._sleep(_LAUNCH_CYCLES)  # meanwhile everything is launched: what is timed is the GPU's work alone
     first.record()
     run()
     last.record()
@@ -44,10 +51,36 @@ def _seconds(run: Work, device: torch.device) -> float:
     return first.elapsed_time(last) / 1e3
 
 
+_LAUNCH_CYCLES = 2_000_000  # about a millisecond
+
+
+@cache
+def _l2_cleaner(device: torch.device) -> torch.Tensor:
+    """Larger than any L2: a provider finds none of its inputs there."""
+    return torch.empty(2**28, dtype=torch.uint8, device=device)
+
+
+def host_seconds(run: Work, device: torch.device, rounds: int) -> list[float]:
+    """Seconds until a call is done, with all that Python and the driver cost."""
+    times = []
+    for _ in range(rounds + 50):
+        start = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - start)
+    return times[50:]
+
+
 def summary(seconds: list[float]) -> dict[str, float]:
     """Median and quartiles in milliseconds."""
     low, middle, high = statistics.quantiles(seconds, n=4)
     return {"median_ms": middle * 1e3, "q1_ms": low * 1e3, "q3_ms": high * 1e3}
+
+
+def ratio(ours: list[float], others: list[float]) -> float:
+    """How many times faster ours is: the median over the rounds, whose two times share the state of the machine."""
+    return statistics.median(other / own for own, other in zip(ours, others, strict=True))
 
 
 def launches(run: Work, device: torch.device) -> int | None:

@@ -1,89 +1,145 @@
 """The operator beside everything that does its work, at many shapes: time, launches, bytes, memory and error.
 
-Window mode has as rivals the reference (eager and compiled), what codebases write by hand (both), and a path of two
-stages with a window operator of its own, as the paper's authors have it. Global mode also has
+Window mode has as rivals the reference (eager and compiled), what codebases write by hand (both), a path of two stages
+with a window operator of its own, as the paper's authors have it, and FlexAttention with a window mask. Global mode has
 `scaled_dot_product_attention` with coordinates as values, the closest existing fused kernel, and KeOps where it is
-installed. Each is compared with float64 before it is timed. On a CPU only a few shapes run; `--full` runs all.
+installed. Each is compared with float64 before it is timed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 import torch
 
-from . import measure, peers
+import simplematch_kernels as smk
+
+from . import measure, peers, problem
 from .conftest import Record
-from .peers import PAPER, Shape
+from .problem import PAPER, Inputs, Matcher, Shape
 
-LAYOUTS = ("contiguous", "channels_last")
-MODES = {"forward": peers.forward, "forward+backward": peers.forward_backward}
-
-
-def shapes() -> Iterator[Shape]:
-    """The paper's four, larger images, dense matching, and ranges of B and C."""
-    paper = [PAPER, replace(PAPER, side=64), replace(PAPER, side=64, channels=512, window=30), replace(PAPER, side=112)]
-    dense = Shape(batch=1, queries=32 * 32, channels=256, side=32, window=15)
-    batches = [replace(PAPER, batch=batch) for batch in (1, 32, 64)]
-    channels = [replace(PAPER, channels=count) for count in (64, 256, 1536)]
-    yield from dict.fromkeys([*paper, dense, *batches, *channels])
-
-
-CASES = [
-    replace(shape, dtype=dtype, layout=layout)
-    for shape in shapes()
-    for dtype in ("float32", "bfloat16", "float16")
-    for layout in LAYOUTS
+DENSE = Shape(batch=1, queries=32 * 32, channels=256, side=32, window=15)
+SHAPES = [  # the paper's four, of which the last is its largest images; dense matching; ranges of B and C
+    PAPER,
+    replace(PAPER, side=64),
+    replace(PAPER, side=64, channels=512, window=30),
+    replace(PAPER, side=112),
+    DENSE,
+    *(replace(PAPER, batch=batch) for batch in (1, 32, 64)),
+    *(replace(PAPER, channels=channels) for channels in (64, 256, 1536)),
 ]
+LAYOUTS = ("contiguous", "channels_last")
 
 
-def on_cpu(shape: Shape) -> bool:
-    """What a CPU measures in minutes: the paper's shape, and dense matching in float32."""
-    few = replace(PAPER, dtype=shape.dtype, layout=shape.layout), Shape(1, 32 * 32, 256, 32, 15, layout=shape.layout)
-    return shape in few and shape.dtype != "float16"
+def cases(kind: str, scope: str) -> list[Shape]:
+    """Quick: the paper's shape in float32. Full: everything. Usual: what takes minutes."""
+
+    def formats(shape: Shape, *dtypes: str) -> list[Shape]:
+        return [replace(shape, dtype=dtype, layout=layout) for dtype in dtypes for layout in LAYOUTS]
+
+    if scope == "quick":
+        return formats(PAPER, "float32")
+    modes = [replace(shape, localization=how) for how in ("window", "global") for shape in SHAPES]
+    if scope == "full":
+        return [case for shape in modes for case in formats(shape, "float32", "bfloat16", "float16")]
+    paper = [*formats(PAPER, "float32", "bfloat16"), replace(PAPER, localization="global")]
+    if kind == "cpu":
+        return [*paper, DENSE, replace(DENSE, localization="global")]
+    others = [case for shape in SHAPES[1:] for case in formats(shape, "float32", "bfloat16")]
+    return [*paper, *formats(PAPER, "float16"), *others]
 
 
-@pytest.mark.parametrize("localization", ["window", "global"])
-@pytest.mark.parametrize("shape", CASES, ids=str)
-def test_time_and_memory(
-    shape: Shape, localization: str, device: torch.device, full: bool, rounds: int, record: Record
-) -> None:
-    few = on_cpu(shape) and (localization == "window" or shape.dtype == "float32")
-    if device.type == "cpu" and not (full or few):
-        pytest.skip("takes long on a CPU: --full runs it")
-    inputs = peers.make(shape, device)
-    matchers = peers.matchers(shape) if localization == "window" else peers.global_matchers(shape)
-    errors = {}
-    for name, match in matchers.items():  # rivals may lose what a normalised copy in 16 bits loses; it is recorded
-        strict = name == "ours" or shape.dtype == "float32"
-        errors[name] = peers.assert_correct(match, inputs, shape, localization, strict)
+def test_time_and_memory(case: Shape, device: torch.device, scope: str, rounds: int, record: Record) -> None:
+    inputs = problem.make(case, device)
+    compiled = scope == "full" or (case.side, case.channels, case.batch) == (PAPER.side, PAPER.channels, PAPER.batch)
+    matchers = peers.ours(case, device) | peers.rivals(case, compiled or device.type == "cpu")
+    errors, unavailable = errors_of(matchers, inputs, case)
     copy = measure.copy_bandwidth(device)
-    for mode, run in MODES.items():
-        work = {name: run(match, inputs) for name, match in matchers.items()}
+    for mode, run in problem.MODES.items():
+        work = {name: run(m, inputs) for name, m in matchers.items() if mode == "forward" or name not in unavailable}
         times = {name: measure.summary(x) for name, x in measure.interleaved(work, device, rounds).items()}
-        floor = shape.map_bytes * (1 if mode == "forward" else 4)  # the target read once; again, and two maps written
-        row: dict[str, Any] = {**asdict(shape), "localization": localization, "mode": mode, "times": times}
-        row |= {"errors": errors["ours"], "rivals_errors": errors, "floor_bytes": floor}
+        floor = problem.floor_bytes(case, mode)
+        row: dict[str, Any] = {**asdict(case), "mode": mode, "times": times, "errors": errors, "floor_bytes": floor}
+        row |= {"unavailable": unavailable if mode != "forward" else {}}
         row |= {"share_of_copy": floor / (times["ours"]["median_ms"] / 1e3) / copy}
         row |= {"launches": {name: measure.launches(x, device) for name, x in work.items()}}
         row |= {"peak_bytes": {name: measure.peak_bytes(x, device) for name, x in work.items()}}
         if mode == "forward":
-            row |= {"kept_bytes": {name: peers.kept_bytes(match, inputs) for name, match in matchers.items()}}
+            row |= {"kept_bytes": {n: problem.kept_bytes(m, inputs) for n, m in matchers.items() if n in errors}}
         record("op", row)
 
 
-@pytest.mark.parametrize("mode", list(MODES))
+def errors_of(
+    matchers: dict[str, Matcher], inputs: Inputs, shape: Shape
+) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+    """Of each provider its errors against float64, or why it has no backward here.
+
+    Ours must be right. Rivals may lose what a normalised copy in 16 bits loses; it is recorded.
+    """
+    errors, unavailable = {}, {}
+    for name, match in matchers.items():
+        own = name.startswith("ours")
+        try:
+            errors[name] = problem.assert_correct(match, inputs, shape, strict=own or shape.dtype == "float32")
+        except (NotImplementedError, RuntimeError) as error:
+            if own:
+                raise
+            unavailable[name] = str(error).splitlines()[0]
+    return errors, unavailable
+
+
+STEPS = ("gather_keypoints", "cosine_similarity", "localize")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_step(step: str, device: torch.device, rounds: int, record: Record) -> None:
+    """Each step as an operator of its own, beside the reference backend."""
+    inputs = problem.make(PAPER, device)
+    runs = {name: step_of(step, inputs, backend) for name, backend in (("ours", None), ("eager", "reference"))}
+    torch.testing.assert_close(runs["ours"](), runs["eager"](), rtol=1e-4, atol=1e-4)
+    times = {name: measure.summary(x) for name, x in measure.interleaved(runs, device, rounds).items()}
+    record("steps", {**asdict(PAPER), "step": step, "times": times})
+
+
+def step_of(step: str, inputs: Inputs, backend: str | None) -> Callable[[], torch.Tensor]:
+    source, target, keypoints = inputs
+    descriptors = smk.gather_keypoints(source, keypoints)
+    scores = smk.cosine_similarity(descriptors, target)
+    return {
+        "gather_keypoints": lambda: smk.gather_keypoints(source, keypoints, backend=backend),
+        "cosine_similarity": lambda: smk.cosine_similarity(descriptors, target, backend=backend),
+        "localize": lambda: smk.localize(scores, window_size=PAPER.window, backend=backend).keypoints,
+    }[step]
+
+
+@pytest.mark.parametrize("mode", ["forward", "forward+backward"])
 def test_smallest_call(mode: str, device: torch.device, rounds: int, record: Record) -> None:
-    """What a call costs before any arithmetic."""
+    """What a call costs before any arithmetic, on the host."""
     shape = Shape(batch=1, queries=1, channels=8, side=4)
-    inputs = peers.make(shape, device)
-    matchers = peers.matchers(shape, compiled=False)
-    work = {name: MODES[mode](match, inputs) for name, match in matchers.items()}
-    times = measure.interleaved(work, device, 40 * rounds, warmup=50)
-    record("overhead", {**asdict(shape), "mode": mode, "times": {k: measure.summary(v) for k, v in times.items()}})
+    inputs = problem.make(shape, device)
+    matchers = peers.ours(shape, device) | {"eager": peers.rivals(shape, compiled=False)["eager"]}
+    times = {
+        name: measure.summary(measure.host_seconds(problem.MODES[mode](match, inputs), device, 40 * rounds))
+        for name, match in matchers.items()
+    }
+    record("smallest_call", {**asdict(shape), "mode": mode, "times": times})
+
+
+def test_start(record: Record) -> None:
+    """Seconds that the package's import adds to torch's, and that a first call on the CPU takes; best of five."""
+    code = (
+        "import time, torch; a = time.perf_counter(); import simplematch_kernels as smk; b = time.perf_counter();"
+        "m = torch.randn(1, 8, 4, 4); k = torch.zeros(1, 1, 2); c = time.perf_counter();"
+        "smk.sparse_window_match(m, m, k); print(b - a, time.perf_counter() - c)"
+    )
+    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(5)]
+    seconds = [tuple(map(float, run.stdout.split())) for run in runs]
+    record("start", {"import_s": min(s for s, _ in seconds), "first_call_s": min(s for _, s in seconds)})
 
 
 @pytest.mark.parametrize("batch", [1, 8])
@@ -92,8 +148,7 @@ def test_cuda_graph(batch: int, device: torch.device, rounds: int, record: Recor
     if device.type != "cuda":
         pytest.skip("a CPU has no CUDA graphs")
     shape = replace(PAPER, batch=batch)
-    inputs = peers.make(shape, device)
-    run = peers.forward_backward(peers.matchers(shape, compiled=False)["ours"], inputs)
+    run = problem.forward_backward(peers.ours(shape, device)["ours"], problem.make(shape, device))
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from dataclasses import asdict, replace
@@ -18,10 +19,9 @@ from simplematch.data.table import PairTable
 from simplematch.evaluation import Protocol, evaluate
 from simplematch.models import SimpleMatch
 
-from . import measure, peers
+from . import measure, peers, problem
 from .conftest import Record
-from .peers import Shape
-from .suites import exponent
+from .problem import PAPER, Shape
 
 BASE = Shape(batch=1, queries=64, channels=256, side=64, window=15)
 AXES: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -31,7 +31,7 @@ AXES: dict[str, tuple[str, tuple[int, ...]]] = {
     "batch": ("batch", (1, 2, 4, 8, 16)),
     "window": ("window", (3, 7, 15, 31, 63)),
 }
-MODES = {"forward": peers.forward, "forward+backward": peers.forward_backward}
+MODES = {"forward": problem.forward, "forward+backward": problem.forward_backward}
 
 
 @pytest.mark.parametrize("mode", list(MODES))
@@ -42,9 +42,8 @@ def test_cost(axis: str, mode: str, device: torch.device, rounds: int, record: R
     medians = []
     for size in sizes:
         shape = replace(BASE, **{field: size})
-        match = peers.matchers(shape, compiled=False)["ours"]
-        times = measure.interleaved({"ours": MODES[mode](match, peers.make(shape, device))}, device, rounds)["ours"]
-        medians.append(statistics.median(times) * 1e3)
+        run = MODES[mode](peers.ours(shape, device)["ours"], problem.make(shape, device))
+        medians.append(statistics.median(measure.interleaved({"ours": run}, device, rounds)["ours"]) * 1e3)
     measures = [float(size) ** (2 if axis in ("cells", "window") else 1) for size in sizes]
     row: dict[str, Any] = {"axis": axis, "mode": mode, "sizes": list(sizes), "median_ms": medians}
     record("cost", row | {"exponent": exponent(measures[-3:], medians[-3:])})
@@ -54,8 +53,7 @@ def test_cost(axis: str, mode: str, device: torch.device, rounds: int, record: R
 def test_threads(mode: str, device: torch.device, rounds: int, record: Record) -> None:
     if device.type != "cpu":
         pytest.skip("threads matter on a CPU")
-    shape = replace(peers.PAPER)
-    run = MODES[mode](peers.matchers(shape, compiled=False)["ours"], peers.make(shape, device))
+    run = MODES[mode](peers.ours(PAPER, device)["ours"], problem.make(PAPER, device))
     before, times = torch.get_num_threads(), {}
     try:
         for threads in (1, 2):
@@ -63,7 +61,7 @@ def test_threads(mode: str, device: torch.device, rounds: int, record: Record) -
             times[str(threads)] = measure.summary(measure.interleaved({"ours": run}, device, rounds)["ours"])
     finally:
         torch.set_num_threads(before)
-    record("threads", {**asdict(shape), "mode": mode, "times": times})
+    record("threads", {**asdict(PAPER), "mode": mode, "threads": times})
 
 
 @pytest.mark.parametrize("pairs_per_image", [1, 4, 16])
@@ -96,3 +94,8 @@ class NoiseImages(PairDataset):
     def load_image(self, path: Path, size: tuple[int, int], variant: str = "") -> torch.Tensor:
         generator = torch.Generator().manual_seed(int(path.stem))
         return torch.randint(0, 256, (3, *size), generator=generator).to(torch.uint8)
+
+
+def exponent(sizes: list[float], times: list[float]) -> float:
+    """Slope of log time over log size: 1 is linear."""
+    return statistics.linear_regression([math.log(x) for x in sizes], [math.log(x) for x in times]).slope

@@ -1,16 +1,15 @@
-"""Images a second and memory of inference (the paper's Table 3): the whole model, and its matching step's share.
+"""Images a second and memory of inference (the paper's Table 3): the whole model, and its matching stage alone.
 
-Rivals in every row: the same network with plain PyTorch in the place of the operators, `sparse` and `dense`. On a CPU
-only the small presets run, one pair at a time; `--full` runs them all.
+Rivals in every row: the same network with plain PyTorch in the place of the operators, `sparse` and `dense`.
 """
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from itertools import product
 
-import pytest
 import torch
 
 from simplematch.models import PRESETS, SimpleMatch
@@ -24,31 +23,56 @@ MATCHING = ("fused", "sparse", "dense")
 KEYPOINTS = 30
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("batch", [1, 8])
-@pytest.mark.parametrize("preset", list(PRESETS))
-def test_inference(
-    preset: str, batch: int, precision: str, compiled: bool, device: torch.device, full: bool, record: Record
-) -> None:
-    if device.type == "cpu" and not full and (preset not in SMALL or batch > 1 or precision != "fp32" or compiled):
-        pytest.skip("takes long on a CPU: --full runs it")
-    models = networks(preset, device)
-    inputs = pairs(models["fused"].image_size, batch, device)
-    mixed = torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+@dataclass(frozen=True)
+class Case:
+    """How a model runs."""
+
+    preset: str
+    batch: int = 1
+    precision: str = "fp32"
+    compiled: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.preset}-{self.batch}-{self.precision}-{'compiled' if self.compiled else 'eager'}"
+
+
+def cases(kind: str, scope: str) -> list[Case]:
+    """Full: everything. Usual, on a GPU: compiled only where it counts; on a CPU: two small models, one pair each."""
+    if scope == "full":
+        return [Case(*fields) for fields in product(PRESETS, (1, 8), ("fp32", "bf16"), (False, True))]
+    if kind == "cpu" or scope == "quick":
+        return [Case(preset) for preset in SMALL]
+    eager = [Case(*fields) for fields in product(PRESETS, (1, 8), ("fp32", "bf16"))]
+    return [
+        *eager,
+        *(Case(preset, 8, "bf16", compiled=True) for preset in ("dinov2-b14-252", "efficientnet-lite0-256")),
+    ]
+
+
+def test_inference(case: Case, device: torch.device, rounds: int, record: Record) -> None:
+    models = networks(case.preset, device)
+    inputs = pairs(models["fused"].image_size, case.batch, device)
+    mixed = torch.autocast(device.type, torch.bfloat16) if case.precision == "bf16" else nullcontext()
     with torch.inference_mode(), mixed:
-        assert_agree({name: model(*inputs) for name, model in models.items()}, precision)
-    work = {
-        name: inference(torch.compile(model) if compiled else model, inputs, mixed) for name, model in models.items()
-    }
-    work["encoding"] = inference(encoding(models["fused"], compiled), inputs, mixed)
-    times = measure.interleaved(work, device, rounds=5 if device.type == "cpu" else 20)
-    middle = {name: statistics.median(seconds) for name, seconds in times.items()}
-    row = {"preset": preset, "batch": batch, "precision": precision, "compiled": compiled}
-    row |= {f"{name}_images_per_s": 2 * batch / middle[name] for name in MATCHING}
-    row |= {"matching_share": 1 - middle["encoding"] / middle["fused"]}
-    row |= {f"{name}_peak_mib": measure.peak_bytes(work[name], device) / 2**20 for name in MATCHING}
-    record("throughput", row)
+        assert_agree({name: model(*inputs) for name, model in models.items()}, case.precision)
+    runs = {name: torch.compile(model) if case.compiled else model for name, model in models.items()}
+    work = {name: inference(run, inputs, mixed) for name, run in runs.items()}
+    work |= {f"matching, {name}": matching_stage(model, inputs, mixed) for name, model in models.items()}
+    seconds = measure.interleaved(work, device, 3 * rounds, settle=False)  # what differs is a percent of the whole
+    times = {name: measure.summary(x) for name, x in seconds.items()}
+    without_matching = times["fused"]["median_ms"] - times["matching, fused"]["median_ms"]
+    record(
+        "throughput",
+        asdict(case)
+        | {
+            "times": times,
+            "images_per_s": {name: 2 * case.batch / times[name]["median_ms"] * 1e3 for name in MATCHING},
+            "faster_than": {name: measure.ratio(seconds["fused"], seconds[name]) for name in MATCHING},
+            "most_to_gain": {n: times[n]["median_ms"] / without_matching for n in MATCHING},
+            "matching_share": {n: times[f"matching, {n}"]["median_ms"] / times[n]["median_ms"] for n in MATCHING},
+            "peak_bytes": {name: measure.peak_bytes(work[name], device) for name in MATCHING},
+        },
+    )
 
 
 def networks(preset: str, device: torch.device) -> dict[str, SimpleMatch]:
@@ -77,10 +101,15 @@ def inference(
     return work
 
 
-def encoding(model: SimpleMatch, compiled: bool) -> Callable[..., object]:
-    """The network without its matching step: encoder and decoder on both images."""
-    decode = torch.compile(model._decode_pair) if compiled else model._decode_pair
-    return lambda source, target, keypoints: decode(source, target)
+def matching_stage(
+    model: SimpleMatch, inputs: tuple[torch.Tensor, ...], mixed: AbstractContextManager[None]
+) -> measure.Work:
+    """What follows encoder and decoder, eager."""
+    source, target, keypoints = inputs
+    with torch.inference_mode(), mixed:
+        maps = model._decode_pair(source, target)
+    finest = len(model.matchers) - 1
+    return inference(lambda *images: model._match_maps(*maps, keypoints, None, finest), inputs, mixed)
 
 
 def assert_agree(found: dict[str, Matches], precision: str) -> None:

@@ -43,19 +43,32 @@ def build(variant: Variant, device: torch.device | str = "cpu", **changes: Any) 
     return network.train()
 
 
-def training_step(network: SimpleMatch, variant: Variant) -> Callable[[], Tensor]:
-    """Forward, loss, backward and Adam on random images; each call is one step."""
+def random_batch(network: SimpleMatch, variant: Variant) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Source and target images, keypoints of the first, and where they lie in the second, all random."""
     side = network.image_size
     device = next(network.parameters()).device
-    source, target = torch.randn(2, variant.batch, 3, side, side, device=device).unbind()
-    keypoints, truth = side * torch.rand(2, variant.batch, variant.keypoints, 2, device=device)
-    optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], 1e-4)
+    generator = torch.Generator(device).manual_seed(0)
+    images = torch.randn(2, variant.batch, 3, side, side, device=device, generator=generator)
+    points = side * torch.rand(2, variant.batch, variant.keypoints, 2, device=device, generator=generator)
+    return images[0], images[1], points[0], points[1]
+
+
+def step_loss(network: SimpleMatch, variant: Variant, batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+    """Forward and loss."""
+    source, target, keypoints, truth = batch
     mixed = variant.precision != "fp32"
+    with torch.autocast(source.device.type, torch.bfloat16) if mixed else nullcontext():
+        matches = network(source, target, keypoints)
+    return torch.stack(multi_scale_loss(matches, truth)).sum()
+
+
+def training_step(network: SimpleMatch, variant: Variant) -> Callable[[], Tensor]:
+    """Forward, loss, backward and Adam on random images; each call is one step."""
+    batch = random_batch(network, variant)
+    optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], 1e-4)
 
     def step() -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16) if mixed else nullcontext():
-            matches = network(source, target, keypoints)
-        loss = torch.stack(multi_scale_loss(matches, truth)).sum()
+        loss = step_loss(network, variant, batch)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,53 @@
+"""A whole training step in float32, not counted but run: its gradients, and the time that recomputation costs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+
+from . import measure
+from .conftest import Record
+from .training_step import Variant, build, random_batch, step_loss, training_step
+
+PRESETS = ("ibot-b16-256", "dinov2-b14-252")
+CHANGES = [{"matching": "fused"}, {"checkpointing": True}, {"matching": "dense"}, {"matching": "sparse"}]
+GRADIENTS_DIFFER_BY = 1e-5
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_gradients_are_those_of_dense_matching(preset: str, device: torch.device, record: Record) -> None:
+    """Of all parameters together; fused matching, and every activation that can be computed again is."""
+    dense = Variant(preset, matching="dense", batch=_batch(device))
+    fused = replace(dense, matching="fused", checkpointing=True)
+    torch.manual_seed(0)
+    state = build(dense, device).state_dict()
+    expected, found = (gradients(variant, state, device) for variant in (dense, fused))
+    difference = float((found - expected).norm() / expected.norm())
+    assert difference <= GRADIENTS_DIFFER_BY
+    record("gradients", {"preset": preset, "batch": dense.batch, "difference": difference})
+
+
+def gradients(variant: Variant, state: dict[str, torch.Tensor], device: torch.device) -> torch.Tensor:
+    network = build(variant, device)
+    network.load_state_dict(state)
+    batch = random_batch(network, variant)
+    torch.manual_seed(1)  # for dropout
+    step_loss(network, variant, batch).backward()
+    return torch.cat([p.grad.double().flatten() for p in network.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_time(preset: str, device: torch.device, scope: str, rounds: int, record: Record) -> None:
+    """On a CPU of a single pair; and whole-map matching, which takes long there, only when all is measured."""
+    chosen = CHANGES[:2] if device.type == "cpu" and scope != "full" else CHANGES
+    variants = [replace(Variant(preset, batch=_batch(device)), **changes) for changes in chosen]
+    work = {str(variant): training_step(build(variant, device), variant) for variant in variants}
+    seconds = measure.interleaved(work, device, max(3, rounds // 3), warmup=1, settle=False)
+    times = {name: measure.summary(x) for name, x in seconds.items()}
+    record("step_time", {**asdict(Variant(preset, batch=_batch(device))), "times": times})
+
+
+def _batch(device: torch.device) -> int:
+    return 8 if device.type == "cuda" else 1

@@ -1,0 +1,102 @@
+"""What the benchmarks measure with, claim and write."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.claims import Claim, claims
+from benchmarks.compare import compare
+from benchmarks.live_storage import counted, peak_of
+from benchmarks.measure import ratio
+from benchmarks.report import newest, page
+from benchmarks.test_scaling import exponent
+
+MIB = 2**20
+
+
+def test_live_storage_counts_what_is_alive_at_one_time() -> None:
+    with counted() as storage:
+        kept = torch.empty(MIB, dtype=torch.uint8)
+
+        def work() -> None:
+            first = torch.empty(2 * MIB, dtype=torch.uint8)
+            view = first.view(2, MIB)[0]
+            del first  # the view keeps its storage alive
+            torch.empty(4 * MIB, dtype=torch.uint8)
+            del view
+            torch.empty(5 * MIB, dtype=torch.uint8)
+
+        assert peak_of(work, storage) == 7 * MIB  # kept, the view's storage, and four more
+        assert storage.live == kept.nbytes
+
+
+def test_live_storage_counts_what_autograd_keeps() -> None:
+    with counted() as storage:
+        x = torch.empty(MIB // 4, requires_grad=True)
+        y = x.sin().exp().sum()
+        assert storage.live == 3 * MIB + 4  # x for sin, both results for exp, the sum
+        y.backward()
+        assert storage.live == 2 * MIB + 4  # x, its gradient, the sum
+
+
+@pytest.mark.parametrize(
+    "claim, verdict",
+    [
+        (Claim("at least", bar=2, figure=2), "pass"),
+        (Claim("at least", bar=2, figure=1.9), "FAIL"),
+        (Claim("at most", bar=2, figure=2.1, at_most=True), "FAIL"),
+        (Claim("known", bar=2, figure=1.9, known_miss="the floor"), "MISSED"),
+        (Claim("known, yet met", bar=2, figure=2.1, known_miss="the floor"), "pass"),
+        (Claim("not a number", bar=2, figure=float("nan")), "FAIL"),
+    ],
+    ids=lambda x: x.text if isinstance(x, Claim) else x,
+)
+def test_verdict(claim: Claim, verdict: str) -> None:
+    assert claim.verdict == verdict
+    assert str(claim).startswith(verdict)
+
+
+def test_claims_of_memory_compare_with_dense() -> None:
+    variants = {"dense": 1000.0, "fused + checkpointing": 480.0, "fused + checkpointing + bf16": 310.0}
+    rows = [{"preset": "resnet101-256", "variant": name, "counted_mib": mib} for name, mib in variants.items()]
+    found = claims({"machine": {"kind": "cpu"}, "training_memory": rows})
+    assert [(claim.bar, claim.figure, claim.verdict) for claim in found] == [
+        (51, pytest.approx(52), "pass"),
+        (70, pytest.approx(69), "FAIL"),
+    ]
+
+
+def times(median: float, spread: float) -> dict[str, float]:
+    return {"median_ms": median, "q1_ms": median - spread, "q3_ms": median + spread}
+
+
+@pytest.mark.parametrize("spread, mark", [(0.5, " *"), (2.0, "")])
+def test_compare_marks_what_lies_apart(spread: float, mark: str) -> None:
+    """Quartiles that overlap are no change."""
+
+    def result(median: float) -> dict[str, Any]:
+        row = {"mode": "forward", "times": {"ours": times(median, spread), "eager": times(50.0, 1.0)}}
+        return {"op": [row], "commit": "abc"}
+
+    (line,) = compare(result(10.0), result(12.0))
+    assert line == f"op mode=forward: ours 10.000 -> 12.000 ms, 1.20x{mark}"
+
+
+def test_ratio_is_taken_round_by_round() -> None:
+    assert ratio([1.0, 10.0, 2.0], [3.0, 30.0, 2.0]) == 3.0  # a slow round is slow for both
+
+
+def test_exponent() -> None:
+    assert exponent([1.0, 2.0, 4.0], [3.0, 12.0, 48.0]) == pytest.approx(2)
+
+
+def test_the_page_is_that_of_the_newest_results(tmp_path: Path) -> None:
+    results = [json.loads(path.read_text()) for path in newest()]
+    written = (Path(__file__).parents[2] / "docs/benchmarks.md").read_text()
+    assert written == page(results, tmp_path) + "\n"
+    assert sorted(path.name for path in tmp_path.iterdir())  # and its pictures
