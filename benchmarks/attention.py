@@ -17,7 +17,7 @@ def unit_rows(source: Tensor, target: Tensor, keypoints: Tensor) -> tuple[Tensor
     batch = torch.arange(len(source), device=source.device)[:, None]
     queries = source[batch, :, keypoints[..., 1].long(), keypoints[..., 0].long()]
     cells = target.flatten(2).transpose(1, 2)
-    return tuple(x / (x.norm(dim=2, keepdim=True) + 1e-8) for x in (queries, cells))  # type: ignore[return-value]
+    return tuple(x / (x.norm(dim=2, keepdim=True) + 1e-8) for x in (queries, cells))
 
 
 def match_by_attention(source: Tensor, target: Tensor, keypoints: Tensor) -> Matches:

@@ -67,7 +67,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if path is None or not rows:
         return
     about = machine(torch.device(session.config.getoption("--device")))
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     result = {"date": now[:10], "time": now, "commit": commit(), "failed_tests": session.testsfailed}
     result |= {"machine": about, **rows}
     result["claims"] = [claim.to_dict() for claim in claims(result)]

@@ -9,13 +9,15 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class LiveStorage(TorchDispatchMode):
@@ -27,7 +29,7 @@ class LiveStorage(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = 0
         self._known: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -63,7 +65,7 @@ def counted() -> Iterator[LiveStorage]:
         yield storage
 
 
-def empty_weights(network: nn.Module, device: str = "cpu") -> nn.Module:
+def empty_weights(network: Network, device: str = "cpu") -> Network:
     """The network with fresh tensors in the place of its parameters and buffers, which may be on "meta"."""
     for module in network.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):

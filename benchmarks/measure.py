@@ -48,7 +48,7 @@ def _seconds(run: Work, device: torch.device) -> float:
     run()
     last.record()
     torch.cuda.synchronize()
-    return first.elapsed_time(last) / 1e3
+    return float(first.elapsed_time(last)) / 1e3
 
 
 _LAUNCH_CYCLES = 2_000_000  # about a millisecond
@@ -91,7 +91,7 @@ def launches(run: Work, device: torch.device) -> int | None:
     with torch.profiler.profile(activities=activities) as profile:
         run()
         torch.cuda.synchronize(device)
-    return sum(event.device_type == torch.autograd.DeviceType.CUDA for event in profile.events())
+    return len([event for event in profile.events() if event.device_type.name == "CUDA"])
 
 
 def kept_bytes(forward: Work, given: list[torch.Tensor]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,21 +35,27 @@ def ours(shape: Shape, device: torch.device) -> dict[str, Matcher]:
 def rivals(shape: Shape, compiled: bool = True) -> dict[str, Matcher]:
     """The reference and what codebases write by hand, both eager and compiled, and fused kernels that come close."""
     eager: Matcher = partial(reference.sparse_window_match, **_options(shape))
-    if shape.localization == "window":
-        by_hand: Matcher = partial(match_by_hand, window=shape.window)
-        found = {"eager": eager, "by hand": by_hand, "two stages": partial(match_in_two_stages, window=shape.window)}
-        to_compile = {"compile": eager, "by hand, compile": by_hand}
-        to_compile |= {"FlexAttention": partial(match_by_flex_attention, window=shape.window)}
-    else:
-        found = {"eager": eager, "attention": match_by_attention}
-        if importlib.util.find_spec("pykeops") is not None:
-            found["KeOps"] = match_by_keops
-        to_compile = {"compile": eager}
+    plain, to_compile = _window_rivals(shape.window) if shape.localization == "window" else _global_rivals()
+    found = {"eager": eager} | plain
     if compiled:
         torch._dynamo.reset()
         torch._functorch.config.donated_buffer = False  # a backward is timed many times on one graph
-        found |= {name: torch.compile(match) for name, match in to_compile.items()}
+        found |= {name: torch.compile(match) for name, match in ({"compile": eager} | to_compile).items()}
     return found
+
+
+def _window_rivals(window: int) -> tuple[dict[str, Matcher], dict[str, Matcher]]:
+    """Those that run as they are, and those to compile."""
+    by_hand: Matcher = partial(match_by_hand, window=window)
+    plain: dict[str, Matcher] = {"by hand": by_hand, "two stages": partial(match_in_two_stages, window=window)}
+    return plain, {"by hand, compile": by_hand, "FlexAttention": partial(match_by_flex_attention, window=window)}
+
+
+def _global_rivals() -> tuple[dict[str, Matcher], dict[str, Matcher]]:
+    plain: dict[str, Matcher] = {"attention": match_by_attention}
+    if importlib.util.find_spec("pykeops") is not None:
+        plain["KeOps"] = match_by_keops
+    return plain, {}
 
 
 def match_by_hand(source: Tensor, target: Tensor, keypoints: Tensor, window: int) -> Matches:
@@ -86,5 +93,5 @@ def match_in_two_stages(source: Tensor, target: Tensor, keypoints: Tensor, windo
     return Matches(found, score, peak, logits.logsumexp((2, 3)))
 
 
-def _options(shape: Shape) -> dict[str, object]:
+def _options(shape: Shape) -> dict[str, Any]:
     return {"window_size": shape.window, "localization": shape.localization, "temperature": TEMPERATURE}

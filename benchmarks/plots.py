@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 Row = dict[str, Any]
 OURS, OTHERS = "#c0392b", ("#34495e", "#7f8c8d", "#95a5a6", "#b0bec5", "#cfd8dc", "#e0e0e0")
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "benchmarks",
     "svg.fonttype": "none",
     "font.size": 9,
@@ -57,7 +57,7 @@ def _operator(figure: Figure, rows: list[Row]) -> None:
     chosen = [row for row in rows if shape.items() <= row.items() and row["mode"] != "backward"]
     columns = 2
     figure.set_size_inches(9, 1.8 * (len(chosen) // columns))
-    grid = figure.subplots(len(chosen) // columns, columns, sharex=True, squeeze=False).ravel()
+    grid = figure.subplots(len(chosen) // columns, columns, squeeze=False).ravel()
     for axes, row in zip(grid, chosen, strict=True):
         ours = row["times"]["ours"]["median_ms"]
         _bars(axes, {name: times["median_ms"] / ours for name, times in row["times"].items()}, "{:.1f}x")
@@ -72,6 +72,8 @@ def _bars(axes: Axes, values: dict[str, float], form: str) -> None:
     axes.invert_yaxis()
     axes.set_xlim(0, 1.18 * max(values.values()))
     axes.tick_params(length=0)
+    axes.set_xticks([])
+    axes.spines.bottom.set_visible(False)
 
 
 def _scaling(figure: Figure, rows: list[Row]) -> None:
@@ -88,7 +90,7 @@ def _scaling(figure: Figure, rows: list[Row]) -> None:
 
 def _throughput(figure: Figure, rows: list[Row]) -> None:
     figure.set_size_inches(9, 0.7 + 0.8 * len(rows))
-    for axes, row in zip(figure.subplots(len(rows), 1, sharex=False, squeeze=False).ravel(), rows, strict=True):
+    for axes, row in zip(figure.subplots(len(rows), 1, squeeze=False).ravel(), rows, strict=True):
         _bars(axes, row["images_per_s"], "{:.1f}")
         how = f"batch {row['batch']}, {row['precision']}, {'compiled' if row['compiled'] else 'eager'}"
         axes.set_title(f"{row['preset']}, {how}", fontsize=9)

@@ -34,7 +34,7 @@ class Shape:
 
     @property
     def map_bytes(self) -> int:
-        return self.batch * self.channels * self.side**2 * getattr(torch, self.dtype).itemsize
+        return int(self.batch * self.channels * self.side**2 * getattr(torch, self.dtype).itemsize)
 
     def __str__(self) -> str:
         how = f"k={self.window}" if self.localization == "window" else "global"

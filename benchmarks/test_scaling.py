@@ -41,7 +41,8 @@ def test_cost(axis: str, mode: str, device: torch.device, rounds: int, record: R
     field, sizes = AXES[axis]
     medians = []
     for size in sizes:
-        shape = replace(BASE, **{field: size})
+        changes: dict[str, Any] = {field: size}
+        shape = replace(BASE, **changes)
         run = MODES[mode](peers.ours(shape, device)["ours"], problem.make(shape, device))
         medians.append(statistics.median(measure.interleaved({"ours": run}, device, rounds)["ours"]) * 1e3)
     measures = [float(size) ** (2 if axis in ("cells", "window") else 1) for size in sizes]

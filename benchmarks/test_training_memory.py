@@ -7,6 +7,7 @@ the allocator's peaks. Both hold everything: weights, gradients, Adam's moments,
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from typing import Any
 
 import pytest
 import torch
@@ -20,14 +21,18 @@ from .live_storage import counted, empty_weights, peak_of
 from .training_step import Variant, build, training_step
 
 PRESETS = ("ibot-b16-256", "dinov2-b14-252", "dinov2-b14-448")
-SAVING = [{"checkpointing": True}, {"precision": "bf16"}, {"checkpointing": True, "precision": "bf16"}]
-VARIANTS = [{"matching": matching} for matching in MATCHING] + SAVING
+SAVING: list[dict[str, Any]] = [
+    {"checkpointing": True},
+    {"precision": "bf16"},
+    {"checkpointing": True, "precision": "bf16"},
+]
+VARIANTS: list[dict[str, Any]] = [{"matching": matching} for matching in MATCHING] + SAVING
 MIB = 2**20
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("changes", VARIANTS, ids=lambda changes: str(replace(Variant(), **changes)))
-def test_whole_step(preset: str, changes: dict[str, object], device: torch.device, record: Record) -> None:
+def test_whole_step(preset: str, changes: dict[str, Any], device: torch.device, record: Record) -> None:
     variant = replace(Variant(preset), **changes)
     row = {**asdict(variant), "variant": str(variant), "counted_mib": counted_step(variant) / MIB}
     if device.type == "cuda":

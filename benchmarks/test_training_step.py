@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,12 @@ from .conftest import Record
 from .training_step import Variant, build, random_batch, step_loss, training_step
 
 PRESETS = ("ibot-b16-256", "dinov2-b14-252")
-CHANGES = [{"matching": "fused"}, {"checkpointing": True}, {"matching": "dense"}, {"matching": "sparse"}]
+CHANGES: list[dict[str, Any]] = [
+    {"matching": "fused"},
+    {"checkpointing": True},
+    {"matching": "dense"},
+    {"matching": "sparse"},
+]
 GRADIENTS_DIFFER_BY = 1e-5
 
 

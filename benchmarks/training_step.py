@@ -35,7 +35,7 @@ class Variant:
 
 def build(variant: Variant, device: torch.device | str = "cpu", **changes: Any) -> SimpleMatch:
     """The preset's network with random weights, in training mode."""
-    flags = {"checkpoint_encoder": variant.checkpointing, "checkpoint_decoder": variant.checkpointing}
+    flags: dict[str, Any] = {"checkpoint_encoder": variant.checkpointing, "checkpoint_decoder": variant.checkpointing}
     with torch.device(device):
         network = SimpleMatch.from_preset(
             variant.preset, pretrained=False, matching=variant.matching, **flags, **changes
