@@ -47,7 +47,9 @@ def _times(title: str, rows: list[Row]) -> str:
         if "by hand" in rivals
         else "*attention* is `scaled_dot_product_attention` whose values are the coordinates of the cells."
     )
-    return f"### {title}\n\n{about}\n\n" + table(["shape", "maps", "", "ours", *rivals], lines)
+    reasons = dict.fromkeys(f"{name}: {why}" for row in rows for name, why in row["failed"].items())
+    notes = "".join(f"\n\n{reason}" for reason in reasons)
+    return f"### {title}\n\n{about}\n\n" + table(["shape", "maps", "", "ours", *rivals], lines) + notes
 
 
 def _resources(rows: list[Row]) -> str:

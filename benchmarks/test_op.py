@@ -58,39 +58,50 @@ def test_time_and_memory(case: Shape, device: torch.device, scope: str, rounds: 
     inputs = problem.make(case, device)
     compiled = scope == "full" or (case.side, case.channels, case.batch) == (PAPER.side, PAPER.channels, PAPER.batch)
     matchers = peers.ours(case, device) | peers.rivals(case, compiled or device.type == "cpu")
-    errors, unavailable = errors_of(matchers, inputs, case)
+    errors, forward_only, failed = try_out(matchers, inputs, case)
     copy = measure.copy_bandwidth(device)
     for mode, run in problem.MODES.items():
-        work = {name: run(m, inputs) for name, m in matchers.items() if mode == "forward" or name not in unavailable}
+        able = [*errors, *forward_only] if mode == "forward" else list(errors)
+        work = {name: run(matchers[name], inputs) for name in able}
         times = {name: measure.summary(x) for name, x in measure.interleaved(work, device, rounds).items()}
         floor = problem.floor_bytes(case, mode)
         row: dict[str, Any] = {**asdict(case), "mode": mode, "times": times, "errors": errors, "floor_bytes": floor}
-        row |= {"unavailable": unavailable if mode != "forward" else {}}
+        row |= {"failed": failed | ({} if mode == "forward" else forward_only)}
         row |= {"share_of_copy": floor / (times["ours"]["median_ms"] / 1e3) / copy}
         row |= {"launches": {name: measure.launches(x, device) for name, x in work.items()}}
         row |= {"peak_bytes": {name: measure.peak_bytes(x, device) for name, x in work.items()}}
         if mode == "forward":
-            row |= {"kept_bytes": {n: problem.kept_bytes(m, inputs) for n, m in matchers.items() if n in errors}}
+            row |= {"kept_bytes": {name: problem.kept_bytes(matchers[name], inputs) for name in errors}}
         record("op", row)
 
 
-def errors_of(
+def try_out(
     matchers: dict[str, Matcher], inputs: Inputs, shape: Shape
-) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
-    """Of each provider its errors against float64, or why it has no backward here.
+) -> tuple[dict[str, dict[str, float]], dict[str, str], dict[str, str]]:
+    """Errors against float64 of the providers; why some have no backward here; why some don't run at all.
 
     Ours must be right. Rivals may lose what a normalised copy in 16 bits loses; it is recorded.
     """
-    errors, unavailable = {}, {}
+    errors: dict[str, dict[str, float]] = {}
+    forward_only: dict[str, str] = {}
+    failed: dict[str, str] = {}
     for name, match in matchers.items():
         own = name.startswith("ours")
         try:
             errors[name] = problem.assert_correct(match, inputs, shape, strict=own or shape.dtype == "float32")
-        except (NotImplementedError, RuntimeError) as error:
-            if own:
+        except Exception as error:  # compilers fail with exceptions of their own
+            if own or isinstance(error, AssertionError):
                 raise
-            unavailable[name] = str(error).splitlines()[0]
-    return errors, unavailable
+            (forward_only if runs_forward(match, inputs) else failed)[name] = str(error).splitlines()[0]
+    return errors, forward_only, failed
+
+
+def runs_forward(match: Matcher, inputs: Inputs) -> bool:
+    try:
+        problem.forward(match, inputs)()
+    except Exception:
+        return False
+    return True
 
 
 STEPS = ("gather_keypoints", "cosine_similarity", "localize")
