@@ -1,6 +1,6 @@
 """docs/benchmarks.md and its pictures, from result files alone.
 
-python -m benchmarks.report [RESULT.json ...]      default: of every device the newest result
+python -m benchmarks.report [RESULT.json ...]      default: all; of every device and suite the newest rows
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from . import operator_tables, plots, system_tables
 from .claims import GPU_BARS, SHARE_OF_COPY, claims
 from .table import table
 
+Result = dict[str, Any]
+
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 PAGE = ROOT / "docs/benchmarks.md"
@@ -21,21 +23,25 @@ PICTURES = ROOT / "docs/images"
 
 
 def main() -> None:
-    paths = [Path(name) for name in sys.argv[1:]] or newest()
-    results = [json.loads(path.read_text()) for path in paths]
-    PAGE.write_text(page(results, PICTURES) + "\n")
+    paths = [Path(name) for name in sys.argv[1:]] or sorted(RESULTS.glob("*/*.json"))
+    if not paths:
+        sys.exit(f"{RESULTS} has no results: `make bench` measures some")
+    PAGE.write_text(page(read(paths), PICTURES) + "\n")
     print(f"{PAGE} is made of {', '.join(map(str, paths))}")
 
 
-def newest() -> list[Path]:
-    """Of every folder of results the one that was measured last."""
-    folders = sorted({path.parent for path in RESULTS.glob("*/*.json")})
-    if not folders:
-        sys.exit(f"{RESULTS} has no results: `make bench` measures some")
-    return [max(folder.glob("*.json"), key=lambda path: json.loads(path.read_text())["time"]) for folder in folders]
+def read(paths: list[Path]) -> list[Result]:
+    """A result for each device: of every suite the rows that were measured last."""
+    devices: dict[str, Result] = {}
+    for result in sorted((json.loads(path.read_text()) for path in paths), key=lambda result: str(result["time"])):
+        earlier = devices.get(result["machine"]["device"], {})
+        suites = [name for name, rows in result.items() if isinstance(rows, list) and name != "claims"]
+        measured = earlier.get("measured", {}) | dict.fromkeys(suites, f"{result['date']}, commit {result['commit']}")
+        devices[result["machine"]["device"]] = earlier | result | {"measured": measured}
+    return list(devices.values())
 
 
-def page(results: list[dict[str, Any]], pictures: Path) -> str:
+def page(results: list[Result], pictures: Path) -> str:
     parts = [
         "# Benchmarks",
         "Written by `python -m benchmarks.report` from the json files in `benchmarks/results` alone. Times are medians "
@@ -49,7 +55,7 @@ def page(results: list[dict[str, Any]], pictures: Path) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _sections(result: dict[str, Any], pictures: Path) -> list[str]:
+def _sections(result: Result, pictures: Path) -> list[str]:
     m = result["machine"]
     versions = f"torch {m['torch']}, Triton {m['triton']}" + (
         f", driver {m['driver_version']}" if "driver_version" in m else ""
@@ -57,7 +63,8 @@ def _sections(result: dict[str, Any], pictures: Path) -> list[str]:
     parts = [
         f"## {m['device']}",
         f"{m['threads']} threads, {versions}, a copy runs at {m['copy_gb_per_s']:.0f} GB/s (bytes read plus written). "
-        f"{result['date']}, commit {result['commit']}.",
+        + _when(result["measured"])
+        + (f" **{result['failed_tests']} of the last run's benchmarks failed.**" if result["failed_tests"] else ""),
         _claims(result),
     ]
     parts += operator_tables.sections(result)
@@ -66,7 +73,14 @@ def _sections(result: dict[str, Any], pictures: Path) -> list[str]:
     return [*parts, *images]
 
 
-def _claims(result: dict[str, Any]) -> str:
+def _when(measured: dict[str, str]) -> str:
+    runs = {run: [suite for suite in measured if measured[suite] == run] for run in measured.values()}
+    if len(runs) == 1:
+        return f"Measured {next(iter(runs))}."
+    return "Measured " + "; ".join(f"{run}: {', '.join(suites)}" for run, suites in runs.items()) + "."
+
+
+def _claims(result: Result) -> str:
     found = claims(result)
     missed = sum(not claim.holds for claim in found)
     rows = [

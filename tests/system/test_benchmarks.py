@@ -13,7 +13,7 @@ from benchmarks.claims import Claim, claims
 from benchmarks.compare import compare
 from benchmarks.live_storage import counted, peak_of
 from benchmarks.measure import ratio
-from benchmarks.report import newest, page
+from benchmarks.report import RESULTS, page, read
 from benchmarks.test_scaling import exponent
 
 MIB = 2**20
@@ -95,8 +95,21 @@ def test_exponent() -> None:
     assert exponent([1.0, 2.0, 4.0], [3.0, 12.0, 48.0]) == pytest.approx(2)
 
 
+def test_of_every_suite_the_newest_rows_count(tmp_path: Path) -> None:
+    def save(time: str, device: str, **suites: list[int]) -> Path:
+        path = tmp_path / f"{time}.json"
+        about = {"time": time, "date": time, "commit": f"commit-{time}", "machine": {"device": device}}
+        path.write_text(json.dumps(about | suites))
+        return path
+
+    paths = [save("3", "A", op=[3]), save("1", "A", op=[1], cost=[1]), save("2", "B", op=[2])]
+    first, second = read(paths)
+    assert (first["op"], first["cost"], second["op"]) == ([3], [1], [2])
+    assert first["measured"] == {"op": "3, commit commit-3", "cost": "1, commit commit-1"}
+
+
 def test_the_page_is_that_of_the_newest_results(tmp_path: Path) -> None:
-    results = [json.loads(path.read_text()) for path in newest()]
+    results = read(list(RESULTS.glob("*/*.json")))
     written = (Path(__file__).parents[2] / "docs/benchmarks.md").read_text()
     assert written == page(results, tmp_path) + "\n"
     assert sorted(path.name for path in tmp_path.iterdir())  # and its pictures
