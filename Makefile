@@ -50,10 +50,10 @@ lint: $(stamps)/test ## ruff, and mypy --strict on both packages
 	$(python) -m mypy
 
 unit: $(stamps)/test ## the tests, on the backends that run on this machine
-	$(python) -m pytest -n 2 tests --ignore tests/test_triton_compile.py
+	$(python) -m pytest -n 2 --dist worksteal tests --ignore tests/test_triton_compile.py
 
 interpreter: $(stamps)/test ## the Triton kernels, run by Triton's interpreter on the CPU (a process of its own)
-	TRITON_INTERPRET=1 $(python) -m pytest -n 2 $(interpreted)
+	TRITON_INTERPRET=1 $(python) -m pytest -n 2 --dist worksteal $(interpreted)
 
 compile: $(stamps)/test ## the Triton kernels, compiled for every supported GPU; needs none
 	$(python) -m pytest tests/test_triton_compile.py
@@ -147,7 +147,7 @@ evaluations: $(stamps)/train ## what landmarks evaluates, once it has trained
 	$(simplematch) eval $(willow) --preset dinov2-s14-448-nn --weights $(DINOV2_S) --output results/willow/dinov2-s14-448-nn.json
 
 claims: $(stamps)/bench $(stamps)/test ## what is claimed of a training step's memory and, on a CPU, of the operator
-	$(python) -m pytest benchmarks/test_training_memory.py benchmarks/test_op.py --scope quick --rounds 4 --save build/claims.json
+	$(python) -m pytest benchmarks/test_training_memory.py benchmarks/test_op.py::test_time_and_memory --scope quick --rounds 3 --save build/claims.json
 	$(python) -m benchmarks.claims build/claims.json
 
 test-gpu: ## for a machine with a GPU and no network: build in place, test on CUDA tensors

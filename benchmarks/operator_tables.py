@@ -80,7 +80,9 @@ def _memory(rows: list[Row]) -> str:
     lines = []
     for row in rows:
         if describe(row) == shape and row["mode"] == "forward" and row["dtype"] == "float32":
-            back = next(r for r in rows if r["mode"] == "backward" and _same_problem(r, row))
+            back = next((r for r in rows if r["mode"] == "backward" and _same_problem(r, row)), None)
+            if back is None:
+                continue
             size = row["floor_bytes"]  # a forward's floor is one map
             for name in (x for x in row["kept_bytes"] if "compile" not in x):
                 shares = [row["kept_bytes"][name], row["peak_bytes"][name], back["peak_bytes"][name] - 2 * size]

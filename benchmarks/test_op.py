@@ -34,6 +34,7 @@ SHAPES = [  # the paper's four, of which the last is its largest images; dense m
     *(replace(PAPER, channels=channels) for channels in (64, 256, 1536)),
 ]
 LAYOUTS = ("contiguous", "channels_last")
+MODES_OF = {"quick": ("forward", "forward+backward"), "usual": tuple(problem.MODES), "full": tuple(problem.MODES)}
 
 
 def cases(kind: str, scope: str) -> list[Shape]:
@@ -60,7 +61,8 @@ def test_time_and_memory(case: Shape, device: torch.device, scope: str, rounds: 
     matchers = peers.ours(case, device) | peers.rivals(case, compiled or device.type == "cpu")
     errors, forward_only, failed = try_out(matchers, inputs, case)
     copy = measure.copy_bandwidth(device)
-    for mode, run in problem.MODES.items():
+    for mode in MODES_OF[scope]:
+        run = problem.MODES[mode]
         able = [*errors, *forward_only] if mode == "forward" else list(errors)
         work = {name: run(matchers[name], inputs) for name in able}
         times = {name: measure.summary(x) for name, x in measure.interleaved(work, device, rounds).items()}
