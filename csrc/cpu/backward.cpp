@@ -79,7 +79,7 @@ template <class T, class S, class G>
 void gradients_of(const GradientWork<T>& w, int64_t b, int64_t first, int64_t last, T* scratch) {
     const Queries<T>& q = w.queries;
     const int64_t cells_of_map = w.target.size[2] * w.target.size[3], tiles = tiles_of(cells_of_map);
-    const int64_t channels = last - first, stride = round_up(channels, kTile);
+    const int64_t channels = last - first, stride = cell_row(channels), sum_stride = round_up(channels, kTile);
     T* const cell_rows = scratch;
     T* const channel_rows = cell_rows + kTile * stride;
     T* const own_sums = channel_rows + kTile * stride;
@@ -87,7 +87,7 @@ void gradients_of(const GradientWork<T>& w, int64_t b, int64_t first, int64_t la
     const bool by_cells = channels_are_contiguous(w.gradient);
     T* const query_gradient = want_query ? w.query_gradient + b * w.query_image_stride + first : nullptr;
     if (want_query)
-        for (int64_t n = 0; n < q.count; ++n) __builtin_memset(query_gradient + n * q.stride, 0, stride * sizeof(T));
+        for (int64_t n = 0; n < q.count; ++n) __builtin_memset(query_gradient + n * q.stride, 0, sum_stride * sizeof(T));
 
     const bool read_by_cells = channels_are_contiguous(w.target);
     Tile<S> from, next;
@@ -129,20 +129,23 @@ void gradients_of(const GradientWork<T>& w, int64_t b, int64_t first, int64_t la
         if (need_query) add_tile_to_queries(t, from.cells, cell_rows, stride, query_gradient, &prefetch);
         if (!want_target) continue;
 
-        T* const sums = w.sums == nullptr ? own_sums : w.sums + tile * kTile * q.stride + kTile * first;
-        const bool add = w.sums != nullptr && !w.first;
-        if (by_cells) {
-            sum_into_cells(t, from.cells, sums, stride, add, &prefetch);
-        } else {
-            sum_into_channels(t, from.cells, sums, add, &prefetch);
-        }
-        if (!w.last) continue;
         Tile<G> to;
         locate_tile(w.gradient, b, tile, to);
+        T* const block_sums = w.sums == nullptr ? nullptr : w.sums + tile * kTile * q.stride + kTile * first;
+        const Sums<T> sums{block_sums == nullptr ? own_sums : block_sums, block_sums != nullptr,
+                           block_sums != nullptr && !w.first};
         if (by_cells) {
-            write_cells(to, t, sums, stride, own_term ? cell_rows : nullptr, factor, w.past_cache);
+            sum_into_cells(t, from.cells, sums, sum_stride, &prefetch, [&](int64_t m, int64_t count, const T* rows) {
+                if (w.last)
+                    write_cells(to, m, count, first, channels, rows, sum_stride, stride,
+                                own_term ? cell_rows + m * stride : nullptr, factor, w.past_cache);
+            });
         } else {
-            write_channels(to, t, sums, own_term ? channel_rows : nullptr, factor, w.past_cache);
+            sum_into_channels(t, from.cells, sums, &prefetch, [&](int64_t c, int64_t count, const T* rows) {
+                if (w.last)
+                    write_channels(to, first + c, count, rows, own_term ? channel_rows + c * kTile : nullptr, factor,
+                                   w.past_cache);
+            });
         }
     }
     if (w.past_cache) end_streaming();

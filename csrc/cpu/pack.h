@@ -84,12 +84,12 @@ static void read_channels(const Tile<S>& t, int64_t first, int64_t last, T* to) 
     }
 }
 
-// Rows of channels, [channel][cell], as rows of cells: to[cell][channel], rows of `stride` numbers, a multiple of kTile;
-// zeros after the last channel.
+// Rows of channels, [channel][cell], as rows of cells: to[cell][channel], rows of `stride` numbers; zeros after the last
+// channel, to whole vectors.
 template <class T>
 static void transpose_rows(const T* from, int64_t channels, int64_t cells, T* to, int64_t stride) {
     constexpr int n = kLanes<T>;
-    for (int64_t c = 0; c < stride; c += n) {
+    for (int64_t c = 0; c < channels; c += n) {
         for (int64_t j = 0; j < cells; j += n) {
             Vector<T> block[n];
             for (int i = 0; i < n; ++i) block[i] = c + i < channels ? load<T>(from + (c + i) * kTile + j) : Vector<T>{};
@@ -105,7 +105,7 @@ static void read_cells(const Tile<S>& t, int64_t first, int64_t last, T* to, int
     for (int64_t j = 0; j < t.cells; ++j) {
         T* row = to + j * stride;
         read_run(t.base + t.offset[j] + first, row, last - first);
-        for (int64_t c = last - first; c < stride; ++c) row[c] = 0;
+        for (int64_t c = last - first; c < round_up(last - first, kLanes<T>); ++c) row[c] = 0;
     }
 }
 
