@@ -103,20 +103,27 @@ void gradients_of(const GradientWork<T>& w, int64_t b, int64_t first, int64_t la
         const bool need_query = want_query && t.active_count > 0;
         from = next;
 
+        Tile<G> to;
+        if (want_target) locate_tile(w.gradient, b, tile, to);
+        const ChannelRows<S> in_map{from.base + from.offset[0] + first * from.channel_stride, from.channel_stride};
+        const ChannelRows<T> in_copy{channel_rows, kTile};
+        const bool in_place = lies_in_rows(from) && w.target_mask == nullptr && (!want_target || by_cells || lies_in_rows(to));
         // The tile as rows of cells for dq, and as the gradient lies for dFt's own term: read once, turned in the cache.
         const bool need_cells = need_query || (own_term && by_cells), need_channels = own_term && !by_cells;
         if (need_cells || need_channels) {
             const uint8_t* mask =
                 w.target_mask == nullptr ? nullptr : w.target_mask + b * cells_of_map + tile * kTile;
-            if (need_channels || !read_by_cells) {
+            if (!in_place && (need_channels || !read_by_cells)) {
                 read_channels(from, first, last, channel_rows);
                 if (mask != nullptr) clear_masked(channel_rows, from.cells, channels, int64_t(1), kTile, mask);
             }
             if (need_cells && read_by_cells) {
                 read_cells(from, first, last, cell_rows, stride);
                 if (mask != nullptr) clear_masked(cell_rows, from.cells, channels, stride, int64_t(1), mask);
+            } else if (need_cells && in_place) {
+                transpose_rows(in_map, channels, from.cells, cell_rows, stride);
             } else if (need_cells) {
-                transpose_rows(channel_rows, channels, from.cells, cell_rows, stride);
+                transpose_rows(in_copy, channels, from.cells, cell_rows, stride);
             }
         }
         Prefetch prefetch;
@@ -129,8 +136,6 @@ void gradients_of(const GradientWork<T>& w, int64_t b, int64_t first, int64_t la
         if (need_query) add_tile_to_queries(t, from.cells, cell_rows, stride, query_gradient, &prefetch);
         if (!want_target) continue;
 
-        Tile<G> to;
-        locate_tile(w.gradient, b, tile, to);
         T* const block_sums = w.sums == nullptr ? nullptr : w.sums + tile * kTile * q.stride + kTile * first;
         const Sums<T> sums{block_sums == nullptr ? own_sums : block_sums, block_sums != nullptr,
                            block_sums != nullptr && !w.first};
@@ -141,10 +146,13 @@ void gradients_of(const GradientWork<T>& w, int64_t b, int64_t first, int64_t la
                                 own_term ? cell_rows + m * stride : nullptr, factor, w.past_cache);
             });
         } else {
+            const auto write = [&](int64_t c, int64_t count, const T* rows, auto features) {
+                features.data = own_term ? features.data + c * features.stride : nullptr;
+                write_channels(to, first + c, count, rows, features, factor, w.past_cache);
+            };
             sum_into_channels(t, from.cells, sums, &prefetch, [&](int64_t c, int64_t count, const T* rows) {
-                if (w.last)
-                    write_channels(to, first + c, count, rows, own_term ? channel_rows + c * kTile : nullptr, factor,
-                                   w.past_cache);
+                if (w.last && in_place) write(c, count, rows, in_map);
+                if (w.last && !in_place) write(c, count, rows, in_copy);
             });
         }
     }

@@ -101,13 +101,11 @@ void gather_of(const View& map, int64_t b, const Sample* samples, const uint8_t*
         return;
     }
     // Channel by channel: the keypoints of an image share the few pages of a plane. Sixteen channels make a whole line
-    // of each row; every number lies in a line of its own, so the lines of the next sixteen are fetched meanwhile.
+    // of each row.
     for (int64_t c0 = first; c0 < last; c0 += 16) {
-        const int64_t c1 = std::min(c0 + 16, last), c2 = std::min(c1 + 16, last);
+        const int64_t c1 = std::min(c0 + 16, last);
         for (int64_t n = 0; n < count; ++n) {
             T* const row = vectors + n * stride;
-            for (int32_t i = 0; i < (valid[n] ? samples[n].count : 0); ++i)
-                for (int64_t c = c1; c < c2; ++c) __builtin_prefetch(image + samples[n].offset[i] + c * channel);
             if (!valid[n]) {
                 std::fill(row + c0, row + c1, T(0));
             } else if (samples[n].whole) {

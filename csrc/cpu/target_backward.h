@@ -93,18 +93,18 @@ SIMPLEMATCH_INLINE void write_values(S* to, int64_t count, bool past_cache, F&& 
     if (i < count) store_first<T>(to + i, value(i), count - i);
 }
 
-// Rows of channels [first, first + count) of the tile: sums - factor * features.
-template <class T, class S>
-void write_channels(const Tile<S>& to, int64_t first, int64_t count, const T* sums, const T* features, const T* factor,
-                    bool past_cache) {
+// Channels [first, first + count) of the tile: sums - factor * features; `features`, from channel `first`, or data null.
+template <class T, class S, class F>
+void write_channels(const Tile<S>& to, int64_t first, int64_t count, const T* sums, const ChannelRows<F>& features,
+                    const T* factor, bool past_cache) {
     for (int64_t c = 0; c < count; ++c) {
         const T* row = sums + c * kTile;
-        const T* f = features == nullptr ? nullptr : features + c * kTile;
+        const F* f = features.data + c * features.stride;
         S* const channel = to.base + (first + c) * to.channel_stride;
         for (int64_t r = 0; r < to.runs; ++r) {
             const int64_t start = to.run_start[r], cells = to.run_start[r + 1] - start;
             S* const target = channel + to.offset[start];
-            if (features == nullptr) {
+            if (features.data == nullptr) {
                 write_values<T>(target, cells, past_cache, [&](int64_t i) { return load<T>(row + start + i); });
             } else {
                 write_values<T>(target, cells, past_cache, [&](int64_t i) {
