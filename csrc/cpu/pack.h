@@ -51,6 +51,11 @@ static bool lies_in_rows(const Tile<S>& t) {
     return t.channel_stride != 1 && t.runs == 1 && t.cells == kTile;
 }
 
+template <class S>
+static ChannelRows<S> rows_of(const Tile<S>& t, int64_t first) {
+    return {t.base + t.offset[0] + first * t.channel_stride, t.channel_stride};
+}
+
 // Which of the two ways a map is read and written fast.
 static inline bool channels_are_contiguous(const View& map) { return map.stride[1] == 1; }
 

@@ -62,8 +62,8 @@ void add_products(const TileProduct<T>& tile, int64_t first, const T* packed, in
 
 // The first group of queries meets the map's own rows and packs them on its way, which hides the wait for memory.
 template <class T, class S>
-void add_first_products(const TileProduct<T>& tile, const S* map, int64_t channel_stride, T* packed) {
-    Product<T, S> p = tile.of_group(0, map, channel_stride);
+void add_first_products(const TileProduct<T>& tile, const ChannelRows<S>& map, T* packed) {
+    Product<T, S> p = tile.of_group(0, map.data, map.stride);
     p.packed = packed;
     for (int64_t j = 0; j < kTile; j += kStrip<T>, next_strip(p, tile.group(0))) packing_product(p, tile.group(0));
 }
@@ -127,8 +127,7 @@ void similarity_of(const SimilarityWork<T>& w, int64_t b, int64_t tile, T* scrat
                                       &prefetch};
         const bool in_place = lies_in_rows(here) && q.row_count[b] > 0;
         if (in_place) {
-            const S* const map = here.base + here.offset[0] + c * here.channel_stride;
-            add_first_products(products, map, here.channel_stride, packed);
+            add_first_products(products, rows_of(here, c), packed);
         } else {
             read_channels(here, c, end, packed);
         }
