@@ -75,22 +75,76 @@ void clear_masked(T* tile, int64_t cells, int64_t channels, int64_t cell_step, i
         for (int64_t c = 0; c < (mask[j] ? 0 : channels); ++c) tile[j * cell_step + c * channel_step] = 0;
 }
 
+// Memory of a thread for one tile: [cell][channel] for dq, [channel][cell] for dFt's own term, and one group of sums.
+template <class T>
+struct TileMemory {
+    T* cell_rows;
+    int64_t stride;  // of the rows of cells
+    T* channel_rows;
+    T* sums;
+};
+
+// The rows that are needed of channels [first, last): read once, turned in the cache. `mask` of the tile, or null.
+// `in_place`: rows of channels are those of the map.
+template <class T, class S>
+void read_tile(const Tile<S>& from, int64_t first, int64_t last, const uint8_t* mask, bool in_place, bool need_cells,
+               bool need_channels, const TileMemory<T>& memory) {
+    const int64_t channels = last - first;
+    const bool by_cells = from.channel_stride == 1;
+    if (!in_place && (need_channels || (need_cells && !by_cells))) {
+        read_channels(from, first, last, memory.channel_rows);
+        if (mask != nullptr) clear_masked(memory.channel_rows, from.cells, channels, int64_t(1), kTile, mask);
+    }
+    if (need_cells && by_cells) {
+        read_cells(from, first, last, memory.cell_rows, memory.stride);
+        if (mask != nullptr) clear_masked(memory.cell_rows, from.cells, channels, memory.stride, int64_t(1), mask);
+    } else if (need_cells && in_place) {
+        transpose_rows(rows_of(from, first), channels, from.cells, memory.cell_rows, memory.stride);
+    } else if (need_cells) {
+        transpose_rows(ChannelRows<T>{memory.channel_rows, kTile}, channels, from.cells, memory.cell_rows, memory.stride);
+    }
+}
+
+// Sums the tile of dFt, and writes it with the last block of queries.
+template <class T, class S, class G>
+void target_gradient(const GradientWork<T>& w, const TileTerms<T>& t, int64_t tile, const Tile<S>& from, const Tile<G>& to,
+                     const T* factor, bool own_term, bool in_place, const TileMemory<T>& memory, Prefetch* prefetch) {
+    const int64_t channels = t.last - t.first, sum_stride = round_up(channels, kTile);
+    T* const kept = w.sums == nullptr ? nullptr : w.sums + tile * kTile * t.query_stride + kTile * t.first;
+    const Sums<T> sums{kept == nullptr ? memory.sums : kept, kept != nullptr, kept != nullptr && !w.first};
+    if (channels_are_contiguous(w.gradient)) {
+        sum_into_cells(t, from.cells, sums, sum_stride, prefetch, [&](int64_t m, int64_t count, const T* rows) {
+            const T* const features = own_term ? memory.cell_rows + m * memory.stride : nullptr;
+            if (w.last)
+                write_cells(to, m, count, t.first, channels, rows, sum_stride, memory.stride, features, factor, w.past_cache);
+        });
+        return;
+    }
+    const auto write = [&](int64_t c, int64_t count, const T* rows, auto features) {
+        features.data = own_term ? features.data + c * features.stride : nullptr;
+        write_channels(to, t.first + c, count, rows, features, factor, w.past_cache);
+    };
+    sum_into_channels(t, from.cells, sums, prefetch, [&](int64_t c, int64_t count, const T* rows) {
+        if (w.last && in_place) write(c, count, rows, rows_of(from, t.first));
+        if (w.last && !in_place) write(c, count, rows, ChannelRows<T>{memory.channel_rows, kTile});
+    });
+}
+
 template <class T, class S, class G>
 void gradients_of(const GradientWork<T>& w, int64_t b, int64_t first, int64_t last, T* scratch) {
     const Queries<T>& q = w.queries;
     const int64_t cells_of_map = w.target.size[2] * w.target.size[3], tiles = tiles_of(cells_of_map);
-    const int64_t channels = last - first, stride = round_up(channels, kTile);
-    T* const cell_rows = scratch;
-    T* const channel_rows = cell_rows + kTile * stride;
-    T* const own_sums = channel_rows + kTile * stride;
+    const int64_t channels = last - first, stride = cell_row(channels);
+    const TileMemory<T> memory{scratch, stride, scratch + kTile * stride, scratch + 2 * kTile * stride};
     const bool want_target = w.gradient.data != nullptr, want_query = w.query_gradient != nullptr;
     const bool by_cells = channels_are_contiguous(w.gradient);
     T* const query_gradient = want_query ? w.query_gradient + b * w.query_image_stride + first : nullptr;
+    const size_t row_bytes = size_t(round_up(channels, kTile)) * sizeof(T);
     if (want_query)
-        for (int64_t n = 0; n < q.count; ++n) __builtin_memset(query_gradient + n * q.stride, 0, stride * sizeof(T));
+        for (int64_t n = 0; n < q.count; ++n) __builtin_memset(query_gradient + n * q.stride, 0, row_bytes);
 
-    const bool read_by_cells = channels_are_contiguous(w.target);
     Tile<S> from, next;
+    Tile<G> to;
     locate_tile(w.target, b, 0, next);
     for (int64_t tile = 0; tile < tiles; ++tile) {
         const int64_t at = b * tiles + tile;
@@ -102,23 +156,11 @@ void gradients_of(const GradientWork<T>& w, int64_t b, int64_t first, int64_t la
         own_term &= want_target && w.last;
         const bool need_query = want_query && t.active_count > 0;
         from = next;
+        if (want_target) locate_tile(w.gradient, b, tile, to);
 
-        // The tile as rows of cells for dq, and as the gradient lies for dFt's own term: read once, turned in the cache.
-        const bool need_cells = need_query || (own_term && by_cells), need_channels = own_term && !by_cells;
-        if (need_cells || need_channels) {
-            const uint8_t* mask =
-                w.target_mask == nullptr ? nullptr : w.target_mask + b * cells_of_map + tile * kTile;
-            if (need_channels || !read_by_cells) {
-                read_channels(from, first, last, channel_rows);
-                if (mask != nullptr) clear_masked(channel_rows, from.cells, channels, int64_t(1), kTile, mask);
-            }
-            if (need_cells && read_by_cells) {
-                read_cells(from, first, last, cell_rows, stride);
-                if (mask != nullptr) clear_masked(cell_rows, from.cells, channels, stride, int64_t(1), mask);
-            } else if (need_cells) {
-                transpose_rows(channel_rows, channels, from.cells, cell_rows, stride);
-            }
-        }
+        const uint8_t* mask = w.target_mask == nullptr ? nullptr : w.target_mask + b * cells_of_map + tile * kTile;
+        const bool in_place = lies_in_rows(from) && mask == nullptr && (!want_target || by_cells || lies_in_rows(to));
+        read_tile(from, first, last, mask, in_place, need_query || (own_term && by_cells), own_term && !by_cells, memory);
         Prefetch prefetch;
         if (tile + 1 < tiles) {
             locate_tile(w.target, b, tile + 1, next);
@@ -126,24 +168,8 @@ void gradients_of(const GradientWork<T>& w, int64_t b, int64_t first, int64_t la
             const int64_t per_vector = t.active_count * channels * from.cells / (kRows * kStrip<T>);
             prefetch.spread((want_target ? per_vector : 0) + (want_query ? per_vector : 0));
         }
-        if (need_query) add_tile_to_queries(t, from.cells, cell_rows, stride, query_gradient, &prefetch);
-        if (!want_target) continue;
-
-        T* const sums = w.sums == nullptr ? own_sums : w.sums + tile * kTile * q.stride + kTile * first;
-        const bool add = w.sums != nullptr && !w.first;
-        if (by_cells) {
-            sum_into_cells(t, from.cells, sums, stride, add, &prefetch);
-        } else {
-            sum_into_channels(t, from.cells, sums, add, &prefetch);
-        }
-        if (!w.last) continue;
-        Tile<G> to;
-        locate_tile(w.gradient, b, tile, to);
-        if (by_cells) {
-            write_cells(to, t, sums, stride, own_term ? cell_rows : nullptr, factor, w.past_cache);
-        } else {
-            write_channels(to, t, sums, own_term ? channel_rows : nullptr, factor, w.past_cache);
-        }
+        if (need_query) add_tile_to_queries(t, from.cells, memory.cell_rows, stride, query_gradient, &prefetch);
+        if (want_target) target_gradient(w, t, tile, from, to, factor, own_term, in_place, memory, &prefetch);
     }
     if (w.past_cache) end_streaming();
     if (want_query) subtract_queries(q, b, first, last, w.query_factor, query_gradient - first);

@@ -64,7 +64,9 @@ void BlockGradients<T>::run(const View& target, const View& gradient, const uint
     while (range > kTile && images * ((channels + range - 1) / range) < 4 * threads) range -= kTile;
     const int64_t ranges = (channels + range - 1) / range;
     range = std::min(range, round_up((channels + ranges - 1) / ranges, kTile));
-#pragma omp for schedule(dynamic)
+    // Whole images to a thread where that balances: threads that first touch the same huge page would each clear it.
+    const int64_t together = images % threads == 0 || images >= 4 * threads ? ranges : 1;
+#pragma omp for schedule(dynamic, together)
     for (int64_t task = 0; task < images * ranges; ++task) {
         const int64_t start = task % ranges * range;
         if (start < channels)

@@ -24,6 +24,14 @@ static inline int thread_index() {
 #endif
 }
 
+static inline int team_size() {
+#if defined(_OPENMP)
+    return omp_get_num_threads();
+#else
+    return 1;
+#endif
+}
+
 // Waking threads costs several microseconds: a task of few multiply-adds runs on the caller's thread.
 static inline int threads_for(int threads, double operations) { return operations < 2e5 ? 1 : std::max(1, threads); }
 
@@ -133,7 +141,9 @@ void similarity_of_block(const View& target, const Queries<T>& queries, int64_t 
                          T* target_norm, bool norm_known, const Kernels<T>& kernels, T* scratch) {
     const int64_t tiles = tiles_of(target.size[2] * target.size[3]);
     const SimilarityWork<T> work{target, queries, metric, scores, target_norm, norm_known};
-#pragma omp for schedule(dynamic)
+    // A thread takes several tiles in a row: it fetches the beginning of the next one ahead, and neighbours share lines.
+    const int64_t together = std::max<int64_t>(1, std::min<int64_t>(8, images * tiles / (8 * team_size())));
+#pragma omp for schedule(dynamic, together)
     for (int64_t task = 0; task < images * tiles; ++task) kernels.similarity(work, task / tiles, task % tiles, scratch);
 }
 

@@ -133,11 +133,15 @@ struct Kernels {
     void (*target_and_query_backward)(const GradientWork<T>&, int64_t b, int64_t first, int64_t last, T* scratch);
 };
 
+// Numbers from one row of cells to the next, [cell][channel]: whole vectors, and one line so that rows do not share few
+// sets of the nearest cache.
+static inline int64_t cell_row(int64_t channels) { return round_up(channels, kTile) + 16; }
+
 constexpr int64_t kChannelsAtATime = 64;  // of `similarity`: 16 KiB of float32, half of the nearest cache
 
 static inline int64_t similarity_scratch(int64_t queries) { return kChannelsAtATime * kTile + (queries + 1) * kTile; }
 static inline int64_t row_scratch(int64_t height, int64_t width) { return (height + 2) * round_up(width, kTile); }
-static inline int64_t gradient_scratch(int64_t channels) { return 3 * kTile * round_up(channels, kTile) + 2 * kTile; }
+static inline int64_t gradient_scratch(int64_t channels) { return 3 * kTile * cell_row(channels); }
 
 // Chosen once: the best instruction set that was compiled and that this processor has.
 template <class T>

@@ -150,7 +150,8 @@ private:
                 }
             }
             if (gradient.data != nullptr) {
-#pragma omp for schedule(dynamic)
+                // Static: two threads that first touch the same huge page at one time would both have it cleared.
+#pragma omp for schedule(static)
                 for (int64_t task = 0; task < images * parts; ++task)
                     source_backward(gradient, task / parts, lists[size_t(task / parts)],
                                     query_gradient + task / parts * count_ * stride, stride, task % parts, parts);

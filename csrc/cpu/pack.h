@@ -38,6 +38,24 @@ static void locate_tile(const View& map, int64_t b, int64_t tile, Tile<S>& t) {
     t.run_start[t.runs] = t.cells;
 }
 
+// Rows of channels, [channel][cell]: a copy in the cache, or the map itself.
+template <class S>
+struct ChannelRows {
+    const S* data;
+    int64_t stride;
+};
+
+// Whether the tile's channels are whole rows in the map, which need no copy.
+template <class S>
+static bool lies_in_rows(const Tile<S>& t) {
+    return t.channel_stride != 1 && t.runs == 1 && t.cells == kTile;
+}
+
+template <class S>
+static ChannelRows<S> rows_of(const Tile<S>& t, int64_t first) {
+    return {t.base + t.offset[0] + first * t.channel_stride, t.channel_stride};
+}
+
 // Which of the two ways a map is read and written fast.
 static inline bool channels_are_contiguous(const View& map) { return map.stride[1] == 1; }
 
@@ -84,15 +102,16 @@ static void read_channels(const Tile<S>& t, int64_t first, int64_t last, T* to) 
     }
 }
 
-// Rows of channels, [channel][cell], as rows of cells: to[cell][channel], rows of `stride` numbers, a multiple of kTile;
-// zeros after the last channel.
-template <class T>
-static void transpose_rows(const T* from, int64_t channels, int64_t cells, T* to, int64_t stride) {
+// Rows of channels as rows of cells: to[cell][channel], rows of `stride` numbers; zeros after the last channel, to whole
+// vectors.
+template <class T, class S>
+static void transpose_rows(const ChannelRows<S>& from, int64_t channels, int64_t cells, T* to, int64_t stride) {
     constexpr int n = kLanes<T>;
-    for (int64_t c = 0; c < stride; c += n) {
+    for (int64_t c = 0; c < channels; c += n) {
         for (int64_t j = 0; j < cells; j += n) {
             Vector<T> block[n];
-            for (int i = 0; i < n; ++i) block[i] = c + i < channels ? load<T>(from + (c + i) * kTile + j) : Vector<T>{};
+            for (int i = 0; i < n; ++i)
+                block[i] = c + i < channels ? load<T>(from.data + (c + i) * from.stride + j) : Vector<T>{};
             transpose<T>(block);
             for (int i = 0; i < n && j + i < cells; ++i) store<T>(to + (j + i) * stride + c, block[i]);
         }
@@ -105,7 +124,7 @@ static void read_cells(const Tile<S>& t, int64_t first, int64_t last, T* to, int
     for (int64_t j = 0; j < t.cells; ++j) {
         T* row = to + j * stride;
         read_run(t.base + t.offset[j] + first, row, last - first);
-        for (int64_t c = last - first; c < stride; ++c) row[c] = 0;
+        for (int64_t c = last - first; c < round_up(last - first, kLanes<T>); ++c) row[c] = 0;
     }
 }
 

@@ -7,9 +7,11 @@
 //                   k query, i cell, j channel        (a weights, b query vectors)        channels_last maps
 // query_backward:   k cell, i query, j channel        (a weights, b packed target)
 //
-// With `index`, k runs over index[0 .. depth) instead: only the queries whose windows meet the tile.
+// With `index`, k runs over index[0 .. depth) instead: only the queries whose windows meet the tile. With `packed`, b may
+// be of a storage type S and leaves a copy in T behind, rows of kTile numbers, for the products that follow.
 #pragma once
 
+#include "kernels.h"
 #include "simd.h"
 
 namespace simplematch::cpu::SIMPLEMATCH_LEVEL {
@@ -44,21 +46,22 @@ struct Prefetch {
     }
 };
 
-template <class T>
+template <class T, class S = T>
 struct Product {
     const T* a[kRows];
     T* c[kRows];
     int64_t a_step;
-    const T* b;
+    const S* b;
     int64_t b_step;
+    T* packed;
     const int32_t* index;
     int64_t depth;
     bool add;
     Prefetch* prefetch;
 };
 
-template <class T, int rows, int vectors, bool indexed>
-__attribute__((noinline)) void product_of(const Product<T>& p) {
+template <class T, int rows, int vectors, bool indexed, bool packs = false, class S = T>
+__attribute__((noinline)) void product_of(const Product<T, S>& p) {
     Vector<T> sums[rows][vectors];
 #pragma GCC unroll 8
     for (int i = 0; i < rows; ++i)
@@ -69,15 +72,19 @@ __attribute__((noinline)) void product_of(const Product<T>& p) {
 #pragma GCC unroll 8
     for (int i = 0; i < rows; ++i) a[i] = p.a[i];
     const int64_t a_step = p.a_step, b_step = p.b_step, depth = p.depth;
-    const T* const b = p.b;
+    const S* const b = p.b;
+    T* const packed = p.packed;
     const int32_t* const index = p.index;
 
     const auto step = [&](int64_t k) __attribute__((always_inline)) {
         const int64_t position = indexed ? int64_t(index[k]) : k;
-        const T* b_row = b + position * b_step;
+        const S* b_row = b + position * b_step;
         Vector<T> values[vectors];
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; ++v) values[v] = load<T>(b_row + v * kLanes<T>);
+        for (int v = 0; v < vectors; ++v) {
+            values[v] = load<T>(b_row + v * kLanes<T>);
+            if constexpr (packs) store<T>(packed + position * kTile + v * kLanes<T>, values[v]);
+        }
 #pragma GCC unroll 8
         for (int i = 0; i < rows; ++i) {
             const T coefficient = a[i][position * a_step];
@@ -129,6 +136,19 @@ SIMPLEMATCH_INLINE void product(const Product<T>& p, int64_t rows, int64_t colum
         case 3: return product_with_rows<T, indexed, 3>(p, vectors);
         case 2: return product_with_rows<T, indexed, 2>(p, vectors);
         default: return product_with_rows<T, indexed, 1>(p, vectors);
+    }
+}
+
+// kStrip numbers of c; leaves a packed copy of b.
+template <class T, class S>
+SIMPLEMATCH_INLINE void packing_product(const Product<T, S>& p, int64_t rows) {
+    switch (rows) {
+        case 6: return product_of<T, 6, kVectors, false, true>(p);
+        case 5: return product_of<T, 5, kVectors, false, true>(p);
+        case 4: return product_of<T, 4, kVectors, false, true>(p);
+        case 3: return product_of<T, 3, kVectors, false, true>(p);
+        case 2: return product_of<T, 2, kVectors, false, true>(p);
+        default: return product_of<T, 1, kVectors, false, true>(p);
     }
 }
 

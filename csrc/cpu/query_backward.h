@@ -20,12 +20,14 @@ void add_tile_to_queries(const TileTerms<T>& t, int64_t cells, const T* features
     p.add = true;
     p.prefetch = prefetch;
     const int64_t channels = t.last - t.first;
-    for (int64_t r = 0; r < t.active_count; r += kRows) {
-        const int64_t group = t.active_count - r < kRows ? t.active_count - r : kRows;
-        for (int64_t i = 0; i < group; ++i) p.a[i] = t.weights + t.active[r + i] * kTile;
-        for (int64_t c = 0; c < channels; c += kStrip<T>) {
-            for (int64_t i = 0; i < group; ++i) p.c[i] = gradient + t.active[r + i] * t.query_stride + c;
-            p.b = features + c;
+    for (int64_t c = 0; c < channels; c += kStrip<T>) {  // outside, so that a strip of the features stays in the cache
+        p.b = features + c;
+        for (int64_t r = 0; r < t.active_count; r += kRows) {
+            const int64_t group = t.active_count - r < kRows ? t.active_count - r : kRows;
+            for (int64_t i = 0; i < group; ++i) {
+                p.a[i] = t.weights + t.active[r + i] * kTile;
+                p.c[i] = gradient + t.active[r + i] * t.query_stride + c;
+            }
             product<T, false>(p, group, channels - c);
         }
     }

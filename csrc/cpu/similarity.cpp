@@ -13,27 +13,59 @@
 namespace simplematch::cpu::SIMPLEMATCH_LEVEL {
 namespace {
 
+// The product of `depth` channels of one tile with the queries of image b, group by group of kRows.
 template <class T>
-void add_products(const T* queries, int64_t stride, const Queries<T>& q, int64_t b, const T* tile, int64_t depth,
-                  int64_t cells, T* sums, bool add, Prefetch* prefetch) {
-    const int32_t* rows = q.rows + b * q.count;
-    const int64_t count = q.row_count[b];
-    Product<T> p;
-    p.a_step = 1;
-    p.b_step = kTile;
-    p.index = nullptr;
-    p.depth = depth;
-    p.add = add;
-    p.prefetch = prefetch;
-    for (int64_t r = 0; r < count; r += kRows) {
-        const int64_t group = count - r < kRows ? count - r : kRows;
-        for (int64_t i = 0; i < group; ++i) p.a[i] = queries + rows[r + i] * stride;
-        for (int64_t j = 0; j < cells; j += kStrip<T>) {
-            for (int64_t i = 0; i < group; ++i) p.c[i] = sums + (r + i) * kTile + j;
-            p.b = tile + j;
-            product<T, false>(p, group, cells - j);
-        }
+struct TileProduct {
+    const T* queries;
+    int64_t stride;
+    const int32_t* rows;  // the valid queries
+    int64_t row_count;
+    T* sums;  // (row_count, kTile)
+    int64_t depth;
+    bool add;
+    Prefetch* prefetch;
+
+    int64_t group(int64_t first) const { return row_count - first < kRows ? row_count - first : kRows; }
+
+    template <class S>
+    Product<T, S> of_group(int64_t first, const S* b, int64_t b_step) const {
+        Product<T, S> p;
+        p.a_step = 1;
+        p.b = b;
+        p.b_step = b_step;
+        p.packed = nullptr;
+        p.index = nullptr;
+        p.depth = depth;
+        p.add = add;
+        p.prefetch = prefetch;
+        for (int64_t i = 0; i < group(first); ++i) p.a[i] = queries + rows[first + i] * stride;
+        for (int64_t i = 0; i < group(first); ++i) p.c[i] = sums + (first + i) * kTile;
+        return p;
     }
+};
+
+template <class T, class S>
+void next_strip(Product<T, S>& p, int64_t rows) {
+    for (int64_t i = 0; i < rows; ++i) p.c[i] += kStrip<T>;
+    p.b += kStrip<T>;
+    if (p.packed != nullptr) p.packed += kStrip<T>;
+}
+
+template <class T>
+void add_products(const TileProduct<T>& tile, int64_t first, const T* packed, int64_t cells) {
+    for (int64_t r = first; r < tile.row_count; r += kRows) {
+        Product<T> p = tile.of_group(r, packed, kTile);
+        for (int64_t j = 0; j < cells; j += kStrip<T>, next_strip(p, tile.group(r)))
+            product<T, false>(p, tile.group(r), cells - j);
+    }
+}
+
+// The first group of queries meets the map's own rows and packs them on its way, which hides the wait for memory.
+template <class T, class S>
+void add_first_products(const TileProduct<T>& tile, const ChannelRows<S>& map, T* packed) {
+    Product<T, S> p = tile.of_group(0, map.data, map.stride);
+    p.packed = packed;
+    for (int64_t j = 0; j < kTile; j += kStrip<T>, next_strip(p, tile.group(0))) packing_product(p, tile.group(0));
 }
 
 template <class T>
@@ -91,9 +123,16 @@ void similarity_of(const SimilarityWork<T>& w, int64_t b, int64_t tile, T* scrat
         }
         prefetch.nearest = here.channel_stride != 1;  // rows of cells may share few sets of the first level
         prefetch.spread((q.row_count[b] + kRows - 1) / kRows * ((here.cells + kStrip<T> - 1) / kStrip<T>) * (end - c));
-        read_channels(here, c, end, packed);
+        const TileProduct<T> products{vectors + c, q.stride, q.rows + b * q.count, q.row_count[b], sums, end - c, c > 0,
+                                      &prefetch};
+        const bool in_place = lies_in_rows(here) && q.row_count[b] > 0;
+        if (in_place) {
+            add_first_products(products, rows_of(here, c), packed);
+        } else {
+            read_channels(here, c, end, packed);
+        }
         add_squares(packed, end - c, norm);
-        add_products(vectors + c, q.stride, q, b, packed, end - c, here.cells, sums, c > 0, &prefetch);
+        add_products(products, in_place ? kRows : 0, packed, here.cells);
     }
 
     T* const target_norm = w.target_norm + b * cells_of_map + tile * kTile;

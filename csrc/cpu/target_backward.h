@@ -22,47 +22,62 @@ struct TileTerms {
     int64_t query_stride;
 };
 
-// sums[channel][cell] (+)= sum_n q[n][channel] w[n][cell]
+// Where sums are kept: for one group of rows, or for all of them while blocks of queries are summed.
 template <class T>
-void sum_into_channels(const TileTerms<T>& t, int64_t cells, T* sums, bool add, Prefetch* prefetch) {
+struct Sums {
+    T* data;
+    bool all_rows;
+    bool add;  // to the earlier blocks
+
+    T* of_row(int64_t row, int64_t stride) const { return data + (all_rows ? row * stride : 0); }
+};
+
+// sums[channel][cell] (+)= sum_n q[n][channel] w[n][cell]; `finish` takes each group of rows while it is in the cache.
+template <class T, class F>
+void sum_into_channels(const TileTerms<T>& t, int64_t cells, const Sums<T>& sums, Prefetch* prefetch, F&& finish) {
     Product<T> p;
     p.a_step = t.query_stride;
     p.b_step = kTile;
     p.index = t.active;
     p.depth = t.active_count;
-    p.add = add;
+    p.add = sums.add;
     p.prefetch = prefetch;
     const int64_t channels = t.last - t.first;
     for (int64_t c = 0; c < channels; c += kRows) {
         const int64_t group = channels - c < kRows ? channels - c : kRows;
+        T* const rows = sums.of_row(c, kTile);
         for (int64_t i = 0; i < group; ++i) p.a[i] = t.queries + c + i;
         for (int64_t j = 0; j < cells; j += kStrip<T>) {
-            for (int64_t i = 0; i < group; ++i) p.c[i] = sums + (c + i) * kTile + j;
+            for (int64_t i = 0; i < group; ++i) p.c[i] = rows + i * kTile + j;
             p.b = t.weights + j;
             product<T, true>(p, group, cells - j);
         }
+        finish(c, group, rows);
     }
 }
 
-// sums[cell][channel] (+)= sum_n w[n][cell] q[n][channel], rows of `stride`
-template <class T>
-void sum_into_cells(const TileTerms<T>& t, int64_t cells, T* sums, int64_t stride, bool add, Prefetch* prefetch) {
+// sums[cell][channel] (+)= sum_n w[n][cell] q[n][channel], rows of `stride`; `finish` as above
+template <class T, class F>
+void sum_into_cells(const TileTerms<T>& t, int64_t cells, const Sums<T>& sums, int64_t stride, Prefetch* prefetch,
+                    F&& finish) {
     Product<T> p;
     p.a_step = kTile;
     p.b_step = t.query_stride;
     p.index = t.active;
     p.depth = t.active_count;
-    p.add = add;
+    p.add = sums.add;
     p.prefetch = prefetch;
     const int64_t channels = t.last - t.first;
     for (int64_t m = 0; m < cells; m += kRows) {
         const int64_t group = cells - m < kRows ? cells - m : kRows;
+        T* const rows = sums.of_row(m, stride);
         for (int64_t i = 0; i < group; ++i) p.a[i] = t.weights + m + i;
         for (int64_t c = 0; c < channels; c += kStrip<T>) {
-            for (int64_t i = 0; i < group; ++i) p.c[i] = sums + (m + i) * stride + c;
+            for (int64_t i = 0; i < group; ++i) p.c[i] = rows + i * stride + c;
             p.b = t.queries + c;
             product<T, true>(p, group, channels - c);
         }
+        finish(m, group, rows);
     }
 }
 
@@ -78,39 +93,41 @@ SIMPLEMATCH_INLINE void write_values(S* to, int64_t count, bool past_cache, F&& 
     if (i < count) store_first<T>(to + i, value(i), count - i);
 }
 
-template <class T, class S>
-void write_channels(const Tile<S>& to, const TileTerms<T>& t, const T* sums, const T* features, const T* factor,
-                    bool past_cache) {
-    for (int64_t c = t.first; c < t.last; ++c) {
-        const T* row = sums + (c - t.first) * kTile;
-        const T* f = features == nullptr ? nullptr : features + (c - t.first) * kTile;
-        S* const channel = to.base + c * to.channel_stride;
+// Channels [first, first + count) of the tile: sums - factor * features; `features`, from channel `first`, or data null.
+template <class T, class S, class F>
+void write_channels(const Tile<S>& to, int64_t first, int64_t count, const T* sums, const ChannelRows<F>& features,
+                    const T* factor, bool past_cache) {
+    for (int64_t c = 0; c < count; ++c) {
+        const T* row = sums + c * kTile;
+        const F* f = features.data + c * features.stride;
+        S* const channel = to.base + (first + c) * to.channel_stride;
         for (int64_t r = 0; r < to.runs; ++r) {
-            const int64_t first = to.run_start[r], count = to.run_start[r + 1] - first;
-            S* const target = channel + to.offset[first];
-            if (features == nullptr) {
-                write_values<T>(target, count, past_cache, [&](int64_t i) { return load<T>(row + first + i); });
+            const int64_t start = to.run_start[r], cells = to.run_start[r + 1] - start;
+            S* const target = channel + to.offset[start];
+            if (features.data == nullptr) {
+                write_values<T>(target, cells, past_cache, [&](int64_t i) { return load<T>(row + start + i); });
             } else {
-                write_values<T>(target, count, past_cache, [&](int64_t i) {
-                    return load<T>(row + first + i) - load<T>(factor + first + i) * load<T>(f + first + i);
+                write_values<T>(target, cells, past_cache, [&](int64_t i) {
+                    return load<T>(row + start + i) - load<T>(factor + start + i) * load<T>(f + start + i);
                 });
             }
         }
     }
 }
 
+// Cells [first, first + count) of the tile, `channels` from channel `first_channel`; rows of `stride`.
 template <class T, class S>
-void write_cells(const Tile<S>& to, const TileTerms<T>& t, const T* sums, int64_t stride, const T* features,
-                 const T* factor, bool past_cache) {
-    for (int64_t j = 0; j < to.cells; ++j) {
-        const T* row = sums + j * stride;
+void write_cells(const Tile<S>& to, int64_t first, int64_t count, int64_t first_channel, int64_t channels, const T* sums,
+                 int64_t sum_stride, int64_t stride, const T* features, const T* factor, bool past_cache) {
+    for (int64_t j = 0; j < count; ++j) {
+        const T* row = sums + j * sum_stride;
         const T* f = features == nullptr ? nullptr : features + j * stride;
-        const Vector<T> scale = broadcast(factor[j]);
-        S* const target = to.base + to.offset[j] + t.first;
+        const Vector<T> scale = broadcast(factor[first + j]);
+        S* const target = to.base + to.offset[first + j] + first_channel;
         if (features == nullptr) {
-            write_values<T>(target, t.last - t.first, past_cache, [&](int64_t i) { return load<T>(row + i); });
+            write_values<T>(target, channels, past_cache, [&](int64_t i) { return load<T>(row + i); });
         } else {
-            write_values<T>(target, t.last - t.first, past_cache,
+            write_values<T>(target, channels, past_cache,
                             [&](int64_t i) { return load<T>(row + i) - scale * load<T>(f + i); });
         }
     }
