@@ -116,7 +116,7 @@ def _operator_on_cpu(rows: list[Row]) -> Iterator[Claim]:
 
 
 _FORWARD = "the arithmetic alone takes 6.5 to 8 ms, and the reference no copy of the features: docs/performance.md"
-_BOTH = "arithmetic, bytes and the system's clearing of two fresh maps take about 34 ms: docs/performance.md has the profile"
+_BOTH = "arithmetic, bytes and the system's clearing of two fresh maps take about 34 ms: docs/performance.md"
 _CPU_MISSES = {"forward": _FORWARD, "forward+backward": _BOTH}
 
 
@@ -143,18 +143,14 @@ def _throughput(rows: list[Row], gpu: bool) -> Iterator[Claim]:
     for row in rows:
         how = f"{row['preset']}, batch {row['batch']}, {row['precision']}, {'compiled' if row['compiled'] else 'eager'}"
         for rival, bar in (("sparse", 1.0), ("dense", 2.0)):
-            text, ratio, limit = f"inference of {how}: fused faster than {rival}", *_gain(row, rival)
+            text, ratio = f"inference of {how}: fused faster than {rival}", row["faster_than"][rival]
+            limit = row["most_to_gain"][rival]
             miss = f"matching in no time would be {limit:.2f}x: the rest is encoder and decoder" if limit < bar else ""
             yield Claim(text, bar, ratio, "x", known_miss=miss)
         plain = speed.get((row["preset"], 8, "fp32", False))
         if gpu and plain and (row["batch"], row["precision"], row["compiled"]) == (8, "bf16", True):
             ratio = row["images_per_s"]["fused"] / plain["sparse"]
             yield Claim(f"inference of {how}: faster than sparse in fp32, eager", 3.0, ratio, "x")
-
-
-def _gain(row: Row, rival: str) -> tuple[float, float]:
-    """How many times faster than a rival, and how many times a matching step that costs nothing would be."""
-    return row["faster_than"][rival], row["most_to_gain"][rival]
 
 
 def _is_paper(row: Row) -> bool:

@@ -19,7 +19,7 @@ def interleaved(
 ) -> dict[str, list[float]]:
     """Seconds of every provider in every round; the providers take turns, so that a noisy machine is noisy to all.
 
-    To let them settle, a turn begins with a call that isn't timed: as in a training loop, a call then finds the memory
+    To let them settle, a turn begins with calls that aren't timed: as in a training loop, a call then finds the memory
     that its own predecessor gave back. After another provider's, a virtual machine may first have to fetch pages from
     its host.
     """
@@ -30,9 +30,17 @@ def interleaved(
     for _ in range(rounds):
         for name, run in work.items():
             if settle:
-                run()
+                _settle(run, device)
             times[name].append(_seconds(run, device))
     return times
+
+
+def _settle(run: Work, device: torch.device, seconds: float = 0.15) -> None:
+    """At least one call; on a CPU calls for that long."""
+    end = time.perf_counter() + seconds
+    run()
+    while device.type == "cpu" and time.perf_counter() < end:
+        run()
 
 
 def _seconds(run: Work, device: torch.device) -> float:

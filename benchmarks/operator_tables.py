@@ -84,7 +84,7 @@ def _memory(rows: list[Row]) -> str:
             if back is None:
                 continue
             size = row["floor_bytes"]  # a forward's floor is one map
-            for name in (x for x in row["kept_bytes"] if "compile" not in x):
+            for name in (x for x in row["kept_bytes"] if x in back["peak_bytes"] and x != "compile"):
                 shares = [row["kept_bytes"][name], row["peak_bytes"][name], back["peak_bytes"][name] - 2 * size]
                 lines.append([row["layout"], name, *(f"{100 * share / size:.1f} %" for share in shares)])
     about = (

@@ -97,9 +97,9 @@ def _throughput(rows: list[Row]) -> str:
     order = " / ".join(names)
     head = ["model", "batch", "", "", "images a second", "faster than", "matching, % of the time", "memory, MiB"]
     return (
-        f"### Inference\n\n{order}; fused over {' / '.join(names[1:])}, round by round, and what a matching stage "
-        "that took no time would gain. Thirty keypoints a pair; memory is beyond weights and images. The paper's "
-        "Table 3 has 65 images a second at 252 x 252 (RTX 4090).\n\n" + table(head, lines)
+        f"### Inference\n\n{order}; fused over {' / '.join(names[1:])}, encoder and decoder taken once for all, and "
+        "what a matching stage that took no time would gain. Thirty keypoints a pair; memory is beyond weights and "
+        "images. The paper's Table 3 has 65 images a second at 252 x 252 (RTX 4090).\n\n" + table(head, lines)
     )
 
 

@@ -50,7 +50,7 @@ def test_time(preset: str, device: torch.device, scope: str, rounds: int, record
     chosen = CHANGES[:2] if device.type == "cpu" and scope != "full" else CHANGES
     variants = [replace(Variant(preset, batch=_batch(device)), **changes) for changes in chosen]
     work = {str(variant): training_step(build(variant, device), variant) for variant in variants}
-    seconds = measure.interleaved(work, device, max(3, rounds // 3), warmup=1, settle=False)
+    seconds = measure.interleaved(work, device, max(2, rounds // 3), warmup=1, settle=False)
     times = {name: measure.summary(x) for name, x in seconds.items()}
     record("step_time", {**asdict(Variant(preset, batch=_batch(device))), "times": times})
 
