@@ -74,14 +74,18 @@ def claims(result: dict[str, Any]) -> list[Claim]:
     ]
 
 
+_COMPARED = ("dense", "fused + checkpointing", "fused + checkpointing + bf16")
+
+
 def _training_memory(rows: list[Row]) -> Iterator[Claim]:
     readings = [name for name in ("counted_mib", "allocated_mib") if rows and name in rows[0]]
     for reading in readings:
         peaks = {(row["preset"], row["variant"]): row[reading] for row in rows}
         how = reading.removesuffix("_mib")
         for preset in sorted({row["preset"] for row in rows}):
-            dense, exact = peaks[preset, "dense"], peaks[preset, "fused + checkpointing"]
-            mixed = peaks[preset, "fused + checkpointing + bf16"]
+            if any((preset, variant) not in peaks for variant in _COMPARED):
+                continue  # only some were measured
+            dense, exact, mixed = (peaks[preset, variant] for variant in _COMPARED)
             bar = 80 if preset.endswith("448") else 51
             text = f"training memory of {preset}, {how}"
             yield Claim(f"{text}: fused with recomputation below dense", bar, _below(exact, dense))
@@ -94,6 +98,8 @@ def _training_memory(rows: list[Row]) -> Iterator[Claim]:
 def _stage_memory(rows: list[Row]) -> Iterator[Claim]:
     peaks = {(row["side"], row["matching"]): row["counted_mib"] for row in rows}
     for side in sorted({row["side"] for row in rows}):
+        if (side, "fused") not in peaks or (side, "dense") not in peaks:
+            continue
         figure = _below(peaks[side, "fused"], peaks[side, "dense"])
         yield Claim(f"memory of the matching stage at {side} x {side}: fused below dense", 95, figure)
 
@@ -107,7 +113,7 @@ def _gradients(rows: list[Row]) -> Iterator[Claim]:
 def _operator_on_cpu(rows: list[Row]) -> Iterator[Claim]:
     for row in rows:
         if _is_paper(row) and row["dtype"] == "float32":
-            for peer, bar in CPU_BARS.get(row["mode"], {}).items():
+            for peer, bar in _bars_of(row, CPU_BARS.get(row["mode"], {})):
                 text = f"{row['mode']}, {row['layout']}, faster than {peer}"
                 yield Claim(text, bar, _speed(row, peer), "x", known_miss=_CPU_MISSES[row["mode"]])
             if row["mode"] != "backward":
@@ -124,7 +130,7 @@ def _operator_on_gpu(rows: list[Row]) -> Iterator[Claim]:
     for row in rows:
         what = f"{row['mode']}, B={row['batch']}, C={row['channels']}, {row['dtype']}, {row['layout']}"
         if _is_paper(row) and row["dtype"] == "float32" and row["mode"] != "backward":
-            for peer, bar in GPU_BARS.items():
+            for peer, bar in _bars_of(row, GPU_BARS):
                 yield Claim(f"{what}, faster than {peer}", bar, _speed(row, peer), "x")
         if row["batch"] >= 32 and row["dtype"] != "float16" and row["mode"] in SHARE_OF_COPY:
             bar = SHARE_OF_COPY[row["mode"]]
@@ -151,6 +157,11 @@ def _throughput(rows: list[Row], gpu: bool) -> Iterator[Claim]:
         if gpu and plain and (row["batch"], row["precision"], row["compiled"]) == (8, "bf16", True):
             ratio = row["images_per_s"]["fused"] / plain["sparse"]
             yield Claim(f"inference of {how}: faster than sparse in fp32, eager", 3.0, ratio, "x")
+
+
+def _bars_of(row: Row, bars: dict[str, float]) -> list[tuple[str, float]]:
+    """The bars of rivals that ran."""
+    return [(peer, bar) for peer, bar in bars.items() if peer in row["times"]]
 
 
 def _is_paper(row: Row) -> bool:

@@ -61,22 +61,27 @@ def test_time_and_memory(case: Shape, device: torch.device, scope: str, rounds: 
     matchers = peers.ours(case, device) | peers.rivals(case, compiled or device.type == "cpu")
     errors, forward_only, failed = try_out(matchers, inputs, case)
     copy = measure.copy_bandwidth(device)
+    kept = {name: problem.kept_bytes(matchers[name], inputs) for name in errors}
     for mode in MODES_OF[scope]:
-        run = problem.MODES[mode]
         able = [*errors, *forward_only] if mode == "forward" else list(errors)
         if mode == "backward" and device.type == "cpu" and scope != "full":  # to save minutes
             able = [name for name in able if name.startswith(("ours", "eager", "compile"))]
-        work = {name: run(matchers[name], inputs) for name in able}
-        times = {name: measure.summary(x) for name, x in measure.interleaved(work, device, rounds).items()}
+        work = {name: problem.MODES[mode](matchers[name], inputs) for name in able}
+        row = {**asdict(case), "mode": mode, **figures(work, device, rounds)}
+        row |= {"errors": errors, "failed": failed if mode == "forward" else failed | forward_only}
+        row |= {"kept_bytes": kept} if mode == "forward" else {}
         floor = problem.floor_bytes(case, mode)
-        row: dict[str, Any] = {**asdict(case), "mode": mode, "times": times, "errors": errors, "floor_bytes": floor}
-        row |= {"failed": failed | ({} if mode == "forward" else forward_only)}
-        row |= {"share_of_copy": floor / (times["ours"]["median_ms"] / 1e3) / copy}
-        row |= {"launches": {name: measure.launches(x, device) for name, x in work.items()}}
-        row |= {"peak_bytes": {name: measure.peak_bytes(x, device) for name, x in work.items()}}
-        if mode == "forward":
-            row |= {"kept_bytes": {name: problem.kept_bytes(matchers[name], inputs) for name in errors}}
+        row |= {"floor_bytes": floor, "share_of_copy": floor / (row["times"]["ours"]["median_ms"] / 1e3) / copy}
         record("op", row)
+
+
+def figures(work: dict[str, measure.Work], device: torch.device, rounds: int) -> dict[str, Any]:
+    """Times, launches and peak memory of every provider."""
+    return {
+        "times": {name: measure.summary(x) for name, x in measure.interleaved(work, device, rounds).items()},
+        "launches": {name: measure.launches(x, device) for name, x in work.items()},
+        "peak_bytes": {name: measure.peak_bytes(x, device) for name, x in work.items()},
+    }
 
 
 def try_out(

@@ -71,6 +71,16 @@ def test_claims_of_memory_compare_with_dense() -> None:
     ]
 
 
+def test_claims_are_made_of_what_was_measured() -> None:
+    """A run of a few benchmarks has few claims."""
+    result = {
+        "machine": {"kind": "cpu"},
+        "training_memory": [{"preset": "resnet101-256", "variant": "dense", "counted_mib": 1000.0}],
+        "stage_memory": [{"side": 64, "matching": "fused", "counted_mib": 90.0}],
+    }
+    assert claims(result) == []
+
+
 def times(median: float, spread: float) -> dict[str, float]:
     return {"median_ms": median, "q1_ms": median - spread, "q3_ms": median + spread}
 
