@@ -53,8 +53,8 @@ struct Product {
     int64_t a_step;
     const S* b;
     int64_t b_step;
-    T* packed;
-    const int32_t* index;
+    T* packed = nullptr;
+    const int32_t* index = nullptr;
     int64_t depth;
     bool add;
     Prefetch* prefetch;

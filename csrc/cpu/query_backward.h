@@ -15,7 +15,6 @@ void add_tile_to_queries(const TileTerms<T>& t, int64_t cells, const T* features
     Product<T> p;
     p.a_step = 1;
     p.b_step = feature_stride;
-    p.index = nullptr;
     p.depth = cells;
     p.add = true;
     p.prefetch = prefetch;

@@ -33,8 +33,6 @@ struct TileProduct {
         p.a_step = 1;
         p.b = b;
         p.b_step = b_step;
-        p.packed = nullptr;
-        p.index = nullptr;
         p.depth = depth;
         p.add = add;
         p.prefetch = prefetch;
