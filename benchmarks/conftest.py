@@ -70,7 +70,7 @@ def record(request: pytest.FixtureRequest) -> Record:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """What was measured is written even if a test failed, of whose rows none are."""
+    """What was measured is written even if a test failed."""
     path, rows = session.config.getoption("--save"), session.config.stash[_ROWS]
     if path is None or not rows:
         return

@@ -94,9 +94,12 @@ def kept_bytes(match: Matcher, inputs: Inputs) -> int:
     return measure.kept_bytes(lambda: match(*given), given)
 
 
+FLOOR_IN_MAPS = {"forward": 1, "backward": 3, "forward+backward": 4}
+"""The least that must be moved: the target read once by each pass, and two gradients written by the backward."""
+
+
 def floor_bytes(shape: Shape, mode: str) -> int:
-    """The least that must be moved: the target read once by each pass, and two gradients written by the backward."""
-    return shape.map_bytes * {"forward": 1, "backward": 3, "forward+backward": 4}[mode]
+    return shape.map_bytes * FLOOR_IN_MAPS[mode]
 
 
 def assert_correct(match: Matcher, inputs: Inputs, shape: Shape, strict: bool = True) -> dict[str, float]:

@@ -37,9 +37,10 @@ def test_whole_step(preset: str, changes: dict[str, Any], device: torch.device, 
     row = {**asdict(variant), "variant": str(variant), "counted_mib": counted_step(variant) / MIB}
     if device.type == "cuda":
         row |= allocated_step(variant, device)
+    record("training_memory", row)
+    if "allocated_mib" in row:
         difference = abs(row["allocated_mib"] / row["counted_mib"] - 1)
         assert difference <= 0.1, f"the allocator's reading is {100 * difference:.0f} % from the count"
-    record("training_memory", row)
 
 
 @pytest.mark.parametrize("side", [64, 63, 112])

@@ -71,6 +71,22 @@ def test_claims_of_memory_compare_with_dense() -> None:
     ]
 
 
+def test_a_bar_that_was_met_must_stay_met() -> None:
+    """Only the bars that are known to be missed may be."""
+    shape = {"batch": 8, "channels": 768, "side": 63, "localization": "window", "dtype": "float32"}
+    medians = {"ours": 10.0, "eager": 39.0, "compile": 39.0}
+    measured = {"times": {name: times(ms, 1.0) for name, ms in medians.items()}, "peak_bytes": {"ours": 11}}
+    row = shape | measured | {"mode": "forward", "layout": "contiguous", "floor_bytes": 100, "kept_bytes": {"ours": 3}}
+    found = {claim.text: claim.verdict for claim in claims({"machine": {"kind": "cpu"}, "op": [row]})}
+    assert found == {
+        "forward, contiguous, faster than eager": "FAIL",
+        "forward, contiguous, faster than compile": "MISSED",
+        "forward, contiguous, faster than every rival": "pass",
+        "forward, contiguous, transient memory, of a feature map": "FAIL",
+        "forward, contiguous, kept for the backward, of a feature map": "pass",
+    }
+
+
 def test_claims_are_made_of_what_was_measured() -> None:
     """A run of a few benchmarks has few claims."""
     result = {
