@@ -30,7 +30,9 @@ def sparse_window_match(
     flat = target.to(dtype).flatten(2)
     height, width = target.shape[2:]
     scores = similarity(descriptors, flat, metric)
-    matches = localization_step.localize(scores.unflatten(2, (height, width)), rows, temperature, localization)
+    score_maps = scores.unflatten(2, (height, width))
+    peak = match.best_cell(score_maps, flat, rows)
+    matches = localization_step.localize(score_maps, rows, temperature, localization, peak)
     window = localization_step.window_cells(localization.window, matches.peak[:, :kept_queries], height, width)
     kept = scores[:, :kept_queries].gather(2, window.flatten(2)).unflatten(2, window.shape[2:])
     return ForwardResult(*matches, norm(flat, dim=1), kept)
@@ -136,6 +138,7 @@ def cosine_similarity_backward(
     """Gradients of (descriptors, target); None where `needs` is False."""
     dtype = match.accumulation_dtype(target)
     ds, scores, flat = gradient.to(dtype).flatten(2), scores.flatten(2), target.to(dtype).flatten(2)
+    ds = torch.where((ds == 0) | (ds.isfinite() & scores.isfinite()), ds, torch.nan)
     queries = descriptors.to(dtype)
     d_descriptors = query_backward(ds, scores, queries, flat, metric) if needs[0] else None
     d_target = target_backward(ds, scores, queries, flat, metric) if needs[1] else None

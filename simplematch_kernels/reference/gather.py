@@ -20,12 +20,15 @@ def gather_keypoints(features: Tensor, keypoints: Tensor, sampling: Sampling, *,
 
     floor, round:  q = F[:, clamp(trunc(y)), clamp(trunc(x))]         (round: to the nearest cell, halves to even)
     bilinear:      q = sum over the four cells (i, j) around (x, y) of (1 - |x - i|) (1 - |y - j|) F[:, j, i]
+
+    A cell of weight zero isn't read, so what it holds doesn't matter.
     """
     x, y = _cells(keypoints, sampling)
     finite = (x.isfinite() & y.isfinite())[..., None]
     descriptors = torch.zeros((), dtype=dtype, device=features.device)
     for i, j, weight, _, _ in _corners(x, y, features, sampling):
-        descriptors = descriptors + weight.to(dtype)[..., None] * read_cells(features, i, j).to(dtype)
+        weight = weight.to(dtype)[..., None]
+        descriptors = descriptors + torch.where(weight != 0, weight * read_cells(features, i, j).to(dtype), 0)
     return torch.where(finite, descriptors, torch.nan)
 
 
@@ -35,6 +38,8 @@ def source_backward(
     """Gradients of (features, keypoints) from dL/dq (B, N, C); None where `needs` is False.
 
     dF[:, j, i] = sum_n weight_n(i, j) dq_n        dp_n = sum over (i, j) of <F[:, j, i], dq_n> dweight_n(i, j)/dp_n
+
+    Weights, slopes and gradients that are zero have no part in a sum, whatever they would be multiplied by.
     """
     x, y = _cells(keypoints, sampling)
     gradient = torch.where((x.isfinite() & y.isfinite())[..., None], gradient, 0)  # such a row read nothing
@@ -47,8 +52,8 @@ def source_backward(
             weighted = torch.where(weight[..., None] != 0, weight[..., None].to(gradient.dtype) * gradient, 0)
             maps.permute(0, 2, 3, 1).index_put_((cells[0], cells[2], cells[3]), weighted, accumulate=True)
         if points is not None:
-            product = (read_cells(features, i, j).to(gradient.dtype) * gradient).sum(-1).double()
-            points += torch.stack((product * weight_dx, product * weight_dy), -1)
+            product = torch.where(gradient == 0, 0, read_cells(features, i, j).double() * gradient.double()).sum(-1)
+            points += torch.stack([torch.where(slope == 0, 0, product * slope) for slope in (weight_dx, weight_dy)], -1)
     if points is not None:
         scale = [affine.numerator / affine.denominator for affine in (sampling.to_cells_x, sampling.to_cells_y)]
         points = (points * points.new_tensor(scale)).to(keypoints.dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -10,22 +12,33 @@ from .._types import Matches, Rows, Upstream
 from .gather import apply_affine
 
 
-def localize(scores: Tensor, rows: Rows, temperature: Tensor | None, localization: Localization) -> Matches:
-    """Matches of scores (B, N, H, W), in the dtype of the scores.
+def localize(
+    scores: Tensor, rows: Rows, temperature: Tensor | None, localization: Localization, peak: Tensor | None = None
+) -> Matches:
+    """Matches of scores (B, N, H, W), in the dtype of the scores; `peak` (B, N) where it is known.
 
     peak_n = argmax_m s[n, m]                    over the cells of the mask; the lowest m wins a tie
     P[n, m] = softmax over m of s[n, m] / T      over the cells of the window W_n
     out_n = sum_m P[n, m] (x_m, y_m)             then from cells to the user's units
+
+    The largest score is taken off before the division by T. A row where it is not finite answers NaN, and its
+    log_sum_exp is that score over T.
     """
     H, W = scores.shape[2:]
     valid = valid_rows(rows, scores)[..., None]
+    if peak is None:
+        peak = find_peak(scores, rows)
+    peak = peak[..., None].clamp(min=0)
     scores = torch.where(valid, scores.flatten(2), 0)  # before the softmax: no NaN of padding may reach a gradient
-    peak = torch.where(_selectable(rows, valid), scores.detach(), -torch.inf).argmax(-1, keepdim=True)
     score = scores.gather(-1, peak)
 
-    logits, _ = _logits(scores, peak, (H, W), rows, valid, temperature, localization)
-    log_sum_exp = logits.logsumexp(-1)
-    probability = torch.exp(logits - log_sum_exp[..., None])
+    divisor = _divisor(temperature, valid, localization)
+    weighted, _, _ = _weighted(scores, peak, (H, W), rows, valid, localization)
+    largest = weighted.detach().amax(-1, keepdim=True)
+    exponential = torch.exp((weighted - largest) / divisor)
+    total = exponential.sum(-1, keepdim=True)
+    probability = exponential / total
+    log_sum_exp = torch.where(largest.isfinite(), largest / divisor + total.log(), largest / divisor)[..., 0]
     dx, dy = _offsets(peak, H, W)  # from the peak: smaller numbers round less
     cells = torch.cat((peak % W, peak // W), -1) + torch.stack([(probability * d).sum(-1) for d in (dx, dy)], -1)
     return Matches(
@@ -34,6 +47,15 @@ def localize(scores: Tensor, rows: Rows, temperature: Tensor | None, localizatio
         torch.where(valid, peak, -1)[..., 0],
         torch.where(valid[..., 0], log_sum_exp, 0),
     )
+
+
+def find_peak(scores: Tensor, rows: Rows) -> Tensor:
+    """(B, N) lowest cell of the mask with the greatest score of (B, N, H, W), NaN above all; 0 in invalid rows."""
+    valid = valid_rows(rows, scores)[..., None]
+    selectable = _selectable(rows, valid)
+    masked = torch.where(selectable, torch.where(valid, scores.detach().flatten(2), 0), -torch.inf)
+    first = selectable.expand(masked.shape).to(torch.uint8).argmax(-1)
+    return torch.where(masked.amax(-1) == -torch.inf, first, masked.argmax(-1))
 
 
 def localize_backward(
@@ -48,52 +70,68 @@ def localize_backward(
 
     a[n,m] = <g_n, (x_m, y_m) - out_n> + l_n       g, h, l arrive at keypoints (in cells), score and log_sum_exp
     ds[n,m] = ds'/ds P[n,m] / T a[n,m] + h_n [m == peak_n]          s' = s, or s times the gaussian
-    dT_n = -1/T sum_m P[n,m] s'[n,m] / T a[n,m]
+    dT_n = -1/T^2 sum_m P[n,m] s'[n,m] a[n,m]
+
+    A row without an upstream gradient that isn't zero passes on zeros, whatever it holds. Else a row that answered
+    NaN, or gets a gradient that isn't finite, passes on NaN: to every cell of its softmax and to its temperature.
     """
     H, W = scores.shape[2:]
     valid = valid_rows(rows, scores)[..., None]
     scores = torch.where(valid, scores.flatten(2), 0)
     peak = matches.peak[..., None].clamp(min=0)
-    logits, slope = _logits(scores, peak, (H, W), rows, valid, temperature, localization)
-    probability = torch.exp(logits - logits.logsumexp(-1, keepdim=True))
+    divisor = _divisor(temperature, valid, localization)
+    weighted, slope, support = _weighted(scores, peak, (H, W), rows, valid, localization)
+    largest = weighted.amax(-1, keepdim=True)
+    from_largest = weighted - largest
+    exponential = torch.exp(from_largest / divisor)
+    probability = exponential / exponential.sum(-1, keepdim=True)
 
-    agreement = torch.zeros_like(scores) if upstream.log_sum_exp is None else upstream.log_sum_exp[..., None]
+    zero = scores.new_zeros(())
+    of_score, of_log_sum_exp = (
+        zero if g is None else g[..., None].to(scores.dtype) for g in (upstream.score, upstream.log_sum_exp)
+    )
+    agreement, moves = of_log_sum_exp, [of_score, of_log_sum_exp]
     if upstream.keypoints is not None:
         scale = (localization.from_cells_x, localization.from_cells_y)
         for i, offset in enumerate(_offsets(peak, H, W)):
             centred = offset - (probability * offset).sum(-1, keepdim=True)
-            g = upstream.keypoints[..., i : i + 1] * (scale[i].numerator / scale[i].denominator)
+            g = upstream.keypoints[..., i : i + 1].to(scores.dtype) * (scale[i].numerator / scale[i].denominator)
             agreement = agreement + g * centred
-    ds = slope * probability * agreement
-    if upstream.score is not None:
-        ds = ds.scatter_add(-1, peak, upstream.score[..., None].to(ds.dtype))
-    weighted = torch.where(probability == 0, 0, probability * logits * agreement)
-    d_temperature = -weighted.sum(-1, keepdim=True) / _divisor(temperature, valid, localization)
-    return torch.where(valid, ds, 0), torch.where(valid, d_temperature, 0)[..., 0]
+            moves.append(upstream.keypoints[..., i : i + 1])
+    ds = slope / divisor * probability * agreement
+    ds = ds.scatter_add(-1, peak, of_score.expand(peak.shape))
+    moment = torch.where(probability == 0, 0, probability * from_largest * agreement).sum(-1, keepdim=True)
+    # sum_m P a = l, so s' may count from its largest.
+    d_temperature = -(moment + largest * of_log_sum_exp) / divisor / divisor
+
+    passes = valid & functools.reduce(torch.logical_or, [g != 0 for g in moves])
+    lost = ~largest.isfinite() | functools.reduce(torch.logical_or, [~g.isfinite() for g in moves])
+    if isinstance(divisor, Tensor):
+        lost = lost | divisor.isnan()
+    ds, d_temperature = (torch.where(lost, torch.nan, x) for x in (ds, d_temperature))
+    return torch.where(passes & support, ds, 0), torch.where(passes, d_temperature, 0)[..., 0]
 
 
-def _logits(
-    scores: Tensor,
-    peak: Tensor,
-    size: tuple[int, int],
-    rows: Rows,
-    valid: Tensor,
-    temperature: Tensor | None,
-    localization: Localization,
-) -> tuple[Tensor, Tensor]:
-    """Exponents of the softmax over the whole map, -inf where a cell takes no part, and their slope by the score."""
+def _weighted(
+    scores: Tensor, peak: Tensor, size: tuple[int, int], rows: Rows, valid: Tensor, localization: Localization
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(s', ds'/ds, support) of scores (B, N, M); support says which cells of the window the mask selects.
+
+    s' is the score times the gaussian there, `outside_value` outside the window, and -inf where a cell takes no part.
+    A score of -inf stays that, whatever the gaussian.
+    """
     window, (H, W) = localization.window, size
-    divisor = _divisor(temperature, valid, localization)
-    slope = torch.ones_like(scores) / divisor
+    slope = torch.ones_like(scores)
     if window.sigma > 0:
         dx, dy = _offsets(peak, H, W)
         distance = (dx**2 + dy**2).to(scores.dtype)
-        slope = slope * torch.exp(-distance / (2 * window.sigma**2))
+        slope = torch.exp(-distance / (2 * window.sigma**2))
     inside = inside_window(window, peak, H, W)
     selectable = _selectable(rows, valid)
-    outside = window.outside_value / divisor if window.has_outside else -torch.inf
-    logits = torch.where(selectable, torch.where(inside, scores * slope, outside), -torch.inf)
-    return logits, torch.where(inside & selectable, slope, 0)
+    support = inside & selectable
+    weighted = torch.where(scores == -torch.inf, -torch.inf, scores * slope)
+    weighted = torch.where(selectable, torch.where(inside, weighted, window.outside_value), -torch.inf)
+    return weighted, torch.where(support, slope, 0), support
 
 
 def _divisor(temperature: Tensor | None, valid: Tensor, localization: Localization) -> Tensor | float:

@@ -2,70 +2,114 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from .._options import Metric
 
+SAFE_NORMS = (2.0**-52, 2.0**62)
+"""Between these a float32 vector's squares neither vanish nor overflow when they are summed."""
+
 
 def similarity(descriptors: Tensor, target: Tensor, metric: Metric) -> Tensor:
     """Scores (B, N, M) of descriptors (B, N, C) with target cells (B, C, M).
 
-    cosine: <q, f> / (D(q) D(f))    dot: <q, f>    l2: -|q - f|^2, expanded      D(x) = |x| + eps or max(|x|, eps)
+    cosine: <q / D(q), f> / D(f), with D(x) = |x| + eps or max(|x|, eps)    dot: <q, f>    l2: -sum of (q - f)^2
+
+    Float32 scores are those of float64 arithmetic to 1e-5: where products or norms leave float32's range they are
+    computed in float64 and rounded. A graph that torch.compile or a CUDA stream records stays in float32.
     """
-    product = descriptors @ target
-    if metric.kind == "dot":
-        return product
-    query_norm = norm(descriptors, dim=2)[:, :, None]
-    target_norm = norm(target, dim=1)[:, None, :]
     if metric.kind == "l2":
-        return 2 * product - query_norm**2 - target_norm**2
-    return product / (denominator(query_norm, metric) * denominator(target_norm, metric))
+        return -torch.cdist(descriptors, target.mT, compute_mode="donot_use_mm_for_euclid_dist").square()
+    if metric.kind == "dot":
+        scores = descriptors @ target
+        return _exact_where_not(scores.isfinite(), scores, lambda: descriptors.double() @ target.double())
+    query_norm, target_norm = norm(descriptors, dim=2)[:, :, None], norm(target, dim=1)[:, None, :]
+    scores = _cosine(descriptors, target, query_norm, target_norm, metric)
+    safe = (_in_range(query_norm) | (query_norm == 0)) & (_in_range(target_norm) | (target_norm == 0))
+
+    def exact() -> Tensor:
+        q, f = descriptors.double(), target.double()
+        return _cosine(q, f, norm(q, dim=2)[:, :, None], norm(f, dim=1)[:, None, :], metric)
+
+    return _exact_where_not(safe, scores, exact)
+
+
+def _cosine(descriptors: Tensor, target: Tensor, query_norm: Tensor, target_norm: Tensor, metric: Metric) -> Tensor:
+    return ((descriptors / denominator(query_norm, metric)) @ target) / denominator(target_norm, metric)
 
 
 def norm(x: Tensor, dim: int) -> Tensor:
     """Euclidean norm; its gradient at zero is zero."""
     norms: Tensor = torch.linalg.vector_norm(x, dim=dim)
-    return norms
+    return _exact_where_not(_in_range(norms), norms, lambda: torch.linalg.vector_norm(x.double(), dim=dim))
 
 
 def denominator(norms: Tensor, metric: Metric) -> Tensor:
-    return norms.clamp(min=metric.eps) if metric.clamp_eps else norms + metric.eps
+    """|x| + eps, or max(|x|, eps); 1 for a zero vector without eps, so that its cosine is 0."""
+    divisor = norms.clamp(min=metric.eps) if metric.clamp_eps else norms + metric.eps
+    return divisor if metric.eps > 0 else torch.where(divisor == 0, 1, divisor)
 
 
 def target_backward(ds: Tensor, scores: Tensor, descriptors: Tensor, target: Tensor, metric: Metric) -> Tensor:
-    """dL/dtarget (B, C, M) from ds = dL/dscores (B, N, M).
+    """dL/dtarget (B, C, M) from ds = dL/dscores (B, N, M), which is finite or NaN; zeros have no part in any sum.
 
-    df_m = sum_n w[n,m] q_n - f_m r_m          cosine: w = ds / (D(q) D(f)), r = sum_n ds s / (D(f) |f|)
-                                               dot: w = ds, r = 0      l2: w = 2 ds, r = 2 sum_n ds
+    cosine: df_m = sum_n ds[n,m] / D(f_m) q_n / D(q_n) - f_m / |f_m| sum_n ds[n,m] s[n,m] / D(f_m)
+    dot:    df_m = sum_n ds[n,m] q_n                    l2: df_m = 2 sum_n ds[n,m] q_n - 2 f_m sum_n ds[n,m]
     """
-    weights = _weights(ds, descriptors, target, metric)
-    own = _own_weight(ds, scores, norm(target, dim=1), 1, metric)
-    return descriptors.transpose(1, 2) @ weights - target * own[:, None, :]
+    weights = _weights(ds, norm(target, dim=1)[:, None, :], metric)
+    units = _units(descriptors, norm(descriptors, dim=2)[:, :, None], metric)
+    own = _own_term(weights, scores, target, norm(target, dim=1)[:, None, :], 1, metric)
+    return units.mT @ weights - own
 
 
 def query_backward(ds: Tensor, scores: Tensor, descriptors: Tensor, target: Tensor, metric: Metric) -> Tensor:
-    """dL/ddescriptors (B, N, C): dq_n = sum_m w[n,m] f_m - q_n r_n, with the sums of `target_backward` over m."""
-    weights = _weights(ds, descriptors, target, metric)
-    own = _own_weight(ds, scores, norm(descriptors, dim=2), 2, metric)
-    return weights @ target.transpose(1, 2) - descriptors * own[:, :, None]
+    """dL/ddescriptors (B, N, C): `target_backward` with the queries and the cells exchanged."""
+    weights = _weights(ds, norm(descriptors, dim=2)[:, :, None], metric)
+    units = _units(target, norm(target, dim=1)[:, None, :], metric)
+    own = _own_term(weights, scores, descriptors, norm(descriptors, dim=2)[:, :, None], 2, metric)
+    return weights @ units.mT - own
 
 
-def _weights(ds: Tensor, descriptors: Tensor, target: Tensor, metric: Metric) -> Tensor:
+def _units(vectors: Tensor, norms: Tensor, metric: Metric) -> Tensor:
+    """x / D(x) (cosine), x (dot), 2 x (l2), and 0 for an element that isn't finite: its cell's ds is 0 or NaN."""
+    vectors = torch.where(vectors.isfinite(), vectors, 0)
     if metric.kind == "dot":
-        return ds
+        return vectors
     if metric.kind == "l2":
-        return 2 * ds
-    query_norm, target_norm = norm(descriptors, dim=2)[:, :, None], norm(target, dim=1)[:, None, :]
-    return ds / (denominator(query_norm, metric) * denominator(target_norm, metric))
+        return 2 * vectors
+    return vectors / torch.where(norms.isnan(), 1, denominator(norms, metric))
 
 
-def _own_weight(ds: Tensor, scores: Tensor, norms: Tensor, dim: int, metric: Metric) -> Tensor:
-    """How much a vector's own direction is taken out of its gradient: the norm's part of the quotient rule."""
+def _weights(ds: Tensor, norms: Tensor, metric: Metric) -> Tensor:
+    return torch.where(ds == 0, 0, ds / denominator(norms, metric)) if metric.kind == "cosine" else ds
+
+
+def _own_term(weights: Tensor, scores: Tensor, vectors: Tensor, norms: Tensor, dim: int, metric: Metric) -> Tensor:
+    """What a vector's own norm takes out of its gradient; `dim` is that of the vectors it was compared with."""
     if metric.kind == "dot":
-        return torch.zeros_like(norms)
+        return torch.zeros_like(vectors)
+    vectors = torch.where(vectors.isfinite(), vectors, 0)
     if metric.kind == "l2":
-        return 2 * ds.sum(dim)
-    moves = norms >= metric.eps if metric.clamp_eps else norms > 0
-    per_norm = torch.where(ds != 0, ds * scores, 0).sum(dim) / (denominator(norms, metric) * norms)
-    return torch.where((moves & (norms > 0)) | norms.isnan(), per_norm, 0)
+        return 2 * vectors * weights.sum(dim, keepdim=True)
+    moves = (norms >= metric.eps) & (norms > 0) if metric.clamp_eps else norms > 0
+    directions = torch.where(moves, vectors / norms, 0)
+    return directions * torch.where(weights != 0, weights * scores, 0).sum(dim, keepdim=True)
+
+
+def _in_range(norms: Tensor) -> Tensor:
+    return (norms >= SAFE_NORMS[0]) & (norms <= SAFE_NORMS[1])
+
+
+def _exact_where_not(safe: Tensor, values: Tensor, exact: Callable[[], Tensor]) -> Tensor:
+    """`values`, with those of float64 arithmetic where float32's range isn't known to be enough."""
+    if values.dtype == torch.float64 or not branches(values) or bool(safe.all()):
+        return values
+    return torch.where(safe, values, exact().to(values.dtype))
+
+
+def branches(x: Tensor) -> bool:
+    """Whether Python may ask for values: not while a graph is recorded."""
+    return not torch.compiler.is_compiling() and not (x.is_cuda and torch.cuda.is_current_stream_capturing())

@@ -1,0 +1,136 @@
+"""Runs a drawn case on a backend and on the reference, and says where they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+import simplematch_kernels as smk
+
+from .draw import Case
+
+ERRORS = {torch.float64: 1e-9, torch.float32: 2e-4, torch.bfloat16: 2e-2, torch.float16: 3e-3}
+"""Difference from the reference allowed where magnitudes are tame, relative to the largest number of a tensor."""
+
+Outputs = dict[str, Tensor]
+
+
+def differences(case: Case, backend: str) -> list[str]:
+    """What `backend` answers otherwise than the reference: NaN and infinities anywhere, numbers where they are tame."""
+    leaves, theirs = (_leaves(case) for _ in range(2))
+    ours, definition = _forward(case, leaves, backend), _forward(case, theirs, "reference")
+    found, ties = _compare_outputs(case, ours, definition)
+    if not any(x.requires_grad for x in leaves.values()) or case.upstream == "none":
+        return found
+    upstream = _upstream(case, ours, ties)
+    gradients, expected = _backward(ours, leaves, upstream), _backward(definition, theirs, upstream)
+    for name, gradient in gradients.items():
+        found += _compare(f"gradient of {name}", gradient, expected[name], case, overflows=not case.tame)
+    return found
+
+
+def _leaves(case: Case) -> Outputs:
+    needed = {"source", "target", "descriptors", "scores", "temperature"}
+    if case.options.get("sampling") == "bilinear":
+        needed.add("keypoints")
+    return {k: v.detach().requires_grad_(k in needed) for k, v in case.tensors.items()}
+
+
+def _forward(case: Case, leaves: Outputs, backend: str) -> Outputs:
+    tensors, options = dict(leaves), dict(case.options)
+    if "temperature" in tensors:
+        options["temperature"] = tensors.pop("temperature")
+    if case.operator == "gather":
+        options["padding"] = options.pop("sampling_padding")
+        tensors = {"features": tensors["source"], "keypoints": tensors["keypoints"]}
+        return {"descriptors": smk.gather_keypoints(**tensors, **options, backend=backend)}
+    operator: Callable[..., Tensor | smk.Matches] = getattr(smk, case.operator)
+    result = operator(**tensors, **options, backend=backend)
+    return {"scores": result} if isinstance(result, Tensor) else result._asdict()
+
+
+def _compare_outputs(case: Case, ours: Outputs, definition: Outputs) -> tuple[list[str], Tensor | None]:
+    """Differences, and the rows (B, N) whose peaks differ while their scores are as good as equal."""
+    if "peak" not in ours:
+        return [d for name in ours for d in _compare(name, ours[name], definition[name], case, True)], None
+    differ = ours["peak"] != definition["peak"]
+    found = _compare("score", ours["score"], definition["score"], case, True)
+    exact_ties = case.operator == "localize"
+    if (differ & ours["score"].isnan()).any() or (exact_ties and differ.any()):
+        found.append(f"peak: {ours['peak'].tolist()} for {definition['peak'].tolist()}")
+    for name in ("keypoints", "log_sum_exp"):
+        mask = differ[..., None] if name == "keypoints" else differ
+        found += _compare(name, ours[name].masked_fill(mask, 0), definition[name].masked_fill(mask, 0), case)
+    return found, differ
+
+
+def _compare(
+    name: str, value: Tensor, expected: Tensor, case: Case, always: bool = False, overflows: bool = False
+) -> list[str]:
+    """NaN and infinities in the same places, and numbers alike where the case is tame (or `always`).
+
+    With `overflows` a number that leaves the type may be an infinity or, where two of them meet, NaN.
+    """
+    value, expected = value.detach().double(), expected.detach().double()
+    if value.shape != expected.shape:
+        return [f"{name}: shape {tuple(value.shape)} for {tuple(expected.shape)}"]
+    limit = torch.finfo(case.dtype).max / 16
+    beyond = ~(expected.abs() < limit) | ~(value.abs() < limit)
+    wrong = value.isnan() != expected.isnan()
+    if overflows:  # at least neither may be an ordinary number where the other is NaN
+        ordinary = (value.abs() < limit / 2**20) | (expected.abs() < limit / 2**20)
+        wrong &= ordinary
+    elif not case.tame:
+        wrong |= (value.isinf() != expected.isinf()) & ((value.abs() < limit) | (expected.abs() < limit))
+    if wrong.any():
+        at = wrong.nonzero()[0].tolist()
+        return [
+            f"{name}: {value[tuple(at)].item()} for {expected[tuple(at)].item()} at {at}, {int(wrong.sum())} places"
+        ]
+    if not (case.tame or always):
+        return []
+    size = expected.abs().masked_fill(beyond, 0)
+    error = (value - expected).abs().masked_fill(beyond, 0)
+    allowed = ERRORS[torch.float32 if name == "score" and case.dtype != torch.float64 else case.dtype]
+    bound = allowed * (size if name in ("score", "scores") and not case.tame else size.amax() if size.numel() else size)
+    worst = (error - bound).flatten()
+    if worst.numel() and worst.max() > 1e-6 * (1 if case.tame else 0) + 1e-44:
+        at = int(worst.argmax())
+        return [f"{name}: {value.flatten()[at].item()!r} for {expected.flatten()[at].item()!r}"]
+    return []
+
+
+def _upstream(case: Case, outputs: Outputs, ties: Tensor | None) -> Outputs:
+    """Gradients for every output that has one; zero in rows with `ties`, whose windows may differ."""
+    generator = torch.Generator().manual_seed(case.seed + 1)
+    upstream = {}
+    for name, output in outputs.items():
+        if not output.requires_grad or (len(outputs) > 1 and torch.rand((), generator=generator) < 0.2):
+            continue
+        g = torch.randn(output.shape, generator=generator, dtype=torch.float64)
+        rows = torch.rand(output.shape[:2], generator=generator) < 0.5
+        if case.upstream == "zeros":
+            g.zero_()
+        elif case.upstream == "zero rows":
+            g[rows] = 0
+        elif case.upstream in ("nan row", "inf row"):
+            rows[1:] = False
+            g[rows] = float(case.upstream.split()[0])
+        upstream[name] = g.to(output)
+        if ties is not None:
+            upstream[name][ties] = 0
+    if case.upstream == "zero rows" and len(outputs) > 1:  # rows that get nothing from any output
+        for g in upstream.values():
+            g[:, ::2] = 0
+    return upstream
+
+
+def _backward(outputs: Outputs, leaves: Outputs, upstream: Outputs) -> Outputs:
+    named = {k: v for k, v in leaves.items() if v.requires_grad}
+    chosen = [outputs[name] for name in upstream]
+    if not chosen:
+        return {}
+    found = torch.autograd.grad(chosen, list(named.values()), list(upstream.values()), allow_unused=True)
+    return {k: g for k, g in zip(named, found, strict=True) if g is not None}

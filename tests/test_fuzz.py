@@ -1,0 +1,18 @@
+"""Random inputs of every kind: each backend answers as the definition does, NaN and infinities in the same places."""
+
+from __future__ import annotations
+
+import pytest
+
+from .fuzzing import run
+from .samples import SIMULATED
+
+CASES = 400 if SIMULATED else 2500
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_backends_agree_with_the_reference(part: int, backend: str) -> None:
+    if backend == "reference":
+        pytest.skip("it is the definition")
+    failures = run.failures(backend, range(part * CASES // 4, (part + 1) * CASES // 4))
+    assert not failures, "\n\n".join(failures[:5]) + f"\n\n{len(failures)} cases differ"
