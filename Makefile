@@ -20,8 +20,10 @@ export CMAKE_BUILD_PARALLEL_LEVEL ?= 2
 # The CUDA kernels take minutes to compile, and Triton has its own.
 export SIMPLEMATCH_CUDA ?= off
 FUZZ_SECONDS ?= 180
+FUZZ_BACKEND ?= cpu
+FUZZ_FIRST ?= 0
 
-interpreted := $(addprefix tests/test_,backends.py gradients.py golden.py edge_cases.py arguments.py operators.py)
+interpreted := $(addprefix tests/test_,backends.py gradients.py golden.py edge_cases.py extremes.py fuzz.py arguments.py operators.py)
 emulated := $(filter-out tests/test_operators.py,$(interpreted)) tests/system/training/test_backends.py
 sanitizing_compiler = g++
 fuzz: sanitizing_compiler := $(if $(shell command -v clang++),clang++,g++)
@@ -30,7 +32,7 @@ cuda_objects = build/cuda/CMakeFiles/simplematch_cuda.dir/csrc/cuda/*.o
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # pip can't install twice at once
-.PHONY: help venv build demo picture test lint unit interpreter compile cuda cuda-report emulated sanitized cpp fuzz wheel
+.PHONY: help venv build demo picture test lint unit interpreter compile cuda cuda-report emulated sanitized cpp fuzz fuzz-op wheel
 .PHONY: wheel-check sdist-check matrix hub bench bench-gpu claims landmarks evaluations test-gpu clean
 
 help: ## this list
@@ -80,6 +82,9 @@ cpp: $(stamps)/cmake sanitized ## the C and C++ library: its tests, programs bui
 	$(bin)/ctest --test-dir build/cpp --output-on-failure
 	$(bin)/ctest --test-dir build/sanitized-g++ --output-on-failure --exclude-regex symbols
 	$(MAKE) fuzz FUZZ_SECONDS=10 sanitizing_compiler=g++
+
+fuzz-op: $(stamps)/test ## random inputs of the operators for FUZZ_SECONDS: NaN, infinities, ties, extreme magnitudes; FUZZ_BACKEND
+	$(python) -m tests.fuzzing.run --backend $(FUZZ_BACKEND) --seconds $(FUZZ_SECONDS) --first $(FUZZ_FIRST)
 
 fuzz: sanitized ## feed the C interface wrong arguments for FUZZ_SECONDS, under sanitizers (libFuzzer with clang)
 	cd build/sanitized-$(sanitizing_compiler) && tests/c/fuzz/fuzz_interface \

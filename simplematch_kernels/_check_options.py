@@ -16,50 +16,85 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
-def check_size(name: str, value: Sequence[int] | None) -> tuple[int, int] | None:
+def check_size(name: str, value: object) -> tuple[int, int] | None:
     """An image size (height, width) in pixels, or None."""
     if value is None:
         return None
-    if not isinstance(value, (tuple, list)) or len(value) != 2 or not all(_is_integer(v) for v in value):
-        raise TypeError(f"{name} must be (height, width) in whole pixels or None, got {value!r}")
-    if value[0] < 1 or value[1] < 1:
-        raise ValueError(f"{name} must be at least 1 x 1 pixel, got {tuple(value)}")
-    return value[0], value[1]
-
-
-def check_window_size(value: int | Sequence[int]) -> tuple[int, int]:
-    """k or (kh, kw) as (kh, kw) cells."""
-    pair: Any = (value, value) if _is_integer(value) else value
-    if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(_is_integer(k) for k in pair):
-        raise TypeError(f"window_size must be a whole number of cells, or (height, width), got {value!r}")
+    pair = _as_pair(value)
+    if pair is None:
+        raise TypeError(f"{name} must be (height, width) in whole pixels or None, got {shown(value)}")
     if pair[0] < 1 or pair[1] < 1:
-        raise ValueError(f"window_size must be at least 1 cell, got {value!r}")
-    return pair[0], pair[1]
+        raise ValueError(f"{name} must be at least 1 x 1 pixel, got {pair}")
+    return pair
 
 
-def _is_integer(value: object) -> bool:
-    """An int, or the torch.SymInt that stands for one while a function is exported; told by name, without torch."""
-    if isinstance(value, int):
-        return not isinstance(value, bool)
-    return type(value).__name__ == "SymInt"
+def check_window_size(value: object) -> tuple[int, int]:
+    """k or (kh, kw) as (kh, kw) cells."""
+    side = as_integer(value)
+    pair = _as_pair(value) if side is None else (side, side)
+    if pair is None:
+        raise TypeError(f"window_size must be a whole number of cells, or (height, width), got {shown(value)}")
+    if pair[0] < 1 or pair[1] < 1:
+        raise ValueError(f"window_size must be at least 1 cell, got {shown(value)}")
+    return pair
+
+
+def _as_pair(value: object) -> tuple[int, int] | None:
+    """Two whole numbers: a tuple, a list, or an array or a tensor of shape (2,)."""
+    items: Any = value.tolist() if getattr(value, "shape", None) == (2,) and hasattr(value, "tolist") else value
+    if not isinstance(items, (tuple, list)) or len(items) != 2:
+        return None
+    first, second = (as_integer(item) for item in items)
+    return None if first is None or second is None else (first, second)
+
+
+def as_integer(value: Any) -> int | None:
+    """A whole number as an int, or as the torch.SymInt that stands for one while a function is exported; else None."""
+    number = as_number(value)
+    return number if isinstance(number, int) or type(number).__name__ == "SymInt" else None
+
+
+def as_number(value: Any) -> Any:
+    """A real number as Python's int or float: also NumPy's, and the only element of an array or a tensor of shape () or
+    (1,). Symbolic numbers of torch stay what they are, told by name, without torch. None for what is no number.
+    """
+    if getattr(value, "shape", None) in ((), (1,)) and hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, bool) or not (
+        isinstance(value, (int, float)) or type(value).__name__ in ("SymInt", "SymFloat")
+    ):
+        return None
+    return value
+
+
+def shown(value: object) -> str:
+    """A value in one line of an error: arrays and tensors of several elements by type and shape."""
+    shape = getattr(value, "shape", None)
+    return repr(value) if shape in (None, (), (1,)) else f"{type(value).__name__} of shape {tuple(shape)}"
 
 
 def check_number(name: str, value: object, *, above: float = -math.inf, at_least: float = -math.inf) -> float:
-    """A finite Python number within the bounds."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-    if not (above < value < math.inf and value >= at_least):  # NaN fails every comparison
+    """A finite number within the bounds, as a Python float."""
+    number = as_number(value)
+    if number is None:
+        raise TypeError(f"{name} must be a number, got {_kind(value)}")
+    if not (above < number < math.inf and number >= at_least):  # NaN fails every comparison
         bound = f" above {above}" if above != -math.inf else f" of at least {at_least}" if at_least != -math.inf else ""
-        raise ValueError(f"{name} must be a finite number{bound}, got {value}")
-    return float(value)
+        raise ValueError(f"{name} must be a finite number{bound}, got {number}")
+    return float(number)
 
 
-def check_outside_value(value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"outside_value must be a number, got {type(value).__name__}")
-    if math.isnan(value) or value == math.inf:
-        raise ValueError(f"outside_value must be -inf or a finite number, got {value}")
-    return float(value)
+def _kind(value: object) -> str:
+    return shown(value) if getattr(value, "shape", ()) != () else type(value).__name__
+
+
+def check_outside_value(value: object) -> float:
+    number = as_number(value)
+    if number is None:
+        raise TypeError(f"outside_value must be a number, got {_kind(value)}")
+    if math.isnan(number) or number == math.inf:
+        raise ValueError(f"outside_value must be -inf or a finite number, got {number}")
+    return float(number)
 
 
 def check_sampling(

@@ -5,6 +5,7 @@ A `shape` is text like "(B, C, H, W)". A function named after a fault returns th
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 
@@ -69,3 +70,20 @@ NOT_ABOVE_ZERO = "temperature must be above zero in valid rows"
 
 def wrong_row(rule: str, value: object, batch: int, row: int) -> ValueError:
     return ValueError(f"{rule}, got {value} in batch {batch}, row {row}; mark padded rows with num_keypoints or valid")
+
+
+_warnings_given: set[str] = set()
+
+
+def warned_of_negative_keypoints() -> bool:
+    return "negative" in _warnings_given
+
+
+def warn_of_negative_keypoints(value: object, batch: int, row: int) -> None:
+    """Once in a process."""
+    _warnings_given.add("negative")
+    warnings.warn(
+        f"keypoints has a valid row of negative coordinates only, {value} in batch {batch}, row {row}, and matches "
+        "it like any other; mark padded rows with num_keypoints or valid",
+        stacklevel=3,
+    )

@@ -50,8 +50,11 @@ def check_pair(name: str, first: Tensor, other_name: str, other: Tensor) -> None
         raise _check_shapes.different_dtypes(name, first.dtype, other_name, other.dtype)
 
 
-def check_keypoints(keypoints: object, features: Tensor, features_name: str) -> Tensor:
-    """Keypoints (B, N, 2) of the features' device as float32, or float64 if they came so."""
+def check_keypoints(keypoints: object, features: Tensor, features_name: str, sampling: str) -> Tensor:
+    """Keypoints (B, N, 2) of the features' device as float32, or float64 if they came so.
+
+    They are detached unless the sampling is bilinear, for no other has a gradient to them.
+    """
     tensor = check_tensor("keypoints", keypoints, "(B, N, 2)")
     if tensor.shape[2] != 2:
         raise _check_shapes.wrong_shape("keypoints", "(B, N, 2)", tensor.shape)
@@ -59,6 +62,8 @@ def check_keypoints(keypoints: object, features: Tensor, features_name: str) -> 
         raise _check_shapes.not_real("keypoints", tensor.dtype)
     check_equal("keypoints", "batch size", tensor.shape[0], features_name, features.shape[0])
     _check_device("keypoints", tensor, features_name, features)
+    if sampling != "bilinear":
+        tensor = tensor.detach()
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 
@@ -104,7 +109,9 @@ def check_temperature(
     """(number, None), or (None, tensor expanded to (B, N) in the dtype of the arithmetic)."""
     if not isinstance(value, Tensor):
         return check_number("temperature", value, above=0.0), None
-    if not value.is_floating_point():
+    if value.shape == (1,):
+        value = value[0]
+    if not value.is_floating_point() and (value.dim() > 0 or value.dtype == torch.bool or value.is_complex()):
         raise _check_shapes.wrong_temperature_dtype("tensor", value.dtype)
     if value.dim() != 0 and tuple(value.shape) != (batch, queries):
         raise _check_shapes.wrong_temperature_shape("tensor", batch, queries, value.shape)
@@ -115,22 +122,35 @@ def check_temperature(
 
 
 def check_values(keypoints: Tensor | None, rows: Rows, temperature: Tensor | None, queries: int) -> None:
-    """Values a kernel can't use: keypoints that aren't finite, counts out of range, temperatures not above zero."""
+    """Values a kernel can't use: keypoints that aren't finite, counts out of range, temperatures not above zero.
+
+    Warns of the first valid row whose coordinates are all negative, which unmarked padding looks like.
+    """
     counts = rows.num_keypoints
     if counts is not None and counts.numel() and not 0 <= int(counts.min()) <= int(counts.max()) <= queries:
         raise _check_shapes.counts_out_of_range(queries, counts.tolist())
-    if keypoints is not None and not math.isfinite(keypoints.sum().item()):
-        _raise_at_first(_check_shapes.NOT_FINITE, ~keypoints.isfinite().all(-1), rows, keypoints)
+    if keypoints is not None and keypoints.numel():
+        lowest, highest = (extreme.item() for extreme in torch.aminmax(keypoints))
+        if not (math.isfinite(lowest) and math.isfinite(highest)):
+            _raise_at_first(_check_shapes.NOT_FINITE, ~keypoints.isfinite().all(-1), rows, keypoints)
+        if lowest < 0 and not _check_shapes.warned_of_negative_keypoints():
+            where = _valid(rows, (keypoints < 0).all(-1)).nonzero()
+            if len(where):
+                batch, row = where[0].tolist()
+                _check_shapes.warn_of_negative_keypoints(keypoints[batch, row].tolist(), batch, row)
     if temperature is not None and temperature.numel() and not bool(temperature.min() > 0):
         _raise_at_first(_check_shapes.NOT_ABOVE_ZERO, ~(temperature > 0), rows, temperature)
 
 
-def _raise_at_first(rule: str, wrong: Tensor, rows: Rows, values: Tensor) -> None:
+def _valid(rows: Rows, chosen: Tensor) -> Tensor:
+    """`chosen` (B, N) without the padding."""
     if rows.num_keypoints is not None:
-        wrong = wrong & (torch.arange(wrong.shape[1]) < rows.num_keypoints[:, None])
-    if rows.valid is not None:
-        wrong = wrong & rows.valid
-    where = wrong.nonzero()
+        chosen = chosen & (torch.arange(chosen.shape[1]) < rows.num_keypoints[:, None])
+    return chosen if rows.valid is None else chosen & rows.valid
+
+
+def _raise_at_first(rule: str, wrong: Tensor, rows: Rows, values: Tensor) -> None:
+    where = _valid(rows, wrong).nonzero()
     if len(where):
         batch, row = where[0].tolist()
         raise _check_shapes.wrong_row(rule, values[batch, row].tolist(), batch, row)

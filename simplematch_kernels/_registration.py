@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, library
+from torch.autograd import forward_ad
 
 _PACKAGE = __name__.rpartition(".")[0]
 NAMESPACE = "simplematch" if _PACKAGE == "simplematch_kernels" else "simplematch_" + re.sub(r"\W", "_", _PACKAGE)
@@ -48,12 +49,24 @@ def register(
             return gradient(ctx, *gradients)
 
     def autograd(*arguments: Any) -> Any:
+        if forward_ad._current_level >= 0:
+            _refuse_tangents(name, arguments)
         if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in arguments):
             return Function.apply(*arguments)  # type: ignore[no-untyped-call]
         with torch._C._AutoDispatchBelowAutograd():
             return operator(*arguments)
 
     _library.impl(name, autograd, "Autograd")
+
+
+def _refuse_tangents(name: str, arguments: Sequence[Any]) -> None:
+    """Without a forward-mode rule the tangent of an input would be dropped, and the result's be zero, in silence."""
+    for argument in arguments:
+        if isinstance(argument, Tensor) and forward_ad.unpack_dual(argument).tangent is not None:
+            raise RuntimeError(
+                f"{NAMESPACE}::{name} has no forward-mode derivative: torch.func.jvp, jacfwd, linearize and dual "
+                "tensors are not supported; use reverse mode, torch.autograd.grad or Tensor.backward"
+            )
 
 
 def register_backward(name: str, schema: str, implementation: Callable[..., Any], fake: Callable[..., Any]) -> None:

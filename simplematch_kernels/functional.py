@@ -94,8 +94,9 @@ def sparse_window_match(
 
     Gradients:
         To source, target and temperature (if a tensor), and to keypoints if `sampling` is "bilinear"; from
-        keypoints, score and log_sum_exp. In the dtype of their input, bitwise repeatable. The peak is a constant.
-        A second derivative raises RuntimeError.
+        keypoints, score and log_sum_exp. In the dtype of their input, bitwise repeatable. The peak is a constant, as
+        are the keypoints under the other samplings: if nothing else requires a gradient, no result does.
+        A second derivative and forward-mode differentiation raise RuntimeError.
 
     Raises:
         TypeError, ValueError: an argument has a wrong type, dtype, shape, device or value; in one sentence, before
@@ -109,7 +110,7 @@ def sparse_window_match(
     _check_shapes.check_equal("source", "batch size", source.shape[0], "target", target.shape[0])
     _check_shapes.check_equal("source", "number of channels", source.shape[1], "target", target.shape[1])
     _checks.check_cells("source", source)
-    keypoints = _checks.check_keypoints(keypoints, source, "source")
+    keypoints = _checks.check_keypoints(keypoints, source, "source", sampling)
     sampling_options = _check_options.check_sampling(
         source_size, source_coords, sampling, sampling_padding, ("source_size", "source_coords", "sampling_padding")
     )
@@ -245,7 +246,7 @@ def gather_keypoints(
     """
     features = _checks.check_features("features", features, "(B, C, H, W)")
     _checks.check_cells("features", features)
-    keypoints = _checks.check_keypoints(keypoints, features, "features")
+    keypoints = _checks.check_keypoints(keypoints, features, "features", sampling)
     options = _check_options.check_sampling(size, coords, sampling, padding, ("size", "coords", "padding"))
     gathered: Tensor = operators.gather_keypoints(features, keypoints, *options, _requested(backend))
     return gathered
@@ -310,7 +311,7 @@ def extract_windows(
     Raises:
         TypeError, ValueError, RuntimeError: as `sparse_window_match`.
     """
-    peak = localize(scores, localization="argmax", backend=backend).peak
+    peak = localize(scores.detach(), localization="argmax", backend=backend).peak  # a constant of the gradient
     _check_options.check_choice("border", border, _options.BORDERS)
     rows, columns = _check_options.check_window_size(window_size)
     height, width = scores.shape[-2:]

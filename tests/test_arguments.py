@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import simplematch_kernels as smk
+import simplematch_kernels.numpy as smk_numpy
+from simplematch_kernels import _check_shapes
 
 from .samples import DEVICE
 
@@ -58,6 +62,15 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
         r"target_mask must have shape \(B, H, W\) = \(2, 7, 4\), got \(2, 4, 7\)",
     ),
     ({"source_size": 252}, TypeError, r"source_size must be \(height, width\) in whole pixels or None, got 252"),
+    (
+        {"source_size": torch.tensor([[8, 8]])},
+        TypeError,
+        r"source_size must be \(height, width\) in whole pixels or None, got (Tensor|ndarray) of shape \(1, 2\)",
+    ),
+    ({"window_size": True}, TypeError, "window_size must be a whole number of cells, .* got True"),
+    ({"window_size": np.float64(5)}, TypeError, "window_size must be a whole number of cells"),
+    ({"eps": torch.ones(2)}, TypeError, r"eps must be a number, got (Tensor|ndarray) of shape \(2,\)"),
+    ({"temperature": np.float32(0)}, ValueError, "temperature must be a finite number above 0.0, got 0.0"),
     ({"source_size": (252.0, 252)}, TypeError, r"source_size must be \(height, width\) in whole pixels"),
     ({"target_size": (252, 0)}, ValueError, r"target_size must be at least 1 x 1 pixel, got \(252, 0\)"),
     (
@@ -174,3 +187,53 @@ def test_integer_keypoints_are_pixels_too(backend: str) -> None:
         match(keypoints=keypoints, backend=backend).keypoints,
         match(keypoints=keypoints.float(), backend=backend).keypoints,
     )
+
+
+SAME: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"window_size": 3}, {"window_size": np.int64(3)}),
+    ({"window_size": 3}, {"window_size": torch.tensor([3])}),
+    ({"window_size": (3, 2)}, {"window_size": np.array([3, 2])}),
+    ({"source_size": (20, 24)}, {"source_size": (np.int32(20), torch.tensor(24))}),
+    ({"target_size": (20, 24)}, {"target_size": torch.tensor([20, 24])}),
+    ({"eps": 0.5}, {"eps": np.float32(0.5)}),
+    ({"output_offset": 2.0}, {"output_offset": torch.tensor(2)}),
+    ({"outside_value": 0.25}, {"outside_value": np.array([0.25])}),
+    ({"localization": "gaussian", "sigma": 2.0}, {"localization": "gaussian", "sigma": np.float64(2)}),
+    ({"temperature": 0.25}, {"temperature": np.float16(0.25)}),
+    ({"temperature": 0.25}, {"temperature": torch.tensor([0.25], device=DEVICE)}),
+    ({"temperature": 1.0}, {"temperature": torch.tensor(1, device=DEVICE)}),
+]
+
+
+@pytest.mark.parametrize(("plain", "other"), SAME, ids=[str(other) for _, other in SAME])
+def test_numbers_of_other_libraries_are_numbers(plain: dict[str, Any], other: dict[str, Any]) -> None:
+    for a, b in zip(match(**plain), match(**other), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("sampling", ["floor", "round", "bilinear"])
+def test_keypoints_without_a_gradient_make_no_result_require_one(sampling: str, backend: str) -> None:
+    keypoints = KEYPOINTS.clone().requires_grad_()
+    moves = sampling == "bilinear"
+    assert match(keypoints=keypoints, sampling=sampling, backend=backend).keypoints.requires_grad == moves
+    assert smk.gather_keypoints(SOURCE, keypoints, sampling=sampling, backend=backend).requires_grad == moves
+
+
+@needs_values
+def test_unmarked_padding_warns_once(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+    monkeypatch.setattr(_check_shapes, "_warnings_given", set())
+    padded = KEYPOINTS.clone()
+    padded[1, 2] = -1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        match(keypoints=padded, num_keypoints=torch.tensor([3, 2]), backend=backend)
+    with pytest.warns(
+        UserWarning, match=r"negative coordinates only, \[-1.0, -1.0\] in batch 1, row 2.*mark padded rows"
+    ):
+        match(keypoints=padded, backend=backend)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        match(keypoints=padded, backend=backend)
+    monkeypatch.setattr(_check_shapes, "_warnings_given", set())
+    with pytest.warns(UserWarning, match="negative coordinates only"):
+        smk_numpy.sparse_window_match(*(x.numpy() for x in (SOURCE, TARGET, padded)))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from simplematch_kernels import _backends
+
 from .fuzzing import run
 from .samples import SIMULATED
 
-CASES = 400 if SIMULATED else 2500
+CASES = 40 if _backends.interpreting() else 800 if SIMULATED else 4000
 
 
 @pytest.mark.parametrize("part", range(4))

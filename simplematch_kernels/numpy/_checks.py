@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import _check_shapes
-from .._check_options import check_number
+from .._check_options import as_integer, as_number, check_number
 from .._check_shapes import check_equal
 from ._arrays import CODES, Array, Rows, accumulation_dtype, addressable
 
@@ -86,7 +86,7 @@ def _check_mask(name: str, value: object, shape: str, expected: tuple[int, ...])
 
 def check_temperature(value: object, batch: int, queries: int, scores: Array) -> tuple[float | None, Array | None]:
     """(number, None), or (None, array broadcast to (B, N) in the dtype of the arithmetic)."""
-    if not isinstance(value, (np.ndarray, np.generic)):
+    if not isinstance(value, np.ndarray) or as_number(value) is not None:
         return check_number("temperature", value, above=0.0), None
     array = np.asarray(value)
     if array.dtype.kind != "f" and array.dtype.name not in CODES:
@@ -101,16 +101,24 @@ def check_values(keypoints: Array | None, rows: Rows, temperature: Array | None)
     """Values a kernel can't use: keypoints that aren't finite, temperatures not above zero."""
     if keypoints is not None and not (finite := np.isfinite(keypoints)).all():
         _raise_at_first(_check_shapes.NOT_FINITE, np.logical_not(finite.all(-1)), rows, keypoints)
+    if keypoints is not None and not _check_shapes.warned_of_negative_keypoints():
+        where = np.argwhere(_valid(rows, np.asarray((keypoints < 0).all(-1))))
+        if len(where):
+            batch, row = where[0].tolist()
+            _check_shapes.warn_of_negative_keypoints(keypoints[batch, row].tolist(), batch, row)
     if temperature is not None and temperature.size and not temperature.min() > 0:
         _raise_at_first(_check_shapes.NOT_ABOVE_ZERO, np.logical_not(temperature > 0), rows, temperature)
 
 
-def _raise_at_first(rule: str, wrong: Array, rows: Rows, values: Array) -> None:
+def _valid(rows: Rows, chosen: Array) -> Array:
+    """`chosen` (B, N) without the padding."""
     if rows.num_keypoints is not None:
-        wrong = wrong & (np.arange(wrong.shape[1]) < rows.num_keypoints[:, None])
-    if rows.valid is not None:
-        wrong = wrong & rows.valid
-    where = np.argwhere(wrong)
+        chosen = chosen & (np.arange(chosen.shape[1]) < rows.num_keypoints[:, None])
+    return chosen if rows.valid is None else chosen & rows.valid
+
+
+def _raise_at_first(rule: str, wrong: Array, rows: Rows, values: Array) -> None:
+    where = np.argwhere(_valid(rows, wrong))
     if len(where):
         batch, row = where[0].tolist()
         raise _check_shapes.wrong_row(rule, values[batch, row].tolist(), batch, row)
@@ -119,7 +127,7 @@ def _raise_at_first(rule: str, wrong: Array, rows: Rows, values: Array) -> None:
 def check_threads(value: int | None) -> None:
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int):
+    if as_integer(value) is None:
         raise TypeError(f"threads must be a whole number or None, got {type(value).__name__}")
     if value < 1:
         raise ValueError(f"threads must be at least 1, got {value}")
