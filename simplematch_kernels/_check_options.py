@@ -41,8 +41,10 @@ def check_window_size(value: object) -> tuple[int, int]:
 
 def _as_pair(value: object) -> tuple[int, int] | None:
     """Two whole numbers: a tuple, a list, or an array or a tensor of shape (2,)."""
-    items: Any = value.tolist() if getattr(value, "shape", None) == (2,) and hasattr(value, "tolist") else value
-    if not isinstance(items, (tuple, list)) or len(items) != 2:
+    items: Any = value
+    if not isinstance(value, (tuple, list)):
+        items = value.tolist() if getattr(value, "shape", None) == (2,) and hasattr(value, "tolist") else ()
+    if len(items) != 2:
         return None
     first, second = (as_integer(item) for item in items)
     return None if first is None or second is None else (first, second)
@@ -58,13 +60,13 @@ def as_number(value: Any) -> Any:
     """A real number as Python's int or float: also NumPy's, and the only element of an array or a tensor of shape () or
     (1,). Symbolic numbers of torch stay what they are, told by name, without torch. None for what is no number.
     """
-    if getattr(value, "shape", None) in ((), (1,)) and hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, bool) or not (
-        isinstance(value, (int, float)) or type(value).__name__ in ("SymInt", "SymFloat")
-    ):
+    if isinstance(value, (int, float)):
+        return None if isinstance(value, bool) else value
+    if type(value).__name__ in ("SymInt", "SymFloat"):
+        return value
+    if isinstance(value, (tuple, list, str)) or getattr(value, "shape", None) not in ((), (1,)):
         return None
-    return value
+    return as_number(value.item()) if hasattr(value, "item") else None
 
 
 def shown(value: object) -> str:
