@@ -90,7 +90,7 @@ def sparse_window_match(
     Returns:
         `Matches`: keypoints (B, N, 2), score (B, N), peak (B, N) int64 and log_sum_exp (B, N); float32, or float64
         for float64 features. Rows that are padding, or whose target_mask has no True cell, hold -1, 0, -1 and 0 and
-        pass on no gradient. A row with a NaN answers NaN.
+        pass on no gradient. A row with a NaN answers NaN; docs/semantics.md says where NaN and infinities lead.
 
     Gradients:
         To source, target and temperature (if a tensor), and to keypoints if `sampling` is "bilinear"; from

@@ -107,7 +107,8 @@ typedef struct simplematch_sampling {
 
 enum { SIMPLEMATCH_COSINE = 0, SIMPLEMATCH_DOT = 1, SIMPLEMATCH_L2 = 2 };
 
-/* The cosine divides by |x| + eps, or by max(|x|, eps) if `clamp_eps`. l2 is -|q - f|^2. */
+/* The cosine divides by |x| + eps, or by max(|x|, eps) if `clamp_eps`; that of a zero vector is 0. l2 is -|q - f|^2. Scores are
+   right at any magnitude of float32 features, and NaN and infinities lead where docs/semantics.md says. */
 typedef struct simplematch_metric {
     int32_t kind;
     int32_t clamp_eps; /* 0 or 1 */
