@@ -132,7 +132,10 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def check_output(path: Path | str) -> None:
-    """Raise a WriteError now if `write_bytes` would, before hours of work are done for it; a full disk isn't foreseen."""
+    """Raise a WriteError now if `write_bytes` would, before hours of work are done for it.
+
+    It doesn't foresee a full disk.
+    """
     path = Path(path)
     if _is_stream(path):
         return

@@ -1,4 +1,4 @@
-"""JSON read strictly and written whole: what the standard leaves open is an error of one sentence that names the file."""
+"""JSON read strictly and written whole: what the standard leaves open is an error that names the file."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def read_json(path: Path | str, *, largest: int = LARGEST) -> Any:
     """What a JSON file holds.
 
     Raises:
-        DataError: the file is missing, unreadable, larger than `largest` bytes, or no JSON: that includes NaN, Infinity,
-            numbers too large for a float, a key that comes twice in an object, and nesting too deep to read.
+        DataError: the file is missing, unreadable, larger than `largest` bytes, or no JSON. NaN, Infinity, numbers too
+            large for a float, a key that comes twice in an object, and nesting too deep to read are none.
     """
     try:
         with open(path, "rb") as file:

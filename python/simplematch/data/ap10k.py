@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from .._files import DataError
+from .._json import read_object as read_json
 from .dataset import PairDataset, read_records
-from .files import DataError, read_box, read_field, read_json, read_points, read_size
+from .files import read_box, read_field, read_points, read_size
 from .records import FloatArray, ImageInfo, PairInfo, Size
 from .table import PairTable, cached_table
 

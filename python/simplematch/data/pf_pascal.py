@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from .._files import DataError
 from .dataset import PairDataset, read_records
-from .files import DataError, first_folder, image_size, read_box, read_mat, read_text
+from .files import first_folder, read_box, read_mat, read_text
+from .images import image_size
 from .records import Box, FloatArray, PairInfo, Size
 from .table import PairTable
 

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from .._files import DataError
 from .dataset import PairDataset, read_records
-from .files import DataError, image_size, read_mat, read_text
+from .files import read_mat, read_text
+from .images import image_size
 from .records import FloatArray, PairInfo
 from .table import PairTable
 

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .files import DataError, read_box, read_field, read_json
+from .._files import DataError
+from .._json import read_object as read_json
+from .files import read_box, read_field
 
 _SEED = 42
 _MIN_COMMON = 3

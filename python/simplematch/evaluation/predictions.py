@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..data.files import DataError, read_field
+from .._files import DataError
+from ..data.files import read_field
 from ..data.records import FloatArray, PairInfo
 from .pck import PCK, Groups, PCKResult
 from .protocol import Protocol

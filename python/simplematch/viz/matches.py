@@ -17,7 +17,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..data.files import DataError
+from .._files import DataError
 from ..data.records import FloatArray
 
 RIGHT, WRONG = "#1fd655", "#ff3b30"
@@ -89,7 +89,7 @@ def as_array(figure: Figure) -> Pixels:
     """A figure as (H, W, 3) uint8."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=_DPI)
-    with Image.open(file) as image:
+    with Image.open(file, formats=["PNG"]) as image:
         return np.array(image.convert("RGB"))
 
 
