@@ -48,7 +48,9 @@ class NewFiles:
     ...     files.add(Path("a.csv")).write(b"x,y")
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, sync: bool = True) -> None:
+        """Begin without files; `sync=False` leaves it to the system when they get to the disk."""
+        self._sync = sync
         self._files: list[tuple[Path, Path, Path, BinaryIO]] = []  # name, place, written beside it, open file
 
     def add(self, path: Path | str) -> BinaryIO:
@@ -58,7 +60,7 @@ class NewFiles:
             WriteError: its folder is missing or takes no files, or the name is that of a folder.
         """
         path = Path(path)
-        with _named(path):
+        with writing(path):
             place = target_of(path)
             if _is_stream(path):
                 beside, file = place, open(path, "wb")  # noqa: SIM115  # __exit__ closes it
@@ -83,17 +85,18 @@ class NewFiles:
 
     def _finish(self) -> None:
         for path, place, beside, file in self._files:
-            with _named(path):
+            with writing(path):
                 file.flush()
-                if beside != place:
+                if self._sync and beside != place:
                     os.fsync(file.fileno())
                 file.close()
         for path, place, beside, _ in self._files:
             if beside != place:
-                with _named(path):
+                with writing(path):
                     os.replace(beside, place)
         for folder in {place.parent for _, place, beside, _ in self._files if beside != place}:
-            sync_folder(folder)
+            if self._sync:
+                sync_folder(folder)
 
     def _discard(self) -> None:
         """Close what is open, and remove what wasn't renamed."""
@@ -139,7 +142,7 @@ def check_output(path: Path | str) -> None:
     path = Path(path)
     if _is_stream(path):
         return
-    with _named(path):
+    with writing(path):
         beside, file = _open_beside(target_of(path))
         file.close()
         beside.unlink()
@@ -174,15 +177,9 @@ def write_error(path: Path, error: OSError) -> WriteError:
     return found
 
 
-def reason_of(error: Exception) -> str:
-    """Why, without the names of files that the system adds."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror[0].lower() + error.strerror[1:]
-    return str(error).rstrip(".") or type(error).__name__
-
-
 @contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """What fails in the block becomes a WriteError that names the path."""
     try:
         yield
     except WriteError:
@@ -191,6 +188,13 @@ def _named(path: Path) -> Iterator[None]:
         raise write_error(path, error) from error
     except ValueError as error:  # a NUL, or half of a surrogate pair
         raise WriteError(f"{str(path)!r} can't be the name of a file: {reason_of(error)}.") from error
+
+
+def reason_of(error: Exception) -> str:
+    """Why, without the names of files that the system adds."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror[0].lower() + error.strerror[1:]
+    return str(error).rstrip(".") or type(error).__name__
 
 
 def _open_beside(place: Path) -> tuple[Path, BinaryIO]:

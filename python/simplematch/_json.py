@@ -58,6 +58,14 @@ def read_lines(path: Path | str, *, largest: int = LARGEST) -> Iterator[Any]:
 def parse_json(content: bytes | str, where: Path | str) -> Any:
     """The value of a JSON text; `where` it comes from begins the message of an error."""
     try:
+        return loads(content)
+    except ValueError as error:
+        raise DataError(f"{where} can't be read as JSON: {reason_of(error)}.") from error
+
+
+def loads(content: bytes | str) -> Any:
+    """`json.loads` without what the standard doesn't have, or leaves open; a ValueError says why."""
+    try:
         return json.loads(
             content,
             object_pairs_hook=_unique,
@@ -66,9 +74,7 @@ def parse_json(content: bytes | str, where: Path | str) -> Any:
             parse_int=_whole,
         )
     except RecursionError:
-        raise DataError(f"{where} can't be read as JSON: it is nested too deeply.") from None
-    except ValueError as error:  # of the encoding too
-        raise DataError(f"{where} can't be read as JSON: {reason_of(error)}.") from error
+        raise ValueError("it is nested too deeply") from None
 
 
 def write_json(path: Path | str, content: Any, *, indent: int | None = None) -> None:

@@ -139,9 +139,9 @@ def _open(file: BinaryIO) -> Image.Image:
 def _image_error(name: str, error: Exception, failure: str) -> ImageError:
     if isinstance(error, FileNotFoundError):
         return ImageError(f"{name} is missing.")
-    reason = reason_of(error)
+    reason = reason_of(error) if isinstance(error, OSError | ValueError) else f"it is damaged ({error!r})"
     if isinstance(error, Image.DecompressionBombError):
-        reason += f"; PIL.Image.MAX_IMAGE_PIXELS ({Image.MAX_IMAGE_PIXELS}) can be raised for a file that you trust"
+        reason = f"{error}; PIL.Image.MAX_IMAGE_PIXELS can be raised for files that you trust"
     return ImageError(f"{name} {failure}: {reason}.")
 
 
