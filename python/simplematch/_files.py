@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 _REMEDIES = {
     errno.ENOSPC: "free some space, or write to another place",
@@ -63,7 +63,7 @@ class NewFiles:
         with writing(path):
             place = target_of(path)
             if _is_stream(path):
-                beside, file = place, open(path, "wb")  # noqa: SIM115  # __exit__ closes it
+                beside, file = place, cast(BinaryIO, open(path, "wb"))  # noqa: SIM115  # __exit__ closes it
             else:
                 beside, file = _open_beside(place)
             self._files.append((path, place, beside, file))

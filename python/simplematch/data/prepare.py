@@ -126,7 +126,8 @@ def _animals_of(path: Path, folder: Path) -> Iterator[_Animal]:
     annotations = read_list(content, "annotations", path)
     count = Counter(read_number(annotation, "image_id", path) for annotation in annotations)
     for annotation in annotations:
-        visible = keypoints_of(annotation, path)[:, 2] > 0
+        has_keypoints = bool(read_list(annotation, "keypoints", path))
+        visible = keypoints_of(annotation, path)[:, 2] > 0 if has_keypoints else np.zeros(0, dtype=bool)
         if count[annotation["image_id"]] > 1 or annotation.get("iscrowd", 0) or visible.sum() < _MIN_COMMON:
             continue
         if annotation["image_id"] not in images:
@@ -134,9 +135,8 @@ def _animals_of(path: Path, folder: Path) -> Iterator[_Animal]:
         image = images[annotation["image_id"]]
         category = categories.get(read_number(annotation, "category_id", path))
         if category is None:
-            raise DataError(
-                f"{path} has an annotation of category {annotation['category_id']}, which 'categories' lacks."
-            )
+            number = annotation["category_id"]
+            raise DataError(f"{path} has an annotation of category {number}, which 'categories' lacks.")
         read_box(read_field(annotation, "bbox", path), "bbox", path, corners=False)
         names = ("id", "image_id", "category_id", "bbox", "keypoints")
         record = {name: read_field(annotation, name, path) for name in names}

@@ -151,8 +151,8 @@ def _from_json(record: Any, where: str) -> Prediction:
             raise DataError(f"{where}, field '{name}', is {text!r}, where text is needed.")
     fields |= {name: Path(fields[name]) for name in ("source_path", "target_path")}
     for name in _SIZES:
-        sides = read_list(record, name, where)
-        fields[name] = read_size(*sides[1::-1], name, where) if len(sides) == 2 else read_size(sides, None, name, where)
+        height, width = (*read_list(record, name, where), None, None)[:2]
+        fields[name] = read_size(width, height, name, where)
     for name in _BOXES:
         box = read_field(record, name, where)
         fields[name] = None if box is None else read_box(box, name, where)
@@ -169,8 +169,9 @@ def _from_json(record: Any, where: str) -> Prediction:
 
 def _numbers(record: Any, name: str, where: str, shape: tuple[int, ...]) -> FloatArray:
     """A field of numbers, or the names of those that JSON has not."""
+    given = _unnamed(read_list(record, name, where))
     try:
-        values = np.array(_unnamed(read_list(record, name, where)))
+        values = np.array(given)
     except ValueError:  # lists of different lengths
         values = np.empty(0, dtype=object)
     if values.dtype.kind not in "iuf" or values.shape != shape:
