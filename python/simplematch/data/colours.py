@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 
 _MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}  # of Pillow, by the space that a profile is of
 _UNSEEN = 2  # levels of 255: two makers' sRGB differ by no more
-_NO_CACHE = 0x40  # of cmsCreateTransform: a transform then serves several threads
+_NO_CACHE, _NO_OPTIMISATION = 0x0040, 0x0100  # of cmsCreateTransform: for threads; for the shadows of grey pictures
 
 
 class ProfileError(ValueError):
@@ -47,7 +47,7 @@ def _transform(profile: bytes) -> tuple[str, Any]:
         mode = _MODES.get(opened.profile.xcolor_space.strip())
         if mode is None:
             raise ProfileError(f"it is one of {opened.profile.xcolor_space.strip()}")
-        flags: Any = _NO_CACHE
+        flags: Any = _NO_CACHE | (_NO_OPTIMISATION if mode == "L" else 0)
         transform = ImageCms.buildTransform(opened, ImageCms.createProfile("sRGB"), mode, "RGB", flags=flags)
         if mode in ("RGB", "L"):
             probe = _probe(mode)
