@@ -34,6 +34,9 @@ def apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
         raise ProfileError(f"it is one of {mode}, the picture is {image.mode}")
     if transform is None:
         return image.convert("RGB")
+    if mode == "L":  # 256 values
+        table = np.asarray(ImageCms.applyTransform(_probe(mode), transform))[0]
+        return Image.fromarray(table[np.asarray(image)])
     converted = ImageCms.applyTransform(image, transform)
     assert converted is not None  # unless inPlace
     return converted

@@ -28,6 +28,7 @@ from .records import Size
 
 _log = logging.getLogger(__name__)
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000")
+_ORIENTATION = 0x0112  # of EXIF
 _TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 SMALLEST_SIDE, LARGEST_RATIO = 16, 10  # a cell of a feature map spans about 16 pixels of a square
 
@@ -148,10 +149,7 @@ def _image_error(name: str, error: Exception, failure: str) -> ImageError:
 def _to_picture(image: Image.Image, upright: bool) -> Picture:
     kind = FileKind.of(image)
     image.load()
-    turned = image
-    if upright:
-        with suppress(Exception):  # a damaged tag says nothing
-            turned = ImageOps.exif_transpose(image)
+    turned = _upright(image) if upright else image
     notes = size_notes((turned.height, turned.width))
     base, alpha = to_8_bits(turned, kind, notes)
     pixels = _as_srgb(base, turned.info.get("icc_profile"), notes)
@@ -160,6 +158,13 @@ def _to_picture(image: Image.Image, upright: bool) -> Picture:
     if kind.format != "MPO" and _has_more(image):  # an MPO's other pictures are previews and depth maps
         notes["frames"] = "holds several pictures, of which the first is taken"
     return Picture(pixels, notes)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    with suppress(Exception):  # a damaged tag says nothing
+        if image.getexif().get(_ORIENTATION, 1) != 1:
+            return ImageOps.exif_transpose(image)
+    return image
 
 
 def _as_srgb(image: Image.Image, profile: bytes | None, notes: dict[str, str]) -> Image.Image:

@@ -84,6 +84,7 @@ def _split(image: Image.Image, kind: FileKind) -> tuple[Image.Image, Image.Image
     """Colours and transparency of 8 bits."""
     key = image.info.get("transparency")
     if kind.wide and isinstance(key, tuple):  # a colour, still in 16 bits
+        image = image.copy()
         image.info["transparency"] = tuple(value >> 8 for value in key)
     if image.mode == "La":  # which converts to nothing else
         image = image.convert("LA")
