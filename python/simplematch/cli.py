@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.logging import RichHandler
 
+from ._files import reason_of
 from .commands import COMMANDS, POSITIONAL
-from .data import DataError, ImageError
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -26,12 +27,32 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     try:
         COMMANDS[chosen.command](**chosen[chosen.command].as_dict())
-    except (DataError, ImageError, FileNotFoundError, ValueError) as error:
-        print(f"simplematch: {error}", file=sys.stderr)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read what is printed has seen enough
+        _drop_output()
+        sys.exit(1)
+    except (OSError, ValueError) as error:  # WriteError, DataError and ImageError too
+        print(f"simplematch: {_sentence(error)}", file=sys.stderr)
+        _drop_output()
         sys.exit(2)
     except KeyboardInterrupt as interruption:
         print(f"simplematch: {str(interruption) or 'stopped'}", file=sys.stderr)
         sys.exit(130)
+
+
+def _sentence(error: OSError | ValueError) -> str:
+    if not isinstance(error, OSError) or error.strerror is None:  # a sentence already
+        return str(error)
+    return f"{error.filename or 'what is printed'}: {reason_of(error)}"
+
+
+def _drop_output() -> None:
+    """What couldn't be printed isn't tried again at the end, which would print a traceback."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _log_to_standard_error() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import json
+import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,11 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
+from ._json import to_json
 from ._torchvision import tv_tensors
-from .data import ImageError, PairTransform
+from .data import ImageError, ImageWarning, PairTransform
+from .data.images import Picture, read_picture, size_notes
 from .data.records import FloatArray, Size
 from .evaluation import Matcher
 from .models import default_device, load_model
@@ -52,11 +55,14 @@ class Correspondences:
         return len(self.points)
 
     def to_json(self) -> str:
-        """Everything, as the text of a json file."""
-        rows = [dict(zip(_COLUMNS, row, strict=True)) for row in self._rows()]
+        """Everything, as the text of a json file; null where a number is none."""
+        rows = [
+            {name: x if math.isfinite(x) else None for name, x in zip(_COLUMNS, row, strict=True)}
+            for row in self._rows()
+        ]
         sizes = {"image_a": {"height": self.size_a[0], "width": self.size_a[1]}}
         sizes["image_b"] = {"height": self.size_b[0], "width": self.size_b[1]}
-        return json.dumps({"model": self.model, **sizes, "matches": rows}, indent=1)
+        return to_json({"model": self.model, **sizes, "matches": rows}, indent=1)
 
     def to_csv(self) -> str:
         """A line for each point."""
@@ -75,7 +81,6 @@ class Correspondences:
 _COLUMNS = ("x_a", "y_a", "x_b", "y_b", "confidence", "cycle_distance")
 
 
-@torch.inference_mode()
 def match(
     image_a: ImageLike,
     image_b: ImageLike,
@@ -91,7 +96,8 @@ def match(
     >>> found.matches, found.confidence  # doctest: +SKIP
 
     Args:
-        image_a, image_b: files, PIL images, or RGB pixels: uint8 arrays (H, W, 3) or tensors (3, H, W).
+        image_a, image_b: files, PIL images, or RGB pixels: uint8 arrays (H, W, 3) or tensors (3, H, W). `read_image`
+            says what becomes of 16 bits, transparency and colour profiles.
         points: (N, 2) as (x, y) in pixels of image A; None: a regular grid.
         grid: points along the longer side of that grid.
         model: a trained model, or its folder, or the name of a preset. Default: an untrained matcher whose weights are
@@ -101,12 +107,32 @@ def match(
     Raises:
         ImageError: an image can't be read.
         ValueError: points have another shape, are not finite or lie outside of image A; or there is no such model.
+
+    Warns:
+        ImageWarning: an image is an animation, or so small or long that matches mean little, or the like.
     """
+    pictures = [open_image(image, f"image_{side}") for image, side in ((image_a, "a"), (image_b, "b"))]
+    for picture in pictures:
+        _warn(picture)
+    return match_pictures(pictures[0].pixels, pictures[1].pixels, points, grid=grid, model=model, device=device)
+
+
+@torch.inference_mode()
+def match_pictures(
+    image_a: Image.Image,
+    image_b: Image.Image,
+    points: Sequence[Sequence[float]] | np.ndarray[Any, Any] | Tensor | None = None,
+    *,
+    grid: int = 8,
+    model: Matcher | str | Path | None = None,
+    device: torch.device | str | None = None,
+) -> Correspondences:
+    """`match` of two images that `open_image` has read."""
     network, name = _model(DEFAULT_MODEL if model is None else model)
     device = default_device() if device is None else torch.device(device)
     if isinstance(network, torch.nn.Module):
         network.to(device).eval()
-    pixels = [_pixels(image, f"image_{side}") for image, side in ((image_a, "a"), (image_b, "b"))]
+    pixels = [_pixels(image) for image in (image_a, image_b)]
     size_a, size_b = [(int(x.shape[1]), int(x.shape[2])) for x in pixels]
     queries = grid_points(size_a, grid) if points is None else _points(points, size_a)
     side = network.image_size
@@ -132,9 +158,22 @@ def grid_points(size: Size, count: int) -> FloatArray:
 def read_image(image: ImageLike, name: str = "image") -> Image.Image:
     """An RGB image, turned as its EXIF tag says.
 
+    What has 16 bits is scaled by its range, transparent pixels are shown on white, colour profiles are applied, and of
+    several frames the first is taken; floats, signed and 32-bit integers are refused.
+
     Raises:
         ImageError: a file can't be read, or pixels are of another type or shape.
+
+    Warns:
+        ImageWarning: it is an animation, or so small or long that matches mean little, or the like.
     """
+    picture = open_image(image, name)
+    _warn(picture)
+    return picture.pixels
+
+
+def open_image(image: ImageLike, name: str = "image") -> Picture:
+    """`read_image` with what it would warn of."""
     if isinstance(image, Tensor):
         image = image.detach().cpu().permute(1, 2, 0).numpy() if image.dim() == 3 else image.detach().cpu().numpy()
     if isinstance(image, np.ndarray):
@@ -143,18 +182,18 @@ def read_image(image: ImageLike, name: str = "image") -> Image.Image:
                 f"{name} must be uint8 RGB, an array (H, W, 3) or a tensor (3, H, W), "
                 f"got {image.dtype} of shape {image.shape}."
             )
-        return Image.fromarray(np.ascontiguousarray(image))
-    try:
-        opened = image if isinstance(image, Image.Image) else Image.open(image)
-        return ImageOps.exif_transpose(opened).convert("RGB")
-    except FileNotFoundError as error:
-        raise ImageError(f"{name} {image} is missing.") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ImageError(f"{name} {image} can't be read: {error}.") from error
+        notes = {kind: f"{name} {note}." for kind, note in size_notes((image.shape[0], image.shape[1])).items()}
+        return Picture(Image.fromarray(np.ascontiguousarray(image)), notes)
+    return read_picture(image, name)
 
 
-def _pixels(image: ImageLike, name: str) -> tv_tensors.Image:
-    return tv_tensors.Image(torch.from_numpy(np.array(read_image(image, name))).permute(2, 0, 1))
+def _warn(picture: Picture) -> None:
+    for note in picture.notes.values():
+        warnings.warn(note, ImageWarning, stacklevel=3)  # where match or read_image is called
+
+
+def _pixels(image: Image.Image) -> tv_tensors.Image:
+    return tv_tensors.Image(torch.from_numpy(np.array(image)).permute(2, 0, 1))
 
 
 def _points(points: Any, size: Size) -> FloatArray:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .. import evaluation
-from ..data import DataError, PairDataset, open_dataset
+from .._files import DataError, check_output
+from .._json import read_object
+from ..data import PairDataset, open_dataset
 from ..evaluation import Protocol
 from ..models import default_device, load_model
 from ..viz import MatchPanel, draw_curves, draw_grid, prediction_panel, save_figure
@@ -38,6 +40,7 @@ def draw(
         alpha: a match is right within alpha times the data set's threshold.
         seed: of the choice.
     """
+    check_output(output)
     opened = open_dataset(dataset, root, split)
     chosen = opened.subset(np.random.default_rng(seed).permutation(len(opened))[: max(pairs, 1)].tolist())
     protocol = evaluation.preset("default", opened.name)
@@ -62,20 +65,26 @@ def curve(results: str, output: Path = Path("curve.png")) -> None:
         results: json files of `simplematch eval --output`, with commas between them.
         output: the picture.
     """
+    paths = list(map(Path, names(results)))
+    stems = [path.stem for path in paths]
     lines, description = {}, ""
-    for path in map(Path, names(results)):
-        first = _first_result(path)
-        lines[path.stem] = (first["protocol"]["alphas"], first["headline"])
-        description = first["protocol"]["threshold"]
+    for path in paths:
+        alphas, pck, description = _headline(path)
+        lines[path.stem if stems.count(path.stem) == 1 else str(path)] = (alphas, pck)
     save_figure(draw_curves(lines, f"threshold {description}"), output)
     print(f"written: {output}")
 
 
-def _first_result(path: Path) -> dict[str, Any]:
+def _headline(path: Path) -> tuple[list[float], list[float], str]:
+    """Alphas, PCK at each of them (NaN without pairs) and the threshold, of the first protocol in a result."""
+    content = read_object(path)
     try:
-        result: dict[str, Any] = json.loads(path.read_text())["results"][0]
-        return result
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing.") from error
-    except (ValueError, KeyError, IndexError, TypeError) as error:
+        result: dict[str, Any] = content["results"][0]
+        alphas = [float(alpha) for alpha in result["protocol"]["alphas"]]
+        pck = [math.nan if value is None else float(value) for value in result["headline"]]
+        threshold = result["protocol"]["threshold"]
+        if len(alphas) != len(pck) or not isinstance(threshold, str):
+            raise ValueError
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is no result of simplematch eval --output.") from error
+    return alphas, pck, threshold

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 from simplematch_kernels import use_backend
 
 from .. import evaluation
+from .._files import NewFiles, check_output
+from .._json import to_json
 from ..data import open_dataset
 from ..models import check_model, default_device, load_model
 from .lists import names
@@ -45,12 +46,13 @@ def evaluate(
             sd-dino and dift.
         believe: image or pair, where PairAnnotation has other keypoints than ImageAnnotation (SPair-71k layout alone).
         batch_size: pairs at a time.
-        output: a json file, and a csv beside it, with every number.
+        output: a json file, and a csv beside it, with every number. Files appear whole; links stay links.
         predictions: a file for all predictions, from which any protocol can be computed again.
         skip_broken: leave out images that can't be read, and say how many.
         backend: of the operators; the best that runs, if none is given.
         device: cuda where there is one, if none is given.
     """
+    files = _outputs(output, predictions)
     chosen = _existing(checkpoint) if checkpoint else preset
     check_model(chosen)  # before a large data set is read
     if believe != "image" and dataset != "spair":
@@ -65,16 +67,32 @@ def evaluate(
             model, pairs, protocols, batch_size=batch_size, skip_broken=skip_broken, progress=progress,
             keep_predictions=predictions is not None,
         )  # fmt: skip
-    print("\n\n".join(evaluation.format_result(result) for result in found.results))
-    seconds = ", ".join(f"{part} {value:.1f}" for part, value in found.seconds.items())
-    print(f"\n{len(pairs)} pairs of {found.images} images, {found.encoded} encoded; seconds: {seconds}")
-    if output is not None:
-        report: dict[str, Any] = {"results": evaluation.to_json(found.results), "seconds": found.seconds}
-        report |= {"model": str(checkpoint or preset), "dataset": pairs.name, "split": split, "skipped": found.skipped}
-        output.write_text(json.dumps(report, indent=1))
-        output.with_suffix(".csv").write_text(evaluation.to_csv(found.results))
-    if predictions is not None and found.predictions is not None:
-        found.predictions.save(predictions)
+    report: dict[str, Any] = {"results": evaluation.to_json(found.results), "seconds": found.seconds}
+    report |= {"model": str(checkpoint or preset), "dataset": pairs.name, "split": split, "skipped": found.skipped}
+    try:
+        with NewFiles() as new:
+            if output is not None:
+                new.add(files[0]).write(to_json(report, indent=1).encode())
+                new.add(files[1]).write(evaluation.to_csv(found.results).encode())
+            if predictions is not None and found.predictions is not None:
+                found.predictions.write(new.add(predictions))
+    finally:  # what can't be written can still be read
+        print("\n\n".join(evaluation.format_result(result) for result in found.results))
+        seconds = ", ".join(f"{part} {value:.1f}" for part, value in found.seconds.items())
+        print(f"\n{len(pairs)} pairs of {found.images} images, {found.encoded} encoded; seconds: {seconds}")
+
+
+def _outputs(output: Path | None, predictions: Path | None) -> list[Path]:
+    """The files to be written; before hours of work are done for them."""
+    files = [] if output is None else [output, output.with_suffix(".csv")]
+    files += [] if predictions is None else [predictions]
+    if output is not None and output.suffix == ".csv":
+        raise ValueError(f"output must not end in .csv, as the table beside it does, got {output}")
+    if predictions is not None and predictions in files[:-1]:
+        raise ValueError(f"predictions must be another file than output and its table, got {predictions}")
+    for file in files:
+        check_output(file)
+    return files
 
 
 def _existing(checkpoint: Path) -> Path:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import re
 from pathlib import Path
 
 import numpy as np
 
 from .. import correspondences
-from ..correspondences import Correspondences, read_image
-from ..data import DataError
+from .._files import DataError, NewFiles, check_output
+from .._json import loads
+from ..correspondences import Correspondences, open_image
+from ..data.images import Picture
 from ..data.records import FloatArray
-from ..viz import MatchPanel, draw_grid, save_figure
+from ..viz import MatchPanel, draw_grid, encode_figure
+
+_log = logging.getLogger(__name__)
 
 
 def match(
@@ -36,18 +40,32 @@ def match(
         device: cuda where there is one, if none is given.
     """
     chosen = None if points is None else read_points(points)
-    found = correspondences.match(image_a, image_b, chosen, grid=grid, model=model, device=device)
     output = output or Path(f"{image_a.stem}-{image_b.stem}")
     files = [output.with_name(f"{output.name}.{kind}") for kind in ("json", "csv", "png")]
-    files[0].write_text(found.to_json())
-    files[1].write_text(found.to_csv())
-    save_figure(draw_grid([[_panel(image_a, image_b, found)]]), files[2])
+    _check_outputs(files, [image_a, image_b])
+    pictures = [open_image(image, f"image_{side}") for image, side in ((image_a, "a"), (image_b, "b"))]
+    for note in (note for picture in pictures for note in picture.notes.values()):
+        _log.warning(note)
+    a, b = (picture.pixels for picture in pictures)
+    found = correspondences.match_pictures(a, b, chosen, grid=grid, model=model, device=device)
+    title = f"{image_a.name} to {image_b.name}: {len(found)} points, {found.model}; brighter: more confident"
+    picture = encode_figure(draw_grid([[_panel(pictures, found, title)]]), files[2])
+    with NewFiles() as new:
+        for file, content in zip(files, (found.to_json().encode(), found.to_csv().encode(), picture), strict=True):
+            new.add(file).write(content)
     print(f"{'x_a':>8} {'y_a':>8} {'x_b':>8} {'y_b':>8}  confidence  cycle distance, pixels")
     for a, b, confidence, distance in zip(
         found.points, found.matches, found.confidence, found.cycle_distance, strict=True
     ):
         print(f"{a[0]:8.1f} {a[1]:8.1f} {b[0]:8.1f} {b[1]:8.1f}  {confidence:10.3f}  {distance:.1f}")
     print("written: " + ", ".join(str(file) for file in files))
+
+
+def _check_outputs(files: list[Path], inputs: list[Path]) -> None:
+    for file in files:
+        if any(file.exists() and path.exists() and file.samefile(path) for path in inputs):
+            raise ValueError(f"output must not be the name of an image that is matched, got {file}")
+        check_output(file)
 
 
 def read_points(text: str) -> FloatArray:
@@ -70,7 +88,7 @@ def _read_file(path: Path) -> FloatArray:
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".json":
-            return np.array(json.loads(text), dtype=np.float64).reshape(-1, 2)
+            return np.array(loads(text), dtype=np.float64).reshape(-1, 2)
         rows = [re.split(r"[,;\s]+", line.strip()) for line in text.splitlines() if line.strip()]
         columns = _columns(rows[0]) if rows else None
         x, y = columns or (0, 1)
@@ -89,7 +107,6 @@ def _columns(first: list[str]) -> tuple[int, int] | None:
     return None
 
 
-def _panel(image_a: Path, image_b: Path, found: Correspondences) -> MatchPanel:
-    source, target = (np.array(read_image(image)) for image in (image_a, image_b))
-    title = f"{image_a.name} to {image_b.name}: {len(found)} points, {found.model}; brighter: more confident"
+def _panel(pictures: list[Picture], found: Correspondences, title: str) -> MatchPanel:
+    source, target = (np.array(picture.pixels) for picture in pictures)
     return MatchPanel(source, target, found.points, found.matches, confidence=found.confidence, title=title)

@@ -4,11 +4,12 @@
 `DataLoader`.
 """
 
+from .._files import DataError
 from .ap10k import AP10K
 from .batch import PairBatch, SkippedPairs, TransformedPairs, collate, pad_keypoints
 from .dataset import PairDataset
-from .files import DataError, ImageError
 from .groups import GroupBatch, ImageGroups, collate_groups, pair_visibility
+from .images import ImageError, ImageWarning
 from .open import open_dataset, recognise
 from .pf_pascal import PFPascal
 from .pf_willow import PFWillow
@@ -26,6 +27,7 @@ __all__ = [
     "ImageError",
     "ImageGroups",
     "ImageInfo",
+    "ImageWarning",
     "NetworkSample",
     "PFPascal",
     "PFWillow",

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from .._files import DataError
+from .._json import read_object as read_json
 from .dataset import PairDataset, read_records
-from .files import DataError, read_box, read_field, read_json, read_points, read_size
+from .files import inside, read_box, read_field, read_points, read_size
 from .records import FloatArray, ImageInfo, PairInfo, Size
 from .table import PairTable, cached_table
 
@@ -57,7 +59,7 @@ class AP10K(PairDataset):
             tail = path.relative_to(self.root / "JPEGImages").with_suffix(".json")
             file = self.root / "ImageAnnotation" / tail
             record = read_json(file)
-            points = _keypoints(record, file)
+            points = keypoints_of(record, file)
             images.append(ImageInfo(path, path.parent.name, _size(record, file), points[points[:, 2] > 0, :2]))
         return images
 
@@ -73,7 +75,7 @@ class _Reader:
         record = read_json(path)
         source, target = (self._reroot(str(read_field(record, f"{s}_json_path", path)), path) for s in ("src", "trg"))
         a, b = self.annotation(source), self.annotation(target)
-        points_a, points_b = _keypoints(a, source), _keypoints(b, target)
+        points_a, points_b = keypoints_of(a, source), keypoints_of(b, target)
         common = np.flatnonzero((points_a[:, 2] > 0) & (points_b[:, 2] > 0))
         if not len(common):
             raise DataError(f"{path}: {source.name} and {target.name} have no common keypoint in their 'keypoints'.")
@@ -97,7 +99,7 @@ class _Reader:
         parts = Path(name.replace("\\", "/")).parts
         if "ImageAnnotation" not in parts:
             raise DataError(f"{path} names '{name}', where a path with the folder ImageAnnotation is needed.")
-        return self.root.joinpath(*parts[parts.index("ImageAnnotation") :])
+        return self.root / inside(str(Path(*parts[parts.index("ImageAnnotation") :])), f"{path}: a path in it")
 
     def _image(self, annotation: Path) -> Path:
         stem = self.root / "JPEGImages" / annotation.relative_to(self.root / "ImageAnnotation")
@@ -109,7 +111,7 @@ def _size(record: dict[str, Any], path: Path) -> Size:
     return read_size(read_field(record, "width", path), read_field(record, "height", path), "width", path)
 
 
-def _keypoints(record: dict[str, Any], path: Path) -> FloatArray:
+def keypoints_of(record: dict[str, Any], path: Path) -> FloatArray:
     """(17, 3): x, y and visibility, above zero where the point is annotated."""
     values = read_field(record, "keypoints", path)
     if not isinstance(values, list) or len(values) % 3:

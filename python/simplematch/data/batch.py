@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .dataset import PairDataset
-from .files import ImageError
+from .images import ImageError
 from .records import PairInfo
 from .seeded import SeededDataset
 from .transforms import NetworkSample, PairTransform

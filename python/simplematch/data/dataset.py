@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from .._files import DataError
 from .._torchvision import transforms, tv_tensors
-from .files import DataError, decode_image
+from .images import decode_image
 from .records import FloatArray, ImageInfo, PairInfo, PairSample, Size
 from .table import PairTable
 

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from .._files import DataError
 from .._torchvision import tv_tensors
 from .batch import pad_keypoints
 from .dataset import PairDataset
-from .files import DataError, ImageError
+from .images import ImageError
 from .records import Box, FloatArray, PairInfo, Size
 from .seeded import SeededDataset
 from .transforms import PairTransform

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .._files import DataError
 from . import ap10k, pf_pascal, pf_willow
 from .ap10k import AP10K
 from .dataset import PairDataset
-from .files import DataError
 from .pf_pascal import PFPascal
 from .pf_willow import PFWillow
 from .spair import SPair

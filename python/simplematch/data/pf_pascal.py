@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from .._files import DataError
 from .dataset import PairDataset, read_records
-from .files import DataError, first_folder, image_size, read_box, read_mat, read_text
+from .files import first_folder, inside, read_box, read_mat, read_text
+from .images import image_size
 from .records import Box, FloatArray, PairInfo, Size
 from .table import PairTable
 
@@ -76,7 +78,7 @@ class _Reader:
     def read(self, numbered_row: tuple[int, Mapping[str, str]]) -> PairInfo:
         line, row = numbered_row
         where = f"{self.path}, line {line}"
-        source, target = (self.images / Path(_column(row, n, where)).name for n in ("source_image", "target_image"))
+        source, target = (self._image(row, name, where) for name in ("source_image", "target_image"))
         category = _category(_column(row, "class", where), where)
         listed = "XA" in row
         points = _listed_points(row, where) if listed else self._annotated_points(source, target, category, where)
@@ -95,6 +97,10 @@ class _Reader:
             keypoint_ids=points[2],
         )
         return _mirrored(info) if row.get("flip", "0").strip() == "1" else info
+
+    def _image(self, row: Mapping[str, str], column: str, where: str) -> Path:
+        """Only the name counts: the lists were made in different folders."""
+        return self.images / inside(Path(_column(row, column, where)).name, f"{where}, column '{column}',")
 
     def _annotated_points(self, source: Path, target: Path, category: str, where: str) -> Points:
         """The points that both images have: a missing one is NaN."""

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from .._files import DataError
 from .dataset import PairDataset, read_records
-from .files import DataError, image_size, read_mat, read_text
+from .files import inside, read_mat, read_text
+from .images import image_size
 from .records import FloatArray, PairInfo
 from .table import PairTable
 
@@ -70,7 +72,7 @@ class _Reader:
             numbers = np.array([float(value or "nan") for value in row[2:]]).reshape(2, 2, _POINTS)
         except ValueError as error:
             raise DataError(f"{where}: {error}.") from None
-        source, target = (self._image(name) for name in row[:2])
+        source, target = (self._image(inside(name, f"{where}, an image,")) for name in row[:2])
         return self._info(f"{line - 2:06d}", source, target, numbers[0].T, numbers[1].T, where)
 
     def read_annotations(self, files: tuple[Path, Path]) -> PairInfo:
@@ -96,10 +98,9 @@ class _Reader:
             keypoint_ids=tuple(str(i) for i in common),
         )
 
-    def _image(self, name: str) -> Path:
+    def _image(self, name: Path) -> Path:
         """A csv names images from one of several folders above them."""
-        parts = Path(name).parts
-        tails = (Path(name), Path(*parts[-2:]), Path("PF-dataset", *parts[-2:]))
+        tails = (name, Path(*name.parts[-2:]), Path("PF-dataset", *name.parts[-2:]))
         return next((p for p in (self.path.parent / tail for tail in tails) if p.is_file()), self.path.parent / name)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .files import DataError, read_box, read_field, read_json
+from .._files import DataError, writing
+from .._json import read_object as read_json
+from .._json import to_json
+from .ap10k import keypoints_of
+from .files import inside, read_box, read_field, read_list, read_number
 
 _SEED = 42
 _MIN_COMMON = 3
@@ -59,27 +64,48 @@ def prepare_ap10k(source: Path | str, destination: Path | str, *, images: str = 
         destination: gets `ImageAnnotation`, `JPEGImages` and `PairAnnotation`; may be `source` itself.
         images: "link" (symbolic links to the raw images) or "copy".
 
+    The pairs appear when all of them are written: what was stopped before begins again.
+
     Returns:
         The number of pairs of every split, such as {"trn": ..., "test_cross_family": ...}.
 
     Raises:
         DataError: a file is missing, or lacks a field; or the destination has pairs already.
+        WriteError: there is no room, or no permission to write.
         ValueError: `images` is neither.
     """
     if images not in ("link", "copy"):
         raise ValueError(f"images is '{images}', where 'link' or 'copy' may come.")
     source, destination = Path(source), Path(destination)
-    if any((destination / "PairAnnotation").glob("*/*.json")):
-        raise DataError(f"{destination / 'PairAnnotation'} has pairs already; delete them, or choose another folder.")
+    folder = destination / "PairAnnotation"
+    if folder.is_dir() and any(folder.iterdir()):
+        raise DataError(f"{folder} has pairs already; delete them, or choose another folder.")
     animals = _read_animals(source)
     for animal in animals:
         _write_image(animal, destination, images)
-    draw = random.Random(_SEED)
-    counts = {}
-    for split, members in _split(animals).items():
-        for name, pairs in _pairs_of(split, members, draw):
-            counts[name] = _write_pairs(destination / "PairAnnotation" / name, pairs)
+    with _whole_folder(folder) as beside:
+        draw = random.Random(_SEED)
+        counts = {}
+        for split, members in _split(animals).items():
+            for name, pairs in _pairs_of(split, members, draw):
+                counts[name] = _write_pairs(beside / name, pairs)
     return counts
+
+
+@contextmanager
+def _whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder that gets its name when all is written: one without it is removed, now or by the next call."""
+    beside = folder.with_name(f"{folder.name}.part")
+    with writing(folder):
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        try:
+            yield beside
+            os.sync()  # once for all files; the name must not reach the disk before them
+            os.replace(beside, folder)
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
 
 
 def _read_animals(source: Path) -> list[_Animal]:
@@ -95,30 +121,38 @@ def _read_animals(source: Path) -> list[_Animal]:
 
 def _animals_of(path: Path, folder: Path) -> Iterator[_Animal]:
     content = read_json(path)
-    categories = {read_field(c, "id", path): c for c in read_field(content, "categories", path)}
-    images = {read_field(image, "id", path): image for image in read_field(content, "images", path)}
-    annotations = read_field(content, "annotations", path)
-    count = Counter(read_field(annotation, "image_id", path) for annotation in annotations)
+    categories = {read_number(category, "id", path): category for category in read_list(content, "categories", path)}
+    images = {read_number(image, "id", path): image for image in read_list(content, "images", path)}
+    annotations = read_list(content, "annotations", path)
+    count = Counter(read_number(annotation, "image_id", path) for annotation in annotations)
     for annotation in annotations:
-        visible = np.array(read_field(annotation, "keypoints", path)[2::3]) > 0
+        has_keypoints = bool(read_list(annotation, "keypoints", path))
+        visible = keypoints_of(annotation, path)[:, 2] > 0 if has_keypoints else np.zeros(0, dtype=bool)
         if count[annotation["image_id"]] > 1 or annotation.get("iscrowd", 0) or visible.sum() < _MIN_COMMON:
             continue
         if annotation["image_id"] not in images:
             raise DataError(f"{path} has an annotation of image {annotation['image_id']}, which 'images' lacks.")
         image = images[annotation["image_id"]]
-        category = categories[read_field(annotation, "category_id", path)]
+        category = categories.get(read_number(annotation, "category_id", path))
+        if category is None:
+            number = annotation["category_id"]
+            raise DataError(f"{path} has an annotation of category {number}, which 'categories' lacks.")
         read_box(read_field(annotation, "bbox", path), "bbox", path, corners=False)
-        record = {name: annotation[name] for name in ("id", "image_id", "category_id", "bbox", "keypoints")}
+        names = ("id", "image_id", "category_id", "bbox", "keypoints")
+        record = {name: read_field(annotation, name, path) for name in names}
         record |= {name: read_field(image, name, path) for name in ("file_name", "width", "height")}
         record |= {name: read_field(category, name, path) for name in ("name", "supercategory")}
-        yield _Animal(
-            str(record["supercategory"]),
-            str(record["name"]),
-            int(record["image_id"]),
-            folder / str(record["file_name"]),
-            visible,
-            record,
-        )
+        family, species = (_folder_name(record[name], f"{path}, field '{name}',") for name in ("supercategory", "name"))
+        file = folder / inside(record["file_name"], f"{path}, field 'file_name',")
+        yield _Animal(family, species, record["image_id"], file, visible, record)
+
+
+def _folder_name(name: Any, where: str) -> str:
+    """The name of a folder to be made in the destination."""
+    path = inside(name, where)
+    if len(path.parts) > 1:
+        raise DataError(f"{where} is {name!r}, where a name without '/' is needed.")
+    return str(path)
 
 
 def _split(animals: list[_Animal]) -> dict[str, list[_Animal]]:
@@ -176,14 +210,30 @@ def _write_image(animal: _Animal, destination: Path, how: str) -> None:
         raise DataError(f"image {animal.file} is missing; {_ORIGIN}.")
     annotation = destination / "ImageAnnotation" / animal.folder / f"{animal.file.stem}.json"
     image = destination / "JPEGImages" / animal.folder / animal.file.name
-    for path in (annotation, image):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    annotation.write_text(json.dumps(animal.record))
-    image.unlink(missing_ok=True)
-    if how == "copy":
-        shutil.copyfile(animal.file, image)
-    else:
-        os.symlink(animal.file.resolve(), image)
+    with writing(image):
+        for path in (annotation, image):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        _write(annotation, animal.record)
+        _place(image, partial(_copy if how == "copy" else os.symlink, animal.file.resolve()))
+
+
+def _place(path: Path, make: Callable[[Path], object]) -> None:
+    """Make a file beside its place, then rename it: it replaces a link, not what the link leads to."""
+    beside = path.with_name(f".{path.name}.part")
+    beside.unlink(missing_ok=True)
+    try:
+        make(beside)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _copy(source: Path, destination: Path) -> None:
+    shutil.copyfile(source, destination)
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    _place(path, lambda beside: beside.write_text(to_json(content)))
 
 
 def _write_pairs(folder: Path, pairs: list[_Pair]) -> int:
@@ -192,5 +242,5 @@ def _write_pairs(folder: Path, pairs: list[_Pair]) -> int:
         names = [str(Path("ImageAnnotation", x.folder, f"{x.file.stem}.json")) for x in (a, b)]
         record = {"src_json_path": names[0], "trg_json_path": names[1]}
         path = folder / f"{number:06d}-{a.file.stem}-{b.file.stem}:{category}.json"
-        path.write_text(json.dumps(record))
+        path.write_text(to_json(record))  # the folder isn't in its place yet
     return len(pairs)

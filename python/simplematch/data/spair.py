@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from .._files import DataError
+from .._json import read_object as read_json
 from .dataset import PairDataset, read_records
-from .files import DataError, read_box, read_field, read_json, read_points, read_size, read_text
+from .files import inside, read_box, read_field, read_list, read_points, read_size, read_text
 from .records import Box, FloatArray, ImageInfo, PairInfo, Size
 from .table import PairTable, cached_table
 
@@ -89,7 +91,7 @@ class SPair(PairDataset):
     def _read_image(self, file: Path) -> ImageInfo:
         category = file.parent.name
         record = read_json(file)
-        path = self.root / "JPEGImages" / category / str(read_field(record, "filename", file))
+        path = self.root / "JPEGImages" / category / _image_name(record, "filename", file)
         keypoints = read_field(record, "kps", file)
         if not isinstance(keypoints, dict):
             raise DataError(f"{file}, field 'kps', is a {type(keypoints).__name__}, where an object is needed.")
@@ -122,20 +124,20 @@ class _Reader:
     def read(self, item: tuple[str, str]) -> PairInfo:
         """The record of a split's line such as 000009-2008_001546-2009_000327:aeroplane; image names may hold '-'."""
         split, line = item
-        path = self.root / "PairAnnotation" / split / f"{line}.json"
+        where = f"a line of the list of {split} pairs in {self.root / 'Layout'}"
+        path = self.root / "PairAnnotation" / split / inside(f"{line}.json", where)
         record = read_json(path)
-        category = str(record.get("category") or line.rpartition(":")[2])
+        category = str(inside(record.get("category") or line.rpartition(":")[2], f"{path}, field 'category',"))
         source = read_points(read_field(record, "src_kps", path), "src_kps", path)
         target = read_points(read_field(record, "trg_kps", path), "trg_kps", path)
         if len(source) != len(target):
             raise DataError(
                 f"{path} has {len(source)} points in 'src_kps' and {len(target)} in 'trg_kps', not as many."
             )
-        ids = tuple(str(name) for name in record.get("kps_ids", ()))
+        ids = tuple(str(name) for name in read_list(record, "kps_ids", path)) if record.get("kps_ids") else ()
         ids = ids if len(ids) == len(source) else tuple(str(i) for i in range(len(source)))
         images = [
-            self.root / "JPEGImages" / category / str(read_field(record, f"{side}_imname", path))
-            for side in ("src", "trg")
+            self.root / "JPEGImages" / category / _image_name(record, f"{side}_imname", path) for side in ("src", "trg")
         ]
         boxes = [
             read_box(read_field(record, f"{side}_bndbox", path), f"{side}_bndbox", path) for side in ("src", "trg")
@@ -185,6 +187,10 @@ class _Reader:
         box = read_box(record["bndbox"], "bndbox", file) if record.get("bndbox") else None
         keypoints = record.get("kps") if isinstance(record.get("kps"), dict) else {}
         return _ImageAnnotation(file, read_size(width, height, "image_width", file), box, keypoints or {})
+
+
+def _image_name(record: dict[str, Any], name: str, path: Path) -> Path:
+    return inside(read_field(record, name, path), f"{path}, field '{name}',")
 
 
 def _size(values: object, name: str, path: Path) -> Size:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from .records import Box, FloatArray, PairInfo
 
-_VERSION = "1"  # of the columns; another one makes old cache files unread
+_VERSION = "2"  # of the columns; another one makes old cache files unread
 
 
 class PairTable:

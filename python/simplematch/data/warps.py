@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._files import DataError
 from .._torchvision import tv_tensors
 from .dataset import PairDataset, read_records
-from .files import DataError, decode_image, image_size
+from .images import decode_image, image_size
 from .records import FloatArray, PairInfo, Size
 from .table import PairTable
 

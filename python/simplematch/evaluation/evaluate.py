@@ -20,7 +20,7 @@ from simplematch_kernels import Matches
 
 from ..data.batch import pad_keypoints
 from ..data.dataset import PairDataset
-from ..data.files import ImageError
+from ..data.images import ImageError
 from ..data.records import PairInfo, Size
 from ..data.transforms import PairTransform
 from .features import FeatureCache, concatenate

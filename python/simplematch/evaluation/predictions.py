@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..data.files import DataError, read_field
+from .._files import DataError, new_file
+from .._json import read_lines, to_json
+from ..data.files import read_box, read_field, read_list, read_number, read_points, read_size
 from ..data.records import FloatArray, PairInfo
 from .pck import PCK, Groups, PCKResult
 from .protocol import Protocol
@@ -45,12 +47,22 @@ class Predictions:
     dataset: str = ""
 
     def save(self, path: Path | str) -> None:
-        """Write JSON lines: a header, then one object a pair. Numbers are written exactly."""
+        """Write JSON lines, whole or not at all: a header, then one object a pair.
+
+        Numbers are written exactly. What JSON has no number for is "NaN", "Infinity" or "-Infinity".
+
+        Raises:
+            WriteError: the file can't be written.
+        """
+        with new_file(path) as file:
+            self.write(file)
+
+    def write(self, file: BinaryIO) -> None:
+        """Write what `save` does to an open file."""
         header = {"format": _FORMAT, "image_size": self.image_size, "window": self.window, "dataset": self.dataset}
-        with Path(path).open("w", encoding="utf-8") as file:
-            file.write(json.dumps(header) + "\n")
-            for item in self.items:
-                file.write(json.dumps(_to_json(item)) + "\n")
+        header["pairs"] = len(self.items)
+        for record in (header, *map(_to_json, self.items)):
+            file.write(to_json(record).encode() + b"\n")
 
     @classmethod
     def load(cls, path: Path | str) -> Predictions:
@@ -60,16 +72,15 @@ class Predictions:
             DataError: the file is missing, is something else, or lacks a field.
         """
         path = Path(path)
-        try:
-            header, *records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        except FileNotFoundError as error:
-            raise DataError(f"{path} is missing.") from error
-        except ValueError as error:
-            raise DataError(f"{path} can't be read as JSON lines: {error}.") from error
+        records = read_lines(path)
+        header = next(records, None)
         if not isinstance(header, dict) or header.get("format") != _FORMAT:
             raise DataError(f"{path} doesn't begin with the header of a file of predictions ({_FORMAT}).")
-        items = [_from_json(record, path) for record in records]
-        return cls(items, read_field(header, "image_size", path), header.get("window"), header.get("dataset", ""))
+        image_size = read_number(header, "image_size", path)
+        items = [_from_json(record, f"{path}, line {line}") for line, record in enumerate(records, start=2)]
+        if len(items) != header.get("pairs", len(items)):
+            raise DataError(f"{path} has {len(items)} of the {header['pairs']} pairs that it says it has.")
+        return cls(items, image_size, header.get("window"), str(header.get("dataset", "")))
 
 
 def score_predictions(predictions: Predictions | Path | str, protocol: Protocol) -> PCKResult:
@@ -109,29 +120,66 @@ def groups_of(infos: Iterable[PairInfo]) -> Groups:
 
 
 _POINTS = ("source_keypoints", "target_keypoints")
-_SIZES = ("source_size", "target_size", "source_box", "target_box")
+_SIZES = ("source_size", "target_size")
+_BOXES = ("source_box", "target_box")
 _TEXTS = ("pair_id", "category", "source_path", "target_path", "source_variant", "target_variant")
+_NO_NUMBERS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def _to_json(item: Prediction) -> dict[str, Any]:
     info = item.info
     record: dict[str, Any] = {name: str(getattr(info, name)) for name in _TEXTS}
-    record |= {name: getattr(info, name) for name in _SIZES}
+    record |= {name: getattr(info, name) for name in (*_SIZES, *_BOXES)}
     record |= {name: getattr(info, name).tolist() for name in _POINTS}
     record |= {"keypoint_ids": info.keypoint_ids, "variations": dict(info.variations), "reverse": item.reverse}
-    return record | {"predicted": item.predicted.tolist(), "score": item.score.tolist()}
+    return record | {"predicted": _named(item.predicted.tolist()), "score": _named(item.score.tolist())}
 
 
-def _from_json(record: dict[str, Any], path: Path) -> Prediction:
-    fields: dict[str, Any] = {name: read_field(record, name, path) for name in _TEXTS}
+def _named(values: Any) -> Any:
+    """Numbers, or lists of them, with names for those that JSON has not."""
+    if isinstance(values, list):
+        return [_named(value) for value in values]
+    if math.isfinite(values):
+        return values
+    return "NaN" if math.isnan(values) else "Infinity" if values > 0 else "-Infinity"
+
+
+def _from_json(record: Any, where: str) -> Prediction:
+    fields: dict[str, Any] = {name: read_field(record, name, where) for name in _TEXTS}
+    for name, text in fields.items():
+        if not isinstance(text, str):
+            raise DataError(f"{where}, field '{name}', is {text!r}, where text is needed.")
     fields |= {name: Path(fields[name]) for name in ("source_path", "target_path")}
-    fields |= {name: value and tuple(value) for name in _SIZES for value in [read_field(record, name, path)]}
-    fields |= {name: np.array(read_field(record, name, path), dtype=np.float64).reshape(-1, 2) for name in _POINTS}
-    fields["keypoint_ids"] = tuple(read_field(record, "keypoint_ids", path))
-    fields["variations"] = read_field(record, "variations", path)
-    return Prediction(
-        PairInfo(**fields),
-        np.array(read_field(record, "predicted", path), dtype=np.float64).reshape(-1, 2),
-        np.array(read_field(record, "score", path), dtype=np.float64),
-        bool(read_field(record, "reverse", path)),
-    )
+    for name in _SIZES:
+        height, width = (*read_list(record, name, where), None, None)[:2]
+        fields[name] = read_size(width, height, name, where)
+    for name in _BOXES:
+        box = read_field(record, name, where)
+        fields[name] = None if box is None else read_box(box, name, where)
+    fields |= {name: read_points(read_field(record, name, where), name, where) for name in _POINTS}
+    fields["keypoint_ids"] = tuple(map(str, read_list(record, "keypoint_ids", where)))
+    variations = read_field(record, "variations", where)
+    if not isinstance(variations, dict):
+        raise DataError(f"{where}, field 'variations', is {variations!r}, where an object is needed.")
+    fields["variations"] = {name: str(value) for name, value in variations.items()}
+    count = len(fields["source_keypoints"])
+    predicted, score = _numbers(record, "predicted", where, (count, 2)), _numbers(record, "score", where, (count,))
+    return Prediction(PairInfo(**fields), predicted, score, read_field(record, "reverse", where) is True)
+
+
+def _numbers(record: Any, name: str, where: str, shape: tuple[int, ...]) -> FloatArray:
+    """A field of numbers, or the names of those that JSON has not."""
+    given = _unnamed(read_list(record, name, where))
+    try:
+        values = np.array(given)
+    except ValueError:  # lists of different lengths
+        values = np.empty(0, dtype=object)
+    if values.dtype.kind not in "iuf" or values.shape != shape:
+        raise DataError(f"{where}, field '{name}', isn't a list of numbers of shape {shape}.")
+    return values.astype(np.float64)
+
+
+def _unnamed(values: Any) -> Any:
+    if isinstance(values, list):
+        return [_unnamed(value) for value in values]
+    return _NO_NUMBERS.get(values, values) if isinstance(values, str) else values

@@ -11,6 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from .._json import loads
+
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
@@ -33,8 +35,8 @@ def load(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         if not path.exists():
             raise FileNotFoundError(f"path must be a folder that save_pretrained wrote, but there is no {path}")
     try:
-        fields = json.loads((folder / CONFIG).read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        fields = loads((folder / CONFIG).read_bytes())
+    except ValueError as error:
         raise ValueError(f"{folder / CONFIG} must hold json, got {error}") from error
     if not isinstance(fields, dict):
         raise ValueError(f"{folder / CONFIG} must hold an object, got {type(fields).__name__}")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from .._files import DataError
+from .._json import read_object, write_json
 from ..data import open_dataset
 from ..evaluation import evaluate
 from ..models import SimpleMatch, SimpleMatchConfig, preset
@@ -67,9 +70,18 @@ def run_rows(config: TrainConfig, rows: list[Row]) -> dict[str, dict[str, list[f
         _check_same_run(run)
         if not (output / RESULT).is_file():
             _run(run)
-        table[row.title] = json.loads((output / RESULT).read_text())
-    (config.output / TABLE).write_text(json.dumps({"alphas": ALPHAS, "epochs": config.epochs, "rows": table}, indent=1))
+        table[row.title] = _read_result(output / RESULT)
+    write_json(config.output / TABLE, {"alphas": ALPHAS, "epochs": config.epochs, "rows": table}, indent=1)
     return table
+
+
+def _read_result(path: Path) -> dict[str, list[float]]:
+    """The PCK at ALPHAS of an earlier call, by group."""
+    content = read_object(path)
+    for values in content.values():
+        if not (isinstance(values, list) and len(values) == len(ALPHAS) and all(isinstance(x, float) for x in values)):
+            raise DataError(f"{path} is no result of simplematch ablate; delete it, and the row is evaluated again.")
+    return content
 
 
 def format_rows(name: str, table: dict[str, dict[str, list[float]]]) -> str:
@@ -110,7 +122,7 @@ def _run(config: TrainConfig) -> None:
     chosen = [found.protocol.alphas.index(alpha) for alpha in ALPHAS]
     groups = {"all": found.headline} | {k: v.per_image for k, v in found.groups["category"].items()}
     kept = {group: [values[i] for i in chosen] for group, values in groups.items()}
-    (config.output / RESULT).write_text(json.dumps(kept))
+    write_json(config.output / RESULT, kept)
 
 
 def _map_sizes(model: SimpleMatchConfig, image_size: int) -> list[Row]:

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from .._yaml import read_yaml
 from ..configs import recipe
 
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -134,10 +133,7 @@ class TrainConfig:
     @classmethod
     def from_yaml(cls, path: str | Path, **changes: Any) -> TrainConfig:
         """A configuration from a YAML file, with some of its fields replaced."""
-        read = yaml.safe_load(Path(path).read_text())
-        if not isinstance(read, dict):
-            raise ValueError(f"{path} must hold fields and values, got {type(read).__name__}")
-        return cls.from_dict({**read, **changes}, str(path))
+        return cls.from_dict({**read_yaml(path), **changes}, str(path))
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as YAML and json can hold them."""

@@ -17,7 +17,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..data.files import DataError
+from .._files import DataError, write_bytes
 from ..data.records import FloatArray
 
 RIGHT, WRONG = "#1fd655", "#ff3b30"
@@ -74,22 +74,34 @@ def draw_grid(rows: Sequence[Sequence[MatchPanel]]) -> Figure:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as the kind of file that its name ends in.
+    """Write a figure as the kind of file that its name ends in, whole or not at all.
 
     Raises:
-        DataError: the kind is unknown, or the file can't be written.
+        DataError: the kind is unknown.
+        WriteError: the file can't be written.
     """
+    write_bytes(path, encode_figure(figure, path))
+
+
+def encode_figure(figure: Figure, path: Path) -> bytes:
+    """The content of the file that a figure is written to.
+
+    Raises:
+        DataError: its name ends in no known kind of file.
+    """
+    file = io.BytesIO()
     try:
-        figure.savefig(path, dpi=_DPI)
-    except (ValueError, OSError) as error:
+        figure.savefig(file, format=path.suffix[1:] or None, dpi=_DPI)
+    except ValueError as error:
         raise DataError(f"picture {path} can't be written: {error}") from error
+    return file.getvalue()
 
 
 def as_array(figure: Figure) -> Pixels:
     """A figure as (H, W, 3) uint8."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=_DPI)
-    with Image.open(file) as image:
+    with Image.open(file, formats=["PNG"]) as image:
         return np.array(image.convert("RGB"))
 
 

@@ -1,0 +1,122 @@
+"""Pictures of every mode that Pillow has as 8 bits without transparency, and the transparency."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+_16_BIT_FORMATS = ("PNG", "PPM")  # whose unsigned 16 bits Pillow may widen to its mode "I"
+_FEWER_BITS = (8, 10, 12)  # that are often stored in 16
+# Tags of a TIFF, and values of theirs.
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANES, _SAMPLE_FORMAT = 258, 262, 284, 339
+_WHITE_IS_ZERO, _SEPARATE = 0, 2
+_SAMPLES = {2: "signed integers", 3: "floats", 5: "complex integers", 6: "complex numbers"}
+REMEDY = "scale its values to 0..255 or 0..65535, and save them as 8 or 16 bits without sign"
+
+
+@dataclass(frozen=True)
+class FileKind:
+    """What the file says of its pixels, which a turned or converted copy doesn't know any more.
+
+    Attributes:
+        format: Pillow's name of it; None for an image that comes from no file.
+        tags: of a TIFF.
+        wide: whether a channel has 16 bits.
+        misread: whether Pillow takes its 16 bits for 8.
+    """
+
+    format: str | None = None
+    tags: dict[int, Any] = field(default_factory=dict)
+    wide: bool = False
+    misread: bool = False
+
+    @classmethod
+    def of(cls, image: Image.Image) -> FileKind:
+        """The kind of an image that isn't loaded yet."""
+        tiles = getattr(image, "tile", None) or ()
+        wide = image.format in ("PNG", "TIFF") and any(";16" in str(tile) for tile in tiles)
+        tags = dict(getattr(image, "tag_v2", {}))
+        planes = tags.get(_PLANES) == _SEPARATE and _first(tags.get(_BITS_PER_SAMPLE)) == 16
+        return cls(image.format, tags, wide, misread=planes and not wide)
+
+    def check(self, mode: str) -> None:
+        """Raise a ValueError unless the values' meaning is known; `mode` is that of the image."""
+        held = _SAMPLES.get(_first(self.tags.get(_SAMPLE_FORMAT)), "")
+        if not held and (mode == "F" or (mode == "I" and self.format not in _16_BIT_FORMATS)):
+            held = "floats" if mode == "F" else "integers of 32 bits, or signed ones"
+        if held:
+            raise ValueError(f"it holds {held} (mode {mode}), whose range isn't known; {REMEDY}")
+        if self.misread:
+            raise ValueError("it keeps each channel's 16 bits in a plane of its own; save its channels interleaved")
+
+
+def to_8_bits(image: Image.Image, kind: FileKind, notes: dict[str, str]) -> tuple[Image.Image, Image.Image | None]:
+    """The picture in 8 bits a channel (mode L, RGB, CMYK, ...), and its transparency, None if nothing is transparent.
+
+    Args:
+        image: loaded.
+        kind: of the file that it comes from.
+        notes: gets what a user should know.
+
+    Raises:
+        ValueError: nothing says what the values mean.
+    """
+    kind.check(image.mode)
+    if image.mode.startswith("I"):
+        base, alpha = _from_16_bits(image, kind, notes)
+    else:
+        base, alpha = _split(image, kind) if image.has_transparency_data else (image, None)
+        if kind.wide and 0 < max(high for _, high in _extrema(base)) < 1 << (12 - 8):
+            notes["bits"] = (
+                "has 16 bits a channel and uses the lower 12 alone, of which 4 can be read; scale it to 0..65535"
+            )
+    if alpha is not None and alpha.getextrema() == (0, 0):
+        notes["transparent"] = "is transparent everywhere; its colours are taken as if it were not"
+        alpha = None
+    return base, alpha
+
+
+def _split(image: Image.Image, kind: FileKind) -> tuple[Image.Image, Image.Image]:
+    """Colours and transparency of 8 bits."""
+    key = image.info.get("transparency")
+    if kind.wide and isinstance(key, tuple):  # a colour, still in 16 bits
+        image = image.copy()
+        image.info["transparency"] = tuple(value >> 8 for value in key)
+    if image.mode == "La":  # which converts to nothing else
+        image = image.convert("LA")
+    grey = image.getbands()[0] in ("1", "L")
+    with_alpha = image.convert("RGBA")
+    return with_alpha.convert("L" if grey else "RGB"), with_alpha.getchannel("A")
+
+
+def _from_16_bits(image: Image.Image, kind: FileKind, notes: dict[str, str]) -> tuple[Image.Image, Image.Image | None]:
+    """Grey pictures of 16 bits, or of fewer stored in 16, scaled by their range; and their transparency."""
+    values = np.array(image).astype(np.int64)
+    declared, largest = _first(kind.tags.get(_BITS_PER_SAMPLE)), int(values.max())
+    bits = 16
+    if isinstance(declared, int) and declared < bits:
+        bits = declared
+    elif 0 < largest < 1 << max(_FEWER_BITS):
+        bits = next(bits for bits in _FEWER_BITS if largest < 1 << bits)
+        notes["bits"] = (
+            f"has 16 bits and values up to {largest}; it is taken as {bits} bits stored in 16, 0 to {(1 << bits) - 1}"
+        )
+    scale = (1 << bits) - 1
+    key = image.info.get("transparency")
+    alpha = None if key is None else Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
+    if kind.tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow inverts those of 8 bits and 1
+        values = scale - values
+    return Image.fromarray(((values * 255 + scale // 2) // scale).astype(np.uint8)), alpha
+
+
+def _extrema(image: Image.Image) -> list[tuple[int, int]]:
+    found: Any = image.getextrema()
+    return list(found) if isinstance(found[0], tuple) else [found]
+
+
+def _first(value: Any) -> Any:
+    return next(iter(value), None) if isinstance(value, Iterable) else value
