@@ -132,7 +132,7 @@ willow = --dataset pf-willow --root $(DATA)/PF-WILLOW --codebase default,dift,si
 landmarks: $(stamps)/train ## two hours: train on Landmarks-SPair, evaluate, compare feature-map sizes, write docs/results.md
 	mkdir -p results/landmarks results/willow
 	$(simplematch) train --recipe landmarks-lite0-256 --root $(DATA)/Landmarks-SPair --output $(RUNS)/landmarks-lite0-256 \
-	    --resume $(if $(wildcard $(RUNS)/landmarks-lite0-256/state/position.json),true,false)
+	    --resume $(if $(wildcard $(RUNS)/landmarks-lite0-256/state/*/position.json),true,false)
 	$(python) tools/landmarks.py curve $(RUNS)/landmarks-lite0-256 results/landmarks/training.json
 	$(MAKE) evaluations
 	$(simplematch) ablate feature-map-size $(DATA)/Landmarks-SPair $(RUNS)/feature-map-size --fields '{"epochs": 8, "gamma_every": 5}'

@@ -16,6 +16,7 @@ def train(
     config: Path | None = None,
     fields: dict[str, Any] | None = None,
     resume: bool = False,
+    allow_changes: bool = False,
 ) -> None:
     """Train a model by a recipe or a YAML file; `accelerate launch -m simplematch train ...` uses several GPUs.
 
@@ -26,6 +27,7 @@ def train(
         config: a YAML file with fields of TrainConfig, in place of a recipe.
         fields: fields to replace, such as --fields '{"epochs": 3}' or --fields.epochs 3.
         resume: go on where a run with this output was stopped.
+        allow_changes: resume with another precision, data set or recipe than before.
     """
     if (recipe is None) == (config is None):
         raise ValueError("train needs --recipe or --config, and not both")
@@ -37,6 +39,6 @@ def train(
         if root is None or output is None:
             raise ValueError("train --recipe needs --root and --output")
         chosen = TrainConfig.from_recipe(recipe, **changes)
-    result = training.train(chosen, resume=resume)
+    result = training.train(chosen, resume=resume, allow_changes=allow_changes)
     end = "stopped, resume with --resume true" if result.stopped else "done"
     print(f"{end}: {result.step} steps, best PCK@0.1 {100 * max(result.best_pck, 0):.1f} %, models in {chosen.output}")

@@ -113,7 +113,7 @@ def _check_same_run(config: TrainConfig) -> None:
 
 def _run(config: TrainConfig) -> None:
     """Train, going on where an earlier run was stopped, and write the last model's PCK on the test pairs."""
-    result = train(config, resume=(config.output / checkpoint.STATE / "position.json").is_file())
+    result = train(config, resume=checkpoint.has_state(config.output))
     if result.stopped:
         raise KeyboardInterrupt(f"stopped; the same command goes on with {config.output}")
     model = SimpleMatch.from_pretrained(config.output / checkpoint.LAST)

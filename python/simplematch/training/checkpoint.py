@@ -1,24 +1,34 @@
-"""Checkpoints: a state to resume from exactly, and models to use.
+"""Checkpoints: states to resume from exactly, and models to use.
 
 OUTPUT/config.yaml        the run
-OUTPUT/state/             weights, optimizer, scheduler, random numbers and position: what `resume` reads
+OUTPUT/state/000012/      weights, optimizer, random numbers and position, with digests: what `resume` reads
 OUTPUT/last/, best/       models, as `SimpleMatch.from_pretrained` reads them
 """
 
 from __future__ import annotations
 
-import json
-import shutil
-from dataclasses import asdict, dataclass
+import dataclasses
+import logging
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 import yaml
 from accelerate import Accelerator
+from accelerate.utils import load as load_without_code
+from safetensors import SafetensorError
 
+from .._files import DataError, reason_of, write_text
+from .._json import read_object, write_json
 from ..models import SimpleMatch
+from . import manifest
 from .config import TrainConfig
 
-STATE, LAST, BEST, CONFIG = "state", "last", "best", "config.yaml"
+STATE, LAST, BEST, CONFIG, POSITION = "state", "last", "best", "config.yaml", "position.json"
+UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOFError, pickle.UnpicklingError)
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -31,42 +41,161 @@ class Position:
     best_pck: float = -1.0
 
 
+def has_state(output: Path) -> bool:
+    """Whether a run has left something to resume from, whole or not."""
+    return bool(manifest.numbered(output / STATE)) or (output / STATE / POSITION).is_file()
+
+
 def write_config(config: TrainConfig) -> None:
     config.output.mkdir(parents=True, exist_ok=True)
-    (config.output / CONFIG).write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))
+    write_text(config.output / CONFIG, yaml.safe_dump(config.to_dict(), sort_keys=False))
 
 
-def save_state(accelerator: Accelerator, output: Path, position: Position) -> None:
-    """Replace the state: written beside it first, so that an interruption leaves one of them whole."""
-    fresh, old = output / f"{STATE}.part", output / STATE
+def save_state(accelerator: Accelerator, config: TrainConfig, position: Position) -> bool:
+    """Add a state, and remove the oldest once it is whole on the disk; False if it can't be written.
+
+    Then the earlier states are as they were, and a warning says why.
+    """
+    folder = config.output / STATE
     if accelerator.is_main_process:
-        shutil.rmtree(fresh, ignore_errors=True)
+        manifest.discard(folder)
     accelerator.wait_for_everyone()
-    accelerator.save_state(str(fresh))
-    accelerator.wait_for_everyone()
+    part = manifest.part_of_next(folder)
+    try:
+        accelerator.save_state(str(part))
+        failure = ""
+    except (OSError, RuntimeError, SafetensorError) as error:
+        failure = reason_of(error)
+    if _failed_anywhere(accelerator, failure) or not _finished(accelerator, part, config, position, failure):
+        if accelerator.is_main_process:
+            manifest.discard(folder)
+            states = manifest.numbered(folder)
+            logger.warning(
+                "the state of step %d can't be saved in %s, %s; %s, and the next save tries again: make room",
+                *(position.step, folder, failure or "another process failed"),
+                f"the state in {states[0].name} stays" if states else "there is no earlier one",
+            )
+        accelerator.wait_for_everyone()
+        return False
+    return True
+
+
+def _finished(accelerator: Accelerator, part: Path, config: TrainConfig, position: Position, failure: str) -> bool:
+    """The main process completes the folder; every process learns whether it could."""
     if accelerator.is_main_process:
-        (fresh / "position.json").write_text(json.dumps(asdict(position)))
-        shutil.rmtree(old, ignore_errors=True)
-        fresh.rename(old)
-    accelerator.wait_for_everyone()
+        try:
+            write_json(part / POSITION, dataclasses.asdict(position))
+            write_text(part / CONFIG, yaml.safe_dump(config.to_dict(), sort_keys=False))
+            manifest.finish(part, config.keep_states)
+        except OSError as error:
+            logger.warning("%s", reason_of(error))
+            failure = reason_of(error)
+    return not _failed_anywhere(accelerator, failure)
 
 
-def load_state(accelerator: Accelerator, output: Path) -> Position:
-    """Go back to the saved state.
+def _failed_anywhere(accelerator: Accelerator, failure: str) -> bool:
+    failed = torch.tensor(float(bool(failure)), device=accelerator.device)
+    return bool(accelerator.reduce(failed, "sum") > 0)
+
+
+def load_state(accelerator: Accelerator, config: TrainConfig, allow_changes: bool = False) -> Position:
+    """Go back to the newest state that is whole, with a warning if that is an older one.
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: its position can't be read.
+        DataError: none is whole, or what is whole doesn't fit this run.
+        ValueError: the run that left it had other settings, and changes weren't allowed.
     """
-    path = output / STATE / "position.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: {output} holds no state to resume from")
+    folder = config.output / STATE
+    states = manifest.numbered(folder)
+    if not states:
+        raise _no_state(folder)
+    damage = []
+    for state in states:
+        try:
+            manifest.check(state)
+            position = read_position(state / POSITION)
+        except (DataError, OSError) as error:
+            damage.append(reason_of(error))
+            continue
+        if damage:
+            logger.warning("%s; resuming from the older state %s, of step %d", "; ".join(damage), state, position.step)
+        _check_settings(state / CONFIG, config, allow_changes)
+        _load(accelerator, state)
+        return position
+    raise DataError(
+        f"{'; '.join(damage)}; nothing was changed. Begin another run, if you like from {config.output / LAST} or "
+        f"{config.output / BEST}, the models that were saved."
+    )
+
+
+def _no_state(folder: Path) -> Exception:
+    if (folder / POSITION).is_file():
+        return DataError(
+            f"{folder} is of an earlier version, without digests, and can't be resumed: begin another run, if you like "
+            f"from {folder.parent / LAST} or {folder.parent / BEST}"
+        )
+    return FileNotFoundError(f"{folder} is missing or empty: {folder.parent} holds no state to resume from")
+
+
+def read_position(path: Path) -> Position:
+    """The position in a file.
+
+    Raises:
+        DataError: it isn't three counts and a PCK from -1 to 1.
+    """
+    found = read_object(path)
+    counts = [found.get(name) for name in ("step", "epoch", "batch")]
+    best = found.get("best_pck")
+    if (
+        set(found) != {field.name for field in dataclasses.fields(Position)}
+        or not all(type(count) is int and 0 <= count < 2**53 for count in counts)
+        or isinstance(best, bool)
+        or not isinstance(best, (int, float))
+        or not -1 <= best <= 1
+    ):
+        raise DataError(f"{path} must hold step, epoch and batch, whole numbers, and best_pck, from -1 to 1.")
+    return Position(**found)
+
+
+def _check_settings(path: Path, config: TrainConfig, allow_changes: bool) -> None:
+    """Whether the run that left a state was one like this."""
     try:
-        position = Position(**json.loads(path.read_text()))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path} must hold step, epoch, batch and best_pck, got: {error}") from error
-    accelerator.load_state(str(output / STATE))
-    return position
+        before = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"{path} can't be read as YAML: {reason_of(error)}.") from error
+    before, now = before if isinstance(before, Mapping) else {}, yaml.safe_load(yaml.safe_dump(config.to_dict()))
+    changed = [name for name in config.DECIDING if before.get(name) != now[name]]
+    if not changed:
+        return
+    what = "; ".join(f"{name} was {before.get(name)!r} and is {now[name]!r}" for name in changed)
+    if not allow_changes:
+        raise ValueError(
+            f"output {config.output} holds a run with other settings: {what}; resume with those, or allow_changes=True "
+            "(--allow-changes true) to go on with the new ones"
+        )
+    logger.warning("going on with other settings: %s", what)
+
+
+def _load(accelerator: Accelerator, state: Path) -> None:
+    """Weights, optimizer and random numbers; no file can run code, for all are read without full unpickling."""
+    random = state / f"random_states_{accelerator.process_index}.pkl"
+    if random.is_file():
+        try:
+            load_without_code(random)["torch_manual_seed"]
+        except UNREADABLE as error:  # Accelerate would go on with other numbers, and say nothing
+            raise _unreadable(random, error) from error
+    else:
+        logger.warning("%s has no random numbers of process %d: they begin anew", state, accelerator.process_index)
+    try:
+        accelerator.load_state(str(state))
+    except (*UNREADABLE, SafetensorError) as error:
+        raise _unreadable(state, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return DataError(f"{path} can't be loaded into this model: {first.rstrip('.')}; nothing was changed.")
 
 
 def save_model(accelerator: Accelerator, model: SimpleMatch, folder: Path) -> None:

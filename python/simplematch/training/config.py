@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from .._yaml import read_yaml
 from ..configs import recipe
@@ -41,6 +41,7 @@ class TrainConfig:
         workers: processes that decode images, for each process that trains.
         evaluate_every: epochs between validations.
         save_every: steps between checkpoints to resume from, besides those at the end of each epoch.
+        keep_states: how many of these to keep, the newest; a damaged one leaves those before it.
         log_every: steps between entries of the log.
         max_steps: stop after so many steps; None: after the epochs.
         seed: of weights, order and augmentation.
@@ -78,9 +79,17 @@ class TrainConfig:
     workers: int = 4
     evaluate_every: int = 1
     save_every: int = 500
+    keep_states: int = 2
     log_every: int = 20
     max_steps: int | None = None
     seed: int = 0
+
+    DECIDING: ClassVar[tuple[str, ...]] = (
+        "preset", "model", "dataset", "group_size", "contrast", "batch_size", "accumulation", "learning_rate",
+        "encoder_learning_rate", "gamma", "gamma_every", "clip", "precision", "synchronise", "max_keypoints", "crop",
+        "rotate", "photometric", "exchange", "affine", "mirror", "seed",
+    )  # fmt: skip
+    """Fields that a resumed run must have as the run before it, for it to be the same run."""
 
     def __post_init__(self) -> None:
         for name in ("root", "output", "weights"):
@@ -96,6 +105,7 @@ class TrainConfig:
             "gamma_every",
             "evaluate_every",
             "save_every",
+            "keep_states",
             "log_every",
         ):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from . import checkpoint
 from .checkpoint import Position
 from .config import TrainConfig
 from .data import training_data, training_losses
+from .lock import locked
 from .monitor import Monitor
 from .stop import StopRequest, stop_on_signals
 from .synchronise import synchronise_batch_norm
@@ -43,18 +45,28 @@ class TrainResult:
     skipped: int
 
 
-def train(config: TrainConfig, resume: bool = False) -> TrainResult:
+def train(config: TrainConfig, resume: bool = False, allow_changes: bool = False) -> TrainResult:
     """Train a model; the best and the last are left in `config.output`, with a state to resume from.
 
     Started by `accelerate launch` or `torchrun` it runs on several processes. Ctrl-C and SIGTERM end it after the
     current step, with everything saved; `resume=True` goes on from there as if nothing had happened.
 
+    Args:
+        config: the run.
+        resume: go on from the newest whole state in `config.output`.
+        allow_changes: resume though fields that decide the result (`TrainConfig.DECIDING`) are others than before.
+
     Raises:
         FileNotFoundError: `resume` without a saved state.
-        ValueError: `output` holds a run already, which only `resume` may go on with.
-        DataError, ValueError: data, preset or weights are missing or don't fit.
+        ValueError: `output` holds a run already, which only `resume` may go on with; or a run with other settings; or
+            another run is using it.
+        DataError, ValueError: data, preset or weights are missing or don't fit, or all states are damaged.
+        OSError: the last state can't be written.
     """
-    return _Run(config).go(resume)
+    if int(os.environ.get("RANK", 0)) > 0:  # another process of this run holds the lock
+        return _Run(config).go(resume, allow_changes)
+    with locked(config.output):
+        return _Run(config).go(resume, allow_changes)
 
 
 class _Run:
@@ -72,8 +84,8 @@ class _Run:
         self.validation = open_dataset(config.dataset, config.root, "val", skip_broken=config.skip_broken)
         optimizer = torch.optim.Adam(_parameter_groups(config, self.network))
         self.scheduler = torch.optim.lr_scheduler.StepLR(optimizer, config.gamma_every, config.gamma)
-        # The scheduler is not prepared: it steps once a step, however many processes there are.
-        self.accelerator.register_for_checkpointing(self.scheduler)
+        # The scheduler is not prepared: it steps once a step, however many processes there are, so that the step of a
+        # state is all there is to save of it.
         if config.channels_last:
             for parameter in self.network.parameters():
                 if parameter.dim() == 4:
@@ -88,16 +100,17 @@ class _Run:
         self.skipped = SkippedPairs()
         self.monitor = Monitor(self.accelerator, config, self._steps())
 
-    def go(self, resume: bool) -> TrainResult:
+    def go(self, resume: bool, allow_changes: bool) -> TrainResult:
         config, position = self.config, self.position
-        if not resume and (config.output / checkpoint.STATE).is_dir():
+        if not resume and checkpoint.has_state(config.output):
             raise ValueError(f"output {config.output} holds a run already: resume it, or name another folder")
         if resume:
-            self.position = position = checkpoint.load_state(self.accelerator, config.output)
+            self.position = position = checkpoint.load_state(self.accelerator, config, allow_changes)
+            self._set_scheduler(position.step)
         if self.accelerator.is_main_process:
             checkpoint.write_config(config)
             self.accelerator.init_trackers("log")
-        stopped = False
+        stopped, saved = False, True
         with stop_on_signals() as request, self.monitor.progress:
             while position.epoch < config.epochs and not stopped:
                 stopped = self._epoch(request)
@@ -105,9 +118,11 @@ class _Run:
                     position.epoch, position.batch = position.epoch + 1, 0
                     if position.epoch % config.evaluate_every == 0 or position.epoch == config.epochs:
                         self._validate()
-                checkpoint.save_state(self.accelerator, config.output, position)
+                saved = checkpoint.save_state(self.accelerator, config, position)
         checkpoint.save_model(self.accelerator, self.network, config.output / checkpoint.LAST)
         self.accelerator.end_training()
+        if not saved:
+            raise OSError(f"the last state of {config.output} can't be saved, see above: make room, then resume")
         losses = [float(x) for x in self.losses]
         return TrainResult(position.step, losses, position.best_pck, stopped, self.skipped.count)
 
@@ -133,8 +148,13 @@ class _Run:
             if position.step == config.max_steps or self._asked_to_stop(request):
                 return True
             if position.step % config.save_every == 0:
-                checkpoint.save_state(self.accelerator, config.output, position)
+                checkpoint.save_state(self.accelerator, config, position)
         return False
+
+    def _set_scheduler(self, step: int) -> None:
+        """The schedule after `step` steps; the rates themselves came with the optimizer."""
+        self.scheduler.last_epoch, self.scheduler._step_count = step, step + 1
+        self.scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]
 
     def _asked_to_stop(self, request: StopRequest) -> bool:
         """All processes stop after the same step, whichever of them was asked: alone, one would wait for ever."""

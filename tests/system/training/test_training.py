@@ -10,27 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from simplematch.configs import names
 from simplematch.data.open import NEEDED
 from simplematch.models import PRESETS
-from simplematch.training import TrainConfig, TrainResult, train
+from simplematch.training import TrainConfig, TrainResult, checkpoint, train
 
 from ..models.tiny import CHANGES
-
-
-@pytest.fixture(scope="module")
-def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two smooth images of 80 x 96 pixels, of each of which the data set makes three pairs by known warps."""
-    folder = tmp_path_factory.mktemp("photographs")
-    random = np.random.default_rng(0)
-    for i in range(2):
-        coarse = Image.fromarray(random.integers(0, 256, (8, 10, 3), dtype=np.uint8))
-        coarse.resize((96, 80), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
-    return folder
 
 
 def configuration(photographs: Path, output: Path, **changes: Any) -> TrainConfig:
@@ -76,7 +64,7 @@ def test_a_signal_leaves_a_state(photographs: Path, tmp_path: Path, number: sign
         logger.removeHandler(handler)
         logger.setLevel(level)
     assert result.stopped and result.step == 2
-    assert (tmp_path / "state" / "position.json").is_file() and (tmp_path / "last" / "model.safetensors").is_file()
+    assert checkpoint.has_state(tmp_path) and (tmp_path / "last" / "model.safetensors").is_file()
     assert train(configuration(photographs, tmp_path), resume=True).step == 6
 
 
@@ -123,7 +111,7 @@ def test_an_earlier_run_is_not_overwritten(photographs: Path, tmp_path: Path) ->
 
 
 def test_resume_without_a_state(photographs: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"position\.json is missing"):
+    with pytest.raises(FileNotFoundError, match="holds no state to resume from"):
         train(configuration(photographs, tmp_path), resume=True)
 
 
