@@ -121,7 +121,7 @@ def linear_grey() -> bytes:
 def test_a_16_bit_copy_has_the_pixels_of_the_8_bit_picture(name: str, tmp_path: Path) -> None:
     wide = Image.fromarray(grey().astype(np.uint16) * 257)
     assert wide.mode == "I;16"
-    wide.save(tmp_path / name)
+    (wide.convert("I") if name == "a.pgm" else wide).save(tmp_path / name)  # older versions of Pillow write no other
     assert (read(tmp_path / name) == grey()[..., None]).all()
     assert (np.array(read_image(wide)) == grey()[..., None]).all()
 
