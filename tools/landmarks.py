@@ -6,7 +6,6 @@ python tools/landmarks.py ceiling ROOT OUT.json    what a perfect matcher would 
 
 from __future__ import annotations
 
-import json
 import platform
 import subprocess
 import sys
@@ -15,6 +14,8 @@ from typing import Any
 
 import torch
 
+from simplematch._files import write_text
+from simplematch._json import to_json
 from simplematch.data import open_dataset
 from simplematch.evaluation import PCK, preset
 
@@ -80,7 +81,7 @@ def machine() -> dict[str, Any]:
 def main() -> None:
     what, source, output = sys.argv[1:]
     result = {"curve": curve, "ceiling": ceiling}[what](Path(source))
-    Path(output).write_text(json.dumps(result) + "\n")
+    write_text(output, to_json(result) + "\n")
 
 
 if __name__ == "__main__":

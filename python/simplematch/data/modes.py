@@ -95,7 +95,7 @@ def _split(image: Image.Image, kind: FileKind) -> tuple[Image.Image, Image.Image
 
 def _from_16_bits(image: Image.Image, kind: FileKind, notes: dict[str, str]) -> tuple[Image.Image, Image.Image | None]:
     """Grey pictures of 16 bits, or of fewer stored in 16, scaled by their range; and their transparency."""
-    values = np.array(image).astype(np.int64)
+    values = np.asarray(image)
     declared, largest = _first(kind.tags.get(_BITS_PER_SAMPLE)), int(values.max())
     bits = 16
     if isinstance(declared, int) and declared < bits:
@@ -106,11 +106,14 @@ def _from_16_bits(image: Image.Image, kind: FileKind, notes: dict[str, str]) -> 
             f"has 16 bits and values up to {largest}; it is taken as {bits} bits stored in 16, 0 to {(1 << bits) - 1}"
         )
     scale = (1 << bits) - 1
+    if values.min() < 0 or largest > scale:  # of mode "I", which holds more, when somebody wrote into it
+        raise ValueError(f"it holds values from {values.min()} to {largest}, where 0 to {scale} are needed; {REMEDY}")
     key = image.info.get("transparency")
     alpha = None if key is None else Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
+    table = ((np.arange(scale + 1) * 255 + scale // 2) // scale).astype(np.uint8)
     if kind.tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow inverts those of 8 bits and 1
-        values = scale - values
-    return Image.fromarray(((values * 255 + scale // 2) // scale).astype(np.uint8)), alpha
+        table = table[::-1]
+    return Image.fromarray(table[values]), alpha
 
 
 def _extrema(image: Image.Image) -> list[tuple[int, int]]:

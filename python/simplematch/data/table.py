@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._files import new_file
 from .records import Box, FloatArray, PairInfo
 
 _VERSION = "2"  # of the columns; another one makes old cache files unread
@@ -78,9 +78,8 @@ class PairTable:
     def save(self, path: Path) -> None:
         """Write the columns to an .npz file, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
+        with new_file(path) as file:
             np.savez(file, **self._columns)  # type: ignore[arg-type]  # numpy's stub mistakes the columns for allow_pickle
-        os.replace(file.name, path)
 
     @classmethod
     def load(cls, path: Path, root: Path) -> PairTable:

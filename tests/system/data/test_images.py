@@ -7,16 +7,14 @@ import io
 import logging
 import os
 import random
-import struct
 import threading
 import warnings
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, TiffImagePlugin
+from PIL import Image, TiffImagePlugin
 
 import simplematch
 from simplematch.correspondences import read_image
@@ -24,203 +22,8 @@ from simplematch.data import ImageError, ImageWarning
 from simplematch.data import images as reader
 from simplematch.data.images import FORMATS, decode_image, image_size, read_picture
 
+from .pictures import BLUE, GREEN, RED, WHITE, linear_grey, note, picture, read, red_is_blue, srgb
 from .trees import write_image
-
-WHITE, RED, GREEN, BLUE = (255, 255, 255), (255, 0, 0), (0, 255, 0), (0, 0, 255)
-
-
-def picture(width: int = 40, height: int = 30) -> Image.Image:
-    """A smooth one with all levels of grey in it."""
-    coarse = np.random.default_rng(1).integers(0, 256, (4, 5, 3), dtype=np.uint8)
-    image = np.array(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
-    image[0, 0], image[0, 1] = 0, 255
-    return Image.fromarray(image)
-
-
-def grey() -> np.ndarray[Any, np.dtype[np.uint8]]:
-    return np.array(picture().convert("L"))
-
-
-def read(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The pixels, of a picture about which there is nothing to say."""
-    found = read_picture(path)
-    assert not found.notes and found.pixels.mode == "RGB"
-    return np.array(found.pixels)
-
-
-def note(path: Path) -> str:
-    """The only thing that there is to say of a picture."""
-    (sentence,) = read_picture(path).notes.values()
-    assert sentence.startswith(f"image {path} ") and sentence.endswith(".")
-    return sentence
-
-
-def write_png(path: Path, pixels: np.ndarray[Any, Any], colour: int, key: bytes = b"") -> Path:
-    """A PNG of 16 bits a channel; Pillow writes only grey ones. `colour` is PNG's number of the kind of pixels."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-    height, width = pixels.shape[:2]
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-    header = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
-    parts = [b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", header), chunk(b"tRNS", key) if key else b""]
-    path.write_bytes(b"".join([*parts, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]))
-    return path
-
-
-def write_tiff(path: Path, pixels: np.ndarray[Any, Any], **tags: int) -> Path:
-    """An uncompressed TIFF of any samples; `tags` replace their numbers: photometric, sample_format, planes."""
-    height, width, *channels = pixels.shape
-    count, planes = channels[0] if channels else 1, tags.get("planes", 1)
-    data = (np.moveaxis(pixels, -1, 0) if planes == 2 else pixels).astype(pixels.dtype.newbyteorder("<")).tobytes()
-    kind = {"u": 1, "i": 2, "f": 3}[pixels.dtype.kind]
-    strips = count if planes == 2 else 1
-    values: dict[int, list[int]] = {
-        256: [width], 257: [height], 258: [8 * pixels.itemsize] * count, 259: [1],
-        262: [tags.get("photometric", 2 if count == 3 else 1)],
-        273: [8 + i * len(data) // strips for i in range(strips)],
-        277: [count], 278: [height], 279: [len(data) // strips] * strips, 284: [planes],
-        339: [tags.get("sample_format", kind)] * count,
-    }  # fmt: skip
-    entries, extra = b"", b""
-    start = 8 + len(data) + 2 + 12 * len(values) + 4
-    for tag, numbers in values.items():
-        packed = struct.pack(f"<{len(numbers)}I", *numbers)
-        if len(numbers) > 1:
-            packed, extra = struct.pack("<I", start + len(extra)), extra + packed
-        entries += struct.pack("<HHI", tag, 4, len(numbers)) + packed
-    directory = struct.pack("<H", len(values)) + entries + struct.pack("<I", 0) + extra
-    path.write_bytes(b"II*\0" + struct.pack("<I", 8 + len(data)) + data + directory)
-    return path
-
-
-def srgb() -> bytes:
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-
-
-def red_is_blue() -> bytes:
-    """A profile like sRGB whose red primary is its blue one, and the reverse."""
-    return srgb().replace(b"rXYZ", b"????").replace(b"bXYZ", b"rXYZ").replace(b"????", b"bXYZ")
-
-
-def linear_grey() -> bytes:
-    """A profile of grey pictures whose values are proportional to light."""
-    white = struct.pack(">4sIIII", b"XYZ ", 0, 0xF6D6, 0x10000, 0xD32D)
-    curve = struct.pack(">4sIIHH", b"curv", 0, 1, 0x0100, 0)
-    table = struct.pack(">I4sII4sII", 2, b"wtpt", 156, len(white), b"kTRC", 156 + len(white), len(curve))
-    header = struct.pack(">I4sI4s4s4s12x4s28xIII48x", 156 + len(white) + len(curve), b"", 0x02100000, b"mntr", b"GRAY",
-                         b"XYZ ", b"acsp", 0xF6D6, 0x10000, 0xD32D)  # fmt: skip
-    return header + table + white + curve
-
-
-# 16 bits
-
-
-@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.jp2", "a.pgm"])
-def test_a_16_bit_copy_has_the_pixels_of_the_8_bit_picture(name: str, tmp_path: Path) -> None:
-    wide = Image.fromarray(grey().astype(np.uint16) * 257)
-    assert wide.mode == "I;16"
-    wide.save(tmp_path / name)
-    assert (read(tmp_path / name) == grey()[..., None]).all()
-    assert (np.array(read_image(wide)) == grey()[..., None]).all()
-
-
-def test_16_bit_values_are_rounded(tmp_path: Path) -> None:
-    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
-    Image.fromarray(values).save(tmp_path / "a.png")
-    assert (read(tmp_path / "a.png")[..., 0] == np.rint(values / 257)).all()
-
-
-@pytest.mark.parametrize("order", ["<", ">"])
-def test_16_bits_in_either_byte_order(order: str, tmp_path: Path) -> None:
-    mode = "I;16" if order == "<" else "I;16B"
-    wide = Image.frombytes(mode, (40, 30), (grey().astype(f"{order}u2") * 257).astype(f"{order}u2").tobytes())
-    wide.save(tmp_path / "a.tif")
-    assert (read(tmp_path / "a.tif") == grey()[..., None]).all()
-
-
-def test_16_bits_where_white_is_zero(tmp_path: Path) -> None:
-    path = write_tiff(tmp_path / "a.tif", 65535 - grey().astype(np.uint16) * 257, photometric=0)
-    assert (read(path) == grey()[..., None]).all()
-
-
-def test_16_bits_in_colour_and_with_transparency(tmp_path: Path) -> None:
-    colours = np.array(picture()).astype(np.uint16) * 257
-    assert (read(write_png(tmp_path / "rgb.png", colours, 2)) == np.array(picture())).all()
-    assert (read(write_tiff(tmp_path / "rgb.tif", colours)) == np.array(picture())).all()
-    halves = np.where(np.arange(40) < 20, 65535, 0).astype(np.uint16) * np.ones((30, 1), np.uint16)
-    for name, colour, channels in (("la.png", 4, grey()[..., None]), ("rgba.png", 6, np.array(picture()))):
-        found = read(write_png(tmp_path / name, np.dstack((channels.astype(np.uint16) * 257, halves)), colour))
-        assert (found[:, :20] == channels[:, :20]).all() and (found[:, 20:] == 255).all()
-
-
-def test_a_transparent_value_of_16_bits(tmp_path: Path) -> None:
-    values = grey().astype(np.uint16) * 257
-    found = read(write_png(tmp_path / "a.png", values, 0, struct.pack(">H", values[5, 5])))
-    assert (found == np.where(values == values[5, 5], 255, grey())[..., None]).all()
-    colours = np.array(picture()).astype(np.uint16) * 256 + 7
-    found = read(write_png(tmp_path / "b.png", colours, 2, struct.pack(">HHH", *map(int, colours[5, 5]))))
-    hidden = (colours == colours[5, 5]).all(-1, keepdims=True)
-    assert (found == np.where(hidden, 255, np.array(picture()))).all() and hidden.any()
-
-
-@pytest.mark.parametrize("bits", [8, 10, 12])
-def test_fewer_bits_stored_in_16_are_scaled_by_their_range(bits: int, tmp_path: Path) -> None:
-    largest = (1 << bits) - 1
-    Image.fromarray((grey() * (largest / 255)).round().astype(np.uint16)).save(tmp_path / "a.png")
-    assert f"has 16 bits and values up to {largest}; it is taken as {bits} bits stored in 16" in note(
-        tmp_path / "a.png"
-    )
-    assert (np.array(read_picture(tmp_path / "a.png").pixels) == grey()[..., None]).all()
-
-
-def test_what_is_lost_of_12_bits_in_colour_is_said(tmp_path: Path) -> None:
-    path = write_png(tmp_path / "a.png", np.array(picture()).astype(np.uint16) * 16, 2)
-    assert "uses the lower 12 alone, of which 4 can be read; scale it to 0..65535" in note(path)
-
-
-@pytest.mark.parametrize(
-    ("dtype", "held"),
-    [("float32", "floats"), ("int16", "signed integers"), ("int32", "signed integers"), ("int8", "signed integers"),
-     ("uint32", "integers of 32 bits"), ("float64", "floats")],
-)  # fmt: skip
-def test_values_without_a_known_range_are_refused_by_name(dtype: str, held: str, tmp_path: Path) -> None:
-    path = write_tiff(tmp_path / "a.tif", grey().astype(dtype))
-    with pytest.raises(
-        ImageError, match=rf"image .*a\.tif can't be read: it .*{held}.*; scale its values to 0\.\.255 or"
-    ):
-        read_picture(path)
-
-
-@pytest.mark.parametrize("mode", ["F", "I"])
-def test_so_are_pil_images(mode: str) -> None:
-    with pytest.raises(ImageError, match=rf"image_b \(a PIL image\) can't be read: it holds .* \(mode {mode}\)"):
-        simplematch.match(picture(), picture().convert(mode))
-
-
-def test_planes_of_16_bits_are_refused(tmp_path: Path) -> None:
-    """Pillow reads each as one of 8 bits."""
-    colours = np.array(picture()).astype(np.uint16) * 257
-    with pytest.raises(
-        ImageError, match="it keeps each channel's 16 bits in a plane of its own; save its channels inter"
-    ):
-        read_picture(write_tiff(tmp_path / "a.tif", colours, planes=2))
-    assert (read(write_tiff(tmp_path / "b.tif", np.array(picture()), planes=2)) == np.array(picture())).all()
-
-
-def test_a_16_bit_copy_matches_like_the_picture(tmp_path: Path) -> None:
-    coarse = np.random.default_rng(5).integers(0, 256, (14, 18), dtype=np.uint8)
-    whole = Image.fromarray(coarse).resize((344, 264), Image.Resampling.BICUBIC)
-    pair = [whole.crop((x, x, x + 320, x + 240)) for x in (0, 24)]
-    wide = [Image.fromarray(np.array(image).astype(np.uint16) * 257) for image in pair]
-    for image, name in zip(wide, "ab", strict=True):
-        image.save(tmp_path / f"{name}.png")
-    expected = simplematch.match(*pair).matches
-    found = simplematch.match(tmp_path / "a.png", tmp_path / "b.png").matches
-    assert np.abs(found - expected).max() < 2
-    assert (decode_image(tmp_path / "a.png") == np.array(pair[0])).all()  # and so it is trained on and evaluated
-
 
 # Transparency, palettes and few colours
 

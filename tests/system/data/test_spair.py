@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -75,6 +77,18 @@ def test_a_changed_annotation_is_read_again(tmp_path: Path) -> None:
     open_dataset("spair", tmp_path, "test")
     edit_json(files[0], trg_bndbox=[0, 0, 7, 11.5])
     assert open_dataset("spair", tmp_path, "test").info(0).target_box == (0, 0, 7, 11.5)
+
+
+def test_a_full_disk_leaves_no_half_cache(tmp_path: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_spair(tmp_path)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert len(open_dataset("spair", tmp_path, "test")) == 3
+    assert not [path for path in cache_folder.rglob("*") if path.is_file()]
 
 
 def test_a_damaged_cache_is_rebuilt(tmp_path: Path, cache_folder: Path) -> None:
