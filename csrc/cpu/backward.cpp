@@ -1,21 +1,24 @@
 // Both gradients of the similarity in one pass over the target, and the weights they share.
 #include <type_traits>
 
-#include "metric.h"
+#include "exact.h"
 #include "query_backward.h"
 #include "target_backward.h"
 
 namespace simplematch::cpu::SIMPLEMATCH_LEVEL {
 namespace {
 
-// What multiplies f in dFt (or q in dq), from the sum of ds * s (l2: of ds).
+// What multiplies f / |f| in dFt, from the sum of ds * s; for l2 what multiplies f, from the sum of ds.
 template <class T>
 T own_factor(T total, T norm, const Metric& metric) {
-    if (metric.kind == MetricKind::dot) return 0;
+    if (metric.kind == MetricKind::dot || total == 0) return 0;
     if (metric.kind == MetricKind::l2) return 2 * total;
-    const bool flat = !(norm > 0) || (metric.clamp_eps && norm < T(metric.eps));
-    return flat ? T(0) : total / (denominator(norm, metric) * norm);
+    const bool flat = norm == 0 || (metric.clamp_eps && norm < T(metric.eps));
+    return flat ? T(0) : total / denominator(norm, metric);
 }
+
+// Below it 1 / |f| overflows: the gradient does so too, or eps is so much larger that a vector's own term is nothing.
+constexpr double kLeastInverted = 0x1p-126;
 
 }  // namespace
 
@@ -34,7 +37,12 @@ void weights(const WeightWork<T>& w, int64_t b, int64_t tile) {
         for (int64_t j = 0; j < kTile; ++j) cell_sum[j] = 0;
 
     T scale[kTile];
-    for (int64_t m = first; m < last; ++m) scale[m - first] = cosine ? denominator(norm[m], w.metric) : T(1);
+    uint8_t& extreme = w.extreme[b * tiles + tile];
+    extreme = 0;
+    for (int64_t m = first; m < last; ++m) {
+        scale[m - first] = cosine ? denominator(norm[m], w.metric) : w.metric.kind == MetricKind::l2 ? T(0.5) : T(1);
+        extreme |= !(norm[m] == 0 || is_safe_square(norm[m] * norm[m], true));
+    }
     int32_t count = 0;
     for (int64_t r = 0; r < q.row_count[b]; ++r) {
         const int32_t n = q.rows[b * q.count + r];
@@ -45,8 +53,6 @@ void weights(const WeightWork<T>& w, int64_t b, int64_t tile) {
         for (int64_t j = 0; j < kTile; ++j) row[j] = 0;
         const T* const gradients = first_of_box(w.gradients, b, n, box);
         const T* const scores = first_of_box(w.scores, b, n, box);
-        const T query_scale = cosine ? denominator(q.norm[b * q.count + n], w.metric)
-                                     : w.metric.kind == MetricKind::l2 ? T(0.5) : T(1);
         for (int64_t y = box.top > top ? box.top : top; y <= bottom && y < box.bottom; ++y) {
             const int64_t start = y * w.width + box.left, end = y * w.width + box.right;
             const int64_t m0 = start > first ? start : first, m1 = end < last ? end : last;
@@ -57,14 +63,32 @@ void weights(const WeightWork<T>& w, int64_t b, int64_t tile) {
             T* __restrict sums = cell_sum + (m0 - first);
             const T* __restrict cell_scale = scale + (m0 - first);
             for (int64_t i = 0; i < m1 - m0; ++i) {
-                to[i] = ds[i] / (query_scale * cell_scale[i]);
+                to[i] = ds[i] == 0 ? T(0) : ds[i] / cell_scale[i];
                 sums[i] += cosine ? (ds[i] == 0 ? T(0) : ds[i] * s[i]) : ds[i];
             }
         }
     }
     w.active_count[b * tiles + tile] = count;
-    for (int64_t m = first; m < last; ++m) cell_factor[m - first] = own_factor(cell_sum[m - first], norm[m], w.metric);
-    for (int64_t j = last - first; j < kTile; ++j) cell_factor[j] = 0;
+    T* const inverse = w.cell_inverse + (b * tiles + tile) * kTile;
+    for (int64_t j = 0; j < kTile; ++j) cell_factor[j] = inverse[j] = 0;
+    for (int64_t m = first; m < last; ++m) {
+        const int64_t j = m - first;
+        inverse[j] = cosine ? (norm[m] >= T(kLeastInverted) ? 1 / norm[m] : T(0)) : T(1);
+        cell_factor[j] = own_factor(cell_sum[j], norm[m], w.metric) * (extreme ? T(1) : inverse[j]);
+    }
+}
+
+// q as q / D(q) for the cosine; numbers that are not finite as 0.
+template <class T>
+void to_units(T* rows, int64_t stride, int64_t channels, int64_t count, const T* norm, const Metric& metric) {
+    const bool cosine = metric.kind == MetricKind::cosine;
+    for (int64_t n = 0; n < count; ++n) {
+        T* const row = rows + n * stride;
+        if (norm[n] - norm[n] != 0)
+            for (int64_t c = 0; c < channels; ++c) row[c] = row[c] - row[c] == 0 ? row[c] : T(0);
+        const T divisor = !cosine || norm[n] != norm[n] ? T(1) : denominator(norm[n], metric);
+        for (int64_t c = 0; cosine && c < channels; ++c) row[c] /= divisor;
+    }
 }
 
 namespace {
@@ -73,6 +97,15 @@ template <class T>
 void clear_masked(T* tile, int64_t cells, int64_t channels, int64_t cell_step, int64_t channel_step, const uint8_t* mask) {
     for (int64_t j = 0; j < cells; ++j)
         for (int64_t c = 0; c < (mask[j] ? 0 : channels); ++c) tile[j * cell_step + c * channel_step] = 0;
+}
+
+template <class T>
+void clear_where_not_finite(T* rows, int64_t count, int64_t stride, int64_t length) {
+    for (int64_t i = 0; i < count; ++i)
+        for (int64_t j = 0; j < length; ++j) {
+            T& x = rows[i * stride + j];
+            x = x - x == 0 ? x : T(0);
+        }
 }
 
 // Memory of a thread for one tile: [cell][channel] for dq, [channel][cell] for dFt's own term, and one group of sums.
@@ -108,7 +141,8 @@ void read_tile(const Tile<S>& from, int64_t first, int64_t last, const uint8_t* 
 // Sums the tile of dFt, and writes it with the last block of queries.
 template <class T, class S, class G>
 void target_gradient(const GradientWork<T>& w, const TileTerms<T>& t, int64_t tile, const Tile<S>& from, const Tile<G>& to,
-                     const T* factor, bool own_term, bool in_place, const TileMemory<T>& memory, Prefetch* prefetch) {
+                     const OwnFactor<T>& factor, bool own_term, bool in_place, const TileMemory<T>& memory,
+                     Prefetch* prefetch) {
     const int64_t channels = t.last - t.first, sum_stride = round_up(channels, kTile);
     T* const kept = w.sums == nullptr ? nullptr : w.sums + tile * kTile * t.query_stride + kTile * t.first;
     const Sums<T> sums{kept == nullptr ? memory.sums : kept, kept != nullptr, kept != nullptr && !w.first};
@@ -150,17 +184,22 @@ void gradients_of(const GradientWork<T>& w, int64_t b, int64_t first, int64_t la
         const int64_t at = b * tiles + tile;
         TileTerms<T> t{first, last, w.weights + at * q.count * kTile, w.active + at * q.count, w.active_count[at],
                        q.vectors + b * q.count * q.stride + first, q.stride};
-        const T* const factor = w.cell_factor + at * kTile;
+        const bool extreme = w.extreme[at] != 0;
+        const OwnFactor<T> factor{w.cell_factor + at * kTile, extreme ? w.cell_inverse + at * kTile : nullptr};
         bool own_term = false;
-        for (int64_t j = 0; j < kTile; ++j) own_term |= factor[j] != 0;
+        for (int64_t j = 0; j < kTile; ++j) own_term |= factor.of_cell[j] != 0;
         own_term &= want_target && w.last;
         const bool need_query = want_query && t.active_count > 0;
         from = next;
         if (want_target) locate_tile(w.gradient, b, tile, to);
 
         const uint8_t* mask = w.target_mask == nullptr ? nullptr : w.target_mask + b * cells_of_map + tile * kTile;
-        const bool in_place = lies_in_rows(from) && mask == nullptr && (!want_target || by_cells || lies_in_rows(to));
-        read_tile(from, first, last, mask, in_place, need_query || (own_term && by_cells), own_term && !by_cells, memory);
+        const bool in_place =
+            !extreme && lies_in_rows(from) && mask == nullptr && (!want_target || by_cells || lies_in_rows(to));
+        const bool need_cells = need_query || (own_term && by_cells), need_channels = own_term && !by_cells;
+        read_tile(from, first, last, mask, in_place, need_cells, need_channels, memory);
+        if (extreme && need_cells) clear_where_not_finite(memory.cell_rows, from.cells, stride, channels);
+        if (extreme && need_channels) clear_where_not_finite(memory.channel_rows, channels, kTile, from.cells);
         Prefetch prefetch;
         if (tile + 1 < tiles) {
             locate_tile(w.target, b, tile + 1, next);
@@ -172,7 +211,7 @@ void gradients_of(const GradientWork<T>& w, int64_t b, int64_t first, int64_t la
         if (want_target) target_gradient(w, t, tile, from, to, factor, own_term, in_place, memory, &prefetch);
     }
     if (w.past_cache) end_streaming();
-    if (want_query) subtract_queries(q, b, first, last, w.query_factor, query_gradient - first);
+    if (want_query) finish_queries(q, b, first, last, w.query_factor, w.metric, query_gradient - first);
 }
 
 }  // namespace
@@ -185,6 +224,8 @@ void target_and_query_backward(const GradientWork<T>& w, int64_t b, int64_t firs
     });
 }
 
+template void to_units<float>(float*, int64_t, int64_t, int64_t, const float*, const Metric&);
+template void to_units<double>(double*, int64_t, int64_t, int64_t, const double*, const Metric&);
 template void weights<float>(const WeightWork<float>&, int64_t, int64_t);
 template void weights<double>(const WeightWork<double>&, int64_t, int64_t);
 template void target_and_query_backward<float>(const GradientWork<float>&, int64_t, int64_t, int64_t, float*);

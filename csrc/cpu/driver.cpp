@@ -36,9 +36,9 @@ void BlockGradients<T>::set_query_factor(int64_t i, T norm, double sum, double s
     double factor = 0;
     if (metric.kind == MetricKind::l2) {
         factor = 2 * sum;
-    } else if (metric.kind == MetricKind::cosine && norm > 0 && !(metric.clamp_eps && norm < T(metric.eps))) {
-        const double length = double(norm);
-        factor = sum_with_score / (length * (metric.clamp_eps ? std::max(length, metric.eps) : length + metric.eps));
+    } else if (metric.kind == MetricKind::cosine && sum_with_score != 0 && norm != 0 && !(metric.clamp_eps && norm < T(metric.eps))) {
+        const double length = double(norm);  // the query comes as q / D(q): this makes it q / |q|
+        factor = sum_with_score * ((metric.clamp_eps ? length : length + double(T(metric.eps))) / length);
     }
     query_factor_[i] = T(factor);
 }
@@ -51,12 +51,14 @@ void BlockGradients<T>::run(const View& target, const View& gradient, const uint
                             T* scratch) {
     const int64_t height = target.size[2], width = target.size[3], channels = target.size[1];
     const WeightWork<T> weigh{height, width, queries, metric, boxes_.get(), gradients, scores, target_norm, first,
-                              weights_.get(), active_.get(), active_count_.get(), cell_sum_.get(), cell_factor_.get()};
+                              weights_.get(), active_.get(), active_count_.get(), cell_sum_.get(), cell_factor_.get(),
+                              cell_inverse_.get(), extreme_.get()};
 #pragma omp for schedule(dynamic)
     for (int64_t task = 0; task < images * tiles_; ++task) kernels.weights(weigh, task / tiles_, task % tiles_);
 
     const GradientWork<T> work{target, gradient, mask, queries, weights_.get(), active_.get(), active_count_.get(),
-                               cell_factor_.get(), query_gradient, query_image_stride, query_factor_.get(),
+                               cell_factor_.get(), cell_inverse_.get(), extreme_.get(), metric,
+                               query_gradient, query_image_stride, query_factor_.get(),
                                has_sums_ ? sums_.get() : nullptr, first, last, is_large(gradient)};
     // Wide ranges of channels reuse the weights more, several ranges for each thread balance the load. A channel's
     // result does not depend on its range.

@@ -110,6 +110,16 @@ public:
         }
     }
 
+    // Called by all threads of a team, once scores are known: the vectors as the backward takes them.
+    void to_units(const Metric& metric, const Kernels<T>& kernels) {
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < images_; ++i)
+            for (int64_t r = 0; r < row_count_[i]; ++r) {
+                const int64_t at = i * count_ + rows_[i * count_ + r];
+                kernels.to_units(vectors_.get() + at * stride_, stride_, channels_, 1, norm_.get() + at, metric);
+            }
+    }
+
     Queries<T> view() const { return {count_, stride_, vectors_.get(), norm_.get(), rows_.get(), row_count_.get()}; }
     bool valid(int64_t i, int64_t n) const { return valid_[size_t(i * count_ + n)] != 0; }
     int64_t stride() const { return stride_; }
@@ -158,6 +168,8 @@ public:
           active_count_(most.images * tiles_),
           cell_sum_(most.images * tiles_ * kTile),
           cell_factor_(most.images * tiles_ * kTile),
+          cell_inverse_(most.images * tiles_ * kTile),
+          extreme_(most.images * tiles_),
           query_factor_(most.images * most.queries),
           boxes_(most.images * most.queries) {
         if (several_blocks && want_target) sums_ = Buffer<T>(tiles_ * kTile * round_up(channels, kTile));
@@ -177,7 +189,9 @@ private:
     int64_t tiles_;
     Buffer<T> weights_;
     Buffer<int32_t> active_, active_count_;
-    Buffer<T> cell_sum_, cell_factor_, query_factor_;
+    Buffer<T> cell_sum_, cell_factor_, cell_inverse_;
+    Buffer<uint8_t> extreme_;
+    Buffer<T> query_factor_;
     Buffer<Box> boxes_;
     Buffer<T> sums_;
     bool has_sums_ = false;

@@ -92,7 +92,8 @@ void gather_of(const View& map, int64_t b, const Sample* samples, const uint8_t*
         if (s.whole) return T(to_float(plane[s.offset[0]]));
         if (!s.finite) return std::numeric_limits<T>::quiet_NaN();
         T total = 0;
-        for (int32_t i = 0; i < s.count; ++i) total += T(s.weight[i]) * T(to_float(plane[s.offset[i]]));
+        for (int32_t i = 0; i < s.count; ++i)  // a cell of weight zero is not read
+            if (s.weight[i] != 0) total += T(s.weight[i]) * T(to_float(plane[s.offset[i]]));
         return total;
     };
     if (channel == 1) {
@@ -139,9 +140,9 @@ void keypoint_gradient(const View& map, int64_t b, const Sample& sample, const T
         double product = 0;
         const int64_t offset = b * map.stride[0] + sample.offset[i];
         for (int64_t c = 0; c < map.size[1]; ++c)
-            product += double(gradient[c]) * read_element(map, offset + c * map.stride[1]);
-        *x += sample.slope_x[i] * product;
-        *y += sample.slope_y[i] * product;
+            if (gradient[c] != 0) product += double(gradient[c]) * read_element(map, offset + c * map.stride[1]);
+        if (sample.slope_x[i] != 0) *x += sample.slope_x[i] * product;
+        if (sample.slope_y[i] != 0) *y += sample.slope_y[i] * product;
     }
 }
 
@@ -155,7 +156,8 @@ void list_scatter(const Sample* samples, const uint8_t* valid, int64_t count, st
     list.clear();
     for (int64_t n = 0; n < count; ++n) {
         if (!valid[n] || !samples[n].finite) continue;
-        for (int32_t i = 0; i < samples[n].count; ++i) list.push_back({samples[n].cell[i], n, samples[n].weight[i]});
+        for (int32_t i = 0; i < samples[n].count; ++i)
+            if (samples[n].weight[i] != 0) list.push_back({samples[n].cell[i], n, samples[n].weight[i]});
     }
     std::sort(list.begin(), list.end(),
               [](const Scatter& a, const Scatter& b) { return a.cell != b.cell ? a.cell < b.cell : a.n < b.n; });

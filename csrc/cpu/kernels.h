@@ -19,7 +19,7 @@ struct Queries {
     int64_t count;             // N
     int64_t stride;
     const T* vectors;          // (B, N, stride)
-    const T* norm;             // (B, N)
+    const T* norm;             // (B, N), of the vectors as they were sampled
     const int32_t* rows;       // (B, N): the valid rows of each image come first
     const int32_t* row_count;  // (B,)
 };
@@ -85,8 +85,8 @@ static inline const T* first_of_box(const WindowScores<T>& w, int64_t b, int64_t
     return w.whole_map ? row + box.top * w.row_stride + box.left : row;
 }
 
-// Weights of the products of the backward, by tile of target cells:
-//     cosine w = ds / (D(q) D(f)), dot w = ds, l2 w = 2 ds.
+// Weights of the products of the backward, by tile of target cells: cosine w = ds / D(f), dot w = ds, l2 w = 2 ds; 0 where
+// ds is, whatever the cell holds. Queries come as q / D(q) for the cosine.
 template <class T>
 struct WeightWork {
     int64_t height, width;
@@ -100,11 +100,15 @@ struct WeightWork {
     int32_t* active;             // (B, tiles, N): the queries whose box meets the tile come first
     int32_t* active_count;       // (B, tiles)
     T* cell_sum;                 // (B, tiles * kTile): sum over n of ds * s (l2: of ds), added to unless `first`
-    T* cell_factor;              // (B, tiles * kTile): what multiplies f in dFt
+    T* cell_factor;              // (B, tiles * kTile): what multiplies f in dFt, or f / |f| in extreme tiles
+    T* cell_inverse;             // (B, tiles * kTile): 1 / |f| in extreme tiles
+    uint8_t* extreme;            // (B, tiles): tiles with a norm that is not finite, or whose square leaves the type
 };
 
-// target_backward: dFt_m = sum_n w[n, m] q_n - cell_factor_m f_m
-// query_backward:  dq_n  = sum_m w[n, m] f_m - query_factor_n q_n
+// target_backward: dFt_m = sum_n w[n, m] u_n - cell_factor_m f_m                            u = q / D(q) for the cosine,
+// query_backward:  dq_n  = (sum_m w[n, m] f_m - query_factor_n u_n) / D(q_n)                else q, and no D
+//
+// Numbers of u and f that are not finite count as 0 here: the weights of their cells are 0 or NaN.
 template <class T>
 struct GradientWork {
     View target;
@@ -115,6 +119,9 @@ struct GradientWork {
     const int32_t* active;
     const int32_t* active_count;
     const T* cell_factor;
+    const T* cell_inverse;
+    const uint8_t* extreme;
+    Metric metric;
     T* query_gradient;           // (B, N, stride) like the query vectors, or null; images `query_image_stride` apart
     int64_t query_image_stride;
     const T* query_factor;       // (B, N)
@@ -127,6 +134,7 @@ template <class T>
 struct Kernels {
     void (*similarity)(const SimilarityWork<T>&, int64_t b, int64_t tile, T* scratch);
     void (*norms)(const T* rows, int64_t stride, int64_t channels, int64_t count, T* norm);
+    void (*to_units)(T* rows, int64_t stride, int64_t channels, int64_t count, const T* norm, const Metric& metric);
     RowResult (*localize)(const RowWork<T>&);
     void (*localize_backward)(const RowWork<T>&, RowGradient<T>&);
     void (*weights)(const WeightWork<T>&, int64_t b, int64_t tile);

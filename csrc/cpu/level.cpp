@@ -8,6 +8,8 @@ void similarity(const SimilarityWork<T>&, int64_t, int64_t, T*);
 template <class T>
 void norms(const T*, int64_t, int64_t, int64_t, T*);
 template <class T>
+void to_units(T*, int64_t, int64_t, int64_t, const T*, const Metric&);
+template <class T>
 RowResult localize(const RowWork<T>&);
 template <class T>
 void localize_backward(const RowWork<T>&, RowGradient<T>&);
@@ -18,8 +20,8 @@ void target_and_query_backward(const GradientWork<T>&, int64_t, int64_t, int64_t
 
 template <class T>
 const Kernels<T>& kernels() {
-    static constexpr Kernels<T> table = {similarity<T>, norms<T>,   localize<T>, localize_backward<T>,
-                                         weights<T>,    target_and_query_backward<T>};
+    static constexpr Kernels<T> table = {similarity<T>,        norms<T>,   to_units<T>, localize<T>,
+                                         localize_backward<T>, weights<T>, target_and_query_backward<T>};
     return table;
 }
 

@@ -61,11 +61,11 @@ RowResult localize(const RowWork<T>& w) {
     result.score = double(w.scores[result.peak]);
     const Box box = window_box(w.window, result.peak, w.height, w.width);
     const Support<T> s = soften(w, result.peak, w.scores + box.top * w.row_stride + box.left, w.row_stride);
-    result.x = double(s.peak_x) + s.x / s.z;
-    result.y = double(s.peak_y) + s.y / s.z;
-    const double peak_logit = result.score / double(w.temperature);  // NaN if either is
-    const bool unordered = peak_logit != peak_logit, infinite = s.max - s.max != 0;
-    result.log_sum_exp = unordered ? peak_logit : infinite ? double(s.max) : double(s.max) + __builtin_log(s.z);
+    const double largest = result.score != result.score ? result.score : double(s.max);
+    const double logit = largest / double(w.temperature);
+    result.x = s.lost ? __builtin_nan("") : double(s.peak_x) + s.x / s.z;
+    result.y = s.lost ? __builtin_nan("") : double(s.peak_y) + s.y / s.z;
+    result.log_sum_exp = s.lost ? logit : logit + __builtin_log(s.z);
     return result;
 }
 

@@ -3,21 +3,46 @@
 //     a[m]  = <g, (x_m, y_m) - out> + l                       g, l, h: upstream of out, log_sum_exp and score
 //     ds[m] = gauss[m] P[m] / T a[m] + h [m == peak]
 //     dT    = -1 / T^2 sum_m P[m] s'[m] a[m]                  s': the score times gauss, or the outside value
+//
+// A row to which nothing but zeros arrives passes on zeros; else a row that is lost, or to which something arrives that is
+// not finite, passes on NaN, to every cell of its softmax.
 #include "window.h"
 
 namespace simplematch::cpu::SIMPLEMATCH_LEVEL {
+namespace {
+
+bool arrives_nothing(double g_x, double g_y, double h, double l) { return g_x == 0 && g_y == 0 && h == 0 && l == 0; }
+
+// Zeros in the box, or NaN in the cells of it that take part.
+template <class T>
+void fill(const RowWork<T>& w, const Support<T>& s, T value, RowGradient<T>& gradient) {
+    for (int64_t y = s.box.top; y < s.box.bottom; ++y) {
+        const Segment segment = segment_of_row(w.window, s.box, s.peak_y, s.peak_x, y);
+        T* const to = gradient.scores + (y - s.box.top) * gradient.stride - s.box.left;
+        for (int64_t x = s.box.left; x < s.box.right; ++x) {
+            const bool inside = x >= segment.left && x < segment.right;
+            to[x] = inside && (w.mask == nullptr || w.mask[y * w.width + x]) ? value : T(0);
+        }
+    }
+    gradient.sum = gradient.sum_with_score = gradient.temperature = double(value);
+}
+
+}  // namespace
 
 template <class T>
 void localize_backward(const RowWork<T>& w, RowGradient<T>& gradient) {
     const Window& window = w.window;
     const Support<T> s = soften(w, gradient.peak, w.scores, w.row_stride);
+    const double arriving = gradient.x + gradient.y + gradient.score + gradient.log_sum_exp;
+    if (arrives_nothing(gradient.x, gradient.y, gradient.score, gradient.log_sum_exp)) return fill(w, s, T(0), gradient);
+    if (s.lost || arriving - arriving != 0) return fill(w, s, T(__builtin_nan("")), gradient);
     const double x_out = s.x / s.z, y_out = s.y / s.z;
     const bool weigh = window.sigma > 0;
     const int64_t columns = s.box.right - s.box.left;
     const T g_x = T(gradient.x);
     const T scale = T(1 / s.z);
     // sum P s' a = sum P (s' - c) a + c sum P a, and sum P a = l: with c the greatest s', little cancels.
-    const T greatest = s.max * w.temperature;
+    const T greatest = s.max;
     double sum_gradient = 0, sum_with_score = 0, sum_temperature = 0;
     for (int64_t y = s.box.top; y < s.box.bottom; ++y) {
         const T* __restrict from = w.scores + (y - s.box.top) * w.row_stride;
@@ -51,7 +76,7 @@ void localize_backward(const RowWork<T>& w, RowGradient<T>& gradient) {
         sum_temperature += s.outside_weight / s.z * (window.outside_value - double(greatest)) * a;
     }
     sum_temperature += double(greatest) * gradient.log_sum_exp;
-    gradient.temperature = -sum_temperature / (double(w.temperature) * double(w.temperature));
+    gradient.temperature = -sum_temperature / double(w.temperature) / double(w.temperature);
 
     const int64_t y = s.peak_y - s.box.top, x = s.peak_x - s.box.left;
     gradient.scores[y * gradient.stride + x] += T(gradient.score);

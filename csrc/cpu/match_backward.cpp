@@ -89,6 +89,7 @@ private:
             for (int64_t task = 0; task < images * queries; ++task)
                 row_backward(block, table, gradients, sources, results, task, b + task / queries, n0 + task % queries,
                              queries, mine);
+            if (want_features_) block.to_units(p_.metric, steps_);
             if (want_features_)
                 gradients.run(target, images_from(wanted_.target, b), table.mask ? table.mask + b * cells_ : nullptr,
                               block.view(), images, p_.metric, results, sources, target_norm,

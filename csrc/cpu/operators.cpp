@@ -231,12 +231,15 @@ void similarity_all_backward(const SimilarityProblem& p, const View& gradient, c
                     const T* const s = scores + ((b + i) * count + n) * cells;
                     double sum = 0, sum_with_score = 0;
                     for (int64_t m = 0; m < cells; ++m) {
+                        const bool finite = row[m] - row[m] == 0 && s[m] - s[m] == 0;
+                        row[m] = row[m] == 0 || finite ? row[m] : T(__builtin_nan(""));
                         sum += double(row[m]);
                         sum_with_score += row[m] == 0 ? 0.0 : double(row[m]) * double(s[m]);
                     }
                     gradients.box(task) = {0, 0, height, width};
                     gradients.set_query_factor(task, block.view().norm[task], sum, sum_with_score, p.metric);
                 }
+                block.to_units(p.metric, steps);
                 gradients.run(images_from(p.target, b), images_from(target_gradient, b), nullptr, block.view(), images,
                               p.metric, results, sources, target_norm + b * cells,
                               want_query ? query_gradient.get() : nullptr, queries * stride, n0 == 0,

@@ -1,8 +1,9 @@
 // query_backward: one tile's part of the queries' gradients.
 //
-//     dq_n = sum_m w[n, m] f_m - factor_n q_n
+//     dq_n = (sum_m w[n, m] f_m - factor_n u_n) / D(q_n)          u = q / D(q), and D = 1 for dot and l2
 #pragma once
 
+#include "metric.h"
 #include "target_backward.h"
 
 namespace simplematch::cpu::SIMPLEMATCH_LEVEL {
@@ -33,12 +34,16 @@ void add_tile_to_queries(const TileTerms<T>& t, int64_t cells, const T* features
 }
 
 template <class T>
-void subtract_queries(const Queries<T>& q, int64_t b, int64_t first, int64_t last, const T* factor, T* gradient) {
+void finish_queries(const Queries<T>& q, int64_t b, int64_t first, int64_t last, const T* factor, const Metric& metric,
+                    T* gradient) {
+    const bool cosine = metric.kind == MetricKind::cosine;
     for (int64_t r = 0; r < q.row_count[b]; ++r) {
         const int64_t n = q.rows[b * q.count + r];
         const T* query = q.vectors + (b * q.count + n) * q.stride;
-        const T scale = factor[b * q.count + n];
-        for (int64_t c = first; c < last; ++c) gradient[n * q.stride + c] -= scale * query[c];
+        const T scale = factor[b * q.count + n], norm = q.norm[b * q.count + n];
+        const T divisor = cosine && norm == norm ? denominator(norm, metric) : T(1);
+        T* const to = gradient + n * q.stride;
+        for (int64_t c = first; c < last; ++c) to[c] = (to[c] - scale * query[c]) / divisor;
     }
 }
 

@@ -1,14 +1,12 @@
 // similarity (paper eq. 9): scores of every query with one tile of target cells, and the cells' norms.
 //
-//     s[n, m] = <q_n, f_m> / (D(q_n) D(f_m))      dot: <q_n, f_m>      l2: 2 <q_n, f_m> - |q_n|^2 - |f_m|^2
+//     s[n, m] = <q_n, f_m> / D(q_n) / D(f_m)      dot: <q_n, f_m>      l2: 2 <q_n, f_m> - |q_n|^2 - |f_m|^2
 //
 // The tile is read once, 64 channels at a time, into float32 rows of channels in the cache; each such block meets all
 // queries. 2 N C operations for C * sizeof(S) bytes of a cell.
 #include <type_traits>
 
-#include "metric.h"
-#include "pack.h"
-#include "product.h"
+#include "exact.h"
 
 namespace simplematch::cpu::SIMPLEMATCH_LEVEL {
 namespace {
@@ -88,13 +86,42 @@ template <class T>
 void finish_row(T* sums, T query_norm, const T* norm, int64_t cells, const Metric& metric, T* scores) {
     if (metric.kind == MetricKind::cosine) {
         const T query_denominator = denominator(query_norm, metric);
-        for (int64_t j = 0; j < cells; ++j) scores[j] = sums[j] / (query_denominator * denominator(norm[j], metric));
+        for (int64_t j = 0; j < cells; ++j) scores[j] = sums[j] / query_denominator / denominator(norm[j], metric);
     } else if (metric.kind == MetricKind::dot) {
         for (int64_t j = 0; j < cells; ++j) scores[j] = sums[j];
     } else {
         const T query_square = query_norm * query_norm;
         for (int64_t j = 0; j < cells; ++j) scores[j] = 2 * sums[j] - query_square - norm[j] * norm[j];
     }
+}
+
+// The norms of a tile from its squares; those that float32 sums do not give are summed again.
+template <class T, class S>
+void finish_norms(const Tile<S>& tile, int64_t channels, T* norm, bool* safe, const Metric& metric) {
+    const bool small_eps = eps_is_small(metric);
+    for (int64_t j = 0; j < kTile; ++j) {
+        safe[j] = std::is_same<T, double>::value || is_safe_square(norm[j], small_eps);
+        norm[j] = __builtin_sqrt(norm[j]);
+    }
+    for (int64_t j = 0; j < tile.cells; ++j)
+        if (!safe[j]) norm[j] = T(__builtin_sqrt(exact_square(tile, j, channels)));
+}
+
+// The scores that float32 sums do not give, summed again.
+template <class T, class S>
+void correct_row(const T* query, T query_norm, const Tile<S>& tile, int64_t channels, const T* norm, const bool* safe,
+                 const Metric& metric, T* scores) {
+    const T query_square = query_norm * query_norm;
+    const bool safe_query = std::is_same<T, double>::value || is_safe_square(query_square, eps_is_small(metric));
+    bool correct[kTile], any = false;
+    for (int64_t j = 0; j < tile.cells; ++j) {
+        correct[j] = metric.kind == MetricKind::cosine ? !(safe_query && safe[j])
+                     : metric.kind == MetricKind::dot  ? !(scores[j] - scores[j] == 0)
+                                                       : !is_safe_distance(scores[j], query_square, norm[j] * norm[j]);
+        any |= correct[j];
+    }
+    for (int64_t j = 0; any && j < tile.cells; ++j)
+        if (correct[j]) scores[j] = T(exact_score(query, tile, j, channels, metric));
 }
 
 template <class T, class S>
@@ -134,13 +161,15 @@ void similarity_of(const SimilarityWork<T>& w, int64_t b, int64_t tile, T* scrat
     }
 
     T* const target_norm = w.target_norm + b * cells_of_map + tile * kTile;
-    for (int64_t j = 0; j < kTile; ++j) norm[j] = __builtin_sqrt(norm[j]);
+    bool safe[kTile];
+    finish_norms(here, channels, norm, safe, w.metric);
     if (!w.norm_known)
         for (int64_t j = 0; j < here.cells; ++j) target_norm[j] = norm[j];
     for (int64_t r = 0; r < q.row_count[b]; ++r) {
         const int64_t n = b * q.count + q.rows[b * q.count + r];
         T* scores = w.scores + n * cells_of_map + tile * kTile;
         finish_row(sums + r * kTile, q.norm[n], norm, here.cells, w.metric, scores);
+        correct_row(q.vectors + n * q.stride, q.norm[n], here, channels, norm, safe, w.metric, scores);
     }
 }
 
@@ -165,7 +194,8 @@ void norms(const T* rows, int64_t stride, int64_t channels, int64_t count, T* no
         }
         T total = sum<T>(squares);
         for (; c < channels; ++c) total += row[c] * row[c];
-        norm[n] = __builtin_sqrt(total);
+        const bool safe = std::is_same<T, double>::value || is_safe_square(total, true);
+        norm[n] = safe ? __builtin_sqrt(total) : T(__builtin_sqrt(exact_square(row, channels)));
     }
 }
 

@@ -1,6 +1,6 @@
 // target_backward: one tile of the target's gradient.
 //
-//     dFt_m = sum_n w[n, m] q_n - factor_m f_m
+//     dFt_m = sum_n w[n, m] u_n - factor_m f_m            u = q / D(q) for the cosine, else q
 //
 // The sum runs over the queries whose windows meet the tile. Every element is written, so nothing is cleared before.
 #pragma once
@@ -20,6 +20,13 @@ struct TileTerms {
     int64_t active_count;
     const T* queries;       // (N, stride), at channel `first`
     int64_t query_stride;
+};
+
+// What multiplies the features in their gradient: of_cell * inverse, in two steps where one number could not hold it.
+template <class T>
+struct OwnFactor {
+    const T* of_cell;
+    const T* inverse;  // or null: 1
 };
 
 // Where sums are kept: for one group of rows, or for all of them while blocks of queries are summed.
@@ -96,7 +103,7 @@ SIMPLEMATCH_INLINE void write_values(S* to, int64_t count, bool past_cache, F&& 
 // Channels [first, first + count) of the tile: sums - factor * features; `features`, from channel `first`, or data null.
 template <class T, class S, class F>
 void write_channels(const Tile<S>& to, int64_t first, int64_t count, const T* sums, const ChannelRows<F>& features,
-                    const T* factor, bool past_cache) {
+                    const OwnFactor<T>& factor, bool past_cache) {
     for (int64_t c = 0; c < count; ++c) {
         const T* row = sums + c * kTile;
         const F* f = features.data + c * features.stride;
@@ -106,9 +113,14 @@ void write_channels(const Tile<S>& to, int64_t first, int64_t count, const T* su
             S* const target = channel + to.offset[start];
             if (features.data == nullptr) {
                 write_values<T>(target, cells, past_cache, [&](int64_t i) { return load<T>(row + start + i); });
+            } else if (factor.inverse == nullptr) {
+                write_values<T>(target, cells, past_cache, [&](int64_t i) {
+                    return load<T>(row + start + i) - load<T>(factor.of_cell + start + i) * load<T>(f + start + i);
+                });
             } else {
                 write_values<T>(target, cells, past_cache, [&](int64_t i) {
-                    return load<T>(row + start + i) - load<T>(factor + start + i) * load<T>(f + start + i);
+                    const Vector<T> unit = load<T>(factor.inverse + start + i) * load<T>(f + start + i);
+                    return load<T>(row + start + i) - load<T>(factor.of_cell + start + i) * unit;
                 });
             }
         }
@@ -118,17 +130,18 @@ void write_channels(const Tile<S>& to, int64_t first, int64_t count, const T* su
 // Cells [first, first + count) of the tile, `channels` from channel `first_channel`; rows of `stride`.
 template <class T, class S>
 void write_cells(const Tile<S>& to, int64_t first, int64_t count, int64_t first_channel, int64_t channels, const T* sums,
-                 int64_t sum_stride, int64_t stride, const T* features, const T* factor, bool past_cache) {
+                 int64_t sum_stride, int64_t stride, const T* features, const OwnFactor<T>& factor, bool past_cache) {
     for (int64_t j = 0; j < count; ++j) {
         const T* row = sums + j * sum_stride;
         const T* f = features == nullptr ? nullptr : features + j * stride;
-        const Vector<T> scale = broadcast(factor[first + j]);
+        const Vector<T> scale = broadcast(factor.of_cell[first + j]);
+        const Vector<T> inverse = broadcast(factor.inverse == nullptr ? T(1) : factor.inverse[first + j]);
         S* const target = to.base + to.offset[first + j] + first_channel;
         if (features == nullptr) {
             write_values<T>(target, channels, past_cache, [&](int64_t i) { return load<T>(row + i); });
         } else {
             write_values<T>(target, channels, past_cache,
-                            [&](int64_t i) { return load<T>(row + i) - scale * load<T>(f + i); });
+                            [&](int64_t i) { return load<T>(row + i) - scale * (inverse * load<T>(f + i)); });
         }
     }
 }

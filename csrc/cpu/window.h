@@ -27,8 +27,8 @@ inline Segment segment_of_row(const Window& window, const Box& box, int64_t peak
     return segment.left < segment.right ? segment : Segment{box.left, box.left};
 }
 
-// The support of one query. weights[y - top][x - left] = exp(logit - max), rows of `stride` numbers; coordinates are
-// relative to the peak. The gaussian factor of cell (x, y) is gauss_x[x - left] * gauss_y(y).
+// The support of one query. weights[y - top][x - left] = exp((s' - max) / T), rows of `stride` numbers, where s' is the
+// weighted score and max the largest, that of the outside included; coordinates are relative to the peak. The gaussian factor of cell (x, y) is gauss_x[x - left] * gauss_y(y).
 template <class T>
 struct Support {
     Box box;
@@ -39,6 +39,7 @@ struct Support {
     double z, x, y;                         // sums of the weights, and of the weights times coordinates
     double outside_count, outside_x, outside_y;
     double outside_weight;                  // of each cell outside the window
+    bool lost;                              // a score that isn't finite, or the temperature, makes the row NaN
 };
 
 template <class T>
@@ -71,11 +72,13 @@ Support<T> soften(const RowWork<T>& w, int64_t peak, const T* scores, int64_t ro
         T* line = s.weights + (y - s.box.top) * s.stride - s.box.left;
         for (int64_t x = s.box.left; x < segment.left; ++x) line[x] = lowest;
         for (int64_t x = segment.right; x < s.box.left + s.stride; ++x) line[x] = lowest;
-        for (int64_t x = segment.left; x < segment.right; ++x) line[x] = from[x] / w.temperature;
         if (weigh) {
             const T factor = gauss<T>(window, y - s.peak_y);
             const T* gauss_x = s.gauss_x - s.box.left;
-            for (int64_t x = segment.left; x < segment.right; ++x) line[x] *= factor * gauss_x[x];
+            for (int64_t x = segment.left; x < segment.right; ++x)  // infinity stays, also where the gaussian vanishes
+                line[x] = from[x] - from[x] == 0 ? from[x] * (factor * gauss_x[x]) : from[x];
+        } else {
+            for (int64_t x = segment.left; x < segment.right; ++x) line[x] = from[x];
         }
         int64_t count = segment.right - segment.left;
         int64_t sum_x = count * (segment.left + segment.right - 1 - 2 * s.peak_x) / 2;
@@ -103,10 +106,12 @@ Support<T> soften(const RowWork<T>& w, int64_t peak, const T* scores, int64_t ro
         s.outside_y = w.totals.y - w.totals.count * double(s.peak_y) - inside_y;
     }
     if (s.outside_count > 0) {
-        const T outside = T(window.outside_value) / w.temperature;
+        const T outside = T(window.outside_value);
         s.max = outside > s.max ? outside : s.max;
-        s.outside_weight = double(exponential(broadcast(outside - s.max))[0]);
+        s.outside_weight = double(exponential(broadcast((outside - s.max) / w.temperature))[0]);
     }
+    const T at_peak = scores[(s.peak_y - s.box.top) * row_stride + s.peak_x - s.box.left];
+    s.lost = s.max - s.max != 0 || at_peak != at_peak || w.temperature != w.temperature;
 
     s.z = s.outside_count * s.outside_weight;
     s.x = s.outside_x * s.outside_weight;
@@ -115,7 +120,7 @@ Support<T> soften(const RowWork<T>& w, int64_t peak, const T* scores, int64_t ro
         T* line = s.weights + (y - s.box.top) * s.stride;
         Vector<T> total{}, total_x{}, dx = iota(T(s.box.left - s.peak_x));
         for (int64_t i = 0; i < s.stride; i += n) {
-            const Vector<T> weight = exponential(load<T>(line + i) - s.max);
+            const Vector<T> weight = exponential((load<T>(line + i) - s.max) / w.temperature);
             store<T>(line + i, weight);
             total += weight;
             total_x += weight * dx;

@@ -28,7 +28,8 @@ def gather_keypoints(features: Tensor, keypoints: Tensor, sampling: Sampling, *,
     descriptors = torch.zeros((), dtype=dtype, device=features.device)
     for i, j, weight, _, _ in _corners(x, y, features, sampling):
         weight = weight.to(dtype)[..., None]
-        descriptors = descriptors + torch.where(weight != 0, weight * read_cells(features, i, j).to(dtype), 0)
+        cells = read_cells(features, i, j).to(dtype)
+        descriptors = descriptors + weight * torch.where((weight != 0) | cells.isfinite(), cells, 0)
     return torch.where(finite, descriptors, torch.nan)
 
 

@@ -35,7 +35,9 @@ def localize(
     divisor = _divisor(temperature, valid, localization)
     weighted, _, _ = _weighted(scores, peak, (H, W), rows, valid, localization)
     largest = weighted.detach().amax(-1, keepdim=True)
-    exponential = torch.exp((weighted - largest) / divisor)
+    takes_part = weighted != -torch.inf  # taken out before the division, so that T gets no gradient of 0 * inf
+    exponent = torch.where(takes_part, weighted - largest, 0) / divisor
+    exponential = torch.where(takes_part, exponent.exp(), 0)
     total = exponential.sum(-1, keepdim=True)
     probability = exponential / total
     log_sum_exp = torch.where(largest.isfinite(), largest / divisor + total.log(), largest / divisor)[..., 0]
@@ -83,7 +85,7 @@ def localize_backward(
     weighted, slope, support = _weighted(scores, peak, (H, W), rows, valid, localization)
     largest = weighted.amax(-1, keepdim=True)
     from_largest = weighted - largest
-    exponential = torch.exp(from_largest / divisor)
+    exponential = torch.where(weighted == -torch.inf, 0, torch.exp(from_largest / divisor))
     probability = exponential / exponential.sum(-1, keepdim=True)
 
     zero = scores.new_zeros(())
@@ -118,7 +120,7 @@ def _weighted(
     """(s', ds'/ds, support) of scores (B, N, M); support says which cells of the window the mask selects.
 
     s' is the score times the gaussian there, `outside_value` outside the window, and -inf where a cell takes no part.
-    A score of -inf stays that, whatever the gaussian.
+    An infinite score stays that, whatever the gaussian.
     """
     window, (H, W) = localization.window, size
     slope = torch.ones_like(scores)
@@ -129,7 +131,7 @@ def _weighted(
     inside = inside_window(window, peak, H, W)
     selectable = _selectable(rows, valid)
     support = inside & selectable
-    weighted = torch.where(scores == -torch.inf, -torch.inf, scores * slope)
+    weighted = torch.where(scores.isinf(), scores, scores * slope)
     weighted = torch.where(selectable, torch.where(inside, weighted, window.outside_value), -torch.inf)
     return weighted, torch.where(support, slope, 0), support
 

@@ -22,7 +22,7 @@ def similarity(descriptors: Tensor, target: Tensor, metric: Metric) -> Tensor:
     computed in float64 and rounded. A graph that torch.compile or a CUDA stream records stays in float32.
     """
     if metric.kind == "l2":
-        return -torch.cdist(descriptors, target.mT, compute_mode="donot_use_mm_for_euclid_dist").square()
+        return _minus_square_distance(descriptors, target)
     if metric.kind == "dot":
         scores = descriptors @ target
         return _exact_where_not(scores.isfinite(), scores, lambda: descriptors.double() @ target.double())
@@ -35,6 +35,13 @@ def similarity(descriptors: Tensor, target: Tensor, metric: Metric) -> Tensor:
         return _cosine(q, f, norm(q, dim=2)[:, :, None], norm(f, dim=1)[:, None, :], metric)
 
     return _exact_where_not(safe, scores, exact)
+
+
+def _minus_square_distance(descriptors: Tensor, target: Tensor) -> Tensor:
+    """Of differences, so that equal vectors are at distance 0 and none is at less."""
+    wide = torch.promote_types(descriptors.dtype, torch.float32)  # there are no 16-bit distances
+    distance = torch.cdist(descriptors.to(wide), target.mT.to(wide), compute_mode="donot_use_mm_for_euclid_dist")
+    return -distance.square().to(descriptors.dtype)
 
 
 def _cosine(descriptors: Tensor, target: Tensor, query_norm: Tensor, target_norm: Tensor, metric: Metric) -> Tensor:

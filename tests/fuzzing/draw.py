@@ -89,13 +89,13 @@ def _features(
     """Float64 values of one class, with a special number or vector here and there."""
     kind, special = random.choice(CLASSES), random.choice(SPECIALS)
     x = torch.randn(shape, generator=generator, dtype=torch.float64)
-    largest = torch.finfo(dtype).max / (1 if dtype == torch.float16 else 16)  # a norm is to fit its type
+    largest = _largest(dtype)
     if kind == "scaled":
         scale = random.choice(SCALES)
         scale = math.copysign(min(abs(math.log10(scale)), math.log10(largest) - 2), math.log10(scale))
         x, kind = x * 10**scale, f"scaled 1e{scale:.0f}"
     elif kind == "denormal":
-        x *= 100 * torch.finfo(torch.float32 if dtype == torch.bfloat16 else dtype).smallest_normal * 2.0**-20
+        x *= 1e-140 if dtype == torch.float64 else 1e-6 if dtype == torch.float16 else 1e-42
     elif kind == "constant":
         x = torch.full_like(x, 0.5)
     elif kind == "quantised":
@@ -120,6 +120,13 @@ def _features(
     )
     case.description.append(f"{name} {kind}, {special}")
     return x
+
+
+def _largest(dtype: torch.dtype) -> float:
+    """A number so large that the norm of a vector of a few still fits the arithmetic's type, as the definition asks."""
+    if dtype == torch.float64:
+        return 1e140
+    return torch.finfo(dtype).max / (1 if dtype == torch.float16 else 16)
 
 
 def _plant_matches(random: Random, case: Case) -> None:
