@@ -25,8 +25,12 @@ __device__ inline T finish_score(T product, T query_square, T target_square, con
 constexpr float kLeastSquare = 0x1p-104f, kLargestSquare = 0x1p124f;
 // Sums of products below this may have lost summands to underflow.
 constexpr float kLeastProduct = 0x1p-100f;
-// A distance below this part of the squares that it is the difference of has lost too many digits.
-constexpr float kLeastDistance = 0x1p-6f;
+// A distance below this part of the squares that it is the difference of has lost too many digits: measured, the sum of
+// products errs by up to 2^-25 sqrt(C) of them, and a distance is to keep an error of 1e-5.
+template <class T>
+__device__ inline T least_distance(int64_t channels) {
+    return sqrt(T(channels)) / 256;
+}
 // Beside an eps of at least this, a norm whose square underflows is nothing.
 constexpr double kLargeEps = 0x1p-43;
 
@@ -36,10 +40,10 @@ constexpr double kLargeEps = 0x1p-43;
 // for a cell whose numbers are below 2^-75: its products tell, which are exactly 0 where the cell is, and where the query
 // is so small that they may all have underflowed.
 template <class T>
-__device__ inline bool needs_float64(T s, T product, T query_square, T target_square, const Metric& metric) {
+__device__ inline bool needs_float64(T s, T product, T query_square, T target_square, T least_distance, const Metric& metric) {
     if (metric.kind == MetricKind::l2) {
         const T squares = query_square + target_square;
-        return !is_finite(s) || (squares != 0 && (squares < T(kLeastProduct) || -s <= T(kLeastDistance) * squares));
+        return !is_finite(s) || (squares != 0 && (squares < T(kLeastProduct) || -s <= least_distance * squares));
     }
     if constexpr (std::is_same_v<T, double>) {
         return false;

@@ -228,10 +228,11 @@ __global__ void __launch_bounds__(G::THREADS, 1) similarity_kernel(Similarity a)
     sum_target_squares(a, at, target_squares);
     __syncthreads();
 
+    const T least = least_distance<T>(at.C);
     const auto score = [&](int r, int j, bool& wanting) {
         const T product = products[r * L::kProductStride + j], query = query_squares[r], cell = target_squares[0][j];
         const T s = finish_score(product, query, cell, a.metric);
-        wanting = needs_float64(s, product, query, cell, a.metric);
+        wanting = needs_float64(s, product, query, cell, least, a.metric);
         return s;
     };
     bool any = false;
