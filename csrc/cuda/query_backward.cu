@@ -124,8 +124,20 @@ __device__ void write_queries(const QueryBackward& a, int64_t b, int64_t n0, int
     }
 }
 
+// Blocks that a multiprocessor must hold at once: mending a tile is rare, and may take no registers from those that read
+// 16-bit numbers in vectors.
 template <class S, bool CHANNELS_LAST, int V>
-__global__ void __launch_bounds__(kThreads, 1) query_backward_kernel(QueryBackward a) {
+constexpr int least_blocks() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+    constexpr int most = 4;
+#else
+    constexpr int most = CHANNELS_LAST ? 5 : 1;
+#endif
+    return sizeof(S) == 2 && V == 8 ? most : 1;
+}
+
+template <class S, bool CHANNELS_LAST, int V>
+__global__ void __launch_bounds__(kThreads, (least_blocks<S, CHANNELS_LAST, V>())) query_backward_kernel(QueryBackward a) {
     using T = Arithmetic<S>;
     using Copy = TileCopy<S, T, CHANNELS_LAST ? kChannels : kCells, CHANNELS_LAST ? kCells : kChannels, V, kThreads,
                           kTargetStride, !CHANNELS_LAST>;

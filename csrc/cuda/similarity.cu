@@ -127,7 +127,7 @@ __device__ Arithmetic<S> float64_score(const Similarity& a, const Place<G>& at, 
     double product = 0, distance = 0, query = 0, target = 0;
 #pragma unroll 1
     for (int64_t c = 0; c < at.C; ++c) {
-        const double q = sampled<S>(a.source, sample, at.b, c), f = widen(cell[c * a.target.stride[1]]);
+        const double q = sampled<S, 1>(a.source, sample, at.b, c), f = widen(cell[c * a.target.stride[1]]);
         product = fma(q, f, product);
         distance = fma(q - f, q - f, distance);
         query = fma(q, q, query);
@@ -162,8 +162,24 @@ __device__ void write_scores(const Similarity& a, const Place<G>& at, Score&& sc
     }
 }
 
+// Blocks that a multiprocessor must hold at once. The float64 scores are rare: where the rest of the kernel takes few
+// registers, as with float16, they may not take more.
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ < 900
+constexpr int kNarrowBlocks = 7, kWideBlocks = 5;
+#elif __CUDA_ARCH__ < 1000
+constexpr int kNarrowBlocks = 7, kWideBlocks = 4;
+#else
+constexpr int kNarrowBlocks = 5, kWideBlocks = 4;
+#endif
+
+template <class S, int V, class G>
+constexpr int least_blocks() {
+    if (!std::is_same_v<S, __half> || G::THREADS != 128) return 1;
+    return G::BM == 32 ? kNarrowBlocks : V == 1 ? 1 : kWideBlocks;
+}
+
 template <class S, bool CHANNELS_LAST, int V, class G>
-__global__ void __launch_bounds__(G::THREADS, 1) similarity_kernel(Similarity a) {
+__global__ void __launch_bounds__(G::THREADS, (least_blocks<S, V, G>())) similarity_kernel(Similarity a) {
     using T = Arithmetic<S>;
     using L = Tiles<S, CHANNELS_LAST, V, G>;
     constexpr int target_parts = G::THREADS / G::BM;
