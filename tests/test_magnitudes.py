@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -35,7 +37,7 @@ def test_scores_of_any_magnitude_are_those_of_float64(metric: str, queries: int,
             f[..., :2, :] = 0
             f[..., 4, 4] = q[:, 3]  # a distance of 0
             for eps in (1e-8, 0.0):
-                options = {"metric": metric, "eps": eps}
+                options: dict[str, Any] = {"metric": metric, "eps": eps}
                 scores = smk.cosine_similarity(q, f, **options, backend=backend)
                 exact, magnitude = (
                     smk.cosine_similarity(x, y, **options, backend="reference")
@@ -44,13 +46,13 @@ def test_scores_of_any_magnitude_are_those_of_float64(metric: str, queries: int,
                 if metric == "l2":
                     assert scores.amax() == 0 and scores[0, 3, 4, 4] == 0
                     magnitude = exact.abs()
-                found = errors(scores, exact, magnitude.clamp(min=1e-30 * magnitude.max()))
+                found = errors(scores, exact, magnitude.clamp(min=1e-15))  # less is nothing beside eps
                 assert found.numel() == 0 or found.max() < 1e-5, (dtype, of_query, of_target, eps)
 
 
 def test_small_distances_keep_their_digits(backend: str) -> None:
-    q = draw(1, 40, 768)
-    target = torch.stack([q[0] * (1 + 2.0**-k) for k in range(18)], 0).permute(2, 0, 1)[None]  # (1, C, 18, 40)
+    q = draw(1, 8, 768)
+    target = torch.stack([q[0] * (1 + 2.0**-k) for k in range(18)], 0).permute(2, 0, 1)[None]  # (1, C, 18, 8)
     scores = smk.cosine_similarity(q, target.contiguous(), metric="l2", backend=backend)
     own = scores.diagonal(dim1=1, dim2=3)[0]  # of every query with its copies
     exact = -(target[0].permute(1, 2, 0).double() - q[0].double()).square().sum(-1)
@@ -61,7 +63,7 @@ def test_small_distances_keep_their_digits(backend: str) -> None:
 def test_samples_of_float16_features_are_matched_in_float32(scale: float, backend: str) -> None:
     source, target = draw(1, 40, 6, 6, scale=scale).half(), draw(1, 40, 7, 7).half()
     points = torch.tensor([[[1.3, 2.6], [0.1, 4.9], [3.7, 0.2]]], device=DEVICE)
-    options = {"sampling": "bilinear", "localization": "argmax"}
+    options: dict[str, Any] = {"sampling": "bilinear", "localization": "argmax"}
     matches = smk.sparse_window_match(source, target, points, **options, backend=backend)
     exact = smk.sparse_window_match(source.double(), target.double(), points, **options, backend="reference")
     assert ((matches.score - exact.score).abs() / exact.score.abs()).max() < 1e-5
@@ -77,7 +79,7 @@ def test_nan_outside_every_window_reaches_no_gradient(layout: torch.memory_forma
     source = draw(1, 8, 4, 4).abs().requires_grad_()
     target = target.to(memory_format=layout).requires_grad_()
     points = torch.tensor([[[1.0, 2.0], [3.0, 0.0]]], device=DEVICE)
-    options = {"window_size": 3, "temperature": 1.0, "target_mask": mask}
+    options: dict[str, Any] = {"window_size": 3, "temperature": 1.0, "target_mask": mask}
     matches = smk.sparse_window_match(source, target, points, **options, backend=backend)
     matches.keypoints.square().sum().backward()
     assert source.grad is not None and target.grad is not None
