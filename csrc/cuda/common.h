@@ -99,12 +99,12 @@ __device__ inline T sum_of_warp(T x) {
     return x;
 }
 
-// The greatest number, NaN passed over.
+// The greatest number, NaN above all.
 template <class T>
 __device__ inline T max_of_warp(T x) {
     for (int distance = kWarp / 2; distance > 0; distance /= 2) {
         const T other = __shfl_xor_sync(kAllLanes, x, distance);
-        x = other > x || x != x ? other : x;
+        x = other > x || other != other ? other : x;
     }
     return x;
 }
@@ -129,7 +129,7 @@ __device__ inline T max_of_block(T x, void* memory) {
     if (threadIdx.x % kWarp == 0) slots[threadIdx.x / kWarp] = x;
     __syncthreads();
     x = slots[0];
-    for (int warp = 1; warp < THREADS / kWarp; ++warp) x = slots[warp] > x || x != x ? slots[warp] : x;
+    for (int warp = 1; warp < THREADS / kWarp; ++warp) x = slots[warp] > x || slots[warp] != slots[warp] ? slots[warp] : x;
     __syncthreads();
     return x;
 }

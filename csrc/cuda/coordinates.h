@@ -74,19 +74,21 @@ __device__ inline Corner corner(const Sample& s, int i, int j, int64_t height, i
             j == 0 ? 1 - s.part_y : s.part_y, inside};
 }
 
-// Channel c of a query.
-template <class S>
+// Channel c of a query. A corner of weight zero isn't read, so what it holds doesn't matter. Fewer corners unrolled take
+// fewer registers.
+template <class S, int UNROLL = 4>
 __device__ inline Arithmetic<S> sampled(const View& source, const Sample& s, int64_t b, int64_t c) {
     using T = Arithmetic<S>;
     const S* const plane = static_cast<const S*>(source.data) + b * source.stride[0] + c * source.stride[1];
     if (!s.finite) return not_a_number<T>();
     if (!s.bilinear) return widen(plane[int64_t(s.y) * source.stride[2] + int64_t(s.x) * source.stride[3]]);
     T total = 0;
-#pragma unroll
+#pragma unroll UNROLL
     for (int k = 0; k < 4; ++k) {
         const Corner at = corner(s, k / 2, k % 2, source.size[2], source.size[3]);
-        if (at.inside)
-            total += T(at.weight_x * at.weight_y) * widen(plane[at.y * source.stride[2] + at.x * source.stride[3]]);
+        const T weight = T(at.weight_x * at.weight_y);
+        if (at.inside && weight != 0)
+            total += weight * widen(plane[at.y * source.stride[2] + at.x * source.stride[3]]);
     }
     return total;
 }

@@ -97,7 +97,7 @@ struct SimilarityScratch {
         TileBest found = best;
         found.tiles = similarity_tiles(target, block, stream);
         gather(source, keypoints, rows, sampling, block, queries, stream);
-        similarity(queries, target, rows.target_mask, metric, block, scores, norms, found, stream);
+        similarity(queries, source, keypoints, sampling, target, rows.target_mask, metric, block, scores, norms, found, stream);
         return found;
     }
 };

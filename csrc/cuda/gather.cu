@@ -26,6 +26,31 @@ __device__ inline float rest(float x) {
     return is_finite(x) ? x - widen(narrow<S>(x)) : 0.0f;
 }
 
+// |q|^2 of the channels of one query in a tile, for `similarity` to choose by: above 0 unless the query is 0 there, and
+// NaN if 16-bit parts lose more than 2^-17 of it, as float16 does below its normal numbers.
+template <class S, class T = Arithmetic<S>>
+__device__ T square_of(const T (&query)[kTile + 1], int parts) {
+    T square = 0;
+    double lost = 0;
+    bool any = false;
+#pragma unroll 4
+    for (int c = 0; c < kTile; ++c) {
+        const T q = query[c];
+        square = fma(q, q, square);
+        any = any || q != 0;
+        if constexpr (sizeof(S) == 2)
+            if (parts > 1) {
+                const double residue = rest<S>(q) - widen(narrow<S>(rest<S>(q)));
+                lost += residue * residue;
+            }
+    }
+    if constexpr (std::is_same_v<T, float>) {
+        if (any && square == 0) return 0x1p-149f;
+        if (lost > 0x1p-34 * double(square)) return not_a_number<T>();
+    }
+    return square;
+}
+
 // Block = 32 queries x 32 channels: lanes read along the channels and write along the queries.
 template <class S>
 __global__ void __launch_bounds__(kThreads, 1) gather_kernel(Gather a) {
@@ -52,11 +77,9 @@ __global__ void __launch_bounds__(kThreads, 1) gather_kernel(Gather a) {
         if (a.queries.parts > 1)
             for (int i = warp; i < kTile; i += kThreads / kWarp)
                 to[a.part_stride + i * a.padded_queries] = narrow<S>(rest<S>(tile[lane][i]));
-    if (warp == 0) {
-        T square = 0;
-        for (int c = 0; c < kTile; ++c) square = fma(tile[lane][c], tile[lane][c], square);
-        static_cast<T*>(a.queries.squares)[(b * channel_tiles + c0 / kTile) * a.padded_queries + n0 + lane] = square;
-    }
+    if (warp == 0)
+        static_cast<T*>(a.queries.squares)[(b * channel_tiles + c0 / kTile) * a.padded_queries + n0 + lane] =
+            square_of<S>(tile[lane], a.queries.parts);
 }
 
 struct GatherRows {

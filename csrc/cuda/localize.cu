@@ -4,7 +4,8 @@
 //
 // Block = one query. Bytes: 12 a tile, the window twice (the second time out of the nearest cache), or the whole row where
 // `similarity` has not found its best cells; B N (rows x columns) numbers written if windows are kept. Offsets from the
-// peak, not coordinates, are summed: they are smaller, so they round less.
+// peak, not coordinates, are summed: they are smaller, so they round less. A row whose largest s or T is not finite answers
+// NaN, and the log-sum-exp max s / T.
 #include "launch.h"
 
 namespace simplematch::cuda {
@@ -85,13 +86,13 @@ __global__ void __launch_bounds__(kThreads, 1) localize_kernel(Localize a) {
     const SoftArgmax<T> s = soft_argmax<kThreads>(row, memory);
     if (threadIdx.x > 0) return;
     const double offset = a.localization.output_offset;
-    const T at_peak = row.score(row.peak_y, row.peak_x), logit = at_peak / row.temperature;
+    const T at_peak = row.score(row.peak_y, row.peak_x);
     keypoint[0] = T(apply(a.localization.from_cells_x, double(row.peak_x) + double(s.mean_x)) + offset);
     keypoint[1] = T(apply(a.localization.from_cells_y, double(row.peak_y) + double(s.mean_y)) + offset);
     *score = at_peak;
     a.matches.peak[out] = peak;
     const T largest = s.largest / row.temperature;
-    *log_sum_exp = logit != logit ? logit : is_finite(largest) ? largest + log(s.total) : largest;
+    *log_sum_exp = s.lost ? largest : largest + log(s.total);
 }
 
 }  // namespace

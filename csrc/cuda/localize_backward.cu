@@ -3,8 +3,10 @@
 //     ds[m] = weight[m] P[m] / T a[m] + h [m == peak]          a[m] = <g, (x_m, y_m) - out> + l
 //     dT    = -1 / T^2 sum_m P[m] s'[m] a[m]                   (sum_m P a = l, so s' may count from its largest value)
 //
-// with g, h, l the gradients that arrive at keypoints, score and log-sum-exp. Of the queries: their vectors, 0 in rows
-// without a match, and their Factors (l2: twice the first), the second times sum_m ds s (l2: sum_m ds).
+// with g, h, l the gradients that arrive at keypoints, score and log-sum-exp. A row to which only zeros arrive passes on
+// zeros; else a lost row (see SoftArgmax), or one to which a number arrives that is not finite, passes on NaN to its
+// temperature and to every cell that its softmax reads in the window. Of the queries: their QueryTerms, 0 in rows without
+// a match and for numbers that are not finite, whose ds is 0 or NaN.
 //
 // Block = one query. Bytes: B N (rows x columns) numbers read and written, B N C sampled and written. At the paper's shape
 // 1.9 MB of scores and 0.7 MB of queries each way.
@@ -27,23 +29,43 @@ __device__ inline double arriving(const View& upstream, int64_t b, int64_t n, in
     return read_element(upstream, b * upstream.stride[0] + n * upstream.stride[1] + i * upstream.stride[2]);
 }
 
+// What arrives at one row, the keypoint's gradient per cell.
 template <class T>
-struct Sums {
-    T ds, ds_score;
+struct Arriving {
+    T x, y, score, log_sum_exp;
+    bool any, finite;  // not all zero; all finite
+
+    __device__ Arriving(const LocalizeBackward& step, int64_t b, int64_t n) {
+        const double g_x = arriving(step.upstream.keypoints, b, n, 0), g_y = arriving(step.upstream.keypoints, b, n, 1);
+        const double h = arriving(step.upstream.score, b, n, 0), l = arriving(step.upstream.log_sum_exp, b, n, 0);
+        x = T(g_x * rate(step.localization.from_cells_x)), y = T(g_y * rate(step.localization.from_cells_y));
+        score = T(h), log_sum_exp = T(l);
+        any = g_x != 0 || g_y != 0 || h != 0 || l != 0;
+        finite = is_finite(g_x) && is_finite(g_y) && is_finite(h) && is_finite(l);
+    }
 };
 
-// Where ds is given: its sums over the map.
+template <class T>
+struct Sums {
+    T ds = 0, ds_score = 0;
+
+    __device__ void add(T d, T score) {
+        if (d != 0) ds += d, ds_score += d * score;
+    }
+};
+
+// Where ds is given: its sums over the map, NaN where it is not finite or moves a score that is not.
 template <class S, class T = Arithmetic<S>>
 __device__ Sums<T> sum_given(const LocalizeBackward& step, int64_t b, int64_t n) {
-    Sums<T> sums{0, 0};
+    Sums<T> sums;
     const S* const scores = static_cast<const S*>(step.scores.data) + b * step.scores.image + n * step.scores.query;
     const S* const given = static_cast<const S*>(step.ds.data) + b * step.ds.image + n * step.ds.query;
     const int32_t width = int32_t(step.width), cells = int32_t(step.height) * width;
     for (int32_t m = threadIdx.x; m < cells; m += kThreads) {
         const int32_t y = m / width, x = m % width;
         const T ds = widen(given[y * step.ds.row + x * step.ds.column]);
-        sums.ds += ds;
-        sums.ds_score += ds * widen(scores[y * step.scores.row + x * step.scores.column]);
+        const T score = widen(scores[y * step.scores.row + x * step.scores.column]);
+        sums.add(ds == 0 || (is_finite(ds) && is_finite(score)) ? ds : not_a_number<T>(), score);
     }
     return sums;
 }
@@ -62,50 +84,48 @@ __device__ Sums<T> differentiate(const Arguments& a, int64_t b, int64_t local, i
                      step.target_mask == nullptr ? nullptr : step.target_mask + b * step.height * step.width,
                      height, width, at / width, at % width, box, window,
                      temperature_of<T>(step.temperature, step.localization, b, n)};
+    const Arriving<T> g(step, b, n);
+    const bool passes = found && g.any;
     SoftArgmax<T> s{};
-    if (found) s = soft_argmax<kThreads>(row, memory);
-    const T g_x = T(arriving(step.upstream.keypoints, b, n, 0) * rate(step.localization.from_cells_x));
-    const T g_y = T(arriving(step.upstream.keypoints, b, n, 1) * rate(step.localization.from_cells_y));
-    const T h = T(arriving(step.upstream.score, b, n, 0)), l = T(arriving(step.upstream.log_sum_exp, b, n, 0));
+    if (passes) s = soft_argmax<kThreads>(row, memory);
+    const bool lost = s.lost || !g.finite;
 
-    Sums<T> sums{0, 0};
+    Sums<T> sums;
     T moment = 0;
     S* out = static_cast<S*>(step.ds.data);
     if (out != nullptr) out += b * step.ds.image + local * step.ds.query;
     const int32_t top = step.ds.whole_map ? 0 : box.top, left = step.ds.whole_map ? 0 : box.left;
     for (int32_t i = threadIdx.x; i < a.rows * a.columns; i += kThreads) {
         const int32_t y = top + i / a.columns, x = left + i % a.columns;
-        const bool inside = found && y >= box.top && y < box.bottom && x >= box.left && x < box.right;
+        const bool inside = passes && y >= box.top && y < box.bottom && x >= box.left && x < box.right;
         T ds = 0;
         if (inside && row.supports(y, x)) {
-            const T score = row.score(y, x), weight = row.weight(y, x), from_largest = score * weight - s.largest;
-            const T p = s.probability(from_largest, row.temperature);
-            const T moved = g_x * (T(x - row.peak_x) - s.mean_x) + g_y * (T(y - row.peak_y) - s.mean_y) + l;
-            ds = weight * p / row.temperature * moved;
-            if (x == row.peak_x && y == row.peak_y) ds += h;
-            sums.ds += ds;
-            sums.ds_score += ds * score;
-            if (p != 0) moment += p * from_largest * moved;
+            const T weighted = row.weighted(y, x), p = s.exponential(weighted, row.temperature) / s.total;
+            const T moved = g.x * (T(x - row.peak_x) - s.mean_x) + g.y * (T(y - row.peak_y) - s.mean_y) + g.log_sum_exp;
+            ds = row.weight(y, x) * p / row.temperature * moved;
+            if (x == row.peak_x && y == row.peak_y) ds += g.score;
+            if (lost) ds = not_a_number<T>();
+            if (p != 0) moment += p * (weighted - s.largest) * moved;
+            sums.add(ds, row.score(y, x));
         }
         if (out != nullptr) out[(y - top) * step.ds.row + (x - left) * step.ds.column] = narrow<S>(ds);
     }
     if (step.temperature_gradient.data == nullptr) return sums;
     moment = sum_of_block<kThreads>(moment, memory);
     if (threadIdx.x == 0) {
-        const T outside = s.outside_value - s.largest;
-        const T p = found && s.outside_count > 0 ? s.probability(outside, row.temperature) : T(0);
-        const T moved = g_x * (s.outside_x - s.outside_count * s.mean_x) + g_y * (s.outside_y - s.outside_count * s.mean_y) +
-                        l * s.outside_count;
-        if (p != 0) moment += p * outside * moved;
-        const T gradient = -(moment + s.largest * l) / (row.temperature * row.temperature);
+        const T p = s.outside_count > 0 ? s.exponential(s.outside_value, row.temperature) / s.total : T(0);
+        const T moved = g.x * (s.outside_x - s.outside_count * s.mean_x) + g.y * (s.outside_y - s.outside_count * s.mean_y) +
+                        g.log_sum_exp * s.outside_count;
+        if (p != 0) moment += p * (s.outside_value - s.largest) * moved;
+        T gradient = -(moment + s.largest * g.log_sum_exp) / row.temperature / row.temperature;
+        if (lost) gradient = not_a_number<T>();
         const View& to = step.temperature_gradient;
-        write_element(to, b * to.stride[0] + n * to.stride[1], found ? double(gradient) : 0);
+        write_element(to, b * to.stride[0] + n * to.stride[1], passes ? double(gradient) : 0);
     }
     return sums;
 }
 
-// The vector of a query, for the gradients of the similarity. One that is not finite has NaN in all of its window, and
-// must not spoil the cells around it: it counts as 0, unless ds was given.
+// The QueryTerms of a query, for the gradients of the similarity. Its norm is summed in double, which no float overflows.
 template <class T, class Q>
 __device__ void write_terms(const LocalizeBackward& step, int64_t b, int64_t n, int64_t slot, bool found, Sums<T> sums,
                             void* memory) {
@@ -113,19 +133,22 @@ __device__ void write_terms(const LocalizeBackward& step, int64_t b, int64_t n, 
     T* const vector = static_cast<T*>(step.terms.vectors) + slot * C;
     Sample sample{};
     if (found) sample = sample_query(step.source, step.keypoints, step.sampling, b, n);
-    T square = 0;
+    double square = 0;
     for (int64_t c = threadIdx.x; c < C; c += kThreads) {
         const T q = found ? T(sampled<Q>(step.source, sample, b, c)) : T(0);
-        square += q * q;
-        vector[c] = step.given || is_finite(q) ? q : T(0);
+        square += double(q) * double(q);
+        vector[c] = is_finite(q) ? q : T(0);
     }
-    const T norm = sqrt(sum_of_block<kThreads>(square, memory));
-    const T total = sum_of_block<kThreads>(step.metric.kind == MetricKind::l2 ? sums.ds : sums.ds_score, memory);
+    const T norm = T(sqrt(sum_of_block<kThreads>(square, memory)));
+    const T divisor = unit_divisor(norm, step.metric);
+    if (divisor != 1)
+        for (int64_t c = threadIdx.x; c < C; c += kThreads) vector[c] /= divisor;
+    const bool cosine = step.metric.kind == MetricKind::cosine;
+    const T total = sum_of_block<kThreads>(cosine ? sums.ds_score : sums.ds, memory);
     if (threadIdx.x > 0) return;
-    const Factors<T> factors = factors_of(norm, step.metric);
-    const T scale = step.metric.kind == MetricKind::l2 ? 2 * factors.scale : factors.scale;
-    static_cast<T*>(step.terms.scale)[slot] = found ? scale : T(0);
-    static_cast<T*>(step.terms.second)[slot] = found && factors.second != 0 ? factors.second * total : T(0);
+    const T own = own_factor(norm, step.metric), near = cosine ? total : total / sum_divisor(norm, step.metric);
+    static_cast<T*>(step.terms.divisor)[slot] = sum_divisor(norm, step.metric);
+    static_cast<T*>(step.terms.own)[slot] = total != total ? total : own == 0 ? T(0) : own * near;
 }
 
 // S: of the scores, Q: of the source.

@@ -39,8 +39,8 @@ public:
         if (want_features_) {
             ds_ = workspace.take(images_ * most_ * rows_ * columns_ * item_);
             terms_.vectors = workspace.take(terms_.splits * terms_.split_stride * item_);
-            terms_.scale = workspace.take(batch_ * count_ * item_);
-            terms_.second = workspace.take(batch_ * count_ * item_);
+            terms_.divisor = workspace.take(batch_ * count_ * item_);
+            terms_.own = workspace.take(batch_ * count_ * item_);
         }
         if (!all_kept_) scores_ = workspace.take(most_ * cells_ * item_);
         if (several_ && wanted.target.data != nullptr && wanted.target.dtype != dtype_)
@@ -107,15 +107,15 @@ private:
         }
         if (want_queries_) {
             const View into = sampled_ ? View{} : from(from(wanted_.source, 0, b), 3, block.first);
-            query_backward(gradient, step.terms, norm, target, rows.target_mask, p_.metric, block, into, stream);
+            query_backward(gradient, step.terms, norm, target, p_.metric, block, into, stream);
         }
     }
 
     QueryTerms terms_of_image(int64_t b) const {
         QueryTerms terms = terms_;
         terms.vectors = bytes_from(terms_.vectors, b * count_ * channels_ * item_);
-        terms.scale = bytes_from(terms_.scale, b * count_ * item_);
-        terms.second = bytes_from(terms_.second, b * count_ * item_);
+        terms.divisor = bytes_from(terms_.divisor, b * count_ * item_);
+        terms.own = bytes_from(terms_.own, b * count_ * item_);
         return terms;
     }
 

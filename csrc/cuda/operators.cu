@@ -17,8 +17,8 @@ struct SimilarityBackward {
         terms.splits = 1;
         terms.split_stride = batch * count * channels;
         terms.vectors = workspace.take(terms.split_stride * item);
-        terms.scale = workspace.take(batch * count * item);
-        terms.second = workspace.take(batch * count * item);
+        terms.divisor = workspace.take(batch * count * item);
+        terms.own = workspace.take(batch * count * item);
     }
 };
 
@@ -118,7 +118,7 @@ void cosine_similarity_backward(const SimilarityProblem& p, const View& gradient
     if (target_gradient.data != nullptr)
         target_backward(dense, plan.terms, target_norm, p.target, p.metric, block, View{}, target_gradient, stream);
     if (descriptors_gradient.data != nullptr)
-        query_backward(dense, plan.terms, target_norm, p.target, nullptr, p.metric, block, descriptors_gradient, stream);
+        query_backward(dense, plan.terms, target_norm, p.target, p.metric, block, descriptors_gradient, stream);
 }
 
 }  // namespace simplematch::cuda

@@ -1,6 +1,10 @@
 // query_backward: every query gathers from the target cells of its window.
 //
-//     dq_n = sum_m w[n, m] f_m - second_n q_n        w[n, m] = ds[n, m] scale_n / D(f_m)
+//     dq_n = 1/D(q_n) sum_m ds[n, m] f_m / D(f_m) - q_n / |q_n| sum_m ds[n, m] s[n, m] / D(q_n)        (cosine)
+//     dq_n = sum_m ds[n, m] f_m  (dot)        2 sum_m ds[n, m] f_m - 2 q_n sum_m ds[n, m]  (l2)
+//
+// A cell with ds = 0 has no part in a sum, whatever it holds: numbers of the target that are not finite count as 0, as
+// their ds is 0 or NaN.
 //
 // Block = 32 queries x 64 channels of one image and one part of the map, of which it walks the rows that the windows of
 // its queries meet. The parts are summed apart, for `source_backward` to add: the first where the query vectors lay, a
@@ -22,7 +26,6 @@ struct QueryBackward {
     QueryTerms queries;
     const void* target_norm;
     View target;
-    const uint8_t* target_mask;
     Metric metric;
     Block block;
     View gradient;
@@ -48,9 +51,18 @@ __device__ inline void find_windows(const QueryBackward& a, int64_t b, int64_t n
     __syncthreads();
 }
 
-// weights[cell][n] of the cells from m0 on. Lanes take 8 cells of 4 queries: whole sectors of ds, and no bank conflicts.
+// Whether a cell must be divided by its D(f), and cleared of what is not finite, before it is multiplied; where not,
+// ds / D(f) stays within the range of ds.
 template <class T>
-__device__ void load_weights(const QueryBackward& a, int64_t b, int64_t n0, int64_t m0, int64_t stop, const Windows& windows,
+__device__ inline bool is_extreme(T norm, const Metric& metric) {
+    const T divisor = unit_divisor(norm, metric);
+    return !is_finite(norm) || divisor < T(0x1p-40f) || divisor > T(0x1p40f);
+}
+
+// weights[cell][n] of the cells from m0 on. Lanes take 8 cells of 4 queries: whole sectors of ds, and no bank conflicts.
+// Returns whether the thread's cell is extreme.
+template <class T>
+__device__ bool load_weights(const QueryBackward& a, int64_t b, int64_t n0, int64_t m0, int64_t stop, const Windows& windows,
                              T* weights) {
     const ScoreGradient& s = a.scores;
     const CellValues<const T> ds{static_cast<const T*>(s.ds.data), s.ds.image, s.ds.query, s.ds.row, s.ds.column, s.ds.whole_map};
@@ -58,16 +70,35 @@ __device__ void load_weights(const QueryBackward& a, int64_t b, int64_t n0, int6
     const int lane = threadIdx.x % kWarp, cell = threadIdx.x / kWarp * 8 + lane % 8;
     const int64_t m = m0 + cell;
     const int32_t y = int32_t(m) / int32_t(width), x = int32_t(m) % int32_t(width);
-    T scale = 0;
-    if (m < stop) scale = factors_of(static_cast<const T*>(a.target_norm)[b * M + m], a.metric).scale;
+    T scale = 1;
+    bool extreme = false;
+    if (m < M) {  // vectors read cells beyond `stop`
+        const T norm = static_cast<const T*>(a.target_norm)[b * M + m];
+        extreme = is_extreme(norm, a.metric);
+        if (!extreme) scale = 1 / unit_divisor(norm, a.metric);
+    }
     for (int i = lane / 8; i < kQueries; i += 4) {
         const Box box = windows.box[i];
         T weight = 0;
         if (m < stop && y >= box.top && y < box.bottom && x >= box.left && x < box.right) {
             const T d = ds.origin(b, n0 + i, box)[y * ds.row + x * ds.column];
-            weight = d == 0 ? T(0) : d * static_cast<const T*>(a.queries.scale)[b * a.block.total + a.block.first + n0 + i] * scale;
+            weight = d * scale;
         }
         weights[cell * kWeightStride + i] = weight;
+    }
+    return extreme;
+}
+
+// Divides the extreme cells of a tile by their D(f), numbers that are not finite read as 0.
+template <class T>
+__device__ void mend_tile(const QueryBackward& a, int64_t b, int64_t m0, T* tile) {
+    const int64_t M = a.target.size[2] * a.target.size[3];
+    const T* const norms = static_cast<const T*>(a.target_norm) + b * M;
+    for (int i = threadIdx.x; i < kCells * kChannels; i += kThreads) {
+        const int64_t m = m0 + i / kChannels;
+        if (m >= M || !is_extreme(norms[m], a.metric)) continue;
+        T& x = tile[i / kChannels * kTargetStride + i % kChannels];
+        x = is_finite(x) ? x / unit_divisor(norms[m], a.metric) : T(0);
     }
 }
 
@@ -81,9 +112,10 @@ __device__ void write_queries(const QueryBackward& a, int64_t b, int64_t n0, int
     for (int i = threadIdx.x / kChannels; i < kQueries && n0 + i < a.block.count; i += kThreads / kChannels) {
         const int64_t n = n0 + i, slot = b * a.block.total + a.block.first + n;
         T total = windows.box[i].bottom > 0 ? products[i * kProductStride + threadIdx.x % kChannels] : T(0);
+        total /= static_cast<const T*>(a.queries.divisor)[slot];
         if (split == 0) {
-            const T second = static_cast<const T*>(a.queries.second)[slot];
-            if (second != 0) total -= second * vectors[slot * C + c];
+            const T own = static_cast<const T*>(a.queries.own)[slot];
+            if (own != 0) total -= own * vectors[slot * C + c];
         }
         if (a.gradient.data == nullptr)
             vectors[split * a.queries.split_stride + slot * C + c] = total;
@@ -92,8 +124,20 @@ __device__ void write_queries(const QueryBackward& a, int64_t b, int64_t n0, int
     }
 }
 
+// Blocks that a multiprocessor must hold at once: mending a tile is rare, and may take no registers from those that read
+// 16-bit numbers in vectors.
 template <class S, bool CHANNELS_LAST, int V>
-__global__ void __launch_bounds__(kThreads, 1) query_backward_kernel(QueryBackward a) {
+constexpr int least_blocks() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+    constexpr int most = 4;
+#else
+    constexpr int most = CHANNELS_LAST ? 5 : 1;
+#endif
+    return sizeof(S) == 2 && V == 8 ? most : 1;
+}
+
+template <class S, bool CHANNELS_LAST, int V>
+__global__ void __launch_bounds__(kThreads, (least_blocks<S, CHANNELS_LAST, V>())) query_backward_kernel(QueryBackward a) {
     using T = Arithmetic<S>;
     using Copy = TileCopy<S, T, CHANNELS_LAST ? kChannels : kCells, CHANNELS_LAST ? kCells : kChannels, V, kThreads,
                           kTargetStride, !CHANNELS_LAST>;
@@ -102,13 +146,12 @@ __global__ void __launch_bounds__(kThreads, 1) query_backward_kernel(QueryBackwa
     __shared__ int64_t cell_offset[2][kCells];  // of this tile, and of the next
     T* const weights = memory;
     T* const tile = memory + kCells * kWeightStride;
-    const int64_t C = a.target.size[1], M = a.target.size[2] * a.target.size[3], splits = a.queries.splits;
+    const int64_t C = a.target.size[1], splits = a.queries.splits;
     const int64_t channel_tiles = tiles_of(C, kChannels), query_tiles = tiles_of(a.block.count, kQueries);
     const int64_t split = blockIdx.x % splits, block = blockIdx.x / splits;
     const int64_t c0 = block % channel_tiles * kChannels, n0 = block / channel_tiles % query_tiles * kQueries;
     const int64_t b = block / channel_tiles / query_tiles;
     const S* const target = static_cast<const S*>(a.target.data) + b * a.target.stride[0];
-    const uint8_t* const mask = a.target_mask == nullptr ? nullptr : a.target_mask + b * M;
 
     find_windows(a, b, n0, windows);
     const int64_t first = windows.top * a.target.size[3] / V * V, last = windows.bottom * a.target.size[3];
@@ -116,25 +159,28 @@ __global__ void __launch_bounds__(kThreads, 1) query_backward_kernel(QueryBackwa
     const int64_t start = first + split * each, stop = min(last, start + each);
 
     Copy copy;
-    const auto fetch = [&](int64_t m0, const int64_t* offsets) {  // what lies outside the mask, even NaN, counts for nothing
+    const auto fetch = [&](const int64_t* offsets) {
         copy.fetch([&](int slow, int fast) -> const S* {
             const int64_t c = c0 + (CHANNELS_LAST ? fast : slow), cell = CHANNELS_LAST ? slow : fast;
-            const bool masked = (CHANNELS_LAST || V == 1) && mask != nullptr && m0 + cell < M && mask[m0 + cell] == 0;
-            return offsets[cell] == kNoCell || c >= C || masked ? nullptr : target + offsets[cell] + c * a.target.stride[1];
+            return offsets[cell] == kNoCell || c >= C ? nullptr : target + offsets[cell] + c * a.target.stride[1];
         });
     };
     FmaProduct<T, kQueries, kChannels, kCells, 4, 4, kWeightStride, kTargetStride> product;
     product.clear();
     list_cells<kCells>(a.target, start, stop, cell_offset[0]);
     __syncthreads();
-    fetch(start, cell_offset[0]);
+    fetch(cell_offset[0]);
     int next = 1;
     for (int64_t m0 = start; m0 < stop; m0 += kCells, next ^= 1) {
-        load_weights(a, b, n0, m0, stop, windows, weights);
+        const bool extreme = load_weights(a, b, n0, m0, stop, windows, weights);
         copy.put(tile);
         list_cells<kCells>(a.target, m0 + kCells, stop, cell_offset[next]);
-        __syncthreads();
-        fetch(m0 + kCells, cell_offset[next]);  // while this tile is worked on
+        const bool mend = __syncthreads_or(extreme);
+        fetch(cell_offset[next]);  // while this tile is worked on
+        if (mend) {
+            mend_tile(a, b, m0, tile);
+            __syncthreads();
+        }
         product.add(weights, tile);
         __syncthreads();
     }
@@ -153,16 +199,15 @@ int64_t query_backward_splits(const View& target, int64_t queries, Stream stream
 }
 
 void query_backward(const ScoreGradient& scores, const QueryTerms& queries, const void* target_norm, const View& target,
-                    const uint8_t* target_mask, const Metric& metric, const Block& block, const View& gradient,
-                    Stream stream) {
-    const QueryBackward arguments{scores, queries, target_norm, target, target_mask, metric, block, gradient};
+                    const Metric& metric, const Block& block, const View& gradient, Stream stream) {
+    const QueryBackward arguments{scores, queries, target_norm, target, metric, block, gradient};
     const int64_t blocks =
         tiles_of(target.size[1], kChannels) * tiles_of(block.count, kQueries) * block.images * queries.splits;
     const Walk walk = walk_of(target);
     with_storage(target.dtype, [&](auto* type) {
         using S = std::remove_pointer_t<decltype(type)>;
         with_bool(walk.channels_last, [&](auto channels_last) {
-            with_bool(walk.vectors && (channels_last || target_mask == nullptr), [&](auto vectors) {
+            with_bool(walk.vectors, [&](auto vectors) {
                 constexpr int V = vectors ? 16 / int(sizeof(S)) : 1;
                 launch(query_backward_kernel<S, channels_last, V>, blocks, kThreads, arguments, stream, "query_backward");
             });

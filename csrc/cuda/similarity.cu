@@ -1,11 +1,13 @@
 // similarity (paper eq. 6-9): the scores of every query with every target cell, read from the map once.
 //
-//     s[n, m] = <q_n, f_m> / (D(q_n) D(f_m)), or <q_n, f_m>, or -|q_n - f_m|^2
+//     s[n, m] = <q_n, f_m> / D(q_n) / D(f_m), or <q_n, f_m>, or -|q_n - f_m|^2
 //
 // Block = a tile of queries x a tile of cells of one image; blocks of the same cells are neighbours, so the target comes
 // from memory once. Bytes: the target, 4 N M of scores, and the queries once per tile of cells, out of L2. At the
 // paper's shape (B=8, N=30, C=768, 63x63) 97.5 MB in float32, half in 16 bits. Float and double are summed by fused
-// multiply-add: 1.5 GFLOP, which takes as long as the bytes do; 16 bits go to the tensor cores.
+// multiply-add: 1.5 GFLOP, which takes as long as the bytes do; 16 bits go to the tensor cores. Scores that this may have
+// spoiled (`needs_float64`: extreme magnitudes, NaN, small distances) are computed again by float64 products from memory;
+// a tile without any pays one vote for it.
 #include "launch.h"
 #include "metric.h"
 #include "product.h"
@@ -17,10 +19,12 @@ namespace {
 struct Similarity {
     QueryTiles queries;
     int64_t padded_queries, padded_channels, part_stride;
+    View source, keypoints;  // what the queries were sampled from
+    Sampling sampling;
     View target;
     const uint8_t* target_mask;
     Metric metric;
-    int64_t count;
+    Block block;
     void* scores;
     void* norms;
     TileBest best;
@@ -82,7 +86,7 @@ struct Place {
 
     __device__ explicit Place(const Similarity& a)
         : C(a.target.size[1]), M(a.target.size[2] * a.target.size[3]), cell_tiles(tiles_of(M, G::BM)) {
-        const int64_t query_tiles = tiles_of(a.count, G::BN);
+        const int64_t query_tiles = tiles_of(a.block.count, G::BN);
         i_n = blockIdx.x % query_tiles, i_m = blockIdx.x / query_tiles % cell_tiles;
         b = blockIdx.x / query_tiles / cell_tiles;
         n0 = i_n * G::BN, m0 = i_m * G::BM;
@@ -113,20 +117,40 @@ __device__ void sum_target_squares(const Similarity& a, const Place<G>& at, T (&
         static_cast<T*>(a.norms)[at.b * at.M + at.m0 + m] = sqrt(square);
 }
 
-// The scores of a tile, a warp to a row, and the best cell of each row.
-template <class G, int STRIDE, class T>
-__device__ void write_scores(const Similarity& a, const Place<G>& at, const T* products, const T* query_squares,
-                             const T* target_squares) {
+// The score of query `at.n0 + r` with cell `at.m0 + j`, which lies at `offset`, by float64 products of what memory holds.
+// Of the first query, the norm of the cell too.
+template <class S, class G>
+__device__ Arithmetic<S> float64_score(const Similarity& a, const Place<G>& at, int r, int j, int64_t offset) {
+    using T = Arithmetic<S>;
+    const S* const cell = static_cast<const S*>(a.target.data) + at.b * a.target.stride[0] + offset;
+    const Sample sample = sample_query(a.source, a.keypoints, a.sampling, at.b, a.block.first + at.n0 + r);
+    double product = 0, distance = 0, query = 0, target = 0;
+#pragma unroll 1
+    for (int64_t c = 0; c < at.C; ++c) {
+        const double q = sampled<S, 1>(a.source, sample, at.b, c), f = widen(cell[c * a.target.stride[1]]);
+        product = fma(q, f, product);
+        distance = fma(q - f, q - f, distance);
+        query = fma(q, q, query);
+        target = fma(f, f, target);
+    }
+    if (a.metric.kind == MetricKind::l2) return T(-distance);
+    if (a.norms != nullptr && at.n0 + r == 0) static_cast<T*>(a.norms)[at.b * at.M + at.m0 + j] = T(sqrt(target));
+    return T(finish_score(product, query, target, a.metric));
+}
+
+// The scores of a tile, each score(r, j), a warp to a row, and the best cell of each row.
+template <class G, class T, class Score>
+__device__ void write_scores(const Similarity& a, const Place<G>& at, Score&& score) {
     const int lane = threadIdx.x % kWarp;
     const uint8_t* const mask = a.target_mask == nullptr ? nullptr : a.target_mask + at.b * at.M + at.m0;
-    for (int r = threadIdx.x / kWarp; r < G::BN && at.n0 + r < a.count; r += G::THREADS / kWarp) {
-        const int64_t slot = at.b * a.count + at.n0 + r;
+    for (int r = threadIdx.x / kWarp; r < G::BN && at.n0 + r < a.block.count; r += G::THREADS / kWarp) {
+        const int64_t slot = at.b * a.block.count + at.n0 + r;
         T* const row = static_cast<T*>(a.scores) + slot * at.M + at.m0;
         Best best{kNoKey, 0};
 #pragma unroll
         for (int j = lane; j < G::BM; j += kWarp) {
             if (at.m0 + j >= at.M) break;
-            const T s = finish_score(products[r * STRIDE + j], query_squares[r], target_squares[j], a.metric);
+            const T s = score(r, j);
             row[j] = s;
             if (mask == nullptr || mask[j] != 0) best = better(best, {ordered(s), int32_t(at.m0 + j)});
         }
@@ -138,8 +162,24 @@ __device__ void write_scores(const Similarity& a, const Place<G>& at, const T* p
     }
 }
 
+// Blocks that a multiprocessor must hold at once. The float64 scores are rare: where the rest of the kernel takes few
+// registers, as with float16, they may not take more.
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ < 900
+constexpr int kNarrowBlocks = 7, kWideBlocks = 5;
+#elif __CUDA_ARCH__ < 1000
+constexpr int kNarrowBlocks = 7, kWideBlocks = 4;
+#else
+constexpr int kNarrowBlocks = 5, kWideBlocks = 4;
+#endif
+
+template <class S, int V, class G>
+constexpr int least_blocks() {
+    if (!std::is_same_v<S, __half> || G::THREADS != 128) return 1;
+    return G::BM == 32 ? kNarrowBlocks : V == 1 ? 1 : kWideBlocks;
+}
+
 template <class S, bool CHANNELS_LAST, int V, class G>
-__global__ void __launch_bounds__(G::THREADS, 1) similarity_kernel(Similarity a) {
+__global__ void __launch_bounds__(G::THREADS, (least_blocks<S, V, G>())) similarity_kernel(Similarity a) {
     using T = Arithmetic<S>;
     using L = Tiles<S, CHANNELS_LAST, V, G>;
     constexpr int target_parts = G::THREADS / G::BM;
@@ -203,7 +243,27 @@ __global__ void __launch_bounds__(G::THREADS, 1) similarity_kernel(Similarity a)
     __syncthreads();
     sum_target_squares(a, at, target_squares);
     __syncthreads();
-    write_scores<G, L::kProductStride>(a, at, products, query_squares, target_squares[0]);
+
+    const T least = least_distance<T>(at.C);
+    const auto score = [&](int r, int j, bool& wanting) {
+        const T product = products[r * L::kProductStride + j], query = query_squares[r], cell = target_squares[0][j];
+        const T s = finish_score(product, query, cell, a.metric);
+        wanting = needs_float64(s, product, query, cell, least, a.metric);
+        return s;
+    };
+    bool any = false;
+    write_scores<G, T>(a, at, [&](int r, int j) {
+        bool wanting;
+        const T s = score(r, j, wanting);
+        any = any || wanting;
+        return s;
+    });
+    if (!__syncthreads_or(any)) return;
+    write_scores<G, T>(a, at, [&](int r, int j) {
+        bool wanting;
+        const T s = score(r, j, wanting);
+        return wanting ? float64_score<S>(a, at, r, j, cell_offset[j]) : s;
+    });
 }
 
 // Wide tiles of queries where there are many; narrow tiles of cells where there are too few to fill the chip.
@@ -235,13 +295,14 @@ int64_t similarity_tiles(const View& target, const Block& block, Stream stream) 
     return tiles_of(target.size[2] * target.size[3], tile_size(target, block, stream) == TileSize::narrow ? 32 : 64);
 }
 
-void similarity(const QueryTiles& queries, const View& target, const uint8_t* target_mask, const Metric& metric,
-                const Block& block, void* scores, void* norms, const TileBest& best, Stream stream) {
+void similarity(const QueryTiles& queries, const View& source, const View& keypoints, const Sampling& sampling,
+                const View& target, const uint8_t* target_mask, const Metric& metric, const Block& block, void* scores,
+                void* norms, const TileBest& best, Stream stream) {
     const int64_t padded_queries = QueryTiles::padded_queries(block.count);
     const int64_t padded_channels = QueryTiles::padded_channels(target.size[1]);
     const Similarity arguments{queries, padded_queries, padded_channels,
                                block.images * padded_queries * padded_channels,
-                               target, target_mask, metric, block.count, scores, norms, best};
+                               source, keypoints, sampling, target, target_mask, metric, block, scores, norms, best};
     const TileSize size = tile_size(target, block, stream);
     with_storage(target.dtype, [&](auto* type) {
         using S = std::remove_pointer_t<decltype(type)>;

@@ -149,14 +149,17 @@ __device__ void fill_keypoint(const SourceBackward& step, int64_t row) {
         const S* const image = static_cast<const S*>(step.source.data) + b * step.source.stride[0];
         for (int64_t c = threadIdx.x; c < C; c += kThreads) {
             const double dq = row_gradient<R, T>(step.rows, b, n, c);
+            if (dq == 0) continue;  // zeros have no part in a sum, whatever the map holds: nor have slopes below
 #pragma unroll
             for (int k = 0; k < 4; ++k) {
                 const Corner corner_k = corner(sample, k / 2, k % 2, height, width);
                 if (!corner_k.inside) continue;
+                const double slope_x = (k / 2 == 0 ? -1 : 1) * corner_k.weight_y;
+                const double slope_y = (k % 2 == 0 ? -1 : 1) * corner_k.weight_x;
                 const double moment = dq * widen(image[corner_k.y * step.source.stride[2] + corner_k.x * step.source.stride[3] +
                                                        c * step.source.stride[1]]);
-                sum_x += (k / 2 == 0 ? -1 : 1) * corner_k.weight_y * moment;
-                sum_y += (k % 2 == 0 ? -1 : 1) * corner_k.weight_x * moment;
+                if (slope_x != 0) sum_x += slope_x * moment;
+                if (slope_y != 0) sum_y += slope_y * moment;
             }
         }
     }

@@ -23,7 +23,7 @@ struct Block {
 // target. Bilinear samples of 16-bit maps need more than 16 bits: their second part is what the first rounds off.
 struct QueryTiles {
     void* data;
-    void* squares;  // (B, channels / 32, queries): sums of squares in the type of the arithmetic
+    void* squares;  // (B, channels / 32, queries): sums of squares (see `gather`) in the type of the arithmetic
     int parts;
 
     static constexpr int64_t kTile = 32;
@@ -39,12 +39,12 @@ struct TileBest {
 };
 
 // What the gradients of the similarity read of the queries, row b * total + n of each array: vectors (splits, B, total, C)
-// in the type of the arithmetic, of which `query_backward` makes the gradient, in parts `split_stride` numbers apart; and
-// their Factors (B, total), the second times its sum over the cells.
+// in the type of the arithmetic, q / D(q) (cosine) or q, of which `query_backward` makes the gradient, in parts
+// `split_stride` numbers apart; (B, total) what that sum is divided by; and the vector's factor in its own term.
 struct QueryTerms {
     void* vectors;
-    void* scale;
-    void* second;
+    void* divisor;
+    void* own;
     int64_t splits, split_stride;
 };
 
@@ -70,9 +70,11 @@ void gather(const View& source, const View& keypoints, const Rows& rows, const S
 void gather_rows(const View& source, const View& keypoints, const Sampling& sampling, void* descriptors, Stream stream);
 
 // similarity (paper eq. 9): scores (B, N, M) of the block; norms (B, M) and best if not null.
+// The queries are those that `gather` sampled from the source.
 int64_t similarity_tiles(const View& target, const Block& block, Stream stream);
-void similarity(const QueryTiles& queries, const View& target, const uint8_t* target_mask, const Metric& metric,
-                const Block& block, void* scores, void* norms, const TileBest& best, Stream stream);
+void similarity(const QueryTiles& queries, const View& source, const View& keypoints, const Sampling& sampling,
+                const View& target, const uint8_t* target_mask, const Metric& metric, const Block& block, void* scores,
+                void* norms, const TileBest& best, Stream stream);
 
 // localize (paper eq. 10-12): rows are searched if `best.key` is null. kept (B, kept_queries, rows, columns) or null.
 void localize(const View& scores, const TileBest& best, const Rows& rows, const View& temperature,
@@ -99,16 +101,15 @@ struct LocalizeBackward {
 };
 void localize_backward(const LocalizeBackward& step, const Block& block, Stream stream);
 
-// target_backward: dFt_m = sum_n w[n, m] q_n - second_m f_m, plus `previous` (data null: zeros).
+// target_backward: dFt_m from ds and the queries, plus `previous` (data null: zeros).
 void target_backward(const ScoreGradient& scores, const QueryTerms& queries, const void* target_norm, const View& target,
                      const Metric& metric, const Block& block, const View& previous, const View& gradient, Stream stream);
 
-// query_backward: dq_n = sum_m w[n, m] f_m - second_n q_n, as `splits` partial sums in place of the vectors, or into
-// `gradient` (B, C, 1, N of the block) if that is given.
+// query_backward: dq_n from ds and the target, as `splits` partial sums in place of the vectors, or into `gradient`
+// (B, C, 1, N of the block) if that is given.
 int64_t query_backward_splits(const View& target, int64_t queries, Stream stream);
 void query_backward(const ScoreGradient& scores, const QueryTerms& queries, const void* target_norm, const View& target,
-                    const uint8_t* target_mask, const Metric& metric, const Block& block, const View& gradient,
-                    Stream stream);
+                    const Metric& metric, const Block& block, const View& gradient, Stream stream);
 
 // source_backward: dFs from rows of gradients (splits, B, N, C) of any strides, and the keypoints' own gradient.
 struct SourceBackward {

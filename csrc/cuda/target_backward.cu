@@ -1,7 +1,9 @@
 // target_backward: every cell of the target gathers from the queries whose windows hold it.
 //
-//     dFt_m = sum_n w[n, m] q_n - second_m f_m        w[n, m] = ds[n, m] scale_n / D(f_m)
-//     second_m = sum_n ds s / (D(f_m) |f_m|) (cosine);  0 (dot);  2 sum_n ds (l2)
+//     dFt_m = 1/D(f_m) sum_n ds[n, m] q_n / D(q_n) - f_m / |f_m| sum_n ds[n, m] s[n, m] / D(f_m)        (cosine)
+//     dFt_m = sum_n ds[n, m] q_n  (dot)        2 sum_n ds[n, m] q_n - 2 f_m sum_n ds[n, m]  (l2)
+//
+// A query with ds = 0 has no part in a sum, whatever its score and its vector hold.
 //
 // Block = 64 cells x 64 channels of one image; blocks of the same cells are neighbours and read the same ds. Queries whose
 // windows miss the rows of the tile are passed over 32 at a time. Every element is written. Bytes: target read (not for
@@ -32,8 +34,8 @@ template <class T>
 struct Cell {
     int32_t y, x;
     bool in_map;
-    T scale;
-    T sum;  // of ds * s (l2: of ds), over the thread's queries
+    T far;  // 1 / D(f) is near * far, as one number could overflow: 1 where |f| is a normal number
+    T sum;  // of ds * s (dot, l2: of ds), over the thread's queries
 };
 
 // weights[n][cell] of 32 queries from n0 on, and vectors[n][channel].
@@ -45,17 +47,18 @@ __device__ void load_queries(const TargetBackward& a, int64_t b, int64_t n0, int
     const CellValues<const T> ds{static_cast<const T*>(s.ds.data), s.ds.image, s.ds.query, s.ds.row, s.ds.column, s.ds.whole_map};
     const CellValues<const T> scores{static_cast<const T*>(s.scores.data), s.scores.image, s.scores.query,
                                      s.scores.row, s.scores.column, s.scores.whole_map};
-    const T* const query_scale = static_cast<const T*>(a.queries.scale) + b * a.block.total + a.block.first;
+    const bool given = s.peak == nullptr, cosine = a.metric.kind == MetricKind::cosine;
     for (int i = threadIdx.x / kCells; i < kQueries; i += kParts) {
         const Box box = boxes[i];
         T weight = 0;
         if (cell.in_map && cell.y >= box.top && cell.y < box.bottom && cell.x >= box.left && cell.x < box.right) {
-            const T d = ds.origin(b, n0 + i, box)[cell.y * ds.row + cell.x * ds.column];
-            if (a.metric.kind == MetricKind::cosine)
-                cell.sum += d * scores.origin(b, n0 + i, box)[cell.y * scores.row + cell.x * scores.column];
-            else
-                cell.sum += d;
-            weight = d == 0 ? T(0) : d * query_scale[n0 + i] * cell.scale;
+            T d = ds.origin(b, n0 + i, box)[cell.y * ds.row + cell.x * ds.column], score = 1;
+            if (cosine || given) score = scores.origin(b, n0 + i, box)[cell.y * scores.row + cell.x * scores.column];
+            if (d != 0) {
+                if (given && !(is_finite(d) && is_finite(score))) d = not_a_number<T>();
+                cell.sum += cosine ? d * score : d;
+                weight = d * cell.far;
+            }
         }
         weights[i * kStride + threadIdx.x % kCells] = weight;
     }
@@ -71,10 +74,16 @@ struct CellOffsets {
     int64_t target[kCells], previous[kCells], gradient[kCells];
 };
 
+// What the products of a cell are multiplied by, and what its own vector is, in two steps: first its `own`, then `second`.
+template <class T>
+struct CellFactors {
+    T near[kCells], own[kCells], second[kCells];
+};
+
 // One tile of the gradient, from the products.
 template <class S, bool CHANNELS_LAST, class T>
-__device__ void write_cells(const TargetBackward& a, int64_t b, int64_t m0, int64_t c0, const T* products, const T* second,
-                            const CellOffsets& cells) {
+__device__ void write_cells(const TargetBackward& a, int64_t b, int64_t m0, int64_t c0, const T* products,
+                            const CellFactors<T>& factors, const CellOffsets& cells) {
     const int64_t C = a.target.size[1], M = a.target.size[2] * a.target.size[3];
     const S* const target = static_cast<const S*>(a.target.data) + b * a.target.stride[0];
     const T* const previous = static_cast<const T*>(a.previous.data) + b * a.previous.stride[0];
@@ -85,9 +94,9 @@ __device__ void write_cells(const TargetBackward& a, int64_t b, int64_t m0, int6
         const int m = CHANNELS_LAST ? i : along;
         const int64_t c = c0 + (CHANNELS_LAST ? along : i);
         if (m0 + m >= M || c >= C) continue;
-        T total = products[i * kStride + along];
-        if (second[m] != 0)  // a cell that no window holds gets 0, whatever it holds
-            total -= second[m] * widen(target[cells.target[m] + c * a.target.stride[1]]);
+        T total = factors.near[m] * products[i * kStride + along];
+        if (factors.second[m] != 0)  // a cell that no window holds gets 0, whatever it holds
+            total -= factors.second[m] * (factors.own[m] * widen(target[cells.target[m] + c * a.target.stride[1]]));
         if (a.previous.data != nullptr) total += previous[cells.previous[m] + c * a.previous.stride[1]];
         const int64_t to = gradient + cells.gradient[m] + c * a.gradient.stride[1];
         if (a.gradient.dtype == a.target.dtype)
@@ -104,7 +113,7 @@ __global__ void __launch_bounds__(kThreads, 1) target_backward_kernel(TargetBack
     alignas(128) __shared__ T memory[64 * kStride];
     __shared__ Box boxes[kQueries];
     __shared__ T sums[kParts][kCells];
-    __shared__ T second[kCells];
+    __shared__ CellFactors<T> factors;
     __shared__ CellOffsets cells;
     T* const weights = memory;
     T* const vectors = memory + kQueries * kStride;
@@ -118,10 +127,8 @@ __global__ void __launch_bounds__(kThreads, 1) target_backward_kernel(TargetBack
     list_cells<kCells>(a.target, m0, M, cells.target);
     list_cells<kCells>(a.gradient, m0, M, cells.gradient);
     if (a.previous.data != nullptr) list_cells<kCells>(a.previous, m0, M, cells.previous);
-    Cell<T> cell{int32_t(m) / width, int32_t(m) % width, m < M, 0, 0};
-    Factors<T> factors{0, 0};
-    if (cell.in_map) factors = factors_of(static_cast<const T*>(a.target_norm)[b * M + m], a.metric);
-    cell.scale = factors.scale;
+    const T norm = m < M ? static_cast<const T*>(a.target_norm)[b * M + m] : T(1), divisor = sum_divisor(norm, a.metric);
+    Cell<T> cell{int32_t(m) / width, int32_t(m) % width, m < M, divisor < T(0x1p-120f) ? T(0x1p64f) : T(1), 0};
     FmaProduct<T, 64, 64, kQueries, 4, 4, kStride, kStride> product;
     product.clear();
     for (int64_t n0 = 0; n0 < a.block.count; n0 += kQueries) {
@@ -145,11 +152,14 @@ __global__ void __launch_bounds__(kThreads, 1) target_backward_kernel(TargetBack
     if (threadIdx.x < kCells) {
         T total = sums[0][threadIdx.x];
         for (int part = 1; part < kParts; ++part) total += sums[part][threadIdx.x];
-        second[threadIdx.x] = factors.second == 0 || total == 0 ? T(0) : factors.second * total;
+        const T near = 1 / (divisor * cell.far), own = own_factor(norm, a.metric);
+        factors.near[threadIdx.x] = near;
+        factors.own[threadIdx.x] = own;
+        factors.second[threadIdx.x] = own == 0 || total == 0 ? T(0) : total * cell.far * near;
     }
     __syncthreads();
 
-    write_cells<S, CHANNELS_LAST>(a, b, m0, c0, memory, second, cells);
+    write_cells<S, CHANNELS_LAST>(a, b, m0, c0, memory, factors, cells);
 }
 
 }  // namespace

@@ -63,6 +63,12 @@ struct Row {
         return mask == nullptr || mask[int64_t(y) * width + x] != 0;
     }
 
+    // s' of a cell: its score times its weight; infinity stays that, also where the weight underflows to 0.
+    __device__ T weighted(int32_t y, int32_t x) const {
+        const T s = score(y, x);
+        return s == infinity<T>() || s == -infinity<T>() ? s : s * weight(y, x);
+    }
+
     // What multiplies the score of a cell.
     __device__ T weight(int32_t y, int32_t x) const {
         if (!(window.sigma > 0)) return 1;
@@ -73,12 +79,16 @@ struct Row {
 
 template <class T>
 struct SoftArgmax {
-    T largest, total;                          // max of s', sum of exp((s' - max) / T)
+    bool lost;                                 // max or T is not finite: the mean is NaN
+    T largest, total;                          // max of s' (NaN above all), sum of exp((s' - max) / T)
     T mean_x, mean_y;                          // expected offset from the peak, in cells
     T outside_value;                           // score of the cells outside the window that count,
     T outside_count, outside_x, outside_y;     // their number, and the sums of their offsets
 
-    __device__ T probability(T from_largest, T temperature) const { return exp(from_largest / temperature) / total; }
+    // exp((s' - max) / T): 0 for a score of -inf, whatever T.
+    __device__ T exponential(T weighted, T temperature) const {
+        return weighted == -infinity<T>() ? T(0) : exp((weighted - largest) / temperature);
+    }
 };
 
 // By all threads of a block, each of which gets the result. `memory`: as the reductions need it.
@@ -91,8 +101,8 @@ __device__ inline SoftArgmax<T> soft_argmax(const Row<S>& row, void* memory) {
     for (int32_t i = threadIdx.x; i < cells; i += THREADS) {
         const int32_t y = row.box.top + i / columns, x = row.box.left + i % columns;
         if (!row.supports(y, x)) continue;
-        const T weighted = row.score(y, x) * row.weight(y, x);
-        largest = weighted > largest ? weighted : largest;
+        const T weighted = row.weighted(y, x);
+        largest = weighted > largest || weighted != weighted ? weighted : largest;
         count -= 1, count_x -= x - row.peak_x, count_y -= y - row.peak_y;
     }
     result.largest = max_of_block<THREADS>(largest, memory);
@@ -108,18 +118,23 @@ __device__ inline SoftArgmax<T> soft_argmax(const Row<S>& row, void* memory) {
         if (result.outside_count > 0 && result.outside_value > result.largest) result.largest = result.outside_value;
     }
 
+    result.lost = !is_finite(result.largest) || row.temperature != row.temperature;
+    if (result.lost) {
+        result.total = result.mean_x = result.mean_y = not_a_number<T>();
+        return result;
+    }
     T total = 0, sum_x = 0, sum_y = 0;
     for (int32_t i = threadIdx.x; i < cells; i += THREADS) {
         const int32_t y = row.box.top + i / columns, x = row.box.left + i % columns;
         if (!row.supports(y, x)) continue;
-        const T p = exp((row.score(y, x) * row.weight(y, x) - result.largest) / row.temperature);
+        const T p = result.exponential(row.weighted(y, x), row.temperature);
         total += p, sum_x += p * T(x - row.peak_x), sum_y += p * T(y - row.peak_y);
     }
     total = sum_of_block<THREADS>(total, memory);
     sum_x = sum_of_block<THREADS>(sum_x, memory);
     sum_y = sum_of_block<THREADS>(sum_y, memory);
     if (result.outside_count > 0) {
-        const T each = exp((result.outside_value - result.largest) / row.temperature);
+        const T each = result.exponential(result.outside_value, row.temperature);
         total += each * result.outside_count, sum_x += each * result.outside_x, sum_y += each * result.outside_y;
     }
     result.total = total, result.mean_x = sum_x / total, result.mean_y = sum_y / total;

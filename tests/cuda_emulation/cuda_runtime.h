@@ -36,8 +36,10 @@ namespace emulation {
 // Hands over until every thread that has not returned, or every lane of the warp, is here.
 void block_barrier();
 void warp_barrier();
-// 8 bytes per thread of the block, in two sets: one is written while the other may still be read.
+// 8 bytes per thread of the block, in two sets: one is written while the other may still be read. Warps exchange each at
+// its own pace, so the votes of a block have sets of their own.
 uint64_t* exchange_slots();
+uint64_t* vote_slots();
 void launch(void (*run)(void* kernel, void* argument), void* kernel, void* argument, dim3 grid, dim3 block);
 
 template <class T>
@@ -56,7 +58,7 @@ T exchange(T mine, unsigned from_thread) {
 inline void __syncthreads() { emulation::block_barrier(); }
 
 inline int __syncthreads_or(int mine) {
-    uint64_t* const slots = emulation::exchange_slots();
+    uint64_t* const slots = emulation::vote_slots();
     slots[threadIdx.x] = mine != 0;
     emulation::block_barrier();
     return std::any_of(slots, slots + blockDim.x, [](uint64_t x) { return x != 0; });

@@ -64,7 +64,7 @@ struct Fiber {
     size_t size = kStack;
     void* sanitizer = nullptr;
     bool returned = false;
-    unsigned exchanges = 0;
+    unsigned exchanges = 0, votes = 0;
 };
 
 struct Machine {
@@ -72,7 +72,7 @@ struct Machine {
     Fiber host;  // the caller of `launch`
     unsigned threads = 0, current = 0, returned = 0, waiting_since_progress = 0;
     Barrier block, warps[kMostThreads / kWarp];
-    uint64_t slots[2][kMostThreads];
+    uint64_t slots[2][kMostThreads], votes[2][kMostThreads];
     void (*run)(void*, void*) = nullptr;
     void *kernel = nullptr, *argument = nullptr;
 };
@@ -132,7 +132,7 @@ void body() {
 
 void prepare(Fiber& fiber) {
     fiber.returned = false;
-    fiber.exchanges = 0;
+    fiber.exchanges = fiber.votes = 0;
 #if defined(__x86_64__)
     auto top = reinterpret_cast<uintptr_t>(fiber.stack.get() + kStack) / 16 * 16;
     void** at = reinterpret_cast<void**>(top) - 2;  // so that the stack is aligned as after a call
@@ -175,6 +175,7 @@ void warp_barrier() {
 }
 
 uint64_t* exchange_slots() { return machine.slots[machine.fibers[machine.current].exchanges++ % 2]; }
+uint64_t* vote_slots() { return machine.votes[machine.fibers[machine.current].votes++ % 2]; }
 
 void launch(void (*run)(void*, void*), void* kernel, void* argument, dim3 grid, dim3 block) {
     const std::lock_guard<std::mutex> lock(one_launch);
