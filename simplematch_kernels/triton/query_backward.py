@@ -10,7 +10,12 @@ from ._common import COSINE, by_cell, by_channel, map_offsets, multiply, scale_a
 from ._window import window_bounds
 
 
-@triton.jit(do_not_specialize=["N", "splits", "peak_b", "scalar_b"])
+@triton.jit(
+    do_not_specialize=(
+        "ds peak query_scale query_second norms target_mask N H splits ds_b ds_n ds_h ds_w peak_b scalar_b "
+        "window_height window_width"
+    ).split()
+)
 def query_backward_kernel(
     ds, peak, queries, query_scale, query_second, norms, target, target_mask, gradient,
     N, C, H, W, splits, ds_b, ds_n, ds_h, ds_w, peak_b, queries_b, scalar_b,
