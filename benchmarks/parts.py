@@ -29,7 +29,7 @@ SECONDS_COMPILED = 120.0
 
 
 def parse_part(text: str) -> tuple[int, int]:
-    """ "2/6" as (2, 6)."""
+    """(2, 6) of "2/6"."""
     found = re.fullmatch(r"(\d+)/(\d+)", text)
     part, parts = map(int, found.groups()) if found else (0, 0)
     if not 1 <= part <= parts:

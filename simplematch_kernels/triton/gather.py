@@ -6,10 +6,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ._common import keypoint_cells, read_queries
+from ._common import keypoint_cells, names, read_queries
 
 
-@triton.jit(do_not_specialize="keypoints descriptors N H W keypoints_b keypoints_n keypoints_d".split())
+@triton.jit(do_not_specialize=names("keypoints descriptors N H W keypoints_b keypoints_n keypoints_d"))
 def gather_kernel(
     source, keypoints, descriptors, N, C, H, W,
     source_b, source_c, source_h, source_w, keypoints_b, keypoints_n, keypoints_d,

@@ -6,19 +6,29 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ._common import DESCRIPTORS, L2, is_finite, keypoint_cells, read_queries, scale_and_second, square_root, when
+from ._common import (
+    DESCRIPTORS,
+    L2,
+    is_finite,
+    keypoint_cells,
+    names,
+    read_queries,
+    scale_and_second,
+    square_root,
+    when,
+)
 from ._window import soft_argmax, support_of, window_bounds, window_cell
 
 
 @triton.jit(
-    do_not_specialize=(
+    do_not_specialize=names(
         "scores peak target_mask temperature upstream_keypoints upstream_score upstream_log_sum_exp given source "
         "keypoints ds_out window_scores temperature_out queries query_scale query_second N C H W source_H source_W "
         "peak_b ds_b ds_n ds_h ds_w scalar_b scores_b scores_n scores_h scores_w temperature_b temperature_n "
         "upstream_keypoints_b upstream_keypoints_n upstream_keypoints_d upstream_score_b upstream_score_n "
         "upstream_log_sum_exp_b upstream_log_sum_exp_n given_b given_n given_h given_w source_b source_c source_h "
         "source_w keypoints_b keypoints_n keypoints_d queries_b window_height window_width rows columns"
-    ).split()
+    )
 )
 def localize_backward_kernel(
     scores, peak, target_mask, temperature, upstream_keypoints, upstream_score, upstream_log_sum_exp, given,

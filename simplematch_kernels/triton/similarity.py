@@ -18,6 +18,7 @@ from ._common import (
     least,
     map_offsets,
     multiply,
+    names,
     ordered,
     read_queries,
     square_root,
@@ -26,10 +27,10 @@ from ._common import (
 
 
 @triton.jit(
-    do_not_specialize=(
+    do_not_specialize=names(
         "keypoints num_keypoints valid target_mask scores norms best N source_H source_W first_query "
         "keypoints_b keypoints_n keypoints_d valid_b"
-    ).split()
+    )
 )
 def similarity_kernel(
     source, keypoints, num_keypoints, valid, target, target_mask,

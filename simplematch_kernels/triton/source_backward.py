@@ -16,6 +16,7 @@ from ._common import (
     is_finite,
     keypoint_cells,
     map_offsets,
+    names,
     when,
 )
 
@@ -136,10 +137,10 @@ def fill_keypoint(
 
 
 @triton.jit(
-    do_not_specialize=(
+    do_not_specialize=names(
         "peak keypoints source keypoints_out N H splits source_programs keypoints_b keypoints_n keypoints_d "
         "source_b source_c source_h source_w keypoints_out_b keypoints_out_n keypoints_out_d"
-    ).split()
+    )
 )
 def source_backward_kernel(
     gradient, peak, keypoints, source, source_out, keypoints_out,

@@ -1,11 +1,11 @@
-"""A GPU that is not there, so that the commands for a machine with a GPU run on one without: `pytest -p tests.gpu_stub`.
+"""A GPU that is not there, to run the commands for a machine with a GPU on one without: `pytest -p tests.gpu_stub`.
 
     triton_driver   Triton sees an H100; its launches are recorded, and compiled if asked to, but run nothing
     device          torch.cuda answers; tensors asked for on "cuda" lie in the memory of the CPU
     backends        the backends of a GPU launch as they do there, and answer what the CPU kernels answer
 
-What a kernel computes is for other tests. Here the tests and benchmarks themselves run: their own lines that need a GPU,
-what they record, and how many kernels they make Triton compile.
+What a kernel computes is for other tests. Here the tests and benchmarks themselves run: their own lines that need a
+GPU, what they record, and how many kernels they make Triton compile.
 
 Environment variables:
     SIMPLEMATCH_STUB_LOG: a folder; every process appends the kernels that Triton would compile to a file in it.
