@@ -133,7 +133,8 @@ def localize(
         "output_offset": localization.output_offset,
         "BLOCK": _launch.row_block(box["rows"] * box["columns"], 512 if score_out.dtype == torch.float64 else 2048),
     }  # fmt: skip
-    launch(localize_kernel, B * N, scores.device, arguments, _launch.row_warps(arguments["BLOCK"]))
+    warps = _launch.row_warps(arguments["BLOCK"])
+    launch(localize_kernel, B * N, scores.device, arguments, warps, all_registers=box["DISC"])
 
 
 def localize_backward(

@@ -13,7 +13,7 @@ from ._window import soft_argmax, window_bounds
 @triton.jit(
     do_not_specialize=names(
         "scores best num_keypoints valid target_mask temperature keypoints_out score_out peak_out log_sum_exp_out "
-        "window_scores N H W tiles kept first_query out_b kept_b scores_b scores_n scores_h scores_w valid_b "
+        "window_scores N H W tiles kept first_query out_b kept_b scores_b scores_n scores_h valid_b "
         "temperature_b temperature_n window_height window_width rows columns"
     )
 )

@@ -24,7 +24,7 @@ from ._window import soft_argmax, support_of, window_bounds, window_cell
     do_not_specialize=names(
         "scores peak target_mask temperature upstream_keypoints upstream_score upstream_log_sum_exp given source "
         "keypoints ds_out window_scores temperature_out queries query_scale query_second N C H W source_H source_W "
-        "peak_b ds_b ds_n ds_h ds_w scalar_b scores_b scores_n scores_h scores_w temperature_b temperature_n "
+        "peak_b ds_b ds_n ds_h scalar_b scores_b scores_n scores_h temperature_b temperature_n "
         "upstream_keypoints_b upstream_keypoints_n upstream_keypoints_d upstream_score_b upstream_score_n "
         "upstream_log_sum_exp_b upstream_log_sum_exp_n given_b given_n given_h given_w source_b source_c source_h "
         "source_w keypoints_b keypoints_n keypoints_d queries_b window_height window_width rows columns"

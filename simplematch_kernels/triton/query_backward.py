@@ -12,8 +12,8 @@ from ._window import window_bounds
 
 @triton.jit(
     do_not_specialize=names(
-        "ds peak query_scale query_second norms target_mask N H splits ds_b ds_n ds_h ds_w peak_b scalar_b "
-        "window_height window_width"
+        "ds peak query_scale query_second target_mask N splits ds_b ds_n ds_h peak_b scalar_b window_height "
+        "window_width"
     )
 )
 def query_backward_kernel(

@@ -28,8 +28,8 @@ from ._common import (
 
 @triton.jit(
     do_not_specialize=names(
-        "keypoints num_keypoints valid target_mask scores norms best N source_H source_W first_query "
-        "keypoints_b keypoints_n keypoints_d valid_b"
+        "keypoints num_keypoints valid target_mask N source_H source_W first_query keypoints_b keypoints_n keypoints_d "
+        "valid_b"
     )
 )
 def similarity_kernel(

@@ -12,8 +12,8 @@ from ._window import window_bounds
 
 @triton.jit(
     do_not_specialize=names(
-        "ds window_scores peak query_scale norms N H ds_b ds_n ds_h ds_w scores_b scores_n scores_h scores_w peak_b "
-        "scalar_b window_height window_width"
+        "ds window_scores peak query_scale N ds_b ds_n ds_h scores_b scores_n scores_h peak_b scalar_b "
+        "window_height window_width"
     )
 )
 def target_backward_kernel(
