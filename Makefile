@@ -31,7 +31,7 @@ cuda_objects = build/cuda/CMakeFiles/simplematch_cuda.dir/csrc/cuda/*.o
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # pip can't install twice at once
 .PHONY: help venv build demo picture test lint unit interpreter compile cuda cuda-report emulated sanitized cpp fuzz wheel
-.PHONY: wheel-check sdist-check matrix hub bench bench-gpu claims landmarks evaluations test-gpu gpu-build gpu clean
+.PHONY: wheel-check sdist-check matrix hub bench bench-gpu claims landmarks evaluations test-gpu gpu-build gpu-dry-run gpu clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -49,7 +49,7 @@ lint: $(stamps)/test ## ruff, and mypy --strict on both packages
 	$(python) -m ruff format --check .
 	$(python) -m mypy
 
-unit: $(stamps)/test ## the tests, on the backends that run on this machine
+unit: $(stamps)/test $(stamps)/cmake ## the tests, on the backends that run on this machine
 	$(python) -m pytest -n 2 --dist worksteal tests --ignore tests/test_triton_compile.py
 
 interpreter: $(stamps)/test ## the Triton kernels, run by Triton's interpreter on the CPU (a process of its own)
@@ -156,6 +156,9 @@ claims: $(stamps)/bench $(stamps)/test ## what is claimed of a training step's m
 # PART=2/4 is a part that ends within eight minutes. Without it the tests are a few of every kind, the benchmarks all.
 RESULTS ?= benchmarks/results
 PART ?=
+CASES ?= 3
+TESTS ?= tests --ignore tests/system --ignore tests/test_triton_compile.py
+BENCHMARKS ?= benchmarks
 JOBS ?= $(shell nproc)
 part = $(if $(PART),-$(subst /,of,$(PART)))
 test-gpu bench-gpu: SHELL := bash
@@ -169,14 +172,20 @@ gpu-build: ## for a machine with a GPU and no network: build in place with all c
 
 test-gpu: gpu-build ## tests on CUDA tensors in four minutes; PART=1/3 to 3/3: all of them
 	mkdir -p $(RESULTS)
-	set -o pipefail; OMP_NUM_THREADS=1 $(PYTHON) -m pytest tests --ignore tests/system --ignore tests/test_triton_compile.py \
-	    -n $(JOBS) --dist worksteal $(if $(PART),--share $(PART),--cases 3) --junit-xml $(RESULTS)/tests$(part).xml \
+	set -o pipefail; OMP_NUM_THREADS=1 $(PYTHON) -m pytest $(TESTS) \
+	    -n $(JOBS) --dist worksteal $(if $(PART),--share $(PART),--cases $(CASES)) --junit-xml $(RESULTS)/tests$(part).xml \
 	    2>&1 | tee $(RESULTS)/tests$(part).log
 
 bench-gpu: gpu-build ## benchmarks on a GPU; PART=1/6 to 6/6: in parts of eight minutes
 	mkdir -p $(RESULTS)
-	set -o pipefail; $(PYTHON) -m pytest benchmarks --durations=20 --save $(RESULTS) $(if $(PART),--part $(PART) --minutes 7) \
+	set -o pipefail; $(PYTHON) -m pytest $(BENCHMARKS) --durations=20 --save $(RESULTS) $(if $(PART),--part $(PART) --minutes 7) \
 	    2>&1 | tee $(RESULTS)/bench$(part).log
+
+gpu-dry-run: $(stamps)/test ## ten minutes: the tests of test-gpu with a stub of a GPU, their kernels compiled for sm_90
+	rm -rf build/gpu-dry-run
+	SIMPLEMATCH_STUB_LOG=build/gpu-dry-run/kernels SIMPLEMATCH_STUB_COMPILE=1 \
+	    $(python) -m pytest -p tests.gpu_stub $(TESTS) -n 2 --cases $(CASES)
+	$(python) -m tests.gpu_stub.triton_driver build/gpu-dry-run/kernels
 
 gpu: gpu-build ## the tests of a machine with a GPU, then the benchmarks, whatever became of the tests
 	@$(MAKE) test-gpu; tests=$$?; $(MAKE) bench-gpu && exit $$tests

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from simplematch_kernels import _backends
+from simplematch_kernels import _backends, _native
 
 OPERATORS = (
     "sparse_window_match",
@@ -27,9 +27,15 @@ def _without() -> set[str]:
     return set(filter(None, os.environ.get("SIMPLEMATCH_STUB_WITHOUT", "").split(",")))
 
 
+def _answers() -> Any:
+    """The CPU kernels, or plain PyTorch where they are not built."""
+    name = "native.cpu" if _native.why_not() is None else "reference.backend"
+    return importlib.import_module(f"simplematch_kernels.{name}")
+
+
 def _triton() -> Any:
     launching = importlib.import_module("simplematch_kernels.triton.backend")
-    answering = importlib.import_module("simplematch_kernels.native.cpu")
+    answering = _answers()
 
     def both(name: str) -> Any:
         def operator(*arguments: Any) -> Any:
@@ -43,7 +49,7 @@ def _triton() -> Any:
 
 def install() -> None:
     load = _backends._load
-    stubs = {"triton": _triton, "cuda": lambda: importlib.import_module("simplematch_kernels.native.cpu")}
+    stubs = {"triton": _triton, "cuda": _answers}
 
     def can_run(name: str) -> Any:
         def answer(device: torch.device) -> str | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -119,3 +121,14 @@ def read_log(folder: Path) -> dict[tuple[str, str], list[str]]:
             entry = json.loads(line)
             found.setdefault((entry["kernel"], entry["key"]), []).append(entry["test"])
     return found
+
+
+def main() -> None:
+    found = read_log(Path(sys.argv[1]))
+    for kernel, count in sorted(collections.Counter(kernel for kernel, _ in found).items()):
+        print(f"{count:6} {kernel}")
+    print(f"{len(found):6} kernels to compile")
+
+
+if __name__ == "__main__":
+    main()
