@@ -33,7 +33,7 @@ cuda_objects = build/cuda/CMakeFiles/simplematch_cuda.dir/csrc/cuda/*.o
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # pip can't install twice at once
 .PHONY: help venv build demo picture test lint unit interpreter compile cuda cuda-report emulated sanitized cpp fuzz fuzz-op wheel
-.PHONY: wheel-check sdist-check matrix hub bench bench-gpu claims landmarks evaluations test-gpu clean
+.PHONY: wheel-check sdist-check matrix hub bench bench-gpu claims landmarks evaluations test-gpu gpu-build gpu-dry-run gpu clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -51,7 +51,7 @@ lint: $(stamps)/test ## ruff, and mypy --strict on both packages
 	$(python) -m ruff format --check .
 	$(python) -m mypy
 
-unit: $(stamps)/test ## the tests, on the backends that run on this machine
+unit: $(stamps)/test $(stamps)/cmake ## the tests, on the backends that run on this machine
 	$(python) -m pytest -n 2 --dist worksteal tests --ignore tests/test_triton_compile.py
 
 interpreter: $(stamps)/test ## the Triton kernels, run by Triton's interpreter on the CPU (a process of its own)
@@ -66,10 +66,11 @@ cuda: $(stamps)/cmake ## the CUDA kernels, compiled for every supported GPU wher
 cuda-report: cuda ## docs/cuda-kernels.md: registers, shared memory and occupancy of every CUDA kernel
 	$(python) tools/kernel_report.py --markdown $(cuda_objects) > docs/cuda-kernels.md
 
-build/cuda/built: $(sources) tools/kernel_report.py
+build/cuda/built: $(sources) tools/kernel_report.py tests/c/check_symbols.py
 	$(cmake) -B build/cuda -DSIMPLEMATCH_CUDA=on -DSIMPLEMATCH_INSTALL=OFF
 	$(bin)/cmake --build build/cuda --target simplematch_cuda
 	$(python) tools/kernel_report.py $(cuda_objects)
+	$(python) tests/c/check_symbols.py objects $(cuda_objects)
 	touch $@
 
 emulated: sanitized $(stamps)/test ## the CUDA kernels, run by the CPU under sanitizers (a process of its own)
@@ -152,17 +153,47 @@ evaluations: $(stamps)/train ## what landmarks evaluates, once it has trained
 	$(simplematch) eval $(willow) --preset dinov2-s14-448-nn --weights $(DINOV2_S) --output results/willow/dinov2-s14-448-nn.json
 
 claims: $(stamps)/bench $(stamps)/test ## what is claimed of a training step's memory and, on a CPU, of the operator
+	rm -f build/claims.json build/claims.jsonl
 	$(python) -m pytest benchmarks/test_training_memory.py benchmarks/test_op.py::test_time_and_memory --scope quick --rounds 3 --save build/claims.json
 	$(python) -m benchmarks.claims build/claims.json
 
-test-gpu: ## for a machine with a GPU and no network: build in place, test on CUDA tensors
-	SIMPLEMATCH_CUDA=auto CUDAARCHS="$$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -d .)" \
-	    $(PYTHON) setup.py build_ext --inplace
-	$(PYTHON) -m pytest tests --ignore tests/system
+# A machine with a GPU is lent for minutes, has no network, and may have no git. Everything is written to RESULTS.
+# PART=2/4 is a part that ends within eight minutes. Without it the tests are a few of every kind, the benchmarks all.
+RESULTS ?= benchmarks/results
+PART ?=
+CASES ?= 3
+TESTS ?= tests --ignore tests/system --ignore tests/test_triton_compile.py
+BENCHMARKS ?= benchmarks
+JOBS ?= $(shell nproc)
+part = $(if $(PART),-$(subst /,of,$(PART)))
+test-gpu bench-gpu: SHELL := bash
 
-bench-gpu: SHELL := bash
-bench-gpu: test-gpu ## one command for a machine with a GPU: the tests, then all benchmarks, into benchmarks/results
-	set -o pipefail; $(PYTHON) -m pytest benchmarks --durations=20 --save benchmarks/results 2>&1 | tee bench-gpu.log
+gpu-build: ## for a machine with a GPU and no network: build in place with all cores, the CUDA kernels too
+	@nvidia-smi --query-gpu=compute_cap --format=csv,noheader > /dev/null || { echo "nvidia-smi must find a GPU here"; exit 1; }
+	SIMPLEMATCH_CUDA=on SIMPLEMATCH_REQUIRE_NATIVE=1 CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) \
+	    CUDAARCHS="$$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -d .)" \
+	    $(PYTHON) setup.py build_ext --inplace
+	$(PYTHON) -c "from simplematch_kernels import _native; reason = _native.why_not_cuda(); assert reason is None, reason"
+
+test-gpu: gpu-build ## tests on CUDA tensors in four minutes; PART=1/3 to 3/3: all of them
+	mkdir -p $(RESULTS)
+	set -o pipefail; OMP_NUM_THREADS=1 $(PYTHON) -m pytest $(TESTS) \
+	    -n $(JOBS) --dist worksteal $(if $(PART),--share $(PART),--cases $(CASES)) --junit-xml $(RESULTS)/tests$(part).xml \
+	    2>&1 | tee $(RESULTS)/tests$(part).log
+
+bench-gpu: gpu-build ## benchmarks on a GPU; PART=1/6 to 6/6: in parts of eight minutes
+	mkdir -p $(RESULTS)
+	set -o pipefail; $(PYTHON) -m pytest $(BENCHMARKS) --durations=20 --save $(RESULTS) $(if $(PART),--part $(PART) --minutes 7) \
+	    2>&1 | tee $(RESULTS)/bench$(part).log
+
+gpu-dry-run: $(stamps)/test ## ten minutes: the tests of test-gpu with a stub of a GPU, their kernels compiled for sm_90
+	rm -rf build/gpu-dry-run
+	SIMPLEMATCH_STUB_LOG=build/gpu-dry-run/kernels SIMPLEMATCH_STUB_COMPILE=1 \
+	    $(python) -m pytest -p tests.gpu_stub $(TESTS) -n 2 --cases $(CASES)
+	$(python) -m tests.gpu_stub.triton_driver build/gpu-dry-run/kernels
+
+gpu: gpu-build ## the tests of a machine with a GPU, then the benchmarks, whatever became of the tests
+	@$(MAKE) test-gpu; tests=$$?; $(MAKE) bench-gpu && exit $$tests
 
 venv: $(stamps)/torch ## a virtual environment with torch; one that has torch keeps it
 

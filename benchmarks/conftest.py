@@ -1,12 +1,14 @@
 """`pytest benchmarks`: every test measures some rows and records them; the session writes them as one json file.
 
-pytest benchmarks/test_training_memory.py --save result.json
+    pytest benchmarks/test_training_memory.py --save result.json
+
+A row is in result.jsonl as soon as it is measured. A later run adds to that file, so the parts of a run
+(`--part 2/6`) make one result, and a run that was killed goes on with `--missing`.
 """
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,15 +16,17 @@ from typing import Any
 import pytest
 import torch
 
-from .claims import claims
-from .machine import commit, machine, save
+from . import journal, parts
+from .machine import commit, machine
 
 # What needs whole models, and so timm; a machine with a GPU may not have it.
 MODELS = ["test_scaling.py", "test_throughput.py", "test_training_memory.py", "test_training_step.py"]
 collect_ignore = [] if find_spec("timm") else MODELS
 SCOPES = ("quick", "usual", "full")
 Record = Callable[[str, dict[str, Any]], None]
-_ROWS = pytest.StashKey[dict[str, list[dict[str, Any]]]]()
+_JOURNAL = pytest.StashKey[journal.Journal | None]()
+_DEADLINE = pytest.StashKey[parts.Deadline]()
+_LATE = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -30,10 +34,46 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--scope", choices=SCOPES, default="usual", help="how much to measure: seconds, minutes, hours")
     parser.addoption("--rounds", type=int, help="measurements of each provider (default: 5 on a CPU, 25 on a GPU)")
     parser.addoption("--save", type=Path, help="json file for the results, or a folder of results by device")
+    parser.addoption("--part", help="2/6: the second of six parts, which take about as long as each other")
+    parser.addoption("--minutes", type=float, help="begin no benchmark after so many")
+    parser.addoption("--missing", action="store_true", help="only what the file of --save has no rows of yet")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_ROWS] = {}
+    config.stash[_DEADLINE] = parts.Deadline(config.getoption("--minutes"))
+    config.stash[_JOURNAL] = None
+    if config.getoption("--part"):
+        try:
+            parts.parse_part(config.getoption("--part"))
+        except ValueError as error:
+            raise pytest.UsageError(f"--part: {error}") from None
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if session.config.getoption("--save") is not None and not session.config.getoption("--collect-only"):
+        session.config.stash[_JOURNAL] = _open_journal(session.config)
+
+
+def _open_journal(config: pytest.Config) -> journal.Journal:
+    about = machine(torch.device(config.getoption("--device")))
+    path = journal.place(config.getoption("--save"), about["device"], commit())
+    now = journal.now()
+    return journal.Journal(path, {"date": now[:10], "time": now, "commit": commit(), "machine": about})
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The part that was asked for, and what is missing of it."""
+    kept = list(items)
+    if config.getoption("--part"):
+        seconds = [parts.seconds_of(item) for item in items]
+        kept = [items[i] for i in parts.chosen(seconds, *parts.parse_part(config.getoption("--part")))]
+    file = config.stash[_JOURNAL]
+    if config.getoption("--missing") and file is not None:
+        passed = {entry["test"] for entry in journal.read([file.path]) if entry.get("outcome") == "passed"}
+        kept = [item for item in kept if item.nodeid not in passed]
+    if len(kept) < len(items):
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
 
 
 def pytest_report_header() -> str:
@@ -64,19 +104,41 @@ def rounds(request: pytest.FixtureRequest, device: torch.device) -> int:
 
 @pytest.fixture
 def record(request: pytest.FixtureRequest) -> Record:
-    """Add a row to a suite of the result."""
-    rows = request.config.stash[_ROWS]
-    return lambda suite, row: rows.setdefault(suite, []).append(row)
+    """Add a row to a suite of the result; it is on the disk when this returns."""
+    file, test = request.config.stash[_JOURNAL], request.node.nodeid
+    return lambda suite, row: None if file is None else file.row(test, suite, row)
+
+
+@pytest.fixture(autouse=True)
+def _in_time(request: pytest.FixtureRequest) -> None:
+    if request.node.stash[_LATE]:
+        minutes = request.config.getoption("--minutes")
+        pytest.skip(f"the {minutes:g} minutes of --minutes are over; --missing measures it")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    file, late = item.config.stash[_JOURNAL], item.config.stash[_DEADLINE].over
+    item.stash[_LATE] = late
+    if file is not None and not late:
+        file.begin(item.nodeid)
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What became of a test: a failure anywhere, else how it ran."""
+    report = yield
+    file = item.config.stash[_JOURNAL]
+    if file is not None and (report.failed or report.when == "call"):
+        file.end(report.nodeid, report.outcome, report.duration)
+    return report
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """What was measured is written even if a test failed."""
-    path, rows = session.config.getoption("--save"), session.config.stash[_ROWS]
-    if path is None or not rows:
-        return
-    about = machine(torch.device(session.config.getoption("--device")))
-    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    result = {"date": now[:10], "time": now, "commit": commit(), "failed_tests": session.testsfailed}
-    result |= {"machine": about, **rows}
-    result["claims"] = [claim.to_dict() for claim in claims(result)]
-    print(f"\nwritten to {save(result, path)}")
+    """The result is written even if a test failed."""
+    file = session.config.stash[_JOURNAL]
+    if file is not None:
+        entries = journal.read([file.path])
+        if any("row" in entry for entry in entries):
+            print(f"\nwritten to {journal.write_result(file.path.with_suffix('.json'), entries)}")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import os
 import platform
-import re
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -50,21 +49,16 @@ def _gpu() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Of this checkout."""
-    found = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent
-    )
-    return found.stdout.strip() or "unknown"
-
-
-def save(result: dict[str, Any], path: Path) -> Path:
-    """Write a result to a json file; in a folder, to <device>/<date>-<commit>.json."""
-    if path.suffix != ".json":
-        device = re.sub(r"[^a-z0-9]+", "-", result["machine"]["device"].lower()).strip("-")
-        path = path / device / f"{result['date']}-{result['commit']}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    return path
+    """Of this checkout: SIMPLEMATCH_COMMIT, else what git says; "unknown" where there is neither."""
+    named = os.environ.get("SIMPLEMATCH_COMMIT", "").strip()
+    if named:
+        return named
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip()
+    except OSError:  # no git here
+        found = ""
+    return found or "unknown"
 
 
 def _lines(path: str) -> list[str]:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
+from importlib import metadata
 from typing import cast
 
 import torch
@@ -113,7 +114,7 @@ def can_run_triton(device: torch.device) -> str | None:
         return "Triton is not installed (pip install triton)"
     if device.type == "cpu":
         if interpreting():
-            return None
+            return _why_not_interpreted()
         return "it takes CUDA tensors; CPU tensors only with TRITON_INTERPRET=1 set before Python starts"
     if device.type != "cuda":
         return f"it takes CUDA tensors, not {device.type} tensors"
@@ -123,6 +124,21 @@ def can_run_triton(device: torch.device) -> str | None:
         major, minor = torch.cuda.get_device_capability(device)
         return f"it needs compute capability 8.0 or newer, this GPU has {major}.{minor}"
     return None
+
+
+@lru_cache(maxsize=1)
+def _why_not_interpreted() -> str | None:
+    """Triton 3.6's interpreter makes integers of arrays with one element, which NumPy refuses since 2.4."""
+    triton, numpy = metadata.version("triton"), metadata.version("numpy")
+    if _numbers(triton) >= (3, 7) or _numbers(numpy) < (2, 4):
+        return None
+    return f"the interpreter of Triton {triton} needs NumPy below 2.4, got {numpy} (or install Triton 3.7 or newer)"
+
+
+def _numbers(version: str) -> tuple[int, int]:
+    """Major and minor number."""
+    major, minor = version.split(".")[:2]
+    return int(major), int(minor)
 
 
 def can_run_cuda(device: torch.device) -> str | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 import torch
@@ -49,6 +51,33 @@ def test_a_backend_asked_for_by_name_raises_its_reason() -> None:
     assert "RuntimeError: backend 'cpu' can't run on cpu: the compiled module" in result.stderr
     result = run(MATCH.format(", backend='triton'"))
     assert "it takes CUDA tensors; CPU tensors only with TRITON_INTERPRET=1" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("triton", "numpy", "runs"),
+    [("3.6.0", "2.3.5", True), ("3.6.0", "2.4.6", False), ("3.6.0", "2.5.2", False), ("3.9.0", "2.5.5", True)],
+)
+def test_the_interpreter_of_triton_36_needs_an_older_numpy(
+    triton: str, numpy: str, runs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setattr(_backends.metadata, "version", {"triton": triton, "numpy": numpy}.__getitem__)
+    _backends._why_not_interpreted.cache_clear()
+    reason = _backends.can_run_triton(torch.device("cpu"))
+    _backends._why_not_interpreted.cache_clear()
+    expected = f"the interpreter of Triton {triton} needs NumPy below 2.4, got {numpy} (or install Triton 3.7 or newer)"
+    assert reason == (None if runs else expected)
+
+
+def test_the_compiled_module_exports_its_entry_alone() -> None:
+    """Names of the CPU and the CUDA kernels would meet those of another library in the process."""
+    reason = _native.why_not()
+    if reason is not None or shutil.which("nm") is None:
+        pytest.skip(reason or "no nm here")
+    checker = Path(__file__).parent / "c/check_symbols.py"
+    command = [sys.executable, str(checker), "module", str(_native.load().__file__)]
+    found = subprocess.run(command, capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout
 
 
 def test_environment_variable_chooses() -> None:

@@ -219,7 +219,7 @@ def compilation_of(variant: str, launch: Launch) -> Compilation:
             constants.append((name, value))
         elif isinstance(value, Tensor):
             signature.append((name, "*" + TYPES[value.dtype]))
-            if value.storage_offset() * value.element_size() % 16 == 0:
+            if value.storage_offset() * value.element_size() % 16 == 0 and not parameter.do_not_specialize:
                 divisible.append(name)
         elif parameter.annotation_type:
             signature.append((name, parameter.annotation_type))

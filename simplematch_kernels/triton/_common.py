@@ -25,6 +25,11 @@ DOT = tl.constexpr(1)
 L2 = tl.constexpr(2)
 
 
+def names(text: str) -> list[str]:
+    """The arguments of a kernel that Triton is not to compile it for: their values don't make its loads wider."""
+    return text.split()
+
+
 @triton.jit
 def multiply(a, b, total, PRECISION: tl.constexpr):
     """total + a @ b, where each operand is the features' dtype or that of the total.

@@ -140,7 +140,10 @@ class Map:
 
 
 def describe_map(*tensors: Tensor) -> tuple[Map, list[tuple[int, int, int, int]]]:
-    """One walk for maps of one shape: that of the first; `flat` and `wide` as all of them allow."""
+    """One walk for maps of one shape: that of the first; `flat` and `wide` as all of them allow.
+
+    A flat map has no use for the stride of its rows: 0, so that kernels aren't compiled for each.
+    """
     flattened = [_flat_strides(t) for t in tensors]
     flat = all(s is not None for s in flattened)
     wide = any(is_wide(t) for t in tensors)
@@ -159,11 +162,9 @@ def _strides(x: Tensor) -> tuple[int, int, int, int]:
 def _flat_strides(x: Tensor) -> tuple[int, int, int, int] | None:
     b, c, h, w = x.stride()
     H, W = x.shape[2:]
-    if H == 1:
-        return b, c, w * W, w
-    if W == 1:
-        return b, c, h, h
-    return (b, c, h, w) if h == W * w else None
+    if W == 1 and H > 1:
+        return b, c, 0, h
+    return (b, c, 0, w) if H == 1 or h == W * w else None
 
 
 def is_wide(x: Tensor) -> bool:

@@ -133,7 +133,8 @@ def localize(
         "output_offset": localization.output_offset,
         "BLOCK": _launch.row_block(box["rows"] * box["columns"], 512 if score_out.dtype == torch.float64 else 2048),
     }  # fmt: skip
-    launch(localize_kernel, B * N, scores.device, arguments, _launch.row_warps(arguments["BLOCK"]))
+    warps = _launch.row_warps(arguments["BLOCK"])
+    launch(localize_kernel, B * N, scores.device, arguments, warps, all_registers=box["DISC"])
 
 
 def localize_backward(
@@ -240,8 +241,9 @@ def target_backward(
     """Fill target_out (B, C, H, W) with the gradient of the target, added to `previous` if that is given."""
     B, C, H, W = target.shape
     N = gradient.ds.shape[1]
-    # The walk suits what is written; `previous` stands in for itself when it is not there.
-    layout, strides = describe_map(target_out, target, target_out if previous is None else previous)
+    # The walk suits what is written.
+    maps = (target_out, target) if previous is None else (target_out, target, previous)
+    layout, strides = describe_map(*maps)
     tile = _launch.target_backward_tile(target.dtype, N)
     arguments = {
         "ds": gradient.ds, "window_scores": gradient.scores, "peak": gradient.peak,
@@ -250,13 +252,14 @@ def target_backward(
         "queries_b": queries.values.stride(1), "scalar_b": queries.scale.stride(0),
         **_of_gradient(gradient), **of_strides("scores", "bnhw", gradient.scores),
         **of_strides("gradient", "bchw", strides[0]), **of_strides("target", "bchw", strides[1]),
-        **of_strides("previous", "bchw", strides[2]), **of_metric(queries.metric),
+        **of_strides("previous", "bchw", None if previous is None else strides[2]), **of_metric(queries.metric),
         "PRECISION": precision(queries.values.dtype), "NATIVE": is_native(queries.source, target, queries.sampling),
         "CHANNELS_LAST": layout.channels_last, "FLAT": layout.flat, "WIDE": layout.wide or _is_wide(gradient, queries),
         "BLOCK_N": tile.n, "BLOCK_M": tile.m, "BLOCK_C": tile.c,
     }  # fmt: skip
     programs = ceil_div(C, tile.c) * ceil_div(H * W, tile.m) * B
-    launch(target_backward_kernel, programs, target.device, arguments, tile.warps, tile.stages)
+    double = target.dtype == torch.float64
+    launch(target_backward_kernel, programs, target.device, arguments, tile.warps, tile.stages, all_registers=double)
 
 
 def query_backward(

@@ -6,15 +6,15 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ._common import keypoint_cells, read_queries
+from ._common import keypoint_cells, names, read_queries
 
 
-@triton.jit(do_not_specialize=["N"])
+@triton.jit(do_not_specialize=names("keypoints descriptors N H W keypoints_b keypoints_n keypoints_d"))
 def gather_kernel(
     source, keypoints, descriptors, N, C, H, W,
     source_b, source_c, source_h, source_w, keypoints_b, keypoints_n, keypoints_d,
-    numerator_x, shift_x, divisor_x, reciprocal_x: tl.float64,
-    numerator_y, shift_y, divisor_y, reciprocal_y: tl.float64,
+    numerator_x: tl.float64, shift_x: tl.float64, divisor_x: tl.float64, reciprocal_x: tl.float64,
+    numerator_y: tl.float64, shift_y: tl.float64, divisor_y: tl.float64, reciprocal_y: tl.float64,
     SAMPLING: tl.constexpr, BORDER: tl.constexpr, ACC: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """q_n = sample(F, p_n): source (B, C, H, W), keypoints (B, N, 2) of any strides, descriptors (B, N, C) contiguous.

@@ -6,19 +6,25 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ._common import affine, is_valid, least, ordered
+from ._common import affine, is_valid, least, names, ordered
 from ._window import soft_argmax, window_bounds
 
 
-@triton.jit(do_not_specialize=["N", "tiles", "kept", "first_query", "out_b", "kept_b"])
+@triton.jit(
+    do_not_specialize=names(
+        "scores best num_keypoints valid target_mask temperature keypoints_out score_out peak_out log_sum_exp_out "
+        "window_scores N H W tiles kept first_query out_b kept_b scores_b scores_n scores_h valid_b "
+        "temperature_b temperature_n window_height window_width rows columns"
+    )
+)
 def localize_kernel(
     scores, best, num_keypoints, valid, target_mask, temperature,
     keypoints_out, score_out, peak_out, log_sum_exp_out, window_scores,
     N, H, W, tiles, kept, first_query, out_b, kept_b,
     scores_b, scores_n, scores_h, scores_w, valid_b, temperature_b, temperature_n,
     window_height, window_width, rows, columns,
-    numerator_x, shift_x, divisor_x, reciprocal_x: tl.float64,
-    numerator_y, shift_y, divisor_y, reciprocal_y: tl.float64,
+    numerator_x: tl.float64, shift_x: tl.float64, divisor_x: tl.float64, reciprocal_x: tl.float64,
+    numerator_y: tl.float64, shift_y: tl.float64, divisor_y: tl.float64, reciprocal_y: tl.float64,
     temperature_value: tl.float64, outside_value: tl.float64, sigma: tl.float64, output_offset: tl.float64,
     SHIFT: tl.constexpr, DISC: tl.constexpr, GAUSSIAN: tl.constexpr, OUTSIDE: tl.constexpr,
     BLOCK: tl.constexpr,

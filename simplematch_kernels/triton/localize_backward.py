@@ -6,11 +6,30 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ._common import DESCRIPTORS, L2, is_finite, keypoint_cells, read_queries, scale_and_second, square_root, when
+from ._common import (
+    DESCRIPTORS,
+    L2,
+    is_finite,
+    keypoint_cells,
+    names,
+    read_queries,
+    scale_and_second,
+    square_root,
+    when,
+)
 from ._window import soft_argmax, support_of, window_bounds, window_cell
 
 
-@triton.jit(do_not_specialize=["N", "peak_b", "scalar_b"])
+@triton.jit(
+    do_not_specialize=names(
+        "scores peak target_mask temperature upstream_keypoints upstream_score upstream_log_sum_exp given source "
+        "keypoints ds_out window_scores temperature_out queries query_scale query_second N C H W source_H source_W "
+        "peak_b ds_b ds_n ds_h scalar_b scores_b scores_n scores_h temperature_b temperature_n "
+        "upstream_keypoints_b upstream_keypoints_n upstream_keypoints_d upstream_score_b upstream_score_n "
+        "upstream_log_sum_exp_b upstream_log_sum_exp_n given_b given_n given_h given_w source_b source_c source_h "
+        "source_w keypoints_b keypoints_n keypoints_d queries_b window_height window_width rows columns"
+    )
+)
 def localize_backward_kernel(
     scores, peak, target_mask, temperature, upstream_keypoints, upstream_score, upstream_log_sum_exp, given,
     source, keypoints,
@@ -21,8 +40,8 @@ def localize_backward_kernel(
     upstream_log_sum_exp_b, upstream_log_sum_exp_n, given_b, given_n, given_h, given_w,
     source_b, source_c, source_h, source_w, keypoints_b, keypoints_n, keypoints_d, queries_b,
     window_height, window_width, rows, columns,
-    to_numerator_x, to_shift_x, to_divisor_x, to_reciprocal_x: tl.float64,
-    to_numerator_y, to_shift_y, to_divisor_y, to_reciprocal_y: tl.float64,
+    to_numerator_x: tl.float64, to_shift_x: tl.float64, to_divisor_x: tl.float64, to_reciprocal_x: tl.float64,
+    to_numerator_y: tl.float64, to_shift_y: tl.float64, to_divisor_y: tl.float64, to_reciprocal_y: tl.float64,
     scale_x: tl.float64, scale_y: tl.float64,
     temperature_value: tl.float64, outside_value: tl.float64, sigma: tl.float64, eps: tl.float64,
     SHIFT: tl.constexpr, DISC: tl.constexpr, GAUSSIAN: tl.constexpr, OUTSIDE: tl.constexpr,

@@ -6,11 +6,16 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ._common import COSINE, by_cell, by_channel, map_offsets, multiply, scale_and_second, when
+from ._common import COSINE, by_cell, by_channel, map_offsets, multiply, names, scale_and_second, when
 from ._window import window_bounds
 
 
-@triton.jit(do_not_specialize=["N", "splits", "peak_b", "scalar_b"])
+@triton.jit(
+    do_not_specialize=names(
+        "ds peak query_scale query_second target_mask N splits ds_b ds_n ds_h peak_b scalar_b window_height "
+        "window_width"
+    )
+)
 def query_backward_kernel(
     ds, peak, queries, query_scale, query_second, norms, target, target_mask, gradient,
     N, C, H, W, splits, ds_b, ds_n, ds_h, ds_w, peak_b, queries_b, scalar_b,

@@ -18,6 +18,7 @@ from ._common import (
     least,
     map_offsets,
     multiply,
+    names,
     ordered,
     read_queries,
     square_root,
@@ -25,15 +26,20 @@ from ._common import (
 )
 
 
-@triton.jit(do_not_specialize=["N", "first_query"])
+@triton.jit(
+    do_not_specialize=names(
+        "keypoints num_keypoints valid target_mask N source_H source_W first_query keypoints_b keypoints_n keypoints_d "
+        "valid_b"
+    )
+)
 def similarity_kernel(
     source, keypoints, num_keypoints, valid, target, target_mask,
     scores, norms, best,
     N, C, M, W, source_H, source_W, first_query,
     source_b, source_c, source_h, source_w, keypoints_b, keypoints_n, keypoints_d, valid_b,
     target_b, target_c, target_h, target_w,
-    numerator_x, shift_x, divisor_x, reciprocal_x: tl.float64,
-    numerator_y, shift_y, divisor_y, reciprocal_y: tl.float64, eps: tl.float64,
+    numerator_x: tl.float64, shift_x: tl.float64, divisor_x: tl.float64, reciprocal_x: tl.float64,
+    numerator_y: tl.float64, shift_y: tl.float64, divisor_y: tl.float64, reciprocal_y: tl.float64, eps: tl.float64,
     SAMPLING: tl.constexpr, BORDER: tl.constexpr, NATIVE: tl.constexpr,
     METRIC: tl.constexpr, CLAMP_EPS: tl.constexpr, PRECISION: tl.constexpr,
     CHANNELS_LAST: tl.constexpr, FLAT: tl.constexpr, WIDE: tl.constexpr, EVEN_C: tl.constexpr,

@@ -16,6 +16,7 @@ from ._common import (
     is_finite,
     keypoint_cells,
     map_offsets,
+    names,
     when,
 )
 
@@ -135,15 +136,20 @@ def fill_keypoint(
     tl.store(pointer + keypoints_out_d, tl.where(active, dy, 0.0).to(keypoints_out.dtype.element_ty))
 
 
-@triton.jit(do_not_specialize=["N", "splits", "source_programs"])
+@triton.jit(
+    do_not_specialize=names(
+        "peak keypoints source keypoints_out N H splits source_programs keypoints_b keypoints_n keypoints_d "
+        "source_b source_c source_h source_w keypoints_out_b keypoints_out_n keypoints_out_d"
+    )
+)
 def source_backward_kernel(
     gradient, peak, keypoints, source, source_out, keypoints_out,
     N, C, H, W, splits, source_programs,
     gradient_s, gradient_b, gradient_n, gradient_c, keypoints_b, keypoints_n, keypoints_d,
     source_b, source_c, source_h, source_w, out_b, out_c, out_h, out_w,
     keypoints_out_b, keypoints_out_n, keypoints_out_d,
-    numerator_x, shift_x, divisor_x, reciprocal_x: tl.float64,
-    numerator_y, shift_y, divisor_y, reciprocal_y: tl.float64,
+    numerator_x: tl.float64, shift_x: tl.float64, divisor_x: tl.float64, reciprocal_x: tl.float64,
+    numerator_y: tl.float64, shift_y: tl.float64, divisor_y: tl.float64, reciprocal_y: tl.float64,
     SAMPLING: tl.constexpr, BORDER: tl.constexpr, ACC: tl.constexpr,
     CHANNELS_LAST: tl.constexpr, FLAT: tl.constexpr, WIDE: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_ROW: tl.constexpr,

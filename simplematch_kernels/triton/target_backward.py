@@ -6,11 +6,16 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ._common import COSINE, DOT, L2, by_cell, by_channel, map_offsets, multiply, scale_and_second
+from ._common import COSINE, DOT, L2, by_cell, by_channel, map_offsets, multiply, names, scale_and_second
 from ._window import window_bounds
 
 
-@triton.jit(do_not_specialize=["N", "peak_b", "scalar_b"])
+@triton.jit(
+    do_not_specialize=names(
+        "ds window_scores peak query_scale N ds_b ds_n ds_h scores_b scores_n scores_h peak_b scalar_b "
+        "window_height window_width"
+    )
+)
 def target_backward_kernel(
     ds, window_scores, peak, queries, query_scale, norms, target, previous, gradient,
     N, C, H, W, ds_b, ds_n, ds_h, ds_w, scores_b, scores_n, scores_h, scores_w, peak_b, queries_b, scalar_b,

@@ -1,6 +1,8 @@
 """The shared library exports what its header declares, under the library's symbol version, and nothing else.
 
 python check_symbols.py libsimplematch.so simplematch.h
+python check_symbols.py objects similarity.cu.o ...           nothing in these can be exported
+python check_symbols.py module _C.cpython-311.so              the Python module exports its entry alone
 """
 
 from __future__ import annotations
@@ -25,14 +27,50 @@ def declared(header: str) -> tuple[set[str], str]:
     return set(re.findall(r"SIMPLEMATCH_API [\w *]*?(simplematch_\w+)\(", text)), f"SIMPLEMATCH_{major}.{minor}"
 
 
-def main(library: str, header: str) -> int:
+def exportable(objects: list[str]) -> list[str]:
+    """Names of the project that compiled files define and whoever links them would export."""
+    listing = subprocess.run(["readelf", "-sW", *objects], check=True, capture_output=True, text=True).stdout
+    rows = (line.split() for line in listing.splitlines())
+    symbols = (row[3:8] for row in rows if len(row) >= 8 and row[0].rstrip(":").isdigit())
+    names = {
+        name
+        for _, binding, visibility, section, name in symbols
+        if binding in ("GLOBAL", "WEAK") and visibility == "DEFAULT" and section != "UND"
+    }
+    demangled = subprocess.run(["c++filt", *sorted(names)], check=True, capture_output=True, text=True).stdout
+    return [name for name in demangled.splitlines() if "simplematch" in name] if names else []
+
+
+def check_objects(objects: list[str]) -> list[str]:
+    if not objects:
+        return ["no object files are given"]
+    return [f"{name} is visible: whoever links it exports it" for name in exportable(objects)]
+
+
+def check_module(module: str) -> list[str]:
+    """Templates of the C++ library stay visible by its own declaration; they are no names of this project."""
+    own = [name for name in exported(module) if not re.match(r"_Z(N[KV]*|T[IS].*|)St|_ZT[IS]P?F", name)]
+    return [] if own == ["PyInit__C"] else [f"the module must export PyInit__C alone, got {', '.join(sorted(own))}"]
+
+
+def check_library(library: str, header: str) -> list[str]:
     symbols, (functions, version) = exported(library), declared(header)
     problems = [f"{name} is exported, the header doesn't declare it" for name in sorted(symbols.keys() - functions)]
     problems += [f"{name} is declared and not exported" for name in sorted(functions - symbols.keys())]
     problems += [f"{n} has version {v!r}, not {version}" for n, v in sorted(symbols.items()) if v != version]
     if not functions:
         problems.append("the header declares no function")
-    print("\n".join(problems) or f"{len(symbols)} symbols, all of {version}")
+    return problems
+
+
+def main(what: str, *files: str) -> int:
+    if what == "objects":
+        problems = check_objects(list(files))
+    elif what == "module":
+        problems = check_module(*files)
+    else:
+        problems = check_library(what, *files)
+    print("\n".join(problems) or f"{what}: only what is meant to be exported is")
     return 1 if problems else 0
 
 

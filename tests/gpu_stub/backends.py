@@ -1,0 +1,66 @@
+"""The backends of a GPU: their own launches, the answers of the CPU kernels."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from simplematch_kernels import _backends, _native
+
+OPERATORS = (
+    "sparse_window_match",
+    "sparse_window_match_backward",
+    "localize",
+    "localize_backward",
+    "gather_keypoints",
+    "gather_keypoints_backward",
+    "cosine_similarity",
+    "cosine_similarity_backward",
+)
+
+
+def _without() -> set[str]:
+    return set(filter(None, os.environ.get("SIMPLEMATCH_STUB_WITHOUT", "").split(",")))
+
+
+def _answers() -> Any:
+    """The CPU kernels, or plain PyTorch where they are not built."""
+    name = "native.cpu" if _native.why_not() is None else "reference.backend"
+    return importlib.import_module(f"simplematch_kernels.{name}")
+
+
+def _triton() -> Any:
+    launching = importlib.import_module("simplematch_kernels.triton.backend")
+    answering = _answers()
+
+    def both(name: str) -> Any:
+        def operator(*arguments: Any) -> Any:
+            getattr(launching, name)(*arguments)
+            return getattr(answering, name)(*arguments)
+
+        return operator
+
+    return SimpleNamespace(**{name: both(name) for name in OPERATORS})
+
+
+def install() -> None:
+    load = _backends._load
+    stubs = {"triton": _triton, "cuda": _answers}
+
+    def can_run(name: str) -> Any:
+        def answer(device: torch.device) -> str | None:
+            return f"the stub has no {name}" if name in _without() else None
+
+        return answer
+
+    def can_run_cpu(device: torch.device) -> str | None:
+        return None if device.type == "cpu" else f"it takes CPU tensors, not {device.type} tensors"
+
+    _backends._load = lambda name: stubs[name]() if name in stubs else load(name)
+    _backends.can_run_triton, _backends.can_run_cuda = can_run("triton"), can_run("cuda")
+    _backends.can_run_cpu = can_run_cpu
+    _backends._ORDER["cpu"] = _backends._ORDER["cuda"]
