@@ -33,15 +33,18 @@ def is_safe(square, least_square):
 
 
 @triton.jit
-def exact_scores(
+def exact_row(
     source, target, x, y, n, active, m, in_map, C, W, source_H, source_W,
     source_c, source_h, source_w, target_c, target_h, target_w, eps,
     SAMPLING: tl.constexpr, METRIC: tl.constexpr, CLAMP_EPS: tl.constexpr, FLAT: tl.constexpr, WIDE: tl.constexpr,
-    ACC: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
+    ACC: tl.constexpr, BLOCK_M: tl.constexpr,
 ):  # fmt: skip
-    """Scores (BLOCK_N, BLOCK_M) and norms of the cells from float64 products, channel by channel; both in ACC."""
-    total = tl.zeros((BLOCK_N, BLOCK_M), tl.float64)
-    query_square = tl.zeros((BLOCK_N, 1), tl.float64)
+    """Scores of one query (x, y, n: blocks of one number) with BLOCK_M cells, and their norms, from float64 products.
+
+    Channel by channel, so that this rare path takes few registers of the kernel's usual one.
+    """
+    total = tl.zeros((1, BLOCK_M), tl.float64)
+    query_square = tl.zeros((1, 1), tl.float64)
     target_square = tl.zeros((1, BLOCK_M), tl.float64)
     for c0 in range(0, C):
         c = c0 + tl.arange(0, 1)
@@ -79,7 +82,7 @@ def similarity_kernel(
 ):  # fmt: skip
     """s[n, m] = <q_n, f_m> / D(q_n) / D(f_m), or <q_n, f_m>, or -|q_n - f_m|^2, with q_n sampled from the source.
 
-    Scores that float32 sums of products and squares do not give are made again by `exact_scores`, where a tile has any.
+    Scores that float32 sums of products and squares do not give are made again by `exact_row`, where a tile has any.
 
     source (B, C, Hs, Ws), target (B, C, H, W): any strides. keypoints (B, N, 2), or None: query n is
     source[:, :, 0, n].
@@ -167,14 +170,23 @@ def similarity_kernel(
             if METRIC == L2:  # where most digits cancel
                 unsafe = unsafe | (-score <= 0.0625 * (query_square[:, None] + target_square[None, :]))
         unsafe = unsafe & active[:, None] & in_map[None, :]
-        if tl.max(tl.max((unsafe | unsafe_target[None, :]).to(tl.int32), 1), 0) > 0:
-            exact, exact_norm = exact_scores(
-                source, target, x, y, n, active, m, in_map, C, W, source_H, source_W,
-                source_c, source_h, source_w, target_c, target_h, target_w, eps,
-                SAMPLING, METRIC, CLAMP_EPS, FLAT, WIDE, ACC, BLOCK_N, BLOCK_M,
-            )  # fmt: skip
-            score = tl.where(unsafe, exact, score)
-            target_norm = tl.where(unsafe_target, exact_norm, target_norm)
+        wrong = tl.max((unsafe | unsafe_target[None, :]).to(tl.int32), 1)
+        if tl.max(wrong, 0) > 0:
+            rows = tl.arange(0, BLOCK_N)
+            for row in range(0, BLOCK_N):
+                here = rows == row
+                if tl.max(tl.where(here, wrong, 0), 0) > 0:
+                    one = tl.zeros((1,), tl.int32)
+                    exact, exact_norm = exact_row(
+                        source, target, one + tl.sum(tl.where(here, x, 0), 0), one + tl.sum(tl.where(here, y, 0), 0),
+                        one + tl.sum(tl.where(here, n, 0), 0),
+                        one + tl.sum(tl.where(here, active.to(tl.int32), 0), 0) > 0,
+                        m, in_map, C, W, source_H, source_W,
+                        source_c, source_h, source_w, target_c, target_h, target_w, eps,
+                        SAMPLING, METRIC, CLAMP_EPS, FLAT, WIDE, ACC, BLOCK_M,
+                    )  # fmt: skip
+                    score = tl.where(unsafe & here[:, None], exact, score)
+                    target_norm = tl.where(unsafe_target, exact_norm, target_norm)
     if SAMPLING != DESCRIPTORS:
         score = tl.where(finite[:, None], score, float("nan"))
 
