@@ -95,35 +95,46 @@ def square_root(x):
 
 @triton.jit
 def denominator(norm, eps, CLAMP_EPS: tl.constexpr):
-    """|x| + eps, or max(|x|, eps) with NaN kept."""
+    """|x| + eps, or max(|x|, eps) with NaN kept; 1 for a zero vector without eps, whose cosine is 0."""
     limit = tl.full((), eps, tl.float64).to(norm.dtype)
     if CLAMP_EPS:
         divisor = tl.where(norm < limit, limit, norm)
     else:
         divisor = norm + limit
-    return divisor
+    return tl.where(divisor == 0, 1.0, divisor)
 
 
 @triton.jit
-def scale_and_second(norm, eps, METRIC: tl.constexpr, CLAMP_EPS: tl.constexpr):
-    """How a vector enters the gradient of the score: the factor of the other vector, and that of its own term.
+def scale_and_inverse(norm, eps, METRIC: tl.constexpr, CLAMP_EPS: tl.constexpr):
+    """How a vector enters the gradient of the score: the factor of the other vector, and what makes it its own term's.
 
-    cosine: 1 / D(x) and 1 / (D(x) |x|), the latter 0 where D is constant or the vector zero;    dot: 1 and 0;
-    l2: 1 (the 2 belongs to one side only, see `localize_backward_kernel`) and 2.
+    cosine: 1 / D(x) and 1 / |x|, the latter 0 where D is constant, the vector zero, or 1 / |x| no number of the type
+    (then eps is so much larger, or the gradient overflows);    dot and l2: 1 and 1.
     """
     one = tl.full(norm.shape, 1.0, norm.dtype)
     if METRIC == COSINE:
-        divisor = denominator(norm, eps, CLAMP_EPS)
-        scale = one / divisor
-        varies = norm != 0
+        scale = one / denominator(norm, eps, CLAMP_EPS)
+        varies = ~(norm < 1.1754943508222875e-38)
         if CLAMP_EPS:
             varies = varies & ~(norm < tl.full((), eps, tl.float64).to(norm.dtype))
-        second = tl.where(varies, scale / tl.where(varies, norm, one), 0.0)
-    elif METRIC == L2:
-        scale, second = one, 2 * one
+        inverse = tl.where(varies, one / tl.where(varies, norm, one), 0.0)
     else:
-        scale, second = one, 0 * one
-    return scale, second
+        scale, inverse = one, one
+    return scale, inverse
+
+
+@triton.jit
+def power_of_two(x):
+    """The greatest power of two that is not above x > 0, kept inside the normal numbers; 1 for NaN."""
+    if x.dtype == tl.float64:
+        x = tl.minimum(tl.maximum(x, 2.2250738585072014e-308), 8.98846567431158e307)
+        bits = x.to(tl.int64, bitcast=True) & 0x7FF0000000000000
+        power = bits.to(tl.float64, bitcast=True)
+    else:
+        x = tl.minimum(tl.maximum(x, 1.1754943508222875e-38), 1.7014118346046923e38)
+        bits = x.to(tl.int32, bitcast=True) & 0x7F800000
+        power = bits.to(tl.float32, bitcast=True)
+    return tl.where(x == x, power, 1.0)
 
 
 @triton.jit
@@ -220,7 +231,7 @@ def read_queries(
                 column, row, weight_x, weight_y, inside = bilinear_corner(x, y, H, W, i, j)
                 weight = tl.where(inside, weight_x * weight_y, 0.0).to(ACC)
                 pointer = source + (cell_offset(column, row, stride_h, stride_w)[:, None] + channel)
-                mask = (inside & active)[:, None] & in_channels[None, :]
+                mask = ((weight != 0) & active)[:, None] & in_channels[None, :]
                 tile += weight[:, None] * tl.load(pointer, mask=mask, other=0.0).to(ACC)
     else:
         if SAMPLING == DESCRIPTORS:

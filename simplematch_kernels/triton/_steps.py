@@ -179,16 +179,17 @@ def localize_backward(
     _launch_localize_backward(scores, map_size, queries, scalar_b, arguments)
 
 
-def similarity_gradient(given: Tensor, scores: Tensor, queries: Queries) -> None:
-    """Fill queries for ds that came from upstream: (B, N, H, W), as are the scores."""
+def similarity_gradient(given: Tensor, scores: Tensor, queries: Queries) -> Tensor:
+    """Fill queries for ds that came from upstream, (B, N, H, W); return it, NaN where it or its score isn't finite."""
     H, W = given.shape[2:]
+    ds = torch.empty_like(scores)
     nothing = Window(1, 1, True, False, 0.0, 0.0)
     arguments = {
         **dict.fromkeys((
             "peak", "target_mask", "temperature", "upstream_keypoints", "upstream_score", "upstream_log_sum_exp",
-            "ds_out", "window_scores", "temperature_out",
+            "window_scores", "temperature_out",
         )),
-        "given": given, "peak_b": 0, "temperature_value": 1.0, **of_strides("ds", "bnhw", None),
+        "given": given, "ds_out": ds, "peak_b": 0, "temperature_value": 1.0, **of_strides("ds", "bnhw", ds),
         **of_strides("temperature", "bn", None), **of_strides("upstream_keypoints", "bnd", None),
         **of_strides("upstream_score", "bn", None), **of_strides("upstream_log_sum_exp", "bn", None),
         **of_strides("given", "bnhw", given), **of_window(nothing, H, W),
@@ -196,6 +197,7 @@ def similarity_gradient(given: Tensor, scores: Tensor, queries: Queries) -> None
         "KEPT": False, "DENSE": False, "BLOCK": _launch.row_block(H * W),
     }  # fmt: skip
     _launch_localize_backward(scores, (H, W), queries, 0, arguments)
+    return ds
 
 
 def _launch_localize_backward(

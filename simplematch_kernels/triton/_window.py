@@ -55,6 +55,12 @@ def support_of(
 
 
 @triton.jit
+def weigh(score, weight):
+    """s' = s times its weight; infinity stays that, also where the gaussian vanishes."""
+    return tl.where(tl.abs(score) < float("inf"), score * weight, score)
+
+
+@triton.jit
 def soft_argmax(
     scores, stride_y, stride_x, peak_score, peak_x, peak_y, target_mask, copy, active, boxed, T, outside_value, sigma,
     H, W, window_height, window_width, rows, columns, top, left, bottom, right,
@@ -85,10 +91,10 @@ def soft_argmax(
             score, x, y, inside, peak_x, peak_y, target_mask, W, window_height, window_width, sigma,
             DISC, GAUSSIAN, ACC,
         )  # fmt: skip
-        weighted = score * weight
+        weighted = weigh(score, weight)
         larger = tl.maximum(largest, tl.max(tl.where(support, weighted, float("-inf")), 0))
-        shrink = tl.exp((largest - larger) / T)
-        p = tl.where(support, tl.exp((weighted - larger) / T), 0.0)
+        shrink = tl.where(largest == larger, 1.0, tl.exp((largest - larger) / T))
+        p = tl.where(support & (weighted != float("-inf")), tl.exp((weighted - larger) / T), 0.0)
         total = total * shrink + tl.sum(p, 0)
         sum_x = sum_x * shrink + tl.sum(p * dx.to(ACC), 0)
         sum_y = sum_y * shrink + tl.sum(p * dy.to(ACC), 0)
@@ -115,7 +121,7 @@ def soft_argmax(
                 outside_y += tl.sum(tl.where(selectable, y - peak_y, 0).to(tl.int64), 0)
         value = tl.full((), outside_value, tl.float64).to(ACC)
         larger = tl.where(outside_n > 0, tl.maximum(largest, value), largest)
-        shrink = tl.exp((largest - larger) / T)
+        shrink = tl.where(largest == larger, 1.0, tl.exp((largest - larger) / T))
         each = tl.where(outside_n > 0, tl.exp((value - larger) / T), 0.0)
         total = total * shrink + each * outside_n.to(ACC)
         sum_x = sum_x * shrink + each * outside_x.to(ACC)

@@ -189,8 +189,7 @@ def cosine_similarity_backward(
     if B == 0 or N == 0:
         return tuple(x if x is None else x.zero_() for x in (descriptors_out, target_out))
     queries = _empty_queries(_as_source(descriptors), None, target, None, metric, N, needs[0])
-    _steps.similarity_gradient(gradient, scores, queries)
-    dense = Gradient(gradient, scores, None, None)
+    dense = Gradient(_steps.similarity_gradient(gradient, scores, queries), scores, None, None)
     if target_out is not None:
         _steps.target_backward(dense, queries, target_norm, target, None, target_out)
     if descriptors_out is not None:

@@ -96,6 +96,8 @@ def localize_kernel(
         DISC, GAUSSIAN, OUTSIDE, ACC, BLOCK,
     )  # fmt: skip
 
+    lost = (score != score) | (T != T) | (largest - largest != 0)
+    mean_x, mean_y = tl.where(lost, float("nan"), mean_x), tl.where(lost, float("nan"), mean_y)
     offset = tl.full((), output_offset, tl.float64)
     x = affine(peak_x.to(tl.float64) + mean_x.to(tl.float64), numerator_x, shift_x, divisor_x, reciprocal_x) + offset
     y = affine(peak_y.to(tl.float64) + mean_y.to(tl.float64), numerator_y, shift_y, divisor_y, reciprocal_y) + offset
@@ -104,4 +106,7 @@ def localize_kernel(
     tl.store(keypoints_out + 2 * row + 1, tl.where(active, y, -1.0).to(ACC))
     tl.store(score_out + row, tl.where(active, score, 0.0))
     tl.store(peak_out + row, tl.where(active, peak, -1).to(tl.int64))
-    tl.store(log_sum_exp_out + row, tl.where(active, largest / T + tl.log(total), 0.0))
+    # A largest score that isn't finite, or is NaN, is what the exponentials add up to, and has no expectation.
+    largest = tl.where(score == score, largest, score)
+    log_sum_exp = largest / T + tl.where(tl.abs(largest) < float("inf"), tl.log(total), 0.0)
+    tl.store(log_sum_exp_out + row, tl.where(active, log_sum_exp, 0.0))

@@ -7,17 +7,19 @@ import triton
 import triton.language as tl
 
 from ._common import (
+    COSINE,
     DESCRIPTORS,
     L2,
     is_finite,
     keypoint_cells,
     names,
+    power_of_two,
     read_queries,
-    scale_and_second,
+    scale_and_inverse,
     square_root,
     when,
 )
-from ._window import soft_argmax, support_of, window_bounds, window_cell
+from ._window import soft_argmax, support_of, weigh, window_bounds, window_cell
 
 
 @triton.jit(
@@ -54,9 +56,12 @@ def localize_backward_kernel(
     g, h, l: upstream gradients of keypoints, score and log-sum-exp, None for zeros. scores: (B, N, H, W) of any
     strides, or the kept windows (B, N, rows, columns) if KEPT. ds_out: (B, N, rows, columns), every cell of the window;
     with DENSE (B, N, H, W), zeros outside. window_scores: the scores in the layout of ds_out, where they are not kept.
-    `given` (B, N, H, W): ds itself, as the gradient of a similarity; then only the sums below are made.
-    queries (B, N, C) in the arithmetic's dtype: the sampled source rows, 0 in rows without a match.
-    query_scale = 1 / D(q) and query_second = sum_m ds s / (D(q) |q|) (cosine); 1 and 0 (dot); 2 and 2 sum_m ds (l2).
+    A row to which nothing but zeros arrives gets ds = 0. Else one that is lost (a largest score, T, or an upstream
+    gradient that isn't finite) gets NaN in every cell of its softmax. What isn't finite in a query is 0 in `queries`.
+    `given` (B, N, H, W): ds itself, as the gradient of a similarity; ds_out is that, NaN where it or its score isn't
+    finite. queries (B, N, C) in the arithmetic's dtype: the sampled source rows, 0 in rows without a match; for the
+    cosine times P(q) = power_of_two(1 / D(q)), which 16-bit numbers hold exactly.
+    query_scale = 1 / D(q) and query_second = sum_m ds s / (D(q) |q| P(q)^2) (cosine); 1 and 0 (dot); 2 and 2 sum_m ds.
 
     Program = one query. Bytes: B N (rows x columns) x 4 read and written, B N C sampled and written. At the paper's
     shape 1.9 MB of scores and 0.7 MB of queries each way: launch-bound.
@@ -80,8 +85,11 @@ def localize_backward_kernel(
             wide_y, wide_x = y.to(tl.int64), x.to(tl.int64)
             ds = tl.load(given + (wide_y * given_h + wide_x * given_w), mask=in_map, other=0.0).to(ACC)
             score = tl.load(scores + (wide_y * scores_h + wide_x * scores_w), mask=in_map, other=0.0).to(ACC)
+            ds = tl.where((ds == 0) | (is_finite(ds) & is_finite(score)), ds, float("nan"))
+            pointer = ds_out + (b * ds_b + n.to(tl.int64) * ds_n) + (wide_y * ds_h + wide_x * ds_w)
+            tl.store(pointer, ds.to(ds_out.dtype.element_ty), mask=in_map)
             sum_ds += tl.sum(ds, 0)
-            sum_ds_score += tl.sum(ds * score, 0)
+            sum_ds_score += tl.sum(tl.where(ds == 0, 0.0, ds * score), 0)
     else:
         best = tl.load(peak + (b * peak_b + n)).to(tl.int32)
         active = best >= 0
@@ -125,6 +133,9 @@ def localize_backward_kernel(
             pointer = upstream_log_sum_exp + (b * upstream_log_sum_exp_b + n.to(tl.int64) * upstream_log_sum_exp_n)
             l = tl.load(pointer, mask=active, other=0.0).to(ACC)  # noqa: E741
 
+        passes = (g_x != 0) | (g_y != 0) | (h != 0) | (l != 0)
+        arriving = tl.abs(g_x) + tl.abs(g_y) + tl.abs(h) + tl.abs(l)
+        lost = (peak_score != peak_score) | (T != T) | (largest - largest != 0) | (arriving - arriving != 0)
         first_row, first_column, box_rows, box_columns = top, left, rows, columns
         if DENSE:
             first_row, first_column, box_rows, box_columns = top * 0, left * 0, H, W
@@ -143,16 +154,16 @@ def localize_backward_kernel(
                 score, x, y, inside, peak_x, peak_y, target_mask, W, window_height, window_width, sigma,
                 DISC, GAUSSIAN, ACC,
             )  # fmt: skip
-            from_largest = score * weight - largest
+            from_largest = weigh(score, weight) - largest
             P = tl.where(support, tl.exp(from_largest / T) / total, 0.0)
             a = g_x * (dx.to(ACC) - mean_x) + g_y * (dy.to(ACC) - mean_y) + l
             ds = weight * P / T * a + tl.where((dx == 0) & (dy == 0), h, 0.0)
-            ds = tl.where(support, ds, 0.0)
+            ds = tl.where(when(passes, support), tl.where(lost, float("nan"), ds), 0.0)
             if ds_out is not None:
                 wide_y, wide_x = (y - first_row).to(tl.int64), (x - first_column).to(tl.int64)
                 tl.store(ds_out + (wide_y * ds_h + wide_x * ds_w), ds.to(ds_out.dtype.element_ty), mask=in_box)
             sum_ds += tl.sum(ds, 0)
-            sum_ds_score += tl.sum(tl.where(support, ds * score, 0.0), 0)
+            sum_ds_score += tl.sum(tl.where(ds == 0, 0.0, ds * score), 0)
             sum_moment += tl.sum(tl.where(P == 0, 0.0, P * from_largest * a), 0)
         if temperature_out is not None:
             if OUTSIDE:
@@ -161,8 +172,8 @@ def localize_backward_kernel(
                 count = outside_n.to(ACC)
                 a = g_x * (outside_x.to(ACC) - count * mean_x) + g_y * (outside_y.to(ACC) - count * mean_y) + l * count
                 sum_moment += tl.where(P == 0, 0.0, P * (value - largest) * a)
-            dT = -(sum_moment + largest * l) / (T * T)
-            tl.store(temperature_out + row, tl.where(active, dT, 0.0))
+            dT = tl.where(lost, float("nan"), -(sum_moment + largest * l) / T / T)
+            tl.store(temperature_out + row, tl.where(active & passes, dT, 0.0))
 
     if queries is not None:
         if SAMPLING == DESCRIPTORS:
@@ -176,23 +187,41 @@ def localize_backward_kernel(
                 to_numerator_x, to_shift_x, to_divisor_x, to_reciprocal_x,
                 to_numerator_y, to_shift_y, to_divisor_y, to_reciprocal_y, SAMPLING, BORDER,
             )  # fmt: skip
-        squares = tl.zeros((1, BLOCK_C), ACC)
+        scale = tl.full((), 2.0 if METRIC == L2 else 1.0, ACC)
+        second = 2 * sum_ds if METRIC == L2 else tl.full((), 0.0, ACC)
+        power = tl.full((), 1.0, ACC)
+        if METRIC == COSINE:
+            # Squares of numbers up to 2 neither overflow nor vanish.
+            largest_q = tl.zeros((1, BLOCK_C), ACC)
+            for c0 in range(0, C, BLOCK_C):
+                c = c0 + tl.arange(0, BLOCK_C)
+                q = read_queries(
+                    source + b * source_b, x, y, rows_n, when(active, rows_n >= 0), c, c < C,
+                    source_c, source_h, source_w, source_H, source_W, SAMPLING, False, ACC,
+                )  # fmt: skip
+                largest_q = tl.maximum(largest_q, tl.abs(q))
+            shrink = power_of_two(1 / tl.max(tl.max(largest_q, 1), 0))
+            squares = tl.zeros((1, BLOCK_C), ACC)
+            for c0 in range(0, C, BLOCK_C):
+                c = c0 + tl.arange(0, BLOCK_C)
+                q = read_queries(
+                    source + b * source_b, x, y, rows_n, when(active, rows_n >= 0), c, c < C,
+                    source_c, source_h, source_w, source_H, source_W, SAMPLING, False, ACC,
+                )  # fmt: skip
+                squares += (q * shrink) * (q * shrink)
+            norm = square_root(tl.sum(tl.sum(squares, 1), 0)) / shrink
+            scale, inverse = scale_and_inverse(norm, eps, METRIC, CLAMP_EPS)
+            power = power_of_two(scale)
+            own = (scale / power) * (inverse / power)
+            second = tl.where((own == 0) | (sum_ds_score == 0), 0.0, own * sum_ds_score)
         for c0 in range(0, C, BLOCK_C):
             c = c0 + tl.arange(0, BLOCK_C)
             q = read_queries(
                 source + b * source_b, x, y, rows_n, when(active, rows_n >= 0), c, c < C,
                 source_c, source_h, source_w, source_H, source_W, SAMPLING, False, ACC,
             )  # fmt: skip
-            squares += q * q
-            if given is None:  # such a row has NaN in all of its window, and must not spoil the cells around it
-                q = tl.where(is_finite(q) & finite[:, None], q, 0.0)
+            q = tl.where(is_finite(q) & finite[:, None], q * power, 0.0)
             offset = b * queries_b + n.to(tl.int64) * C
             tl.store(queries + (offset + c)[None, :], q, mask=(c < C)[None, :])
-        norm = square_root(tl.sum(tl.sum(squares, 1), 0))
-        scale, second = scale_and_second(norm, eps, METRIC, CLAMP_EPS)
-        if METRIC == L2:
-            scale, second = 2 * scale, second * sum_ds
-        else:
-            second = tl.where(second == 0, 0.0, second * sum_ds_score)
         tl.store(query_scale + row, tl.where(active, scale, 0.0))
         tl.store(query_second + row, tl.where(active, second, 0.0))

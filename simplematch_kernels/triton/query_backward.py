@@ -6,7 +6,18 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ._common import COSINE, by_cell, by_channel, map_offsets, multiply, names, scale_and_second, when
+from ._common import (
+    COSINE,
+    by_cell,
+    by_channel,
+    is_finite,
+    map_offsets,
+    multiply,
+    names,
+    power_of_two,
+    scale_and_inverse,
+    when,
+)
 from ._window import window_bounds
 
 
@@ -25,7 +36,8 @@ def query_backward_kernel(
     CHANNELS_LAST: tl.constexpr, FLAT: tl.constexpr, WIDE: tl.constexpr, EVEN_C: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """dq_n = sum_m w[n, m] f_m - q_n * second_n,  w[n, m] = ds[n, m] query_scale_n / D(f_m)
+    """dq_n = P(q_n) (sum_m w[n, m] f_m - u_n second_n),  w[n, m] = ds[n, m] / (D(f_m) D(q_n) P(q_n)),  u_n = P(q_n) q_n
+    w = 0 where ds is, whatever D is; cells of which the norm isn't finite count as 0, for their ds is 0 or NaN.
 
     ds: (B, N, rows, columns) from the top-left cell of each window, or (B, N, H, W) of any strides without `peak`.
     queries (B, N, C), query_scale and query_second (B, N) from `localize_backward`. target (B, C, H, W): any strides.
@@ -61,7 +73,11 @@ def query_backward_kernel(
     stop = tl.minimum(last, start + per_split * BLOCK_M)
 
     rows = n.to(tl.int64)[:, None]
-    row_scale = tl.load(query_scale + (b * scalar_b + n), mask=active, other=0.0)
+    row_scale = tl.load(query_scale + (b * scalar_b + n), mask=active, other=1.0)
+    power = tl.full((BLOCK_N,), 1.0, ACC)
+    if METRIC == COSINE:
+        power = power_of_two(row_scale)
+        row_scale /= power
     target += b * target_b
     ds += b * ds_b
     corner = n.to(OFFSET) * ds_n - top.to(OFFSET) * ds_h - left.to(OFFSET) * ds_w
@@ -77,11 +93,12 @@ def query_backward_kernel(
         cell = y.to(OFFSET) * ds_h + x.to(OFFSET) * ds_w
         d = tl.load(ds + (corner[:, None] + cell[None, :]), mask=inside, other=0.0).to(ACC)
         w = d * row_scale[:, None]
+        norm = tl.load(norms + (b * H * W + m), mask=in_map, other=1.0)
         if METRIC == COSINE:
-            norm = tl.load(norms + (b * H * W + m), mask=in_map, other=1.0)
-            scale, second = scale_and_second(norm, eps, METRIC, CLAMP_EPS)
+            scale, _inverse = scale_and_inverse(norm, eps, METRIC, CLAMP_EPS)
             w = w * scale[None, :]
         w = tl.where(d == 0, 0.0, w)
+        in_map = in_map & is_finite(norm)
         if target_mask is not None:  # so that what lies outside the mask, even NaN, counts for nothing
             in_map = in_map & (tl.load(target_mask + (b * H * W + m), mask=in_map, other=0) != 0)
         mask = by_cell(in_map, CHANNELS_LAST)
@@ -94,7 +111,7 @@ def query_backward_kernel(
     in_rows = (n < N)[:, None] & (c < C)[None, :]
     q = tl.load(queries + b * queries_b + (rows * C + c[None, :]), mask=when(split == 0, in_rows), other=0.0)
     second = tl.load(query_second + (b * scalar_b + n), mask=active, other=0.0)
-    total = tl.where(active[:, None], total - second[:, None] * q, 0.0)
+    total = tl.where(active[:, None], (total - second[:, None] * q) * power[:, None], 0.0)
     pointer = gradient + split.to(tl.int64) * gradient_s + b * gradient_b
     pointer += rows * gradient_n + c.to(tl.int64)[None, :] * gradient_c
     tl.store(pointer, total.to(gradient.dtype.element_ty), mask=in_rows)

@@ -13,6 +13,7 @@ from ._common import (
     by_cell,
     by_channel,
     denominator,
+    is_finite,
     is_valid,
     keypoint_cells,
     least,
@@ -24,6 +25,45 @@ from ._common import (
     square_root,
     when,
 )
+
+
+@triton.jit
+def is_safe(square, least_square):
+    """Whether float32 sums of squares give the norm: neither vanished, as far as eps lets it count, nor overflowed."""
+    return (square >= least_square) & (square <= 2.1267647932558654e37)
+
+
+@triton.jit
+def exact_row(
+    source, target, x, y, n, active, m, in_map, C, W, source_H, source_W,
+    source_c, source_h, source_w, target_c, target_h, target_w, eps,
+    SAMPLING: tl.constexpr, METRIC: tl.constexpr, CLAMP_EPS: tl.constexpr, FLAT: tl.constexpr, WIDE: tl.constexpr,
+    ACC: tl.constexpr, BLOCK_M: tl.constexpr,
+):  # fmt: skip
+    """Scores of one query (x, y, n: blocks of one number) with BLOCK_M cells, and their norms, from float64 products.
+
+    Channel by channel, so that this rare path takes few registers of the kernel's usual one.
+    """
+    total = tl.zeros((1, BLOCK_M), tl.float64)
+    query_square = tl.zeros((1, 1), tl.float64)
+    target_square = tl.zeros((1, BLOCK_M), tl.float64)
+    for c0 in range(0, C):
+        c = c0 + tl.arange(0, 1)
+        q = read_queries(
+            source, x, y, n, active, c, c < C, source_c, source_h, source_w, source_H, source_W, SAMPLING, False, ACC
+        ).to(tl.float64)
+        offset = map_offsets(m, c, W, target_c, target_h, target_w, False, FLAT, WIDE)
+        f = tl.load(target + offset, mask=in_map[None, :], other=0.0).to(tl.float64)
+        if METRIC == L2:
+            total -= (q - f) * (q - f)
+        else:
+            total += q * f
+        query_square += q * q
+        target_square += f * f
+    target_norm = tl.sqrt(target_square)
+    if METRIC == COSINE:
+        total = total / denominator(tl.sqrt(query_square), eps, CLAMP_EPS) / denominator(target_norm, eps, CLAMP_EPS)
+    return total.to(ACC), tl.sum(target_norm, 0).to(ACC)
 
 
 @triton.jit(
@@ -46,7 +86,9 @@ def similarity_kernel(
     PREFETCH: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """s[n, m] = <q_n, f_m> / (D(q_n) D(f_m)), or <q_n, f_m>, or -|q_n - f_m|^2, with q_n sampled from the source.
+    """s[n, m] = <q_n, f_m> / D(q_n) / D(f_m), or <q_n, f_m>, or -|q_n - f_m|^2, with q_n sampled from the source.
+
+    Scores that float32 sums of products and squares do not give are made again by `exact_row`, where a tile has any.
 
     source (B, C, Hs, Ws), target (B, C, H, W): any strides. keypoints (B, N, 2), or None: query n is
     source[:, :, 0, n].
@@ -119,9 +161,38 @@ def similarity_kernel(
     score = product
     if METRIC == COSINE:
         query_divisor = denominator(square_root(query_square), eps, CLAMP_EPS)
-        score = product / (query_divisor[:, None] * denominator(target_norm, eps, CLAMP_EPS)[None, :])
+        score = product / query_divisor[:, None] / denominator(target_norm, eps, CLAMP_EPS)[None, :]
     elif METRIC == L2:
         score = 2 * product - query_square[:, None] - target_square[None, :]
+
+    if METRIC == L2 or ACC == tl.float32:  # noqa: SIM300
+        least_square = tl.where((METRIC == COSINE) & (eps < 1.1368683772161603e-13), 4.930380657631324e-32, 0.0)
+        unsafe_query = active & ~is_safe(query_square, least_square.to(ACC))
+        unsafe_target = in_map & ~is_safe(target_square, least_square.to(ACC))
+        if METRIC == COSINE:
+            unsafe = unsafe_query[:, None] | unsafe_target[None, :]
+        else:
+            unsafe = ~is_finite(score)
+            if METRIC == L2:  # where most digits cancel
+                unsafe = unsafe | (-score <= 0.0625 * (query_square[:, None] + target_square[None, :]))
+        unsafe = unsafe & active[:, None] & in_map[None, :]
+        wrong = tl.max((unsafe | unsafe_target[None, :]).to(tl.int32), 1)
+        if tl.max(wrong, 0) > 0:
+            rows = tl.arange(0, BLOCK_N)
+            for row in range(0, BLOCK_N):
+                here = rows == row
+                if tl.max(tl.where(here, wrong, 0), 0) > 0:
+                    one = tl.zeros((1,), tl.int32)
+                    exact, exact_norm = exact_row(
+                        source, target, one + tl.sum(tl.where(here, x, 0), 0), one + tl.sum(tl.where(here, y, 0), 0),
+                        one + tl.sum(tl.where(here, n, 0), 0),
+                        one + tl.sum(tl.where(here, active.to(tl.int32), 0), 0) > 0,
+                        m, in_map, C, W, source_H, source_W,
+                        source_c, source_h, source_w, target_c, target_h, target_w, eps,
+                        SAMPLING, METRIC, CLAMP_EPS, FLAT, WIDE, ACC, BLOCK_M,
+                    )  # fmt: skip
+                    score = tl.where(unsafe & here[:, None], exact, score)
+                    target_norm = tl.where(unsafe_target, exact_norm, target_norm)
     if SAMPLING != DESCRIPTORS:
         score = tl.where(finite[:, None], score, float("nan"))
 

@@ -124,9 +124,9 @@ def fill_keypoint(
                 column, line, weight_x, weight_y, inside = bilinear_corner(x, y, H, W, i, j)
                 offset = cell_offset(column, line, source_h, source_w) + c.to(tl.int64) * source_c
                 f = tl.load(source + b * source_b + offset, mask=when(inside & active, c < C), other=0.0).to(ACC)
-                moment = tl.where(inside, dq * f, 0.0).to(tl.float64)
-                sum_x += (2 * i - 1) * weight_y * moment
-                sum_y += (2 * j - 1) * weight_x * moment
+                moment = tl.where(when(inside, dq != 0), dq.to(tl.float64) * f.to(tl.float64), 0.0)
+                sum_x += tl.where(weight_y != 0, (2 * i - 1) * weight_y * moment, 0.0)
+                sum_y += tl.where(weight_x != 0, (2 * j - 1) * weight_x * moment, 0.0)
     dx = tl.where(free_x, tl.sum(sum_x, 0) * numerator_x * reciprocal_x, 0.0)
     dy = tl.where(free_y, tl.sum(sum_y, 0) * numerator_y * reciprocal_y, 0.0)
     finite = is_finite(raw_x) & is_finite(raw_y)

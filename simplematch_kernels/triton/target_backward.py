@@ -6,7 +6,19 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ._common import COSINE, DOT, L2, by_cell, by_channel, map_offsets, multiply, names, scale_and_second
+from ._common import (
+    COSINE,
+    DOT,
+    L2,
+    by_cell,
+    by_channel,
+    is_finite,
+    map_offsets,
+    multiply,
+    names,
+    power_of_two,
+    scale_and_inverse,
+)
 from ._window import window_bounds
 
 
@@ -25,8 +37,8 @@ def target_backward_kernel(
     NATIVE: tl.constexpr, CHANNELS_LAST: tl.constexpr, FLAT: tl.constexpr, WIDE: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """dFt_m = sum_n w[n, m] q_n - f_m * second_m,  w[n, m] = ds[n, m] query_scale_n / D(f_m)
-    second_m = sum_n ds s / (D(f_m) |f_m|) (cosine);  0 (dot);  2 sum_n ds (l2)
+    """dFt_m = sum_n w[n, m] u_n - own_m f_m / |f_m|,  w[n, m] = ds[n, m] / (D(f_m) D(q_n) P(q_n)),  u_n = P(q_n) q_n
+    own_m = sum_n ds s / D(f_m) (cosine);  0 (dot);  own_m f_m with 2 sum_n ds (l2).  w = 0 where ds is, whatever D is
 
     ds and window_scores: (B, N, rows, columns) from the top-left cell of each window, or (B, N, H, W) of any strides
     without `peak`. queries (B, N, C) in the arithmetic's dtype. target, gradient (B, C, H, W): any strides; every
@@ -56,7 +68,7 @@ def target_backward_kernel(
         norm = tl.load(norms + (b * H * W + m), mask=in_map, other=1.0)
     else:
         norm = tl.full((BLOCK_M,), 1.0, ACC)
-    scale, second = scale_and_second(norm, eps, METRIC, CLAMP_EPS)
+    scale, inverse = scale_and_inverse(norm, eps, METRIC, CLAMP_EPS)
     weighted_sum = tl.zeros((BLOCK_M,), ACC)
     if CHANNELS_LAST:
         total = tl.zeros((BLOCK_M, BLOCK_C), ACC)
@@ -89,10 +101,12 @@ def target_backward_kernel(
                 cell = y.to(OFFSET) * scores_h + x.to(OFFSET) * scores_w
                 corner = row * scores_n - top.to(OFFSET) * scores_h - left.to(OFFSET) * scores_w
                 score = tl.load(window_scores + (corner[:, None] + cell[None, :]), mask=inside, other=0.0).to(ACC)
-                weighted_sum += tl.sum(d * score, 0)
+                weighted_sum += tl.sum(tl.where(d == 0, 0.0, d * score), 0)
             elif METRIC == L2:
-                weighted_sum += tl.sum(d, 0)
-            row_scale = tl.load(query_scale + n, mask=active, other=0.0)
+                weighted_sum += 2 * tl.sum(d, 0)
+            row_scale = tl.load(query_scale + n, mask=active, other=1.0)
+            if METRIC == COSINE:
+                row_scale /= power_of_two(row_scale)
             w = tl.where(d == 0, 0.0, d * row_scale[:, None] * scale[None, :])
             offset = by_cell(row * C, CHANNELS_LAST) + by_channel(c, CHANNELS_LAST)
             in_rows = by_cell(active, CHANNELS_LAST) & by_channel(c < C, CHANNELS_LAST)
@@ -106,9 +120,10 @@ def target_backward_kernel(
 
     mask = by_cell(in_map, CHANNELS_LAST) & by_channel(c < C, CHANNELS_LAST)
     if METRIC != DOT:
-        own = by_cell(tl.where(weighted_sum == 0, 0.0, second * weighted_sum), CHANNELS_LAST)
+        own = by_cell(tl.where(weighted_sum == 0, 0.0, scale * weighted_sum), CHANNELS_LAST)
         offset = map_offsets(m, c, W, target_c, target_h, target_w, CHANNELS_LAST, FLAT, WIDE)
         f = tl.load(target + b * target_b + offset, mask=mask, other=0.0).to(ACC)
+        f = tl.where(is_finite(f), f * by_cell(inverse, CHANNELS_LAST), 0.0)
         total -= tl.where(own == 0, 0.0, own * f)  # a cell that no window holds gets 0, whatever it holds
     if previous is not None:
         offset = map_offsets(m, c, W, previous_c, previous_h, previous_w, CHANNELS_LAST, FLAT, WIDE)
