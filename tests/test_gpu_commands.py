@@ -21,29 +21,9 @@ if _backends.interpreting() or _native.why_not() is not None or shutil.which("ma
     pytest.skip("needs make, the compiled module and Triton's compiler", allow_module_level=True)
 ROOT = Path(__file__).parents[1]
 TOOLS = [
-    "make",
-    "bash",
-    "sh",
-    "env",
-    "mkdir",
-    "tee",
-    "head",
-    "tr",
-    "nproc",
-    "cat",
-    "rm",
-    "find",
-    "uname",
-    "readelf",
-    "nm",
-    "c++filt",
-    "gcc",
-    "g++",
-    "c++",
-    "ld",
-    "as",
-    "ar",
-]
+    "make", "bash", "sh", "env", "mkdir", "tee", "head", "tr", "nproc", "cat", "rm", "find", "uname", "readelf", "nm",
+    "c++filt", "gcc", "g++", "c++", "ld", "as", "ar",
+]  # fmt: skip
 NVIDIA_SMI = """#!/bin/sh
 case "$*" in *compute_cap*) echo 9.0;; *) echo "580.00, 1980 MHz, 2619 MHz, 1980 MHz, 700.00 W";; esac
 """
