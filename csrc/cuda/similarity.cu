@@ -164,7 +164,7 @@ __device__ void write_scores(const Similarity& a, const Place<G>& at, Score&& sc
 
 // Blocks that a multiprocessor must hold at once. The float64 scores are rare: where the rest of the kernel takes few
 // registers, as with float16, they may not take more.
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ < 900
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ < 860
 constexpr int kNarrowBlocks = 7, kWideBlocks = 5;
 #elif __CUDA_ARCH__ < 1000
 constexpr int kNarrowBlocks = 7, kWideBlocks = 4;
