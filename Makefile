@@ -23,7 +23,7 @@ FUZZ_SECONDS ?= 180
 FUZZ_BACKEND ?= cpu
 FUZZ_FIRST ?= 0
 
-interpreted := $(addprefix tests/test_,backends.py gradients.py golden.py edge_cases.py extremes.py fuzz.py arguments.py operators.py)
+interpreted := $(addprefix tests/test_,backends.py gradients.py golden.py edge_cases.py extremes.py magnitudes.py fuzz.py arguments.py operators.py)
 emulated := $(filter-out tests/test_operators.py,$(interpreted)) tests/system/training/test_backends.py
 sanitizing_compiler = g++
 fuzz: sanitizing_compiler := $(if $(shell command -v clang++),clang++,g++)
