@@ -60,6 +60,7 @@ def test_a_backend_asked_for_by_name_raises_its_reason() -> None:
 def test_the_interpreter_of_triton_36_needs_an_older_numpy(
     triton: str, numpy: str, runs: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("triton", reason="Triton is not installed")
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     monkeypatch.setattr(_backends.metadata, "version", {"triton": triton, "numpy": numpy}.__getitem__)
     _backends._why_not_interpreted.cache_clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -46,6 +47,17 @@ def test_float32_products_are_never_plain_tf32(layout: str) -> None:
     for compilation in compilations:
         constants = dict(compilation.constants)
         assert constants.get("PRECISION", "tf32x3") == "tf32x3"
+
+
+@pytest.mark.parametrize("change", [{"N": 32}, {"N": 17}, {"B": 16}], ids=str)
+def test_other_numbers_of_keypoints_and_images_compile_nothing_new(change: dict[str, int]) -> None:
+    """Triton makes a kernel for each argument that divides by 16, unless it is told that nothing is won by it."""
+    usual, changed = ({c.key for c in variants.compilations([v], "nvidia")} for v in _usual_and(change))
+    assert changed == usual
+
+
+def _usual_and(change: dict[str, int]) -> tuple[variants.Variant, variants.Variant]:
+    return variants.Variant(), replace(variants.Variant(), **change)  # type: ignore[arg-type]
 
 
 def test_launch_counts() -> None:

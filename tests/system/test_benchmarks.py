@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks import journal, machine, measure, parts
 from benchmarks.claims import Claim, claims
 from benchmarks.compare import compare
 from benchmarks.live_storage import counted, peak_of
@@ -119,6 +120,85 @@ def test_ratio_is_taken_round_by_round() -> None:
 
 def test_exponent() -> None:
     assert exponent([1.0, 2.0, 4.0], [3.0, 12.0, 48.0]) == pytest.approx(2)
+
+
+RUN = {"time": "2026-01-01T00:00:00", "date": "2026-01-01", "commit": "abc", "machine": {"kind": "cpu", "device": "A"}}
+
+
+def test_a_row_is_on_the_disk_when_it_is_measured(tmp_path: Path) -> None:
+    file = journal.Journal(tmp_path / "out" / "x.jsonl", RUN)
+    file.begin("t")
+    file.row("t", "steps", {"ms": 1})
+    assert [entry["row"] for entry in journal.read([file.path]) if "row" in entry] == [{"ms": 1}]
+
+
+def test_a_line_that_a_killed_run_cut_off_costs_only_itself(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    first = journal.Journal(path, RUN)
+    first.row("a", "steps", {"ms": 1})
+    with open(path, "a") as file:
+        file.write('{"test": "b", "suite": "steps", "ro')
+    journal.Journal(path, RUN | {"time": "2026-01-01T01:00:00"}).row("c", "steps", {"ms": 3})
+    result = journal.result_of(journal.read([path]))
+    assert result["steps"] == [{"ms": 1}, {"ms": 3}] and result["time"] == "2026-01-01T01:00:00"
+
+
+def test_parts_make_one_result_and_a_test_that_ran_again_counts_once(tmp_path: Path) -> None:
+    early, late = (journal.Journal(tmp_path / f"{n}.jsonl", RUN | {"time": f"2026-01-0{n}"}) for n in (1, 2))
+    for file, value in ((late, 2), (early, 1)):
+        file.begin("again")
+        file.row("again", "steps", {"ms": value})
+        file.end("again", "failed" if file is early else "passed", 0.1)
+    early.row("first", "cost", {"ms": 5})
+    result = journal.result_of(journal.sorted_runs([late.path, early.path]))
+    assert (result["steps"], result["cost"], result["failed_tests"]) == ([{"ms": 2}], [{"ms": 5}], 0)
+    assert result["time"] == "2026-01-02"
+
+
+def test_a_result_without_its_journal_is_not_written_over(tmp_path: Path) -> None:
+    path = journal.place(tmp_path, "AMD EPYC 1", "abc")
+    assert path.parent.name == "amd-epyc-1" and path.name.endswith("-abc.jsonl")
+    path.parent.mkdir()
+    path.with_suffix(".json").write_text("{}")
+    assert journal.place(tmp_path, "AMD EPYC 1", "abc").name.endswith("-abc-2.jsonl")
+    path.write_text("")  # the next part of the same run
+    assert journal.place(tmp_path, "AMD EPYC 1", "abc") == path
+
+
+def test_a_commit_needs_no_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("SIMPLEMATCH_COMMIT", raising=False)
+    assert machine.commit() == "unknown"
+    monkeypatch.setenv("SIMPLEMATCH_COMMIT", "abc")
+    assert machine.commit() == "abc"
+
+
+def test_parts_are_the_whole_and_alike() -> None:
+    seconds = [120.0] * 5 + [15.0] * 60 + [40.0] * 10
+    found = [parts.chosen(seconds, part, 4) for part in (1, 2, 3, 4)]
+    assert sorted(index for part in found for index in part) == list(range(len(seconds)))
+    lengths = [sum(seconds[index] for index in part) for part in found]
+    assert max(lengths) - min(lengths) <= 15
+    assert all(part == sorted(part) for part in found)
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "-1/2", "1/0"])
+def test_a_part_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=f"a part must be I/N with I from 1 to N, got '{text}'"):
+        parts.parse_part(text)
+
+
+def test_the_caches_are_flushed_by_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written would have to go back to memory while a provider is timed."""
+    filler = torch.ones(8)
+    monkeypatch.setattr(measure, "_l2_filler", lambda device: filler)
+    measure._flush_l2(torch.device("cpu"))
+    assert filler._version == 0 and torch.equal(filler, torch.ones(8))
+
+
+def test_two_milliseconds_of_launches_are_hidden() -> None:
+    fastest_clock = 1.98e9  # of an H100
+    assert measure._LAUNCH_CYCLES / fastest_clock >= 2e-3
 
 
 def test_of_every_suite_the_newest_rows_count(tmp_path: Path) -> None:
