@@ -189,7 +189,7 @@ bench-gpu: gpu-build ## benchmarks on a GPU; PART=1/6 to 6/6: in parts of eight 
 gpu-dry-run: $(stamps)/test ## ten minutes: the tests of test-gpu with a stub of a GPU, their kernels compiled for sm_90
 	rm -rf build/gpu-dry-run
 	SIMPLEMATCH_STUB_LOG=build/gpu-dry-run/kernels SIMPLEMATCH_STUB_COMPILE=1 \
-	    $(python) -m pytest -p tests.gpu_stub $(TESTS) -n 2 --cases $(CASES)
+	    $(python) -m pytest -p tests.gpu_stub.plugin $(TESTS) -n 2 --cases $(CASES)
 	$(python) -m tests.gpu_stub.triton_driver build/gpu-dry-run/kernels
 
 gpu: gpu-build ## the tests of a machine with a GPU, then the benchmarks, whatever became of the tests
