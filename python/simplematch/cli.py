@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -12,6 +13,7 @@ from rich.logging import RichHandler
 
 from ._files import reason_of
 from .commands import COMMANDS, POSITIONAL
+from .training.stop import Interrupted
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -32,12 +34,18 @@ def main(arguments: list[str] | None = None) -> None:
         _drop_output()
         sys.exit(1)
     except (OSError, ValueError) as error:  # WriteError, DataError and ImageError too
-        print(f"simplematch: {_sentence(error)}", file=sys.stderr)
+        _say(_sentence(error))
         _drop_output()
         sys.exit(2)
     except KeyboardInterrupt as interruption:
-        print(f"simplematch: {str(interruption) or 'stopped'}", file=sys.stderr)
-        sys.exit(130)
+        _say(str(interruption) or "stopped")
+        _drop_output()
+        sys.exit(interruption.status if isinstance(interruption, Interrupted) else 130)
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):  # the terminal is gone
+        print(f"simplematch: {text}", file=sys.stderr)
 
 
 def _sentence(error: OSError | ValueError) -> str:

@@ -11,10 +11,10 @@ import pytest
 from simplematch.cli import main
 from simplematch.training import TrainConfig
 
-from .training.test_training import configuration, photographs  # noqa: F401
+from .training.test_training import configuration
 
 
-def test_eval_writes_what_it_prints(photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+def test_eval_writes_what_it_prints(photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output, predictions = tmp_path / "result.json", tmp_path / "predictions.jsonl"
     data = ["--dataset", "images", "--root", str(photographs), "--backend", "reference"]
     main(["eval", *data, "--output", str(output), "--predictions", str(predictions)])
@@ -28,7 +28,7 @@ def test_eval_writes_what_it_prints(photographs: Path, tmp_path: Path, capsys: p
     assert len(predictions.read_text().splitlines()) == 7
 
 
-def test_train_resume_and_eval(photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+def test_train_resume_and_eval(photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run.json"  # json is YAML too
     config: TrainConfig = configuration(photographs, tmp_path / "out", evaluate_every=9)
     run.write_text(json.dumps(config.to_dict()))
@@ -40,7 +40,7 @@ def test_train_resume_and_eval(photographs: Path, tmp_path: Path, capsys: pytest
     assert "image 64 x 64" in capsys.readouterr().out
 
 
-def test_stats(photographs: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+def test_stats(photographs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["stats", "--dataset", "images", "--root", str(photographs), "--grids", "4"])
     assert "4x4" in capsys.readouterr().out
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import training
 from ..training import TrainConfig
+from ..training.stop import Interrupted
 
 
 def train(
@@ -41,4 +42,7 @@ def train(
         chosen = TrainConfig.from_recipe(recipe, **changes)
     result = training.train(chosen, resume=resume, allow_changes=allow_changes)
     end = "stopped, resume with --resume true" if result.stopped else "done"
-    print(f"{end}: {result.step} steps, best PCK@0.1 {100 * max(result.best_pck, 0):.1f} %, models in {chosen.output}")
+    text = f"{end}: {result.step} steps, best PCK@0.1 {100 * max(result.best_pck, 0):.1f} %, models in {chosen.output}"
+    if result.signal is not None:
+        raise Interrupted(text, result.signal)
+    print(text)

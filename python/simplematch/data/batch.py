@@ -55,6 +55,11 @@ class PairBatch:
         return 2 * len(self)
 
     @property
+    def files(self) -> list[str]:
+        """Of the images."""
+        return [str(path) for info in self.infos for path in (info.source_path, info.target_path)]
+
+    @property
     def inputs(self) -> tuple[Tensor, ...]:
         """What `PairLosses` takes."""
         return (

@@ -44,12 +44,14 @@ class GroupSample:
         keypoints: (G, P, 2) float32 (x, y) in pixels of the S x S input; column p is the same point of every object.
         visible: (G, P) bool: False where an image lacks the point, whose coordinates are then -1.
         skipped: one sentence for each image that could not be read and whose place another one takes.
+        files: of the images.
     """
 
     images: Tensor
     keypoints: Tensor
     visible: Tensor
     skipped: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 @dataclass(eq=False)
@@ -60,6 +62,7 @@ class GroupBatch:
     keypoints: Tensor
     visible: Tensor
     skipped: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         """The number of ordered pairs of different images."""
@@ -118,6 +121,7 @@ def collate_groups(samples: Sequence[GroupSample]) -> GroupBatch:
         keypoints=pad_keypoints(points).transpose(1, 2).contiguous(),
         visible=torch.nn.utils.rnn.pad_sequence(visible, batch_first=True).transpose(1, 2).contiguous(),
         skipped=[sentence for sample in samples for sentence in sample.skipped],
+        files=[file for sample in samples for file in sample.files],
     )
 
 
@@ -179,12 +183,14 @@ class ImageGroups(SeededDataset[GroupSample]):
         generator = self.generator(index)
         mirrored = self.transform.draws_mirror(generator)
         skipped: list[str] = []
+        files: list[str] = []
         members = [
-            self._member(images, order, first + place, generator, mirrored, skipped) for place in range(self.group_size)
+            self._member(images, order, first + place, generator, mirrored, skipped, files)
+            for place in range(self.group_size)
         ]
         columns = zip(*members, strict=True)
         pixels, keypoints, visible = (torch.stack(column) for column in columns)
-        return GroupSample(pixels, keypoints, visible, tuple(skipped))
+        return GroupSample(pixels, keypoints, visible, tuple(skipped), tuple(files))
 
     def _member(
         self,
@@ -194,15 +200,19 @@ class ImageGroups(SeededDataset[GroupSample]):
         generator: Generator,
         mirrored: bool,
         skipped: list[str],
+        files: list[str],
     ) -> tuple[Tensor, Tensor, Tensor]:
         for offset in range(len(images)):
             image = images[order[(place + offset) % len(images)]]
             try:
-                return self._load(image, generator, mirrored)
+                member = self._load(image, generator, mirrored)
             except ImageError as error:
                 if not self.skip_broken:
                     raise
                 skipped.append(str(error))
+            else:
+                files.append(str(image.path))
+                return member
         raise ImageError(f"none of the images of category {images[0].category} can be read; the first: {skipped[0]}")
 
     def _load(self, image: NamedImage, generator: Generator, mirrored: bool) -> tuple[Tensor, Tensor, Tensor]:

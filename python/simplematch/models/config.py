@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from .options import check_encoder_options
 
 ENCODER_KINDS = ("vit", "pyramid")
 ENCODER_TRAINING = ("all", "lora", "frozen")
@@ -25,7 +28,7 @@ class SimpleMatchConfig:
         encoder: name in timm, with the tag of its hub weights if any ("resnet101.tv_in1k").
         kind: "vit" (one map of tokens, upsampled) or "pyramid" (a `features_only` backbone, strides 4, 8, 16, 32).
         image_size: side S in pixels of the square network input.
-        encoder_options: further arguments of `timm.create_model`.
+        encoder_options: further arguments of `timm.create_model`, those of `simplematch.models.options`.
         encoder_training: "all", "lora" (the encoder is frozen beneath low-rank adapters) or "frozen".
         lora_rank, lora_alpha, lora_blocks: rank r, alpha (the adapter is scaled by alpha / r) and the blocks whose
             `mlp.fc2` gets an adapter.
@@ -68,6 +71,9 @@ class SimpleMatchConfig:
         for name in ("levels", "windows", "lora_blocks", "mean", "std"):  # json knows only lists
             object.__setattr__(self, name, _as_tuple(name, getattr(self, name)))
         object.__setattr__(self, "encoder_options", _as_json("encoder_options", self.encoder_options))
+        check_encoder_options(self.encoder_options)
+        if not isinstance(self.encoder, str):
+            raise ValueError(f"encoder must be the name of a timm model, got {self.encoder!r}")
         _check_choice("kind", self.kind, ENCODER_KINDS)
         _check_choice("encoder_training", self.encoder_training, ENCODER_TRAINING)
         _check_choice("variant", self.variant, VARIANTS)
@@ -134,24 +140,40 @@ def _check_numbers(config: SimpleMatchConfig) -> None:
         value = getattr(config, name)
         if name == "width" and value is None:
             continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if not _is_whole(value) or value < 1:
             raise ValueError(f"{name} must be a whole number above zero, got {value!r}")
-    if not isinstance(config.temperature, int | float) or not config.temperature > 0:
+    for name in ("joint_batch", "checkpoint_encoder", "checkpoint_decoder"):
+        if not isinstance(getattr(config, name), bool):
+            raise ValueError(f"{name} must be true or false, got {getattr(config, name)!r}")
+    if not _is_number(config.temperature) or not config.temperature > 0:
         raise ValueError(f"temperature must be above zero, got {config.temperature!r}")
-    if not isinstance(config.dropout, int | float) or not 0 <= config.dropout < 1:
+    if not _is_number(config.dropout) or not 0 <= config.dropout < 1:
         raise ValueError(f"dropout must be at least 0 and below 1, got {config.dropout!r}")
     for name in ("mean", "std"):
-        if len(getattr(config, name)) != 3:
-            raise ValueError(f"{name} must hold 3 numbers, got {getattr(config, name)!r}")
+        values = getattr(config, name)
+        if len(values) != 3 or not all(map(_is_number, values)):
+            raise ValueError(f"{name} must hold 3 numbers, got {values!r}")
+    if min(config.std) <= 0:
+        raise ValueError(f"std must hold 3 numbers above zero, got {config.std!r}")
+    if not all(map(_is_whole, config.lora_blocks)):
+        raise ValueError(f"lora_blocks must hold whole numbers, got {config.lora_blocks!r}")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _check_levels(levels: tuple[int, ...], windows: tuple[int | None, ...]) -> None:
-    if not levels or any(x not in (0, 1, 2) for x in levels) or list(levels) != sorted(set(levels)):
+    if not levels or not all(_is_whole(x) and 0 <= x <= 2 for x in levels) or list(levels) != sorted(set(levels)):
         raise ValueError(f"levels must be some of 0, 1, 2 in rising order, got {levels}")
     if len(windows) != len(levels):
         raise ValueError(f"windows must have as many entries as levels, {len(levels)}, got {windows}")
     for window in windows:
-        if window is not None and (not isinstance(window, int) or isinstance(window, bool) or window < 1):
+        if window is not None and (not _is_whole(window) or window < 1):
             raise ValueError(f"windows must hold whole numbers above zero or None, got {windows}")
 
 

@@ -158,10 +158,22 @@ class PyramidEncoder(nn.Module):
 
 
 def create_timm_model(name: str, pretrained: bool = False, **options: Any) -> Any:
-    """`timm.create_model`; a name that timm doesn't know is one sentence."""
-    if not timm.is_model(name.split(".")[0]):
+    """`timm.create_model`; what timm can't build is one sentence.
+
+    Raises:
+        ValueError: timm doesn't know the name, or can't build the model with these options.
+    """
+    if ":" in name or "/" in name or not timm.is_model(name.split(".")[0]):  # a colon: an address on a hub, or a file
         near = timm.list_models(f"*{name.split('.')[0].split('_')[0]}*")[:3]
         raise ValueError(
             f"encoder must be the name of a timm model, such as {', '.join(near or ['resnet50'])}, got {name!r}"
         )
-    return timm.create_model(name, pretrained=pretrained, **options)
+    if pretrained:
+        return timm.create_model(name, pretrained=True, **options)
+    try:
+        return timm.create_model(name, pretrained=False, **options)
+    except Exception as error:  # timm hands options on, and any of its layers may stumble over one
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"encoder_options must be such that timm can build {name!r}, got {options}: {reason}"
+        ) from error

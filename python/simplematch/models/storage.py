@@ -1,28 +1,79 @@
-"""A model as a folder: `config.json` and `model.safetensors`."""
+"""A model as a folder: `config.json` and `model.safetensors`.
+
+Both files change together. `save` writes them to the folder `.next` beside them, which appears whole, and then moves
+them into place one by one; `load` takes a file from `.next` as long as it waits there. Killed at any moment, a save
+leaves the old model or the new one, and other files in the folder stay as they are.
+"""
 
 from __future__ import annotations
 
-import json
+import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from .._json import loads
+from .._files import WriteError, reason_of, sync_folder, write_bytes, write_error, writing
+from .._json import loads, to_json
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+NEXT, UNFINISHED = ".next", ".next.part"
+REMEDY = "copy the folder again, or use another one of the same run, such as best or last"
 
 
 def save(folder: Path, fields: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
-    """Write both files, each first beside its place, so that a folder never holds half a file."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{CONFIG}.part").write_text(json.dumps(fields, indent=2) + "\n")
-    save_file({name: x.contiguous() for name, x in state.items()}, folder / f"{WEIGHTS}.part")
-    for name in (WEIGHTS, CONFIG):
-        (folder / f"{name}.part").replace(folder / name)
+    """Replace both files, or make the folder.
+
+    Raises:
+        WriteError: they can't be written; the model that was there stays.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        _finish(folder)
+        unfinished = folder / UNFINISHED
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+    try:
+        _write(folder, CONFIG, f"{to_json(dict(fields), indent=2)}\n".encode())
+        _write(folder, WEIGHTS, to_bytes({name: x.contiguous() for name, x in state.items()}))
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)  # it may fill a disk
+        raise
+    with writing(folder):
+        unfinished.rename(folder / NEXT)
+        sync_folder(folder)
+        _finish(folder)
+
+
+def _write(folder: Path, name: str, content: bytes) -> None:
+    try:
+        write_bytes(folder / UNFINISHED / name, content)
+    except WriteError as error:  # a user knows the file by its place
+        raise write_error(folder / name, error.__cause__ if isinstance(error.__cause__, OSError) else error) from error
+
+
+def _finish(folder: Path) -> None:
+    """Move what waits in `.next` into place."""
+    waiting = folder / NEXT
+    if not waiting.is_dir():
+        return
+    for name in (CONFIG, WEIGHTS):
+        if (waiting / name).exists():
+            os.replace(waiting / name, folder / name)
+    sync_folder(folder)
+    waiting.rmdir()
+    sync_folder(folder)
+
+
+def _place(folder: Path, name: str) -> Path:
+    """Where the newest file of a name is."""
+    waiting = folder / NEXT / name
+    return waiting if waiting.exists() else folder / name
 
 
 def load(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -31,19 +82,48 @@ def load(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises:
         FileNotFoundError, ValueError: a file is missing or damaged, in one sentence.
     """
-    for path in (folder, folder / CONFIG, folder / WEIGHTS):
+    config, weights = _place(folder, CONFIG), _place(folder, WEIGHTS)
+    for path in (folder, config, weights):
         if not path.exists():
             raise FileNotFoundError(f"path must be a folder that save_pretrained wrote, but there is no {path}")
+    return _read_config(config), _read_weights(weights)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
     try:
-        fields = loads((folder / CONFIG).read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{folder / CONFIG} must hold json, got {error}") from error
+        fields = loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} must hold json, got {_what(path) or reason_of(error)}: {REMEDY}") from error
     if not isinstance(fields, dict):
-        raise ValueError(f"{folder / CONFIG} must hold an object, got {type(fields).__name__}")
+        raise ValueError(f"{path} must hold an object, got {type(fields).__name__}: {REMEDY}")
+    return fields
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
     try:
-        return fields, load_file(folder / WEIGHTS)
-    except SafetensorError as error:
-        raise ValueError(f"{folder / WEIGHTS} must be a safetensors file, got {error}") from error
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        what = _what(path) or f"a damaged one ({reason_of(error)})"
+        raise ValueError(f"{path} must be a safetensors file, got {what}: {REMEDY}") from error
+
+
+def _what(path: Path) -> str | None:
+    """What a file is that can't be read, where that is plain to see."""
+    if path.is_dir():
+        return "a folder"
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+    except OSError as error:
+        return reason_of(error)
+    if not head:
+        return "an empty file"
+    if head.startswith(_PICKLES):
+        return "a pickle of Python or PyTorch, which is never loaded because it can run code"
+    return None
+
+
+_PICKLES = (b"PK\x03\x04", *(bytes((0x80, version)) for version in range(2, 6)))
 
 
 def check_fits(model: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import pickle
+import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from .._files import reason_of
 from . import storage
 from .encoders import PyramidEncoder, ViTEncoder, create_timm_model
 
@@ -51,15 +51,18 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise ValueError(f"{path} must be a file of weights, got {str(error).splitlines()[0]}") from error
+    except Exception as error:  # a damaged pickle fails in whatever way its bytes lead to
+        reason = "an empty file" if not path.stat().st_size else reason_of(error).splitlines()[0]
+        raise ValueError(f"{path} must be a file of weights, got {reason}") from error
     for key in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
             break
-    if not isinstance(content, dict) or not any(isinstance(x, Tensor) for x in content.values()):
+    tensors = content.items() if isinstance(content, dict) else ()
+    state = {name: x for name, x in tensors if isinstance(x, Tensor) and isinstance(name, str)}
+    if not state:
         raise ValueError(f"{path} must hold tensors by name, got {type(content).__name__}")
-    return {name: x for name, x in content.items() if isinstance(x, Tensor)}
+    return state
 
 
 def load_encoder(encoder: ViTEncoder | PyramidEncoder, state: Mapping[str, Tensor], source: str) -> None:
@@ -87,7 +90,8 @@ def _is_unused(name: str, own: Mapping[str, Tensor]) -> bool:
     if name.startswith(UNUSED_IN_ENCODER):
         return True
     depth = len({x.split(".")[1] for x in own if x.startswith("blocks.")})
-    return name.startswith("blocks.") and int(name.split(".")[1]) >= depth  # an encoder may end before the last block
+    block = re.match(r"blocks\.(\d{1,9})\.", name)
+    return block is not None and int(block[1]) >= depth  # an encoder may end before the last block
 
 
 def _without_adapter(name: str) -> str:

@@ -15,6 +15,7 @@ from ..models import SimpleMatch, SimpleMatchConfig, preset
 from . import checkpoint
 from .config import TrainConfig
 from .loop import train
+from .stop import Interrupted
 
 ALPHAS = (0.05, 0.1, 0.15)
 WINDOWS = (9, 15, 30, 45, 60)
@@ -115,7 +116,7 @@ def _run(config: TrainConfig) -> None:
     """Train, going on where an earlier run was stopped, and write the last model's PCK on the test pairs."""
     result = train(config, resume=checkpoint.has_state(config.output))
     if result.stopped:
-        raise KeyboardInterrupt(f"stopped; the same command goes on with {config.output}")
+        raise Interrupted(f"stopped; the same command goes on with {config.output}", result.signal)
     model = SimpleMatch.from_pretrained(config.output / checkpoint.LAST)
     pairs = open_dataset(config.dataset, config.root, "test", skip_broken=config.skip_broken)
     (found, *_) = evaluate(model, pairs, keep_predictions=False, skip_broken=config.skip_broken).results

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 import yaml
 from accelerate import Accelerator
-from accelerate.utils import load as load_without_code
+from accelerate.utils.constants import RNG_STATE_NAME
 from safetensors import SafetensorError
 
 from .._files import DataError, reason_of, write_text
@@ -25,19 +25,24 @@ from .._json import read_object, write_json
 from ..models import SimpleMatch
 from . import manifest
 from .config import TrainConfig
+from .random_state import read_random_state, write_random_state
 
 STATE, LAST, BEST, CONFIG, POSITION = "state", "last", "best", "config.yaml", "position.json"
-UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOFError, pickle.UnpicklingError)
+RANDOM = "random-{}.safetensors"  # of each process
+UNREADABLE = (
+    OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOFError, pickle.UnpicklingError,
+    SafetensorError,
+)  # fmt: skip
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class Position:
-    """Where a run is: steps done in all, the epoch, batches done in it, and the best validation so far."""
+    """Where a run is: steps done in all, the epoch, samples done in it, and the best validation so far."""
 
     step: int = 0
     epoch: int = 0
-    batch: int = 0
+    samples: int = 0
     best_pck: float = -1.0
 
 
@@ -63,6 +68,8 @@ def save_state(accelerator: Accelerator, config: TrainConfig, position: Position
     part = manifest.part_of_next(folder)
     try:
         accelerator.save_state(str(part))
+        (part / f"{RNG_STATE_NAME}_{accelerator.process_index}.pkl").unlink(missing_ok=True)
+        write_random_state(part / RANDOM.format(accelerator.process_index))
         failure = ""
     except (OSError, RuntimeError, SafetensorError) as error:
         failure = reason_of(error)
@@ -145,7 +152,7 @@ def read_position(path: Path) -> Position:
         DataError: it isn't three counts and a PCK from -1 to 1.
     """
     found = read_object(path)
-    counts = [found.get(name) for name in ("step", "epoch", "batch")]
+    counts = [found.get(name) for name in ("step", "epoch", "samples")]
     best = found.get("best_pck")
     if (
         set(found) != {field.name for field in dataclasses.fields(Position)}
@@ -154,7 +161,7 @@ def read_position(path: Path) -> Position:
         or not isinstance(best, (int, float))
         or not -1 <= best <= 1
     ):
-        raise DataError(f"{path} must hold step, epoch and batch, whole numbers, and best_pck, from -1 to 1.")
+        raise DataError(f"{path} must hold step, epoch and samples, whole numbers, and best_pck, from -1 to 1.")
     return Position(**found)
 
 
@@ -179,18 +186,21 @@ def _check_settings(path: Path, config: TrainConfig, allow_changes: bool) -> Non
 
 def _load(accelerator: Accelerator, state: Path) -> None:
     """Weights, optimizer and random numbers; no file can run code, for all are read without full unpickling."""
-    random = state / f"random_states_{accelerator.process_index}.pkl"
+    random = state / RANDOM.format(accelerator.process_index)
+    take_back, differs = None, f"no random numbers of process {accelerator.process_index}"
     if random.is_file():
         try:
-            load_without_code(random)["torch_manual_seed"]
-        except UNREADABLE as error:  # Accelerate would go on with other numbers, and say nothing
+            take_back, differs = read_random_state(random)
+        except UNREADABLE as error:
             raise _unreadable(random, error) from error
-    else:
-        logger.warning("%s has no random numbers of process %d: they begin anew", state, accelerator.process_index)
+    if differs:
+        logger.warning("%s has %s: those here begin anew", state, differs)
     try:
         accelerator.load_state(str(state))
-    except (*UNREADABLE, SafetensorError) as error:
+    except UNREADABLE as error:
         raise _unreadable(state, error) from error
+    if take_back is not None:
+        take_back()
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
@@ -198,7 +208,13 @@ def _unreadable(path: Path, error: Exception) -> DataError:
     return DataError(f"{path} can't be loaded into this model: {first.rstrip('.')}; nothing was changed.")
 
 
-def save_model(accelerator: Accelerator, model: SimpleMatch, folder: Path) -> None:
+def save_model(accelerator: Accelerator, model: SimpleMatch, folder: Path) -> bool:
+    """Replace a model; False, with a warning, if it can't be written. Then the one that was there stays."""
+    failure = ""
     if accelerator.is_main_process:
-        model.save_pretrained(folder)
-    accelerator.wait_for_everyone()
+        try:
+            model.save_pretrained(folder)
+        except (OSError, SafetensorError) as error:
+            failure = reason_of(error)
+            logger.warning("the model %s can't be saved: %s", folder, failure)
+    return not _failed_anywhere(accelerator, failure)

@@ -10,8 +10,10 @@ from torch.utils.data import DataLoader
 from ..data import ImageGroups, PairTransform, TransformedPairs, collate, collate_groups, open_dataset
 from ..models import SimpleMatch
 from .config import TrainConfig
+from .fetch import Careful, CarefulCollate
 from .losses import GroupLosses, PairLosses
 from .sampler import EpochSampler
+from .stop import outlive_signals
 
 
 def training_data(
@@ -31,8 +33,9 @@ def training_data(
         samples = ImageGroups(dataset, transform, config.group_size, **options)
     sampler = EpochSampler(len(samples), config.seed)
     loader: DataLoader[Any] = DataLoader(
-        samples, config.batch_size, sampler=sampler, num_workers=config.workers, drop_last=True,
-        collate_fn=collate if config.group_size is None else collate_groups,
+        Careful(samples), config.batch_size, sampler=sampler, num_workers=config.workers, drop_last=True,
+        collate_fn=CarefulCollate(collate if config.group_size is None else collate_groups),
+        worker_init_fn=outlive_signals,
         persistent_workers=config.workers > 0, pin_memory=torch.cuda.is_available(),
     )  # fmt: skip
     return samples, sampler, loader

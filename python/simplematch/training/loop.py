@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,19 +11,23 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor
 
+from .._files import DataError
 from ..data import GroupBatch, PairBatch, SkippedPairs, open_dataset
 from ..evaluation import evaluate
 from ..models import SimpleMatch
 from . import checkpoint
+from .agreement import Agreement
 from .checkpoint import Position
 from .config import TrainConfig
 from .data import training_data, training_losses
+from .fetch import Failure, fetch
+from .finite import DivergedError, LossWatch, all_finite
 from .lock import locked
 from .monitor import Monitor
 from .stop import StopRequest, stop_on_signals
 from .synchronise import synchronise_batch_norm
 
-STEPS_BETWEEN_REQUESTS = 5  # asking the other processes makes a GPU wait
+FAILED, DIVERGED = 1000, 1001  # what a process tells the others, beside the number of a signal
 
 
 @dataclass
@@ -36,6 +40,7 @@ class TrainResult:
         best_pck: the best PCK@0.1 on the validation pairs, from 0 to 1; -1 before the first validation.
         stopped: a signal, or `max_steps`, ended the run before its last epoch did.
         skipped: pairs that could not be read.
+        signal: the number of that signal, or None.
     """
 
     step: int
@@ -43,13 +48,16 @@ class TrainResult:
     best_pck: float
     stopped: bool
     skipped: int
+    signal: int | None = None
 
 
 def train(config: TrainConfig, resume: bool = False, allow_changes: bool = False) -> TrainResult:
     """Train a model; the best and the last are left in `config.output`, with a state to resume from.
 
-    Started by `accelerate launch` or `torchrun` it runs on several processes. Ctrl-C and SIGTERM end it after the
-    current step, with everything saved; `resume=True` goes on from there as if nothing had happened.
+    Started by `accelerate launch` or `torchrun` it runs on several processes. Ctrl-C, SIGTERM, SIGHUP, SIGQUIT and
+    SIGUSR1 end it after the current step, with everything saved; `resume=True` goes on from there as if nothing had
+    happened. A training image that can't be read (without `skip_broken`), and a killed process of those that read
+    images, end it with everything saved too.
 
     Args:
         config: the run.
@@ -61,7 +69,8 @@ def train(config: TrainConfig, resume: bool = False, allow_changes: bool = False
         ValueError: `output` holds a run already, which only `resume` may go on with; or a run with other settings; or
             another run is using it.
         DataError, ValueError: data, preset or weights are missing or don't fit, or all states are damaged.
-        OSError: the last state can't be written.
+        DivergedError: the loss was NaN or infinite three times in a row, or the weights are; the states before stay.
+        OSError: the last state or model can't be written, or a process that reads images was killed.
     """
     if int(os.environ.get("RANK", 0)) > 0:  # another process of this run holds the lock
         return _Run(config).go(resume, allow_changes)
@@ -96,6 +105,11 @@ class _Run:
         losses = torch.compile(losses) if config.compile else losses
         self.model, self.optimizer, self.loader = self.accelerator.prepare(losses, optimizer, loader)
         self.position = Position()
+        self.saved: Position | None = None  # of the newest state
+        self.agree = Agreement(self.accelerator.num_processes)
+        self.request = StopRequest()
+        self.signal: int | None = None
+        self.watch = LossWatch()
         self.losses: list[Tensor] = []  # numbers only when somebody reads them: a GPU needn't wait
         self.skipped = SkippedPairs()
         self.monitor = Monitor(self.accelerator, config, self._steps())
@@ -106,64 +120,119 @@ class _Run:
             raise ValueError(f"output {config.output} holds a run already: resume it, or name another folder")
         if resume:
             self.position = position = checkpoint.load_state(self.accelerator, config, allow_changes)
+            self.saved = replace(position)
             self._set_scheduler(position.step)
         if self.accelerator.is_main_process:
             checkpoint.write_config(config)
             self.accelerator.init_trackers("log")
         stopped, saved = False, True
-        with stop_on_signals() as request, self.monitor.progress:
+        with stop_on_signals() as self.request, self.monitor.showing():
             while position.epoch < config.epochs and not stopped:
-                stopped = self._epoch(request)
+                stopped = self._epoch()
                 if not stopped:
-                    position.epoch, position.batch = position.epoch + 1, 0
-                    if position.epoch % config.evaluate_every == 0 or position.epoch == config.epochs:
-                        self._validate()
-                saved = checkpoint.save_state(self.accelerator, config, position)
-        checkpoint.save_model(self.accelerator, self.network, config.output / checkpoint.LAST)
-        self.accelerator.end_training()
+                    self._end_epoch()
+                saved = self._save()
+            saved = checkpoint.save_model(self.accelerator, self.network, config.output / checkpoint.LAST) and saved
+        self.monitor.end()
         if not saved:
-            raise OSError(f"the last state of {config.output} can't be saved, see above: make room, then resume")
+            raise OSError(f"the end of the run in {config.output} can't be saved, see above: make room, then resume")
         losses = [float(x) for x in self.losses]
-        return TrainResult(position.step, losses, position.best_pck, stopped, self.skipped.count)
+        return TrainResult(position.step, losses, position.best_pck, stopped, self.skipped.count, self.signal)
 
-    def _epoch(self, request: StopRequest) -> bool:
+    def _epoch(self) -> bool:
         """The rest of an epoch; True if it was cut short."""
         config, position = self.config, self.position
-        first = position.batch * config.batch_size * self.accelerator.num_processes
-        self.sampler.set_position(position.epoch, first)
+        self.sampler.set_position(position.epoch, position.samples)
         self.samples.set_epoch(position.epoch)
         self.loader.set_epoch(position.epoch)  # otherwise it counts from 0, and tells the data set so
         self.model.train()
-        images = 0
-        for batch in self.loader:
+        batches, samples, images = iter(self.loader), 0, 0
+        while config.max_steps is None or position.step < config.max_steps:
+            batch = fetch(batches)
+            if self._must_stop(batch, within_step=samples > 0):
+                return True
+            if batch is None:
+                return False
             losses = torch.stack([x.detach().float() for x in self._step(batch)])
-            position.batch += 1
+            self.watch.add(position.step + 1, losses.sum(), batch.files)
+            samples += config.batch_size * self.accelerator.num_processes
             images += batch.images_encoded * self.accelerator.num_processes
             if not self.accelerator.sync_gradients:
                 continue
-            position.step += 1
+            position.step, position.samples = position.step + 1, position.samples + samples
             self.losses.append(losses.sum())
             self.monitor.step(position.step, losses, images, float(self.scheduler.get_last_lr()[0]))
-            images = 0
-            if position.step == config.max_steps or self._asked_to_stop(request):
-                return True
+            samples = images = 0
             if position.step % config.save_every == 0:
-                checkpoint.save_state(self.accelerator, config, position)
+                self._save()
+        return True
+
+    def _end_epoch(self) -> None:
+        """Validate, if it is time to, with a state before: a run that ends meanwhile goes on with the validation."""
+        config, position = self.config, self.position
+        if (position.epoch + 1) % config.evaluate_every == 0 or position.epoch + 1 == config.epochs:
+            self._save()
+            self._validate()
+        position.epoch, position.samples = position.epoch + 1, 0
+
+    def _must_stop(self, batch: object, within_step: bool) -> bool:
+        """All processes stop after the same step, whichever of them must: alone, one would wait for ever.
+
+        Raises:
+            DivergedError, OSError, DataError: the run can't go on.
+        """
+        number = 0 if within_step or self.request.signal is None else int(self.request.signal)
+        if self.watch.diverged:
+            number = DIVERGED
+        elif isinstance(batch, Failure) and not number:
+            number = FAILED
+        number = self.agree(number)
+        if number == DIVERGED:
+            raise self._diverged()
+        if number == FAILED:
+            raise self._failed(batch)
+        self.signal = number or None
+        return number > 0
+
+    def _failed(self, batch: object) -> Exception:
+        """What to raise when this process, or another, has no next batch; all is saved by then."""
+        error = batch.error if isinstance(batch, Failure) else None
+        saved = " Resume to go on." if self._save() else ""
+        if isinstance(error, DataError):
+            return DataError(f"{error} With skip_broken: true a run takes another image in its place.{saved}")
+        return ChildProcessError(f"{error or 'another process of this run has ended, and says why.'}{saved}")
+
+    def _save(self) -> bool:
+        """A state, unless this one is saved already; False if it can't be written.
+
+        Raises:
+            DivergedError: weights, or what the optimizer keeps of them, are NaN or infinite; nothing is written.
+        """
+        self.watch.drain()
+        kept = (value for values in self.optimizer.state.values() for value in values.values())
+        if self.agree(0 if all_finite((*self.network.state_dict().values(), *kept)) else DIVERGED):
+            raise self._diverged()
+        if self.position == self.saved:
+            return True
+        if checkpoint.save_state(self.accelerator, self.config, self.position):
+            self.saved = replace(self.position)
+            return True
         return False
+
+    def _diverged(self) -> DivergedError:
+        what = self.watch.first or f"the weights after step {self.position.step} are NaN or infinite"
+        often = f", the first of {self.watch.count} in a row" if self.watch.count > 1 else ""
+        states = self.config.output / checkpoint.STATE
+        kept = f"the states in {states} are of earlier steps" if self.saved else "nothing is saved yet"
+        return DivergedError(
+            f"{what}{often}; {kept}. Use a smaller learning_rate, clip or "
+            "precision fp32 (resume with allow_changes), or look at those images."
+        )
 
     def _set_scheduler(self, step: int) -> None:
         """The schedule after `step` steps; the rates themselves came with the optimizer."""
         self.scheduler.last_epoch, self.scheduler._step_count = step, step + 1
         self.scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]
-
-    def _asked_to_stop(self, request: StopRequest) -> bool:
-        """All processes stop after the same step, whichever of them was asked: alone, one would wait for ever."""
-        if self.accelerator.num_processes == 1:
-            return bool(request)
-        if self.position.step % STEPS_BETWEEN_REQUESTS:
-            return False
-        asked = torch.tensor(float(bool(request)), device=self.accelerator.device)
-        return bool(self.accelerator.reduce(asked, "sum") > 0)
 
     def _step(self, batch: PairBatch | GroupBatch) -> list[Tensor]:
         self.skipped.add(batch.skipped)
@@ -196,13 +265,16 @@ class _Run:
         return steps if config.max_steps is None else min(steps, config.max_steps)
 
     def _validate(self) -> None:
-        found = evaluate(self.network, self.validation, skip_broken=self.config.skip_broken)
+        """Pairs whose images can't be read are left out, with a warning: one file isn't worth a run."""
+        found = evaluate(self.network, self.validation, skip_broken=True)
+        if len(found.skipped) == len(self.validation):
+            raise DataError(f"No validation pair can be read; the first: {found.skipped[0]} Mend it, and resume.")
         result, position = found.results[0], self.position
         assert found.predictions is not None
-        self.monitor.validation(position.step, position.epoch, result, found.predictions, self.validation)
-        if result.at(0.1) > position.best_pck:
+        self.monitor.validation(position.step, position.epoch + 1, result, found.predictions, self.validation)
+        best = result.at(0.1) > position.best_pck
+        if best and checkpoint.save_model(self.accelerator, self.network, self.config.output / checkpoint.BEST):
             position.best_pck = result.at(0.1)
-            checkpoint.save_model(self.accelerator, self.network, self.config.output / checkpoint.BEST)
 
 
 def _parameter_groups(config: TrainConfig, network: SimpleMatch) -> list[dict[str, Any]]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from .._files import reason_of
 from ..data import PairDataset
 from ..evaluation import PCKResult, Predictions
 from ..viz import as_array, draw_grid, prediction_panel
@@ -44,6 +48,35 @@ class Monitor:
         self.task = self.progress.add_task("training", total=steps, state="")
         self.losses: list[Tensor] = []
         self.images, self.since = 0, time.perf_counter()
+        self.lost = False  # the log can't be written
+
+    @contextmanager
+    def showing(self) -> Iterator[None]:
+        """Show the progress bar while the block runs, as long as there is a terminal."""
+        with suppress(OSError):
+            self.progress.start()
+        try:
+            with _quiet_writer():
+                yield
+        finally:
+            with suppress(OSError):  # the terminal is gone
+                self.progress.stop()
+
+    def end(self) -> None:
+        """Close the log."""
+        self._record(self.accelerator.end_training)
+
+    def _record(self, write: Callable[[], object]) -> None:
+        """Write to the log; on a full disk a run goes on without, and begins another file once there is room."""
+        try:
+            if self.lost and self.accelerator.is_main_process:
+                self.accelerator.init_trackers("log")
+            write()
+            self.lost = False
+        except OSError as error:
+            if not self.lost:
+                _log.warning("%s can't be written, %s; the run goes on", self.config.output / "log", reason_of(error))
+            self.lost = True
 
     def step(self, number: int, losses: Tensor, images: int, learning_rate: float) -> None:
         """A step is done that encoded `images` images; its losses (scales,) are read once in `log_every` steps."""
@@ -62,7 +95,7 @@ class Monitor:
         entry = {f"loss/{name}": value for name, value in zip(self._names(len(losses)), losses, strict=True)}
         entry |= {"loss/all": sum(losses), "learning rate": learning_rate, "images a second": speed}
         entry["peak memory, MiB"] = _peak_memory()
-        self.accelerator.log(entry, step=number)
+        self._record(lambda: self.accelerator.log(entry, step=number))
         parts = ", ".join(f"{value:.2f}" for value in losses)
         _log.info("step %d of %d: losses %s, %.1f images/s", number, self.steps, parts, speed)
 
@@ -73,18 +106,37 @@ class Monitor:
         chosen = {f"PCK@{alpha:g}, validation": result.at(alpha) for alpha in (0.05, 0.1, 0.15)}
         for category, scores in result.groups["category"].items():
             chosen[f"PCK@0.1/{category}"] = scores.per_image[result.protocol.alphas.index(0.1)]
-        self.accelerator.log(chosen, step=step)
+        self._record(lambda: self.accelerator.log(chosen, step=step))
         text = ", ".join(f"{name} {100 * value:.1f}" for name, value in chosen.items())
         _log.info("epoch %d: %s", epoch, text)
         if self.accelerator.is_main_process and predictions.items:
             picture = validation_picture(result, predictions, pairs)
-            for tracker in self.accelerator.trackers:
-                tracker.writer.add_image("matches, validation", picture, step, dataformats="HWC")
+            self._record(lambda: self._draw(picture, step))
         self.since, self.images = time.perf_counter(), 0
+
+    def _draw(self, picture: Any, step: int) -> None:
+        for tracker in self.accelerator.trackers:
+            tracker.writer.add_image("matches, validation", picture, step, dataformats="HWC")
 
     def _names(self, count: int) -> list[str]:
         names = [f"scale {i}" for i in range(count)]
         return [*names[:-1], "contrast"] if self.config.contrast else names
+
+
+@contextmanager
+def _quiet_writer() -> Iterator[None]:
+    """TensorBoard writes in a thread; what fails there is raised by the next call too, and needs no traceback."""
+    previous = threading.excepthook
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        if not isinstance(arguments.exc_value, OSError):
+            previous(arguments)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = previous
 
 
 def validation_picture(result: PCKResult, predictions: Predictions, pairs: PairDataset) -> Any:

@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM ask a run to stop at its next step, with a checkpoint, instead of ending it where it stands."""
+"""A signal asks a run to stop at its next step, with a checkpoint, instead of ending it where it stands.
+
+These are Ctrl-C and SIGTERM, SIGHUP (the terminal is gone), SIGQUIT, and SIGUSR1, by which SLURM warns of a time limit.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,23 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1") if hasattr(signal, name)
+)
 SECOND_REQUEST = 3.0  # seconds; sooner it is the same one: a launcher passes on what the terminal has sent to all
+GRACE = 60  # seconds that a process which reads images goes on after SIGTERM: its run needs it to finish a step
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal has ended a command in order; the text says what is left.
+
+    Attributes:
+        status: of the command, 128 plus the number of the signal, as shells have it: nothing takes it for done.
+    """
+
+    def __init__(self, text: str, number: int | None = None) -> None:
+        super().__init__(text)
+        self.status = 128 + (signal.SIGINT if number is None else number)
 
 
 class StopRequest:
@@ -33,14 +52,44 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Receive SIGINT and SIGTERM while the block runs; outside of the main thread, where Python has none, never."""
+    """Receive SIGNALS while the block runs; outside of the main thread, where Python has none, never.
+
+    A signal that is ignored stays so: that is what `nohup` does with SIGHUP.
+    """
     request = StopRequest()
     previous: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            previous[number] = signal.signal(number, request._receive)
+    if _in_main_thread():
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                previous[number] = signal.signal(number, request._receive)
+        if hasattr(signal, "SIGCHLD"):
+            previous[signal.SIGCHLD] = signal.getsignal(signal.SIGCHLD)
     try:
         yield request
     finally:
         for each, handler in previous.items():
-            signal.signal(each, handler)
+            signal.signal(each, signal.SIG_DFL if handler is None else handler)
+
+
+def defer_deaths() -> None:
+    """Let the death of a process that reads images show when its batch is fetched.
+
+    PyTorch's handler, which the first batch installs, raises an error wherever the run happens to be: inside a step,
+    after half of the weights have moved. `stop_on_signals` puts the handler before it back.
+    """
+    if _in_main_thread() and hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def outlive_signals(_: int) -> None:
+    """In a process that reads images: its run decides when it ends, for a signal to the group reaches both."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "SIGALRM"):
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
+    else:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -52,15 +54,116 @@ def test_missing_files_are_one_sentence(tmp_path: Path) -> None:
             SimpleMatch.from_pretrained(folder)
 
 
-def test_damaged_files_are_one_sentence(tmp_path: Path) -> None:
-    folder = _saved(tmp_path)
-    (folder / "model.safetensors").write_bytes(b"none")
-    with pytest.raises(ValueError, match=r"model.safetensors must be a safetensors file, got"):
+class _RunsCode:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda whole: b"", r"got an empty file"),
+        (lambda whole: b"none", r"got a damaged one \("),
+        (lambda whole: whole[: len(whole) // 2], r"got a damaged one \("),
+        (lambda whole: whole[:100], r"got a damaged one \("),
+        (lambda whole: b"\xff" * 8 + whole[8:], r"got a damaged one \("),
+    ],
+)
+def test_damaged_weights_are_one_sentence(damage: Callable[[bytes], bytes], message: str, tmp_path: Path) -> None:
+    path = _saved(tmp_path) / "model.safetensors"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(
+        ValueError, match=rf"model.safetensors must be a safetensors file, {message}.*: copy the folder"
+    ):
+        SimpleMatch.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+@pytest.mark.parametrize("write", [torch.save, lambda x, path: path.write_bytes(pickle.dumps(x))])
+def test_pickles_are_not_run(write: Callable[[object, Path], object], name: str, tmp_path: Path) -> None:
+    folder = _saved(tmp_path / "saved")
+    write({"x": _RunsCode(tmp_path / "ran")}, folder / name)
+    with pytest.raises(ValueError, match=rf"{name} must .*, got a pickle of Python or PyTorch, which is never loaded"):
         SimpleMatch.from_pretrained(folder)
-    for text, message in (("{", "must hold json, got"), ("[]", "must hold an object, got list")):
-        (folder / "config.json").write_text(text)
-        with pytest.raises(ValueError, match=rf"config.json {message}"):
-            SimpleMatch.from_pretrained(folder)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_folder_in_the_place_of_a_file_is_one_sentence(name: str, tmp_path: Path) -> None:
+    folder = _saved(tmp_path)
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    with pytest.raises(ValueError, match=rf"{name} must .*, got a folder: copy the folder again"):
+        SimpleMatch.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "must hold json, got an empty file"),
+        (b"{", "must hold json, got "),
+        (b'{"encoder": "vit', "must hold json, got "),
+        (b"\xff\xfe\xfd", "must hold json, got "),
+        (b'{"temperature": NaN}', "must hold json, got NaN is no number of JSON"),
+        (b"[]", "must hold an object, got list"),
+    ],
+)
+def test_damaged_configurations_are_one_sentence(content: bytes, message: str, tmp_path: Path) -> None:
+    (_saved(tmp_path) / "config.json").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"config.json {message}.*: copy the folder again, or use another one"):
+        SimpleMatch.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"pretrained": True},
+        {"checkpoint_path": "weights.pth"},
+        {"cache_dir": "."},
+        {"pretrained_cfg": "tv2_in1k"},
+        {"pretrained_cfg_overlay": {"file": "weights.pth"}},
+        {"pretrained_strict": False},
+        {"features_only": False},
+        {"num_classes": 10},
+        {"exportable": True},
+    ],
+)
+def test_options_that_load_something_are_refused(
+    option: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_model(*arguments: object, **options: object) -> None:
+        raise AssertionError("timm was asked")
+
+    monkeypatch.setattr("timm.create_model", no_model)
+    (name,) = option
+    fields = tiny_config("resnet101-256").to_dict()
+    fields["encoder_options"] = {**fields["encoder_options"], **option}
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=rf"config.json: encoder_options must not have '{name}': only options"):
+        SimpleMatch.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "encoder", ["hf-hub:timm/resnet50.a1_in1k", "hf_hub:a/b", "local-dir:/tmp", "resnet50.hf-hub:x"]
+)
+def test_encoders_on_a_hub_or_in_a_folder_are_refused(encoder: str, tmp_path: Path) -> None:
+    fields = tiny_config("resnet101-256").to_dict() | {"encoder": encoder}
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"encoder must be the name of a timm model, such as .*, got "):
+        SimpleMatch.from_pretrained(tmp_path)
+
+
+def test_options_that_timm_can_not_build_are_one_sentence() -> None:
+    for options in ({"layers": 7}, {"act_layer": "none such"}, {"img_size": 64}):
+        with pytest.raises(ValueError, match=r"encoder_options must be such that timm can build 'resnet101.tv_in1k'"):
+            SimpleMatch(tiny_config("resnet101-256", encoder_options=options))
+    with pytest.raises(ValueError, match=r"encoder_options must hold numbers, strings, .*, got 'layers': \{'a': 1\}"):
+        tiny_config("resnet101-256", encoder_options={"layers": {"a": 1}})
 
 
 @pytest.mark.parametrize(
@@ -78,6 +181,12 @@ def test_damaged_files_are_one_sentence(tmp_path: Path) -> None:
         ({"dropout": 1}, r"config.json: dropout must be at least 0 and below 1, got 1"),
         ({"mean": [0.5]}, r"config.json: mean must hold 3 numbers, got \(0.5,\)"),
         ({"width": 8}, r"config.json: width must be a number for kind \"pyramid\" and None for \"vit\", got 8"),
+        ({"encoder": 7}, r"config.json: encoder must be the name of a timm model, got 7"),
+        ({"levels": [2.0]}, r"config.json: levels must be some of 0, 1, 2 in rising order, got \(2.0,\)"),
+        ({"joint_batch": "no"}, r"config.json: joint_batch must be true or false, got 'no'"),
+        ({"std": [0, 1, 1]}, r"config.json: std must hold 3 numbers above zero, got \(0, 1, 1\)"),
+        ({"mean": ["a", 0, 0]}, r"config.json: mean must hold 3 numbers, got \('a', 0, 0\)"),
+        ({"lora_blocks": ["a"]}, r"config.json: lora_blocks must hold whole numbers, got \('a',\)"),
         ({"kind": "swin"}, r"config.json: kind must be one of 'vit', 'pyramid', got 'swin'"),
     ],
 )

@@ -86,6 +86,32 @@ def test_files_that_are_no_weights_are_one_sentence(tmp_path: Path) -> None:
             SimpleMatch.from_config(config, weights=tmp_path / name)
 
 
+def test_damaged_weights_are_one_sentence(tmp_path: Path) -> None:
+    """Cut anywhere, and with any byte changed, a file of PyTorch is refused or read, without a traceback."""
+    path = tmp_path / "weights.pth"
+    for zipped in (True, False):
+        torch.save({"weights": torch.arange(4.0)}, path, _use_new_zipfile_serialization=zipped)
+        whole = path.read_bytes()
+        for length in range(0, len(whole) - 1, max(len(whole) // 40, 1)):
+            path.write_bytes(whole[:length])
+            with pytest.raises(
+                ValueError, match=r"weights.pth must (be a file of weights|hold tensors by name), got ."
+            ):
+                weights.read_state_dict(path)
+        for place in range(0, len(whole), max(len(whole) // 80, 1)):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+            try:
+                assert set(map(type, weights.read_state_dict(path))) == {str}
+            except ValueError as error:
+                assert "\n" not in str(error) and str(path) in str(error)
+
+
+def test_names_that_are_no_strings_are_one_sentence(tmp_path: Path) -> None:
+    torch.save({1: torch.zeros(1)}, tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match=r"weights.pth must hold tensors by name, got dict"):
+        weights.read_state_dict(tmp_path / "weights.pth")
+
+
 class _RunsCode:
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -12,11 +12,11 @@ import simplematch_kernels as smk
 from simplematch.training import train
 from simplematch_kernels._backends import BACKENDS, why_not
 
-from .test_training import configuration, photographs  # noqa: F401
+from .test_training import configuration
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_lowers_the_loss(photographs: Path, tmp_path: Path, backend: str) -> None:  # noqa: F811
+def test_lowers_the_loss(photographs: Path, tmp_path: Path, backend: str) -> None:
     reason = why_not(backend, torch.device("cpu"))
     if reason is not None:
         pytest.skip(reason)

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 
-from simplematch.training import train
+from simplematch.training import manifest, train
 from simplematch.training.loop import STEPS_BETWEEN_REQUESTS
 
-from .test_training import configuration, photographs, weights  # noqa: F401
+from .test_training import configuration, weights
 
 ROOT = Path(__file__).parents[3]
 
@@ -42,7 +42,7 @@ def launch(processes: int, *arguments: str) -> str:
     return run.stdout
 
 
-def test_two_processes_stop_together_and_go_on(photographs: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_two_processes_stop_together_and_go_on(photographs: Path, tmp_path: Path) -> None:
     config = configuration(photographs, tmp_path / "out", batch_size=1, epochs=200, evaluate_every=200, log_every=1)
     (tmp_path / "run.json").write_text(json.dumps(config.to_dict()))
     command, environment = torchrun(2, "-m", "simplematch", "train", "--config", str(tmp_path / "run.json"))
@@ -55,7 +55,8 @@ def test_two_processes_stop_together_and_go_on(photographs: Path, tmp_path: Path
             printed += line
         run.send_signal(signal.SIGTERM)
         run.communicate(timeout=120)
-    position = json.loads((tmp_path / "out/state/position.json").read_text())
+    (newest, *_) = manifest.numbered(tmp_path / "out/state")
+    position = json.loads((newest / "position.json").read_text())
     assert position["step"] % STEPS_BETWEEN_REQUESTS == 0 and 3 < position["step"] < 600
     more = replace(config, max_steps=position["step"] + 1)
     (tmp_path / "run.json").write_text(json.dumps(more.to_dict()))
@@ -63,7 +64,7 @@ def test_two_processes_stop_together_and_go_on(photographs: Path, tmp_path: Path
     assert f"stopped, resume with --resume true: {position['step'] + 1} steps" in printed
 
 
-def test_two_processes_train_as_one(photographs: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_two_processes_train_as_one(photographs: Path, tmp_path: Path) -> None:
     """Same steps, same statistics of batch norm, weights apart by rounding alone."""
     changes = {"epochs": 2, "evaluate_every": 2, "learning_rate": 1e-3}
     whole = configuration(photographs, tmp_path / "one", batch_size=2, **changes)
@@ -87,7 +88,7 @@ def test_two_processes_train_as_one(photographs: Path, tmp_path: Path) -> None: 
         assert (tensor - expected[name]).norm() <= 2e-3 * moved + 1e-6 * expected[name].norm(), name
 
 
-def test_without_synchronised_batch_norm_they_differ(photographs: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_without_synchronised_batch_norm_they_differ(photographs: Path, tmp_path: Path) -> None:
     """What the test above would overlook if it were too lenient."""
     changes = {"epochs": 2, "evaluate_every": 2, "learning_rate": 1e-3}
     train(configuration(photographs, tmp_path / "one", batch_size=2, **changes))

@@ -70,7 +70,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "empty": lambda path: path.write_bytes(b""),
     "missing": Path.unlink,
 }
-FILES = ("model.safetensors", "optimizer.bin", "random_states_0.pkl", "position.json", "config.yaml", "manifest.json")
+FILES = ("model.safetensors", "optimizer.bin", "random-0.safetensors", "position.json", "config.yaml", "manifest.json")
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -111,7 +111,7 @@ def test_without_a_whole_state_nothing_is_changed(photographs: Path, copy: Path)
 
 
 @pytest.mark.parametrize(
-    "name", ["optimizer.bin", "random_states_0.pkl", "model.safetensors", "custom_checkpoint_0.pkl"]
+    "name", ["optimizer.bin", "random-0.safetensors", "model.safetensors", "custom_checkpoint_0.pkl"]
 )
 def test_no_file_of_a_state_runs_code(name: str, photographs: Path, copy: Path, tmp_path: Path) -> None:
     """Not even with a manifest that was made to fit."""
@@ -134,13 +134,13 @@ def test_a_file_that_was_put_there_later_is_refused(photographs: Path, copy: Pat
         train(configuration(photographs, copy), resume=True)
 
 
-GOOD = {"step": 3, "epoch": 1, "batch": 0, "best_pck": 0.5}
+GOOD = {"step": 3, "epoch": 1, "samples": 0, "best_pck": 0.5}
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        {**GOOD, "step": "3"}, {**GOOD, "step": 3.0}, {**GOOD, "epoch": -1}, {**GOOD, "batch": True},
+        {**GOOD, "step": "3"}, {**GOOD, "step": 3.0}, {**GOOD, "epoch": -1}, {**GOOD, "samples": True},
         {**GOOD, "step": [3]}, {**GOOD, "best_pck": 7}, {**GOOD, "best_pck": None}, {**GOOD, "more": 1}, {"step": 3},
         [], "text",
     ],
@@ -164,7 +164,7 @@ def test_a_state_without_the_numbers_of_a_process_says_so(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     accelerator = Accelerator()
-    (states(copy)[0] / "random_states_0.pkl").unlink()
+    (states(copy)[0] / "random-0.safetensors").unlink()
     with caplog.at_level(logging.WARNING):
         checkpoint._load(accelerator, states(copy)[0])
     assert "has no random numbers of process 0" in caplog.text
