@@ -1,0 +1,84 @@
+"""Runs of the command line as processes of their own, to be stopped, killed and hung up on."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from simplematch.training import TrainConfig
+
+ROOT = Path(__file__).parents[3]
+PATIENCE = 120.0
+
+
+class Server:
+    """See server.py."""
+
+    def __init__(self) -> None:
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "python"))), "OMP_NUM_THREADS": "1", "COLUMNS": "200",
+        }  # fmt: skip
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("server.py"))],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+
+    def ask(self, **request: Any) -> dict[str, int]:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(f"{json.dumps(request)}\n")
+        self.process.stdin.flush()
+        answer: dict[str, int] = json.loads(self.process.stdout.readline())
+        return answer
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(30)
+
+
+class Run:
+    """`simplematch train` in a process group of its own."""
+
+    def __init__(self, server: Server, config: TrainConfig, *arguments: str, **options: Any) -> None:
+        self.server, self.output = server, config.output
+        self.output.mkdir(parents=True, exist_ok=True)
+        file = self.output.with_suffix(".run.json")
+        file.write_text(json.dumps(config.to_dict()))
+        self.log = self.output.with_suffix(".log")
+        self.start = self.log.stat().st_size if self.log.exists() else 0
+        command = ["train", "--config", str(file), *arguments]
+        self.number = server.ask(start=command, log=str(self.log), **options)["process"]
+
+    @property
+    def said(self) -> str:
+        """What it has printed so far."""
+        text = self.log.read_bytes()[self.start :].decode(errors="replace") if self.log.exists() else ""
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)  # a terminal's colours
+
+    def until(self, text: str) -> Run:
+        """Wait until it says so."""
+        end = time.monotonic() + PATIENCE
+        while text not in self.said:
+            assert time.monotonic() < end and Path(f"/proc/{self.number}/fd").exists(), self.said
+            time.sleep(0.01)
+        return self
+
+    def send(self, number: signal.Signals, group: bool = False) -> Run:
+        (os.killpg if group else os.kill)(self.number, number)
+        return self
+
+    def children(self) -> list[int]:
+        """The processes that read its images."""
+        path = Path(f"/proc/{self.number}/task/{self.number}/children")
+        return [int(x) for x in path.read_text().split()]
+
+    def status(self) -> int:
+        """Wait until it ends; its exit status."""
+        return self.server.ask(wait=self.number)["status"]

@@ -1,0 +1,85 @@
+"""Starts runs of the command line quickly: it has all modules loaded, and forks for each run.
+
+It reads a JSON object a line, and answers each with one:
+
+{"start": [arguments], "log": file}                    a run in a process group of its own; {"process": number}
+{"start": [arguments], "log": file, "terminal": true}  the same on a terminal
+{"hang_up": number}                                    close its terminal
+{"wait": number}                                       {"status": the exit status, negative for a signal}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import resource
+import signal
+import sys
+from typing import Any
+
+import torch
+
+from simplematch.cli import main
+
+terminals: dict[int, tuple[int, int]] = {}  # of each run: the terminal's other end, and the process that copies it
+
+
+def start(arguments: list[str], log: str, terminal: bool = False, file_size: int | None = None) -> dict[str, int]:
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    process, master = pty.fork() if terminal else (os.fork(), -1)
+    if process == 0:
+        for other, _ in terminals.values():
+            os.close(other)
+        if not terminal:
+            os.setsid()
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+        run(arguments, file_size)
+    if terminal:
+        terminals[process] = master, copy(master, output)
+    os.close(output)
+    return {"process": process}
+
+
+def run(arguments: list[str], file_size: int | None) -> None:
+    """The run; it ends the process as any program ends."""
+    torch.set_num_threads(1)
+    if file_size is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, resource.RLIM_INFINITY))
+    main(arguments)
+    sys.exit(0)
+
+
+def copy(master: int, output: int) -> int:
+    """A process that writes what comes out of a terminal to a file."""
+    process = os.fork()
+    if process == 0:
+        try:
+            while True:
+                os.write(output, os.read(master, 65536))
+        finally:
+            os._exit(0)
+    return process
+
+
+def hang_up(process: int) -> dict[str, int]:
+    master, copier = terminals.pop(process)
+    os.kill(copier, signal.SIGKILL)
+    os.waitpid(copier, 0)
+    os.close(master)
+    return {}
+
+
+def answer(request: dict[str, Any]) -> dict[str, int]:
+    if "hang_up" in request:
+        return hang_up(request["hang_up"])
+    if "wait" in request:
+        return {"status": os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])}
+    return start(request.pop("start"), **request)
+
+
+if __name__ == "__main__":
+    while line := sys.stdin.readline():
+        print(json.dumps(answer(json.loads(line))), flush=True)

@@ -1,0 +1,161 @@
+"""What a run meets that isn't as it should be, broken images and losses that are no numbers, costs nothing that was done."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from simplematch._files import DataError
+from simplematch.data import PairBatch
+from simplematch.models import SimpleMatch
+from simplematch.training import checkpoint, loop, manifest, train
+from simplematch.training.finite import DivergedError, LossWatch, all_finite
+from simplematch.training.losses import PairLosses
+
+from .test_training import configuration
+
+
+@pytest.fixture
+def copied(photographs: Path, tmp_path: Path) -> Path:
+    """The photographs, to be damaged."""
+    return Path(shutil.copytree(photographs, tmp_path / "photographs"))
+
+
+def cut(path: Path) -> None:
+    """Leave the first half of an image, with its header."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def step_of(output: Path) -> int:
+    """The step of the newest state, which is whole."""
+    (newest, *_) = manifest.numbered(output / "state")
+    manifest.check(newest)
+    return checkpoint.read_position(newest / "position.json").step
+
+
+class Validated(Exception):
+    """Raised by the first validation."""
+
+
+def no_validation(*_: object, **__: object) -> None:
+    raise Validated
+
+
+def test_a_run_saves_before_it_validates(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that ends in a validation goes on with that validation, as if nothing had happened."""
+    whole = train(configuration(photographs, tmp_path / "whole"))
+    with monkeypatch.context() as patch, pytest.raises(Validated):
+        patch.setattr(loop, "evaluate", no_validation)
+        train(configuration(photographs, tmp_path / "parts"))
+    assert step_of(tmp_path / "parts") == 3
+    second = train(configuration(photographs, tmp_path / "parts"), resume=True)
+    assert second.step == whole.step and second.best_pck == whole.best_pck
+    for name in ("last", "best"):
+        expected = SimpleMatch.from_pretrained(tmp_path / "whole" / name).state_dict()
+        for key, tensor in SimpleMatch.from_pretrained(tmp_path / "parts" / name).state_dict().items():
+            assert torch.equal(tensor, expected[key]), (name, key)
+
+
+def test_a_broken_validation_image_is_left_out_by_name(
+    photographs: Path, copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cut(copied / "1.png")
+    open_dataset = loop.open_dataset
+    monkeypatch.setattr(
+        loop, "open_dataset", lambda name, _, *rest, **options: open_dataset(name, copied, *rest, **options)
+    )
+    result = train(configuration(photographs, tmp_path / "run"))
+    assert not result.stopped and result.step == 6 and result.best_pck >= 0
+    (warning,) = {x.getMessage() for x in caplog.records if "skipped" in x.getMessage()}
+    assert (
+        warning.startswith("skipped 3 of 6 pairs; the first: ")
+        and f"image {copied / '1.png'} can't be decoded" in warning
+    )
+
+
+def test_with_all_validation_images_broken_the_state_stays(
+    photographs: Path, copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in copied.iterdir():
+        cut(path)
+    open_dataset = loop.open_dataset
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            loop, "open_dataset", lambda name, _, *rest, **options: open_dataset(name, copied, *rest, **options)
+        )
+        with pytest.raises(DataError, match=r"^No validation pair can be read; the first: .*0\.png can't be decoded"):
+            train(configuration(photographs, tmp_path / "run"))
+    assert step_of(tmp_path / "run") == 3
+    assert train(configuration(photographs, tmp_path / "run"), resume=True).step == 6
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_training_image_is_named_once_all_is_saved(copied: Path, tmp_path: Path, workers: int) -> None:
+    """Broken after the second step; resumed with skip_broken, the run ends."""
+    config = configuration(copied, tmp_path / "run", workers=workers, log_every=1, max_steps=2)
+    train(config)
+    whole = (copied / "1.png").read_bytes()
+    cut(copied / "1.png")
+    with pytest.raises(DataError, match=r"1\.png can't be decoded") as caught:
+        train(configuration(copied, tmp_path / "run", workers=workers), resume=True)
+    assert "\n" not in str(caught.value) and "skip_broken: true" in str(caught.value)
+    assert step_of(tmp_path / "run") >= 2
+    result = train(configuration(copied, tmp_path / "run", workers=workers, skip_broken=True), resume=True)
+    assert result.step == 6 and result.skipped > 0
+    (copied / "1.png").write_bytes(whole)
+
+
+class Spoiled:
+    """Makes the loss of some steps a value."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, value: float, steps: Sequence[int]) -> None:
+        self.value, self.steps, self.step = value, steps, 0
+        self.files: dict[int, list[str]] = {}
+        self._forward, self._inputs = PairLosses.forward, PairBatch.inputs
+        patch.setattr(PairLosses, "forward", lambda module, *inputs: self(module, *inputs))
+
+    def __call__(self, module: PairLosses, *inputs: Tensor) -> list[Tensor]:
+        self.step += 1
+        losses = self._forward(module, *inputs)
+        return [loss * self.value for loss in losses] if self.step in self.steps else losses
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_losses_that_are_no_numbers_end_a_run(
+    value: float, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Spoiled(monkeypatch, value, range(5, 100))
+    config = configuration(photographs, tmp_path, epochs=9, save_every=1)
+    with pytest.raises(
+        DivergedError, match=r"^the loss of step 5 is (nan|inf), with the images .*\.png.*learning_rate"
+    ):
+        train(config)
+    assert step_of(tmp_path) >= 4
+    (newest, *_) = manifest.numbered(tmp_path / "state")
+    from safetensors.torch import load_file
+
+    assert all_finite(load_file(newest / "model.safetensors").values())
+
+
+@pytest.mark.parametrize("save_every", [1, 100])
+def test_weights_that_are_no_numbers_are_not_saved(save_every: int, photographs: Path, tmp_path: Path) -> None:
+    """Neither in a state nor as a model, though there was no model before."""
+    with pytest.raises(DivergedError, match=r"(the loss of step|the weights after step) \d"):
+        train(configuration(photographs, tmp_path, learning_rate=1e30, save_every=save_every))
+    assert not (tmp_path / "best").exists() and not (tmp_path / "last").exists()
+    for state in manifest.numbered(tmp_path / "state"):
+        assert checkpoint.read_position(state / "position.json").step == 0
+
+
+def test_a_loss_is_read_some_steps_late_and_counted_in_a_row() -> None:
+    watch = LossWatch()
+    for step, value in enumerate([1.0, torch.nan, 2.0, torch.inf, torch.nan, torch.nan], start=1):
+        assert not watch.diverged
+        watch.add(step, torch.tensor(value), [f"{step}.png"])
+    watch.drain()
+    assert watch.diverged and watch.first == "the loss of step 4 is inf, with the images 4.png"

@@ -1,0 +1,109 @@
+"""However a run ends, it says why in one sentence, and what it had done is there to go on from."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from simplematch.training import TrainConfig, manifest, train
+
+from .runs import Run, Server
+from .test_training import configuration, weights
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="it looks for processes in /proc")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    running = Server()
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def long(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Makes a configuration of a run that goes on until it is stopped."""
+
+    def make(output: Path, **changes: Any) -> TrainConfig:
+        fields = {"epochs": 1000, "evaluate_every": 1000, "save_every": 1000, "log_every": 1, "workers": 1} | changes
+        return configuration(photographs, output, **fields)
+
+    return make
+
+
+def step_of(output: Path) -> int:
+    """The step of the newest state."""
+    (newest, *_) = manifest.numbered(output / "state")
+    manifest.check(newest)
+    step: int = json.loads((newest / "position.json").read_text())["step"]
+    return step
+
+
+def assert_no_traceback(run: Run) -> None:
+    assert "Traceback" not in run.said and "Error" not in run.said, run.said
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1"])
+def test_a_signal_to_all_processes_leaves_a_state(name: str, server: Server, long: Any, tmp_path: Path) -> None:
+    """As `kill -- -GROUP`, a terminal and a batch system send it: to the processes that read images too."""
+    number = signal.Signals[name]
+    run = Run(server, long(tmp_path / "run")).until("step 2 of")
+    run.send(number, group=True)
+    assert run.status() == 128 + number
+    assert_no_traceback(run)
+    step = step_of(tmp_path / "run")
+    assert step >= 2 and f"stopped, resume with --resume true: {step} steps" in run.said
+
+
+def test_a_lost_terminal_leaves_a_state(server: Server, long: Any, tmp_path: Path) -> None:
+    """What can't be printed any more keeps nothing from being saved."""
+    run = Run(server, long(tmp_path / "run"), terminal=True).until("step 2 of")
+    server.ask(hang_up=run.number)
+    assert run.status() == 128 + signal.SIGHUP
+    assert step_of(tmp_path / "run") >= 2
+    assert weights(tmp_path / "run")
+
+
+def test_a_killed_reader_of_images_leaves_a_state(server: Server, long: Any, tmp_path: Path) -> None:
+    """As the system kills one where memory is short."""
+    run = Run(server, long(tmp_path / "run", workers=2)).until("step 2 of")
+    (*_, reader) = run.children()
+    os.kill(reader, signal.SIGKILL)
+    assert run.status() == 2
+    assert "Traceback" not in run.said
+    assert re.search(
+        r"^simplematch: a process that reads images \(process \d+\) was killed.*Resume to go on\.$", run.said, re.M
+    )
+    step = step_of(tmp_path / "run")
+    resumed = Run(server, long(tmp_path / "run", max_steps=step + 1), "--resume", "true")
+    assert resumed.status() == 0 and f"{step + 1} steps" in resumed.said
+
+
+def test_killed_at_any_moment_it_resumes_bitwise(server: Server, photographs: Path, tmp_path: Path) -> None:
+    """Killed again and again, readers of images and all, a run ends with the weights of one that went through."""
+    changes = {"epochs": 4, "evaluate_every": 2, "save_every": 1, "log_every": 1, "workers": 1}
+    train(configuration(photographs, tmp_path / "whole", **changes))
+    config, moments = configuration(photographs, tmp_path / "killed", **changes), random.Random(0)
+    steps = (2, 4, 6, 9, 12)
+    for step in steps:
+        resume = manifest.numbered(tmp_path / "killed" / "state")
+        run = Run(server, config, *(["--resume", "true"] if resume else []))
+        run.until(f"step {step} of")
+        time.sleep(moments.uniform(0, 0.2))
+        run.send(signal.SIGKILL)
+        run.status()
+    last = Run(server, config, "--resume", "true")
+    assert last.status() == 0, last.said
+    expected = weights(tmp_path / "whole")
+    for name, tensor in weights(tmp_path / "killed").items():
+        assert torch.equal(tensor, expected[name]), name
