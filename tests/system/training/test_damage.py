@@ -1,4 +1,4 @@
-"""What a run meets that isn't as it should be, broken images and losses that are no numbers, costs nothing that was done."""
+"""Broken images and losses that are no numbers cost a run nothing that was done."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ def step_of(output: Path) -> int:
     return checkpoint.read_position(newest / "position.json").step
 
 
-class Validated(Exception):
+class ValidatedError(Exception):
     """Raised by the first validation."""
 
 
 def no_validation(*_: object, **__: object) -> None:
-    raise Validated
+    raise ValidatedError
 
 
 def test_a_run_saves_before_it_validates(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that ends in a validation goes on with that validation, as if nothing had happened."""
     whole = train(configuration(photographs, tmp_path / "whole"))
-    with monkeypatch.context() as patch, pytest.raises(Validated):
+    with monkeypatch.context() as patch, pytest.raises(ValidatedError):
         patch.setattr(loop, "evaluate", no_validation)
         train(configuration(photographs, tmp_path / "parts"))
     assert step_of(tmp_path / "parts") == 3
