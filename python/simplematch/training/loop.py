@@ -22,6 +22,7 @@ from .config import TrainConfig
 from .data import training_data, training_losses
 from .fetch import Failure, fetch
 from .finite import DivergedError, LossWatch, all_finite
+from .guard import StepGuard
 from .lock import locked
 from .monitor import Monitor
 from .stop import StopRequest, stop_on_signals
@@ -36,7 +37,8 @@ class TrainResult:
 
     Attributes:
         step: steps done in all.
-        losses: of each step of this call, in pixels, the sum over scales.
+        losses: of each step of this call, in pixels, the sum over scales; NaN for a step without effect, whose loss or
+            gradient was NaN or infinite.
         best_pck: the best PCK@0.1 on the validation pairs, from 0 to 1; -1 before the first validation.
         stopped: a signal, or `max_steps`, ended the run before its last epoch did.
         skipped: pairs that could not be read.
@@ -112,6 +114,8 @@ class _Run:
         self.watch = LossWatch()
         self.losses: list[Tensor] = []  # numbers only when somebody reads them: a GPU needn't wait
         self.skipped = SkippedPairs()
+        several = self.accelerator.num_processes > 1
+        self.guard = StepGuard(self.network, self._total if several else None, self.accelerator.scaler is not None)
         self.monitor = Monitor(self.accelerator, config, self._steps())
 
     def go(self, resume: bool, allow_changes: bool) -> TrainResult:
@@ -147,6 +151,7 @@ class _Run:
         self.loader.set_epoch(position.epoch)  # otherwise it counts from 0, and tells the data set so
         self.model.train()
         batches, samples, images = iter(self.loader), 0, 0
+        total, files = torch.zeros((), device=self.accelerator.device), list[str]()
         while config.max_steps is None or position.step < config.max_steps:
             batch = fetch(batches)
             if self._must_stop(batch, within_step=samples > 0):
@@ -154,15 +159,16 @@ class _Run:
             if batch is None:
                 return False
             losses = torch.stack([x.detach().float() for x in self._step(batch)])
-            self.watch.add(position.step + 1, losses.sum(), batch.files)
+            total, files = total + losses.sum(), files + batch.files
             samples += config.batch_size * self.accelerator.num_processes
             images += batch.images_encoded * self.accelerator.num_processes
             if not self.accelerator.sync_gradients:
                 continue
             position.step, position.samples = position.step + 1, position.samples + samples
             self.losses.append(losses.sum())
+            self.watch.add(position.step, total, files)
             self.monitor.step(position.step, losses, images, float(self.scheduler.get_last_lr()[0]))
-            samples = images = 0
+            samples, images, total, files = 0, 0, torch.zeros_like(total), []
             if position.step % config.save_every == 0:
                 self._save()
         return True
@@ -237,11 +243,17 @@ class _Run:
     def _step(self, batch: PairBatch | GroupBatch) -> list[Tensor]:
         self.skipped.add(batch.skipped)
         with self.accelerator.accumulate(self.model):
+            self.guard.begin()
             with self.accelerator.autocast():
                 losses: list[Tensor] = self.model(*batch.inputs)
-            self.accelerator.backward(torch.stack(losses).sum() * self._share(batch))
-            if self.accelerator.sync_gradients and self.config.clip is not None:
-                self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip)
+            loss = torch.stack(losses).sum()
+            self.accelerator.backward(loss * self._share(batch))
+            self.guard.see(loss)
+            if self.accelerator.sync_gradients:
+                mark = self.guard.end()
+                losses = [x.detach() + mark for x in losses]
+                if self.config.clip is not None:
+                    self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip)
             self.optimizer.step()
             self.optimizer.zero_grad()
             if self.accelerator.sync_gradients:
@@ -256,6 +268,10 @@ class _Run:
         total: Tensor = self.accelerator.reduce(count, "sum")
         share: Tensor = count * self.accelerator.num_processes / total.clamp(min=1)
         return share
+
+    def _total(self, x: Tensor) -> Tensor:
+        total: Tensor = self.accelerator.reduce(x, "sum")
+        return total
 
     def _steps(self) -> int:
         """How many steps the whole run has."""
