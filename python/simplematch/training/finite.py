@@ -1,4 +1,4 @@
-"""NaN and infinities in a run: noticed, traced to their step and images, and kept out of states and models."""
+"""NaN and infinities in a run: traced to their step and images, and kept out of states; see `guard` for the step."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class LossWatch:
         return self.count >= IN_A_ROW
 
     def add(self, step: int, loss: Tensor, files: Sequence[str]) -> None:
-        """Take note of a batch's loss; it is read LAG batches later."""
+        """Take note of a step's loss; it is read LAG steps later."""
         self._unread.append((step, loss.detach(), list(files)))
         if len(self._unread) > LAG:
             self._read()
@@ -54,10 +54,10 @@ class LossWatch:
             self.first, self.count = "", 0
             return
         self.count += 1
-        found = f"the loss of step {step} is {value}, with the images {', '.join(files[:NAMED])}"
+        found = f"the loss of step {step}, or its gradient, is {value}, with the images {', '.join(files[:NAMED])}"
         found += f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
         self.first = self.first or found
-        logger.warning("%s", found)
+        logger.warning("%s: it has no effect", found)
 
 
 def all_finite(tensors: Iterable[Any]) -> bool:

@@ -151,6 +151,7 @@ class _Run:
         self.loader.set_epoch(position.epoch)  # otherwise it counts from 0, and tells the data set so
         self.model.train()
         batches, samples, images = iter(self.loader), 0, 0
+        total, files = torch.zeros((), device=self.accelerator.device), list[str]()
         while config.max_steps is None or position.step < config.max_steps:
             batch = fetch(batches)
             if self._must_stop(batch, within_step=samples > 0):
@@ -158,15 +159,16 @@ class _Run:
             if batch is None:
                 return False
             losses = torch.stack([x.detach().float() for x in self._step(batch)])
-            self.watch.add(position.step + 1, losses.sum(), batch.files)
+            total, files = total + losses.sum(), files + batch.files
             samples += config.batch_size * self.accelerator.num_processes
             images += batch.images_encoded * self.accelerator.num_processes
             if not self.accelerator.sync_gradients:
                 continue
             position.step, position.samples = position.step + 1, position.samples + samples
             self.losses.append(losses.sum())
+            self.watch.add(position.step, total, files)
             self.monitor.step(position.step, losses, images, float(self.scheduler.get_last_lr()[0]))
-            samples = images = 0
+            samples, images, total, files = 0, 0, torch.zeros_like(total), []
             if position.step % config.save_every == 0:
                 self._save()
         return True

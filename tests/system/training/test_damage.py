@@ -1,17 +1,19 @@
-"""Broken images and losses that are no numbers cost a run nothing that was done."""
+"""Broken images and losses that are no numbers cost nothing that was done."""
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from simplematch._files import DataError
-from simplematch.data import PairBatch
+from simplematch.data import open_dataset
 from simplematch.models import SimpleMatch
 from simplematch.training import checkpoint, loop, manifest, train
 from simplematch.training.finite import DivergedError, LossWatch, all_finite
@@ -31,11 +33,21 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def validate_on(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Let runs take their validation pairs from a folder of their own."""
+    patch.setattr(loop, "open_dataset", lambda name, _, *rest, **options: open_dataset(name, folder, *rest, **options))
+
+
 def step_of(output: Path) -> int:
     """The step of the newest state, which is whole."""
     (newest, *_) = manifest.numbered(output / "state")
     manifest.check(newest)
     return checkpoint.read_position(newest / "position.json").step
+
+
+def weights_are_finite(output: Path) -> bool:
+    """In all states."""
+    return all(all_finite(load_file(x / "model.safetensors").values()) for x in manifest.numbered(output / "state"))
 
 
 class ValidatedError(Exception):
@@ -110,46 +122,56 @@ def test_a_broken_training_image_is_named_once_all_is_saved(copied: Path, tmp_pa
     (copied / "1.png").write_bytes(whole)
 
 
-class Spoiled:
-    """Makes the loss of some steps a value."""
+def spoil(patch: pytest.MonkeyPatch, value: float, steps: Sequence[int]) -> None:
+    """Multiply the losses of some steps, counted from 1, by a value."""
+    numbers, forward = itertools.count(1), PairLosses.forward
 
-    def __init__(self, patch: pytest.MonkeyPatch, value: float, steps: Sequence[int]) -> None:
-        self.value, self.steps, self.step = value, steps, 0
-        self.files: dict[int, list[str]] = {}
-        self._forward, self._inputs = PairLosses.forward, PairBatch.inputs
-        patch.setattr(PairLosses, "forward", lambda module, *inputs: self(module, *inputs))
+    def spoiled(module: PairLosses, *inputs: Tensor) -> list[Tensor]:
+        losses = forward(module, *inputs)
+        return [loss * value for loss in losses] if next(numbers) in steps else losses
 
-    def __call__(self, module: PairLosses, *inputs: Tensor) -> list[Tensor]:
-        self.step += 1
-        losses = self._forward(module, *inputs)
-        return [loss * self.value for loss in losses] if self.step in self.steps else losses
+    patch.setattr(PairLosses, "forward", spoiled)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_losses_that_are_no_numbers_end_a_run(
     value: float, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Spoiled(monkeypatch, value, range(5, 100))
+    spoil(monkeypatch, value, range(5, 100))
     config = configuration(photographs, tmp_path, epochs=9, save_every=1)
-    with pytest.raises(
-        DivergedError, match=r"^the loss of step 5 is (nan|inf), with the images .*\.png.*learning_rate"
-    ):
+    with pytest.raises(DivergedError, match=r"^the loss of step 5, .*, is nan, with .*\.png.*learning_rate"):
         train(config)
-    assert step_of(tmp_path) >= 4
-    (newest, *_) = manifest.numbered(tmp_path / "state")
-    from safetensors.torch import load_file
+    assert step_of(tmp_path) >= 4 and weights_are_finite(tmp_path)
 
-    assert all_finite(load_file(newest / "model.safetensors").values())
+
+def test_one_loss_that_is_no_number_ends_nothing(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    spoil(monkeypatch, torch.nan, [2, 3, 5])
+    assert train(configuration(photographs, tmp_path)).step == 6
+    found = [x.getMessage() for x in caplog.records if x.name.endswith("finite")]
+    assert [text.split(",")[0] for text in found] == [f"the loss of step {step}" for step in (2, 3, 5)]
+    assert weights_are_finite(tmp_path)
 
 
 @pytest.mark.parametrize("save_every", [1, 100])
-def test_weights_that_are_no_numbers_are_not_saved(save_every: int, photographs: Path, tmp_path: Path) -> None:
-    """Neither in a state nor as a model, though there was no model before."""
-    with pytest.raises(DivergedError, match=r"(the loss of step|the weights after step) \d"):
-        train(configuration(photographs, tmp_path, learning_rate=1e30, save_every=save_every))
+def test_weights_that_are_no_numbers_are_not_saved(
+    save_every: int, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither in a state nor as a model; no loss is known to blame."""
+    step, calls = torch.optim.Adam.step, itertools.count(1)
+
+    def spoiled(optimizer: torch.optim.Adam, closure: None = None) -> None:
+        step(optimizer, closure)
+        if next(calls) == 3:
+            optimizer.param_groups[0]["params"][0].data.view(-1)[0] = torch.inf
+
+    monkeypatch.setattr(torch.optim.Adam, "step", spoiled)
+    kept = "the states in .* are of earlier steps" if save_every == 1 else "nothing is saved yet"
+    with pytest.raises(DivergedError, match=rf"^the weights after step 3 are NaN or infinite; {kept}\. Use a smaller"):
+        train(configuration(photographs, tmp_path, save_every=save_every))
     assert not (tmp_path / "best").exists() and not (tmp_path / "last").exists()
-    for state in manifest.numbered(tmp_path / "state"):
-        assert checkpoint.read_position(state / "position.json").step == 0
+    assert weights_are_finite(tmp_path) and len(manifest.numbered(tmp_path / "state")) == (2 if save_every == 1 else 0)
 
 
 def test_a_loss_is_read_some_steps_late_and_counted_in_a_row() -> None:
@@ -158,4 +180,4 @@ def test_a_loss_is_read_some_steps_late_and_counted_in_a_row() -> None:
         assert not watch.diverged
         watch.add(step, torch.tensor(value), [f"{step}.png"])
     watch.drain()
-    assert watch.diverged and watch.first == "the loss of step 4 is inf, with the images 4.png"
+    assert watch.diverged and watch.first == "the loss of step 4, or its gradient, is inf, with the images 4.png"
