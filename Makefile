@@ -162,7 +162,7 @@ claims: $(stamps)/bench $(stamps)/test ## what is claimed of a training step's m
 RESULTS ?= benchmarks/results
 PART ?=
 CASES ?= 3
-TESTS ?= tests --ignore tests/system --ignore tests/test_triton_compile.py
+TESTS ?= tests --ignore tests/system --ignore tests/test_triton_compile.py --ignore tests/test_gpu_commands.py
 BENCHMARKS ?= benchmarks
 JOBS ?= $(shell nproc)
 part = $(if $(PART),-$(subst /,of,$(PART)))
