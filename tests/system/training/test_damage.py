@@ -155,12 +155,23 @@ def test_one_loss_that_is_no_number_ends_nothing(
 
 
 @pytest.mark.parametrize("save_every", [1, 100])
-def test_weights_that_are_no_numbers_are_not_saved(save_every: int, photographs: Path, tmp_path: Path) -> None:
-    """Neither in a state nor as a model, though there was no model before."""
-    with pytest.raises(DivergedError, match=r"^the weights after step \d are NaN or infinite; nothing is saved yet"):
-        train(configuration(photographs, tmp_path, learning_rate=1e39, save_every=save_every))
+def test_weights_that_are_no_numbers_are_not_saved(
+    save_every: int, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither in a state nor as a model; no loss is known to blame."""
+    step, calls = torch.optim.Adam.step, itertools.count(1)
+
+    def spoiled(optimizer: torch.optim.Adam, closure: None = None) -> None:
+        step(optimizer, closure)
+        if next(calls) == 3:
+            optimizer.param_groups[0]["params"][0].data.view(-1)[0] = torch.inf
+
+    monkeypatch.setattr(torch.optim.Adam, "step", spoiled)
+    kept = "the states in .* are of earlier steps" if save_every == 1 else "nothing is saved yet"
+    with pytest.raises(DivergedError, match=rf"^the weights after step 3 are NaN or infinite; {kept}\. Use a smaller"):
+        train(configuration(photographs, tmp_path, save_every=save_every))
     assert not (tmp_path / "best").exists() and not (tmp_path / "last").exists()
-    assert weights_are_finite(tmp_path)
+    assert weights_are_finite(tmp_path) and len(manifest.numbered(tmp_path / "state")) == (2 if save_every == 1 else 0)
 
 
 def test_a_loss_is_read_some_steps_late_and_counted_in_a_row() -> None:
