@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 
 from simplematch.training import manifest, train
-from simplematch.training.loop import STEPS_BETWEEN_REQUESTS
 
 from .test_training import configuration, weights
 
@@ -57,7 +56,7 @@ def test_two_processes_stop_together_and_go_on(photographs: Path, tmp_path: Path
         run.communicate(timeout=120)
     (newest, *_) = manifest.numbered(tmp_path / "out/state")
     position = json.loads((newest / "position.json").read_text())
-    assert position["step"] % STEPS_BETWEEN_REQUESTS == 0 and 3 < position["step"] < 600
+    assert 3 <= position["step"] < 600
     more = replace(config, max_steps=position["step"] + 1)
     (tmp_path / "run.json").write_text(json.dumps(more.to_dict()))
     printed = launch(2, "-m", "simplematch", "train", "--config", str(tmp_path / "run.json"), "--resume", "true")
