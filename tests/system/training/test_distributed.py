@@ -12,6 +12,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
 from simplematch.training import manifest, train
@@ -72,7 +73,10 @@ def test_two_processes_train_as_one(photographs: Path, tmp_path: Path) -> None:
     run = tmp_path / "run.json"
     run.write_text(json.dumps(parts.to_dict()))
     printed = launch(2, "-m", "simplematch", "train", "--config", str(run))
-    assert f"done: {result.step} steps, best PCK@0.1 {100 * result.best_pck:.1f} %" in printed
+    found = re.search(r"done: (\d+) steps, best PCK@0.1 ([\d.]+) %", printed)
+    assert found is not None and int(found[1]) == result.step
+    # Weights apart by rounding may put a keypoint on the other side of the threshold.
+    assert float(found[2]) == pytest.approx(100 * result.best_pck, abs=1.0)
     expected = weights(tmp_path / "one")
     start = configuration(photographs, tmp_path / "none", max_steps=1, learning_rate=1e-12)
     train(start)

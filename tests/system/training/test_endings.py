@@ -92,7 +92,10 @@ def test_a_killed_reader_of_images_leaves_a_state(server: Server, long: Any, tmp
 def test_killed_at_any_moment_it_resumes_bitwise(server: Server, photographs: Path, tmp_path: Path) -> None:
     """Killed again and again, readers of images and all, a run ends with the weights of one that went through."""
     changes = {"epochs": 4, "evaluate_every": 2, "save_every": 1, "log_every": 1, "workers": 1}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the server's runs have: sums of other threads round otherwise
     train(configuration(photographs, tmp_path / "whole", **changes))
+    torch.set_num_threads(threads)
     config, moments = configuration(photographs, tmp_path / "killed", **changes), random.Random(0)
     steps = (2, 4, 6, 9, 12)
     for step in steps:
