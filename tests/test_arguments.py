@@ -225,14 +225,14 @@ def test_unmarked_padding_warns_once(monkeypatch: pytest.MonkeyPatch, backend: s
     padded = KEYPOINTS.clone()
     padded[1, 2] = -1
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         match(keypoints=padded, num_keypoints=torch.tensor([3, 2]), backend=backend)
     with pytest.warns(
         UserWarning, match=r"negative coordinates only, \[-1.0, -1.0\] in batch 1, row 2.*mark padded rows"
     ):
         match(keypoints=padded, backend=backend)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         match(keypoints=padded, backend=backend)
     monkeypatch.setattr(_check_shapes, "_warnings_given", set())
     with pytest.warns(UserWarning, match="negative coordinates only"):

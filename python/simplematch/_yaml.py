@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -55,4 +56,8 @@ class _StrictLoader(yaml.SafeLoader):  # type: ignore[misc]  # yaml declares no 
         return value
 
 
+# YAML 1.1 takes 1e-3 for text, YAML 1.2 and everybody who writes a learning rate for a number.
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 _StrictLoader.add_constructor("tag:yaml.org,2002:float", _StrictLoader.construct_yaml_float)

@@ -35,14 +35,12 @@ def multiply(a, b, total, PRECISION: tl.constexpr):
     """total + a @ b, where each operand is the features' dtype or that of the total.
 
     A bfloat16 operand meets a float32 one as two bfloat16 products (high and low half), which keeps 16 bits.
-    PRECISION names the float32 product; "upcast" (the interpreter has no bfloat16 product) and "sum"
-    (for a target without float64 products) are the exceptions.
+    PRECISION names the float32 product. "sum" takes its place for float64 on chips that have no product of it, and in
+    the interpreter, where the rounding of a column depends on its place.
     """
     if PRECISION == "sum":
         wide_a, wide_b = a.to(total.dtype), b.to(total.dtype)
         total += tl.sum(wide_a[:, :, None] * wide_b[None, :, :], 1)
-    elif PRECISION == "upcast":
-        total = tl.dot(a.to(total.dtype), b.to(total.dtype), total, input_precision="ieee", out_dtype=total.dtype)
     elif a.dtype == b.dtype:
         total = tl.dot(a, b, total, input_precision=PRECISION, out_dtype=total.dtype)
     elif a.dtype == tl.bfloat16:

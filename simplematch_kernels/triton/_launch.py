@@ -57,7 +57,7 @@ def multiprocessors(device: torch.device) -> int:
 def precision(accumulation: torch.dtype) -> str:
     """The product of `multiply`: float32-grade on every chip."""
     if PLATFORM == "interpreter":
-        return "upcast"
+        return "sum"
     if PLATFORM == "amd":
         return "sum" if accumulation == torch.float64 else "ieee"
     return "tf32x3"

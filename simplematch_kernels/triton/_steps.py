@@ -100,7 +100,9 @@ def similarity(
         "PREFETCH": source.element_size() < 4 and source.stride(1) != 1,
         "BLOCK_N": tile.n, "BLOCK_M": tile.m, "BLOCK_C": tile.c,
     }  # fmt: skip
-    launch(similarity_kernel, ceil_div(N, tile.n) * tiles * B, target.device, arguments, tile.warps, tile.stages)
+    programs = ceil_div(N, tile.n) * tiles * B
+    few = tile.m == 64  # programs: more of them would not run at a time
+    launch(similarity_kernel, programs, target.device, arguments, tile.warps, tile.stages, all_registers=few)
     return best
 
 
@@ -264,9 +266,7 @@ def target_backward(
     launch(target_backward_kernel, programs, target.device, arguments, tile.warps, tile.stages, all_registers=double)
 
 
-def query_backward(
-    gradient: Gradient, queries: Queries, norms: Tensor, target: Tensor, target_mask: Tensor | None, query_out: Tensor
-) -> None:
+def query_backward(gradient: Gradient, queries: Queries, norms: Tensor, target: Tensor, query_out: Tensor) -> None:
     """Fill query_out (splits, B, N, C) with parts of the gradient of the queries; it may be queries.values."""
     B, C, H, W = target.shape
     N = gradient.ds.shape[1]
@@ -275,7 +275,7 @@ def query_backward(
     splits = query_out.shape[0]
     arguments = {
         "ds": gradient.ds, "peak": gradient.peak, "queries": queries.values, "query_scale": queries.scale,
-        "query_second": queries.second, "norms": norms, "target": target, "target_mask": target_mask,
+        "query_second": queries.second, "norms": norms, "target": target,
         "gradient": query_out, "N": N, "C": C, "H": H, "W": W, "splits": splits,
         "queries_b": queries.values.stride(1), "scalar_b": queries.scale.stride(0), **_of_gradient(gradient),
         **of_strides("target", "bchw", target_strides), **of_strides("gradient", "sbnc", query_out),

@@ -104,8 +104,7 @@ def sparse_window_match_backward(
             query_out = some.values
             if keypoints is None and source_out is not None:
                 query_out = source_out[block.b, :, 0, block.n].transpose(1, 2)[None]
-            mask = None if rows.target_mask is None else rows.target_mask[block.b]
-            _steps.query_backward(gradient, some, norms, part_target, mask, query_out)
+            _steps.query_backward(gradient, some, norms, part_target, query_out)
     if keypoints is not None and sampling is not None and queries is not None and needs_queries:
         _steps.source_backward(queries.values, forward.peak, keypoints, source, sampling, source_out, moving)
     return source_out, keypoints_out, target_out, temperature_out
@@ -193,7 +192,7 @@ def cosine_similarity_backward(
     if target_out is not None:
         _steps.target_backward(dense, queries, target_norm, target, None, target_out)
     if descriptors_out is not None:
-        _steps.query_backward(dense, queries, target_norm, target, None, descriptors_out[None])
+        _steps.query_backward(dense, queries, target_norm, target, descriptors_out[None])
     return descriptors_out, target_out
 
 

@@ -21,14 +21,56 @@ from ._common import (
 from ._window import window_bounds
 
 
+@triton.jit
+def window_sum(
+    ds, row_scale, norms, target, active, top, left, bottom, right, c, start, stop, C, W, ds_h, ds_w, corner,
+    target_c, target_h, target_w, eps,
+    FINITE: tl.constexpr, METRIC: tl.constexpr, CLAMP_EPS: tl.constexpr, PRECISION: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr, FLAT: tl.constexpr, WIDE: tl.constexpr, EVEN_C: tl.constexpr, ACC: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """sum_m w[n, m] f_m over the cells from start to stop; if FINITE, without those of which the norm isn't finite.
+
+    Which elements of f are read depends on nothing read before, so that they can be copied ahead of their use, except
+    in the rare sum that is FINITE.
+    """
+    OFFSET: tl.constexpr = tl.int64 if WIDE else tl.int32
+    total = tl.zeros((BLOCK_N, BLOCK_C), ACC)
+    for m0 in tl.range(start, stop, BLOCK_M, num_stages=1 if FINITE else None):
+        m = m0 + tl.arange(0, BLOCK_M)
+        in_map = m < stop
+        y = m // W
+        x = m - y * W
+        inside = active[:, None] & in_map[None, :]
+        inside = inside & (y[None, :] >= top[:, None]) & (y[None, :] < bottom[:, None])
+        inside = inside & (x[None, :] >= left[:, None]) & (x[None, :] < right[:, None])
+        cell = y.to(OFFSET) * ds_h + x.to(OFFSET) * ds_w
+        d = tl.load(ds + (corner[:, None] + cell[None, :]), mask=inside, other=0.0).to(ACC)
+        w = d * row_scale[:, None]
+        if METRIC == COSINE or FINITE:
+            norm = tl.load(norms + m, mask=in_map, other=1.0)
+        if METRIC == COSINE:
+            scale, _inverse = scale_and_inverse(norm, eps, METRIC, CLAMP_EPS)
+            w = w * scale[None, :]
+        w = tl.where(d == 0, 0.0, w)
+        if FINITE:
+            in_map = in_map & is_finite(norm)
+        mask = by_cell(in_map, CHANNELS_LAST)
+        if not EVEN_C:
+            mask = mask & by_channel(c < C, CHANNELS_LAST)
+        offset = map_offsets(m, c, W, target_c, target_h, target_w, CHANNELS_LAST, FLAT, WIDE)
+        f = tl.load(target + offset, mask=mask, other=0.0)
+        total = multiply(w, f if CHANNELS_LAST else tl.trans(f), total, PRECISION)
+    return total
+
+
 @triton.jit(
     do_not_specialize=names(
-        "ds peak query_scale query_second target_mask N splits ds_b ds_n ds_h peak_b scalar_b window_height "
-        "window_width"
+        "ds peak query_scale query_second N splits ds_b ds_n ds_h peak_b scalar_b window_height window_width"
     )
 )
 def query_backward_kernel(
-    ds, peak, queries, query_scale, query_second, norms, target, target_mask, gradient,
+    ds, peak, queries, query_scale, query_second, norms, target, gradient,
     N, C, H, W, splits, ds_b, ds_n, ds_h, ds_w, peak_b, queries_b, scalar_b,
     target_b, target_c, target_h, target_w, gradient_s, gradient_b, gradient_n, gradient_c,
     window_height, window_width, eps: tl.float64,
@@ -37,7 +79,8 @@ def query_backward_kernel(
     BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """dq_n = P(q_n) (sum_m w[n, m] f_m - u_n second_n),  w[n, m] = ds[n, m] / (D(f_m) D(q_n) P(q_n)),  u_n = P(q_n) q_n
-    w = 0 where ds is, whatever D is; cells of which the norm isn't finite count as 0, for their ds is 0 or NaN.
+    w = 0 where ds is, whatever D is. A sum that isn't finite is made again without the cells of which the norm isn't:
+    the ds of these is 0 or NaN.
 
     ds: (B, N, rows, columns) from the top-left cell of each window, or (B, N, H, W) of any strides without `peak`.
     queries (B, N, C), query_scale and query_second (B, N) from `localize_backward`. target (B, C, H, W): any strides.
@@ -81,32 +124,18 @@ def query_backward_kernel(
     target += b * target_b
     ds += b * ds_b
     corner = n.to(OFFSET) * ds_n - top.to(OFFSET) * ds_h - left.to(OFFSET) * ds_w
-    total = tl.zeros((BLOCK_N, BLOCK_C), ACC)
-    for m0 in range(start, stop, BLOCK_M):
-        m = m0 + tl.arange(0, BLOCK_M)
-        in_map = m < stop
-        y = m // W
-        x = m - y * W
-        inside = active[:, None] & in_map[None, :]
-        inside = inside & (y[None, :] >= top[:, None]) & (y[None, :] < bottom[:, None])
-        inside = inside & (x[None, :] >= left[:, None]) & (x[None, :] < right[:, None])
-        cell = y.to(OFFSET) * ds_h + x.to(OFFSET) * ds_w
-        d = tl.load(ds + (corner[:, None] + cell[None, :]), mask=inside, other=0.0).to(ACC)
-        w = d * row_scale[:, None]
-        norm = tl.load(norms + (b * H * W + m), mask=in_map, other=1.0)
-        if METRIC == COSINE:
-            scale, _inverse = scale_and_inverse(norm, eps, METRIC, CLAMP_EPS)
-            w = w * scale[None, :]
-        w = tl.where(d == 0, 0.0, w)
-        in_map = in_map & is_finite(norm)
-        if target_mask is not None:  # so that what lies outside the mask, even NaN, counts for nothing
-            in_map = in_map & (tl.load(target_mask + (b * H * W + m), mask=in_map, other=0) != 0)
-        mask = by_cell(in_map, CHANNELS_LAST)
-        if not EVEN_C:
-            mask = mask & by_channel(c < C, CHANNELS_LAST)
-        offset = map_offsets(m, c, W, target_c, target_h, target_w, CHANNELS_LAST, FLAT, WIDE)
-        f = tl.load(target + offset, mask=mask, other=0.0)
-        total = multiply(w, f if CHANNELS_LAST else tl.trans(f), total, PRECISION)
+    norms += b * H * W
+    total = window_sum(
+        ds, row_scale, norms, target, active, top, left, bottom, right, c, start, stop, C, W, ds_h, ds_w, corner,
+        target_c, target_h, target_w, eps,
+        False, METRIC, CLAMP_EPS, PRECISION, CHANNELS_LAST, FLAT, WIDE, EVEN_C, ACC, BLOCK_N, BLOCK_M, BLOCK_C,
+    )  # fmt: skip
+    if tl.max((~is_finite(total)).to(tl.int32)) > 0:  # 16 cells at a time, for fewer registers than the usual sum
+        total = window_sum(
+            ds, row_scale, norms, target, active, top, left, bottom, right, c, start, stop, C, W, ds_h, ds_w, corner,
+            target_c, target_h, target_w, eps,
+            True, METRIC, CLAMP_EPS, PRECISION, CHANNELS_LAST, FLAT, WIDE, EVEN_C, ACC, BLOCK_N, 16, BLOCK_C,
+        )  # fmt: skip
 
     in_rows = (n < N)[:, None] & (c < C)[None, :]
     q = tl.load(queries + b * queries_b + (rows * C + c[None, :]), mask=when(split == 0, in_rows), other=0.0)

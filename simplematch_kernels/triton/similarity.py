@@ -9,6 +9,7 @@ import triton.language as tl
 from ._common import (
     COSINE,
     DESCRIPTORS,
+    INTERPRETED,
     L2,
     by_cell,
     by_channel,
@@ -42,28 +43,30 @@ def exact_row(
 ):  # fmt: skip
     """Scores of one query (x, y, n: blocks of one number) with BLOCK_M cells, and their norms, from float64 products.
 
-    Channel by channel, so that this rare path takes few registers of the kernel's usual one.
+    One channel at a time, so that this rare path takes few registers of the kernel's usual one.
     """
-    total = tl.zeros((1, BLOCK_M), tl.float64)
-    query_square = tl.zeros((1, 1), tl.float64)
-    target_square = tl.zeros((1, BLOCK_M), tl.float64)
-    for c0 in range(0, C):
-        c = c0 + tl.arange(0, 1)
+    STEP: tl.constexpr = 64 if INTERPRETED else 1  # the interpreter takes as long for one as for many
+    total = tl.zeros((BLOCK_M,), tl.float64)
+    query_square = tl.zeros((1,), tl.float64)
+    target_square = tl.zeros((BLOCK_M,), tl.float64)
+    for c0 in range(0, C, STEP):
+        c = c0 + tl.arange(0, STEP)
         q = read_queries(
             source, x, y, n, active, c, c < C, source_c, source_h, source_w, source_H, source_W, SAMPLING, False, ACC
-        ).to(tl.float64)
+        )
+        q = tl.trans(q).to(tl.float64)
         offset = map_offsets(m, c, W, target_c, target_h, target_w, False, FLAT, WIDE)
-        f = tl.load(target + offset, mask=in_map[None, :], other=0.0).to(tl.float64)
+        f = tl.load(target + offset, mask=(c < C)[:, None] & in_map[None, :], other=0.0).to(tl.float64)
         if METRIC == L2:
-            total -= (q - f) * (q - f)
+            total -= tl.sum((q - f) * (q - f), 0)
         else:
-            total += q * f
-        query_square += q * q
-        target_square += f * f
+            total += tl.sum(q * f, 0)
+        query_square += tl.sum(q * q, 0)
+        target_square += tl.sum(f * f, 0)
     target_norm = tl.sqrt(target_square)
     if METRIC == COSINE:
         total = total / denominator(tl.sqrt(query_square), eps, CLAMP_EPS) / denominator(target_norm, eps, CLAMP_EPS)
-    return total.to(ACC), tl.sum(target_norm, 0).to(ACC)
+    return total.to(ACC)[None, :], target_norm.to(ACC)
 
 
 @triton.jit(

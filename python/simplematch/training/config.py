@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from types import NoneType, UnionType
+from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 from .._yaml import read_yaml
 from ..configs import recipe
@@ -92,6 +94,9 @@ class TrainConfig:
     """Fields that a resumed run must have as the run before it, for it to be the same run."""
 
     def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            if get_origin(hint) is not ClassVar:
+                _check_type(name, getattr(self, name), hint)
         for name in ("root", "output", "weights"):
             value = getattr(self, name)
             if value is not None:
@@ -108,13 +113,13 @@ class TrainConfig:
             "keep_states",
             "log_every",
         ):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+            if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be a whole number above zero, got {getattr(self, name)!r}")
         for name in ("learning_rate", "encoder_learning_rate"):
             rate = getattr(self, name)
             if rate is not None and not rate > 0:
                 raise ValueError(f"{name} must be above zero, got {rate!r}")
-        if self.group_size is not None and not (isinstance(self.group_size, int) and self.group_size > 1):
+        if self.group_size is not None and self.group_size < 2:
             raise ValueError(f"group_size must be None or a whole number above one, got {self.group_size!r}")
         if self.contrast < 0 or (self.contrast and self.group_size is None):
             raise ValueError(f"contrast must be 0, or above it where group_size is a number, got {self.contrast!r}")
@@ -148,3 +153,29 @@ class TrainConfig:
     def to_dict(self) -> dict[str, Any]:
         """The fields as YAML and json can hold them."""
         return {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}
+
+
+_KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
+    bool: ((bool,), "true or false"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a finite number"),
+    str: ((str,), "text"),
+    Path: ((str, Path), "a path"),
+    dict: ((dict,), "fields and values"),
+}
+
+
+def _check_type(name: str, value: Any, hint: Any) -> None:
+    """Raise ValueError unless `value`, perhaps read from YAML, is what the field `name` is declared to be."""
+    choices = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    if value is None and NoneType in choices:
+        return
+    kind = get_origin(choices[0]) or choices[0]
+    types, words = _KINDS[kind]
+    if not isinstance(value, types) or (isinstance(value, bool) and kind is not bool) or _is_endless(value):
+        also = ", or null" if NoneType in choices else ""
+        raise ValueError(f"{name} must be {words}{also}, got {value!r}")
+
+
+def _is_endless(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)

@@ -1,6 +1,7 @@
 """A signal asks a run to stop at its next step, with a checkpoint, instead of ending it where it stands.
 
-These are Ctrl-C and SIGTERM, SIGHUP (the terminal is gone), SIGQUIT, and SIGUSR1, by which SLURM warns of a time limit.
+A second Ctrl-C, seconds later, ends it at once; other signals do not, for schedulers send several while a run saves.
+The signals are Ctrl-C, SIGTERM, SIGHUP (the terminal is gone), SIGQUIT and SIGUSR1 (SLURM warns of a time limit).
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class StopRequest:
         now = time.monotonic()
         if self.signal is None:
             self.signal, self._since = signal.Signals(number), now
-        elif now - self._since > SECOND_REQUEST:  # asked again: at once
+        elif number == signal.SIGINT and now - self._since > SECOND_REQUEST:  # somebody doesn't want to wait
             raise KeyboardInterrupt
 
 

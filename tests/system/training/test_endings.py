@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from simplematch.training import TrainConfig, manifest, train
+from simplematch.training import TrainConfig, manifest, stop, train
 
 from .runs import Run, Server
 from .test_training import configuration, weights
@@ -63,6 +63,17 @@ def test_a_signal_to_all_processes_leaves_a_state(name: str, server: Server, lon
     assert_no_traceback(run)
     step = step_of(tmp_path / "run")
     assert step >= 2 and f"stopped, resume with --resume true: {step} steps" in run.said
+
+
+def test_only_another_ctrl_c_breaks_into_a_save(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch system warns with SIGUSR1 and ends with SIGTERM, while the run saves."""
+    with stop.stop_on_signals() as request:
+        signal.raise_signal(signal.SIGUSR1)
+        monkeypatch.setattr(stop, "SECOND_REQUEST", 0.0)
+        signal.raise_signal(signal.SIGTERM)
+        assert request.signal == signal.SIGUSR1
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_a_lost_terminal_leaves_a_state(server: Server, long: Any, tmp_path: Path) -> None:

@@ -120,7 +120,14 @@ def test_resume_without_a_state(photographs: Path, tmp_path: Path) -> None:
     [
         ({"precision": "int8"}, "precision must be one of 'fp32', 'bf16', 'fp16', got 'int8'"),
         ({"batch_size": 0}, "batch_size must be a whole number above zero, got 0"),
+        ({"batch_size": 2.0}, "batch_size must be a whole number, got 2.0"),
         ({"learning_rate": 0.0}, "learning_rate must be above zero, got 0.0"),
+        ({"learning_rate": "fast"}, "learning_rate must be a finite number, got 'fast'"),
+        ({"clip": float("nan")}, "clip must be a finite number, or null, got nan"),
+        ({"max_steps": "many"}, "max_steps must be a whole number, or null, got 'many'"),
+        ({"pretrained": "no"}, "pretrained must be true or false, got 'no'"),
+        ({"seed": True}, "seed must be a whole number, got True"),
+        ({"model": []}, r"model must be fields and values, got \[\]"),
     ],
 )
 def test_wrong_configuration(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -136,7 +143,7 @@ def test_every_recipe_is_a_run(name: str, tmp_path: Path) -> None:
 
 def test_configuration_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
-    path.write_text("preset: resnet101-256\ndataset: spair\nroot: data\noutput: out\nlearning_rate: 3.0e-5\n")
+    path.write_text("preset: resnet101-256\ndataset: spair\nroot: data\noutput: out\nlearning_rate: 3e-5\n")
     config = TrainConfig.from_yaml(path, batch_size=16)
     assert (config.learning_rate, config.batch_size, config.root) == (3e-5, 16, Path("data"))
     assert TrainConfig.from_dict(config.to_dict()) == config
