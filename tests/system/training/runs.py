@@ -62,11 +62,16 @@ class Run:
         text = self.log.read_bytes()[self.start :].decode(errors="replace") if self.log.exists() else ""
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)  # a terminal's colours
 
+    @property
+    def ended(self) -> bool:
+        """Whether it is over, and waits to be asked for its status."""
+        return Path(f"/proc/{self.number}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
     def until(self, text: str) -> Run:
         """Wait until it says so."""
         end = time.monotonic() + PATIENCE
         while text not in self.said:
-            assert time.monotonic() < end and Path(f"/proc/{self.number}/fd").exists(), self.said
+            assert time.monotonic() < end and not self.ended, self.said
             time.sleep(0.01)
         return self
 
