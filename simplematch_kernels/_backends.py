@@ -2,8 +2,8 @@
 
     CUDA tensors: triton, then cuda, then reference        CPU tensors: cpu, then reference
 
-A backend is a module with the functions of `Backend` (in `_types.py`). One asked for by name raises its reason
-when it can't run; the automatic choice logs the reason once and takes the next.
+A backend is a module with the functions of `Backend` (in `_types.py`), or with an object `backend` that has them.
+One asked for by name raises its reason when it can't run; the automatic choice logs the reason once and takes the next.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BACKENDS = ("triton", "cuda", "cpu", "reference")
 ENVIRONMENT_VARIABLE = "SIMPLEMATCH_BACKEND"
 
 _MODULES = {
-    "triton": ".triton",
+    "triton": ".triton.backend",
     "cuda": ".native.cuda",
     "cpu": ".native.cpu",
     "reference": ".reference.backend",
@@ -169,7 +169,8 @@ def interpreting() -> bool:
 
 
 def _load(name: str) -> Backend:
-    return cast(Backend, importlib.import_module(_MODULES[name], __package__))
+    module = importlib.import_module(_MODULES[name], __package__)
+    return cast(Backend, getattr(module, "backend", module))
 
 
 def explain(device: torch.device | str | None = None) -> str:

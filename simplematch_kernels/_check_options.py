@@ -6,10 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from . import _options
-
-Size = Sequence[int] | None
-
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     if value not in choices:
@@ -97,48 +93,3 @@ def check_outside_value(value: object) -> float:
     if math.isnan(number) or number == math.inf:
         raise ValueError(f"outside_value must be -inf or a finite number, got {number}")
     return float(number)
-
-
-def check_sampling(
-    size: Size, coords: str, sampling: str, padding: str, names: tuple[str, str, str]
-) -> tuple[tuple[int, int] | None, str, str, str]:
-    """(size, coords, sampling, padding); `names` are those of the first, second and last in the caller's signature."""
-    size_name, coords_name, padding_name = names
-    check_choice(coords_name, coords, _options.COORDINATES)
-    check_choice("sampling", sampling, _options.SAMPLINGS)
-    check_choice(padding_name, padding, _options.SAMPLING_PADDINGS)
-    return check_size(size_name, size), coords, sampling, padding
-
-
-def check_metric(metric: str, eps: float, eps_mode: str) -> tuple[str, float, str]:
-    check_choice("metric", metric, _options.METRICS)
-    check_choice("eps_mode", eps_mode, _options.EPS_MODES)
-    return metric, check_number("eps", eps, at_least=0.0), eps_mode
-
-
-def check_localization(
-    localization: str,
-    window_size: int | Sequence[int],
-    window_shape: str,
-    border: str,
-    outside_value: float,
-    sigma: float | None,
-) -> tuple[str, tuple[int, int], str, str, float, float]:
-    check_choice("localization", localization, _options.LOCALIZATIONS)
-    check_choice("window_shape", window_shape, _options.WINDOW_SHAPES)
-    check_choice("border", border, _options.BORDERS)
-    if localization == "gaussian" and sigma is None:
-        raise ValueError("sigma must be given, in cells, for localization 'gaussian', got None")
-    return (
-        localization,
-        check_window_size(window_size),
-        window_shape,
-        border,
-        check_outside_value(outside_value),
-        0.0 if sigma is None else check_number("sigma", sigma, above=0.0),
-    )
-
-
-def check_output(size: Size, coords: str, offset: float) -> tuple[tuple[int, int] | None, str, float]:
-    check_choice("target_coords", coords, _options.COORDINATES)
-    return check_size("target_size", size), coords, check_number("output_offset", offset)

@@ -67,12 +67,11 @@ def check_keypoints(keypoints: object, features: Tensor, features_name: str, sam
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 
-def check_rows(
-    num_keypoints: Tensor | None, valid: Tensor | None, target_mask: Tensor | None, queries: int, target: Tensor
-) -> Rows:
+def check_rows(rows: Rows, queries: int, target: Tensor) -> Rows:
     """The row and cell restrictions, in the form the backends take (see `Rows`)."""
+    num_keypoints, valid, target_mask = rows
     if num_keypoints is None and valid is None and target_mask is None:
-        return Rows(None, None, None)
+        return rows
     batch, (height, width) = target.shape[0], target.shape[2:]
     if num_keypoints is not None:
         num_keypoints = check_tensor("num_keypoints", num_keypoints, "(B,)")

@@ -1,22 +1,33 @@
-"""The options of the operators, resolved once per call into numbers a kernel can use.
+"""The options of the public functions, in groups: names, defaults, checks, and what they mean for a map of H x W cells.
 
-Every pixel/cell convention is one rational affine map per axis, and every localisation is one window,
-so that no option costs an extra pass or another kernel:
+A group is a record (`SamplingOptions`, ...) that all functions, operators and backends share:
 
-    cell = (pixel * numerator + shift) / denominator        (all three are integers, so integer pixels map exactly)
+    keyword arguments  ->  group.checked()  ->  operator  ->  group.resolve(H, W)  ->  backend  ->  kernel
 
-    localisation   window                     what differs
-    argmax         1 x 1                      nothing: the expectation over one cell is that cell
-    window         k x k around the peak      border, disc, outside value
-    global         the whole map              nothing
-    gaussian       the whole map              scores are multiplied by exp(-d^2 / (2 sigma^2)) first
+and a TypedDict of its keyword arguments (`SamplingKeywords`, ...), from which type checkers and editors know the
+functions that take `**options`. An option is added to both, to `checked` and to `resolve`.
 """
 
 from __future__ import annotations
 
+import difflib
+import functools
+import inspect
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from typing import Any, NamedTuple, TypedDict, TypeVar, cast, get_type_hints
+
+from ._check_options import check_choice, check_number, check_outside_value, check_size, check_window_size
+from ._resolved import (
+    IDENTITY,
+    Localization,
+    Metric,
+    Sampling,
+    Window,
+    cells_from_pixels,
+    pixels_from_cells,
+)
 
 SAMPLINGS = ("floor", "round", "bilinear")
 SAMPLING_PADDINGS = ("zeros", "border")
@@ -27,145 +38,192 @@ LOCALIZATIONS = ("argmax", "window", "global", "gaussian")
 WINDOW_SHAPES = ("square", "disc")
 BORDERS = ("shift", "shrink")
 
-SCORE_BUDGET_BYTES = 64 * 2**20
-"""Most bytes of scores that one call holds at a time, and, separately, keeps for its backward.
-
-More queries than fit are worked on in blocks; what the backward misses it computes again.
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class AffineMap:
-    """`y = (x * numerator + shift) / denominator`, evaluated in float64 by every backend."""
-
-    numerator: int
-    shift: int
-    denominator: int
+Size = Sequence[int] | None
+Function = TypeVar("Function", bound=Callable[..., Any])
+Record = TypeVar("Record")
+_MOST = 1024  # resolved options that are kept
 
 
-IDENTITY = AffineMap(1, 0, 1)
+class SamplingKeywords(TypedDict, total=False):
+    source_size: Size
+    source_coords: str
+    sampling: str
+    sampling_padding: str
 
 
-def cells_from_pixels(coords: str, cells: int, pixels: int) -> AffineMap:
-    """The map from pixel to cell coordinates along an axis of `pixels` pixels and `cells` cells."""
-    return _rescale(coords, pixels, cells)
+class SamplingOptions(NamedTuple):
+    """How keypoints read the source map."""
+
+    source_size: Size = None
+    source_coords: str = "corner"
+    sampling: str = "floor"
+    sampling_padding: str = "zeros"
+
+    def checked(self, names: Mapping[str, str] | None = None) -> SamplingOptions:
+        """Itself with plain values, or a TypeError or ValueError; `names` are those of a function that differ."""
+        name = names or {}
+        check_choice(name.get("source_coords", "source_coords"), self.source_coords, COORDINATES)
+        check_choice("sampling", self.sampling, SAMPLINGS)
+        check_choice(name.get("sampling_padding", "sampling_padding"), self.sampling_padding, SAMPLING_PADDINGS)
+        return self._replace(source_size=check_size(name.get("source_size", "source_size"), self.source_size))
+
+    def resolve(self, height: int, width: int) -> Sampling:
+        return _resolve_sampling(self, height, width)
 
 
-def pixels_from_cells(coords: str, cells: int, pixels: int) -> AffineMap:
-    """The inverse of `cells_from_pixels`."""
-    return _rescale(coords, cells, pixels)
+@lru_cache(maxsize=_MOST)
+def _resolve_sampling(o: SamplingOptions, height: int, width: int) -> Sampling:
+    x = y = IDENTITY
+    if o.source_size is not None:
+        x = cells_from_pixels(o.source_coords, width, o.source_size[1])
+        y = cells_from_pixels(o.source_coords, height, o.source_size[0])
+    return Sampling(to_cells_x=x, to_cells_y=y, mode=o.sampling, padding=o.sampling_padding)
 
 
-def _rescale(coords: str, old: int, new: int) -> AffineMap:
-    if coords == "corner":
-        return AffineMap(new, 0, old)
-    if coords == "half_pixel":  # (x + 1/2) * new / old - 1/2, over the common denominator 2 * old
-        return AffineMap(2 * new, new - old, 2 * old)
-    return AffineMap(new - 1, 0, old - 1) if old > 1 else AffineMap(0, 0, 1)  # align_corners
+GATHER_NAMES = {"source_size": "size", "source_coords": "coords", "sampling_padding": "padding"}
+"""The sampling options of `gather_keypoints`, which has one map."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How a keypoint reads the source map: `to_cells_*` first, then `mode` ("floor", "round" or "bilinear").
-
-    `padding` ("zeros" or "border") is what a bilinear sample finds outside the map.
-    """
-
-    to_cells_x: AffineMap
-    to_cells_y: AffineMap
-    mode: str
-    padding: str
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """`kind` is "cosine", "dot" or "l2"; the cosine divides by |x| + eps, or max(|x|, eps) if `clamp_eps`."""
-
-    kind: str
+class MetricKeywords(TypedDict, total=False):
+    metric: str
     eps: float
-    clamp_eps: bool
+    eps_mode: str
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """The cells around the peak that take part in the soft-argmax.
+class MetricOptions(NamedTuple):
+    """How a query is compared with a cell."""
 
-    `height` and `width` may exceed the map. With `shift` the window is pushed inside the map whole, otherwise
-    the part of the centred window that exists is used; `disc` keeps (2 dx / width)^2 + (2 dy / height)^2 < 1 of it.
-    Cells outside count as scores of `outside_value` (-inf: not at all). `sigma` > 0 weighs scores around the peak.
-    """
+    metric: str = "cosine"
+    eps: float = 1e-8
+    eps_mode: str = "add"
 
-    height: int
-    width: int
-    shift: bool
-    disc: bool
+    def checked(self) -> MetricOptions:
+        check_choice("metric", self.metric, METRICS)
+        check_choice("eps_mode", self.eps_mode, EPS_MODES)
+        return self._replace(eps=check_number("eps", self.eps, at_least=0.0))
+
+    def resolve(self) -> Metric:
+        return _resolve_metric(self)
+
+
+@lru_cache(maxsize=_MOST)
+def _resolve_metric(o: MetricOptions) -> Metric:
+    return Metric(kind=o.metric, eps=o.eps, clamp_eps=o.eps_mode == "clamp")
+
+
+class LocalizationKeywords(TypedDict, total=False):
+    localization: str
+    window_size: int | Sequence[int]
+    window_shape: str
+    border: str
     outside_value: float
-    sigma: float
-
-    @property
-    def has_outside(self) -> bool:
-        return self.outside_value != -math.inf
-
-    def box(self, map_height: int, map_width: int) -> tuple[int, int]:
-        """(rows, columns) of the largest box of cells a window can cover: the layout of kept window scores."""
-        return min(self.height, map_height), min(self.width, map_width)
-
-
-@dataclass(frozen=True, slots=True)
-class Localization:
-    """From scores to coordinates: window, temperature (unused where a tensor gives it), map to the user's units."""
-
-    window: Window
-    temperature: float
-    from_cells_x: AffineMap
-    from_cells_y: AffineMap
+    sigma: float | None
+    target_size: Size
+    target_coords: str
     output_offset: float
 
 
-@lru_cache(maxsize=1024)
-def resolve_sampling(
-    sampling: str, padding: str, coords: str, size: tuple[int, int] | None, map_height: int, map_width: int
-) -> Sampling:
-    if size is None:
-        return Sampling(IDENTITY, IDENTITY, sampling, padding)
-    return Sampling(
-        cells_from_pixels(coords, map_width, size[1]), cells_from_pixels(coords, map_height, size[0]), sampling, padding
-    )
+class LocalizationOptions(NamedTuple):
+    """How scores become coordinates. `fixed_temperature` is None where a tensor has one for each query."""
+
+    localization: str = "window"
+    window_size: int | Sequence[int] = 45
+    window_shape: str = "square"
+    border: str = "shift"
+    outside_value: float = -math.inf
+    sigma: float | None = None
+    target_size: Size = None
+    target_coords: str = "corner"
+    output_offset: float = 0.0
+    fixed_temperature: float | None = 0.02
+
+    def checked(self) -> LocalizationOptions:
+        check_choice("localization", self.localization, LOCALIZATIONS)
+        check_choice("window_shape", self.window_shape, WINDOW_SHAPES)
+        check_choice("border", self.border, BORDERS)
+        check_choice("target_coords", self.target_coords, COORDINATES)
+        if self.localization == "gaussian" and self.sigma is None:
+            raise ValueError("sigma must be given, in cells, for localization 'gaussian', got None")
+        return self._replace(
+            window_size=check_window_size(self.window_size),
+            outside_value=check_outside_value(self.outside_value),
+            sigma=None if self.sigma is None else check_number("sigma", self.sigma, above=0.0),
+            target_size=check_size("target_size", self.target_size),
+            output_offset=check_number("output_offset", self.output_offset),
+        )
+
+    def resolve(self, height: int, width: int) -> Localization:
+        return _resolve_localization(self, height, width)
 
 
-@lru_cache(maxsize=1024)
-def resolve_localization(
-    localization: str,
-    window_size: tuple[int, int],
-    window_shape: str,
-    border: str,
-    outside_value: float,
-    sigma: float,
-    temperature: float | None,
-    coords: str,
-    size: tuple[int, int] | None,
-    output_offset: float,
-    map_height: int,
-    map_width: int,
-) -> Localization:
-    if localization == "argmax":
-        window = Window(1, 1, True, False, -math.inf, 0.0)
-    elif localization == "window":
-        window = Window(*window_size, border == "shift", window_shape == "disc", outside_value, 0.0)
-    else:
-        window = Window(map_height, map_width, True, False, -math.inf, sigma if localization == "gaussian" else 0.0)
-    number = 1.0 if temperature is None else temperature
-    if size is None:
-        return Localization(window, number, IDENTITY, IDENTITY, output_offset)
+@lru_cache(maxsize=_MOST)
+def _resolve_localization(o: LocalizationOptions, height: int, width: int) -> Localization:
+    x = y = IDENTITY
+    if o.target_size is not None:
+        x = pixels_from_cells(o.target_coords, width, o.target_size[1])
+        y = pixels_from_cells(o.target_coords, height, o.target_size[0])
     return Localization(
-        window,
-        number,
-        pixels_from_cells(coords, map_width, size[1]),
-        pixels_from_cells(coords, map_height, size[0]),
-        output_offset,
+        window=_window(o, height, width),
+        temperature=1.0 if o.fixed_temperature is None else o.fixed_temperature,
+        from_cells_x=x,
+        from_cells_y=y,
+        output_offset=o.output_offset,
     )
 
 
-def queries_within_budget(bytes_per_query: int) -> int:
-    """How many queries may hold `bytes_per_query` bytes of scores each at one time; at least one."""
-    return max(1, SCORE_BUDGET_BYTES // max(1, bytes_per_query))
+def _window(o: LocalizationOptions, height: int, width: int) -> Window:
+    if o.localization == "argmax":
+        return Window(1, 1)
+    if o.localization == "window":
+        rows, columns = check_window_size(o.window_size)
+        return Window(rows, columns, o.border == "shift", o.window_shape == "disc", o.outside_value)
+    return Window(height, width, sigma=o.sigma or 0.0 if o.localization == "gaussian" else 0.0)
+
+
+def defaults(group: type[Any]) -> dict[str, Any]:
+    """The keyword arguments of a group with their defaults."""
+    return {name: value for name, value in group._field_defaults.items() if name != "fixed_temperature"}
+
+
+def with_options(keywords: type[Any], given: Mapping[str, Any]) -> Callable[[Function], Function]:
+    """Show a function's `**options` in its signature as what they are, and refuse others by name.
+
+    Args:
+        keywords: the TypedDict of the options.
+        given: their defaults.
+    """
+    hints = get_type_hints(keywords)
+    if set(hints) != set(given):
+        raise TypeError(f"{keywords.__name__} and the defaults differ in {sorted(set(hints) ^ set(given))}")
+
+    def decorate(function: Function) -> Function:
+        signature = inspect.signature(function)
+        kept = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        shown = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=hints[name])
+            for name, value in given.items()
+        ]
+
+        @functools.wraps(function)
+        def checked(*arguments: Any, **options: Any) -> Any:
+            for name in options:
+                if name not in accepted:
+                    raise _unknown(function.__name__, name, list(given))
+            return function(*arguments, **options)
+
+        accepted = {*given, *(p.name for p in kept)}
+        checked.__signature__ = signature.replace(parameters=[*kept, *shown])  # type: ignore[attr-defined]
+        return cast(Function, checked)
+
+    return decorate
+
+
+def _unknown(function: str, name: str, options: list[str]) -> TypeError:
+    close = difflib.get_close_matches(name, options, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(options)}"
+    return TypeError(f"{function}() got an unexpected keyword argument {name!r}; {hint}")
+
+
+def pick(group: type[Record], given: Mapping[str, Any]) -> Record:
+    """The record of those keyword arguments that belong to a group, a NamedTuple; the others have their defaults."""
+    return group(**{name: given[name] for name in group._fields if name in given})  # type: ignore[attr-defined]

@@ -1,13 +1,18 @@
-"""What the public functions return, and what the backends hand to the operators."""
+"""Records of tensors by name: what the public functions return, and what operators and backends exchange.
+
+Every operator has a problem (its inputs), a result, gradients that arrive (upstream) and gradients that leave.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
+import torch
 from torch import Tensor
 
-from ._options import Localization, Metric, Sampling
+from ._resolved import Localization, Metric, Sampling
+
+T = TypeVar("T")
 
 
 class Matches(NamedTuple):
@@ -29,8 +34,8 @@ class Matches(NamedTuple):
     log_sum_exp: Tensor
 
 
-class ForwardResult(NamedTuple):
-    """`Matches`, and what its backward reads besides the inputs.
+class MatchResult(NamedTuple):
+    """`Matches`, and what the backward reads besides the inputs.
 
     target_norm: (B, M) Euclidean norm of every target cell, float32 (float64 for float64 features).
     window_scores: (B, K, rows, columns) raw scores inside the windows of the first K queries, same dtype;
@@ -44,6 +49,23 @@ class ForwardResult(NamedTuple):
     target_norm: Tensor
     window_scores: Tensor
 
+    @property
+    def matches(self) -> Matches:
+        return Matches(self.keypoints, self.score, self.peak, self.log_sum_exp)
+
+
+class GatherResult(NamedTuple):
+    """descriptors: (B, N, C) in the dtype of the features."""
+
+    descriptors: Tensor
+
+
+class SimilarityResult(NamedTuple):
+    """scores: (B, N, H, W); target_norm: (B, M), as in `MatchResult`."""
+
+    scores: Tensor
+    target_norm: Tensor
+
 
 class Rows(NamedTuple):
     """Which query rows and which target cells take part. Every field may be None: no restriction.
@@ -53,88 +75,160 @@ class Rows(NamedTuple):
         can be neither peak nor support, and a row without a True cell is invalid.
     """
 
-    num_keypoints: Tensor | None
-    valid: Tensor | None
-    target_mask: Tensor | None
+    num_keypoints: Tensor | None = None
+    valid: Tensor | None = None
+    target_mask: Tensor | None = None
+
+
+def accumulation_dtype(features: Tensor) -> torch.dtype:
+    """float64 for float64 features, float32 for everything else."""
+    return torch.float64 if features.dtype == torch.float64 else torch.float32
+
+
+def empty_matches(like: Tensor, batch: int, queries: int) -> Matches:
+    """`Matches` of features `like`, not filled in."""
+    dtype, device = accumulation_dtype(like), like.device
+    return Matches(
+        torch.empty((batch, queries, 2), dtype=dtype, device=device),
+        torch.empty((batch, queries), dtype=dtype, device=device),
+        torch.empty((batch, queries), dtype=torch.int64, device=device),
+        torch.empty((batch, queries), dtype=dtype, device=device),
+    )
+
+
+class MatchProblem(NamedTuple):
+    """The inputs of `sparse_window_match` and its backward.
+
+    source: (B, C, Hs, Ws) features; without `keypoints` a list of descriptors, (B, C, 1, N).
+    keypoints: (B, N, 2) float32 or float64. target: (B, C, H, W) features.
+    temperature: (B, N), or None where `localization` holds the number.
+    kept_queries: K of `MatchResult.window_scores`.
+    """
+
+    source: Tensor
+    keypoints: Tensor | None
+    target: Tensor
+    rows: Rows
+    temperature: Tensor | None
+    sampling: Sampling | None
+    metric: Metric
+    localization: Localization
+    kept_queries: int = 0
+
+    @property
+    def queries(self) -> int:
+        """N."""
+        return self.source.shape[3] if self.keypoints is None else self.keypoints.shape[1]
+
+
+class LocalizeProblem(NamedTuple):
+    """The inputs of `localize` and its backward. scores: (B, N, H, W); temperature as in `MatchProblem`."""
+
+    scores: Tensor
+    rows: Rows
+    temperature: Tensor | None
+    localization: Localization
+
+
+class GatherProblem(NamedTuple):
+    """The inputs of `gather_keypoints` and its backward. features: (B, C, H, W); keypoints: (B, N, 2)."""
+
+    features: Tensor
+    keypoints: Tensor
+    sampling: Sampling
+
+
+class SimilarityProblem(NamedTuple):
+    """The inputs of `cosine_similarity` and its backward. descriptors: (B, N, C); target: (B, C, H, W)."""
+
+    descriptors: Tensor
+    target: Tensor
+    metric: Metric
+
+
+class MatchGradients(NamedTuple, Generic[T]):
+    """One T for each differentiable input of `sparse_window_match`: whether its gradient is needed, or the gradient."""
+
+    source: T
+    keypoints: T
+    target: T
+    temperature: T
+
+
+class LocalizeGradients(NamedTuple, Generic[T]):
+    """As `MatchGradients`, of `localize`."""
+
+    scores: T
+    temperature: T
+
+
+class GatherGradients(NamedTuple, Generic[T]):
+    """As `MatchGradients`, of `gather_keypoints`."""
+
+    features: T
+    keypoints: T
+
+
+class SimilarityGradients(NamedTuple, Generic[T]):
+    """As `MatchGradients`, of `cosine_similarity`."""
+
+    descriptors: T
+    target: T
 
 
 class Upstream(NamedTuple):
-    """Gradients that arrive at the outputs; None stands for zeros."""
+    """Gradients with respect to the differentiable fields of `Matches`; None stands for zeros."""
 
     keypoints: Tensor | None
     score: Tensor | None
     log_sum_exp: Tensor | None
 
 
-Gradients = tuple[Tensor | None, ...]
+class GatherUpstream(NamedTuple):
+    """The gradient with respect to the descriptors."""
+
+    descriptors: Tensor
+
+
+class SimilarityUpstream(NamedTuple):
+    """The gradient with respect to the scores."""
+
+    scores: Tensor
+
+
+Given = Tensor | None
 
 
 class Backend(Protocol):
     """The functions of a backend: tensors in, tensors out, no autograd. `reference/backend.py` defines their results.
 
-    Without keypoints, `source` is a list of descriptors, (B, C, 1, N). `temperature` is (B, N), or None where
-    `localization` holds a number. Gradients come in the order of the inputs they belong to, in those inputs' dtype
-    and memory format; None where `needs` is False.
+    A gradient has the dtype and memory format of its input, and is None where `needs` is False.
     """
 
-    def sparse_window_match(
-        self,
-        source: Tensor,
-        keypoints: Tensor | None,
-        target: Tensor,
-        rows: Rows,
-        temperature: Tensor | None,
-        sampling: Sampling | None,
-        metric: Metric,
-        localization: Localization,
-        kept_queries: int,
-    ) -> ForwardResult: ...
+    def sparse_window_match(self, problem: MatchProblem) -> MatchResult: ...
 
     def sparse_window_match_backward(
-        self,
-        upstream: Upstream,
-        forward: ForwardResult,
-        source: Tensor,
-        keypoints: Tensor | None,
-        target: Tensor,
-        rows: Rows,
-        temperature: Tensor | None,
-        sampling: Sampling | None,
-        metric: Metric,
-        localization: Localization,
-        needs: Sequence[bool],
-    ) -> Gradients: ...
+        self, problem: MatchProblem, result: MatchResult, upstream: Upstream, needs: MatchGradients[bool]
+    ) -> MatchGradients[Given]: ...
 
-    def localize(
-        self, scores: Tensor, rows: Rows, temperature: Tensor | None, localization: Localization
-    ) -> Matches: ...
+    def localize(self, problem: LocalizeProblem) -> Matches: ...
 
     def localize_backward(
-        self,
-        upstream: Upstream,
-        matches: Matches,
-        scores: Tensor,
-        rows: Rows,
-        temperature: Tensor | None,
-        localization: Localization,
-        needs: Sequence[bool],
-    ) -> Gradients: ...
+        self, problem: LocalizeProblem, result: Matches, upstream: Upstream, needs: LocalizeGradients[bool]
+    ) -> LocalizeGradients[Given]: ...
 
-    def gather_keypoints(self, features: Tensor, keypoints: Tensor, sampling: Sampling) -> Tensor: ...
+    def gather_keypoints(self, problem: GatherProblem) -> GatherResult: ...
 
     def gather_keypoints_backward(
-        self, gradient: Tensor, features: Tensor, keypoints: Tensor, sampling: Sampling, needs: Sequence[bool]
-    ) -> Gradients: ...
+        self, problem: GatherProblem, upstream: GatherUpstream, needs: GatherGradients[bool]
+    ) -> GatherGradients[Given]: ...
 
-    def cosine_similarity(self, descriptors: Tensor, target: Tensor, metric: Metric) -> tuple[Tensor, Tensor]: ...
+    def cosine_similarity(self, problem: SimilarityProblem) -> SimilarityResult: ...
 
     def cosine_similarity_backward(
         self,
-        gradient: Tensor,
-        scores: Tensor,
-        target_norm: Tensor,
-        descriptors: Tensor,
-        target: Tensor,
-        metric: Metric,
-        needs: Sequence[bool],
-    ) -> Gradients: ...
+        problem: SimilarityProblem,
+        result: SimilarityResult,
+        upstream: SimilarityUpstream,
+        needs: SimilarityGradients[bool],
+    ) -> SimilarityGradients[Given]: ...

@@ -5,45 +5,68 @@ Coordinates are (x, y) throughout. Maps are (B, C, H, W); a cell's flat index is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import Tensor
 
-from . import _backends, _check_options, _check_shapes, _checks, _options
-from . import _ops as _ops  # registers the operators
-from ._check_options import Size
-from ._registration import operators
+from . import _backends, _check_options, _check_shapes, _checks, operators
+from ._options import (
+    BORDERS,
+    GATHER_NAMES,
+    LocalizationKeywords,
+    LocalizationOptions,
+    MetricKeywords,
+    MetricOptions,
+    SamplingKeywords,
+    SamplingOptions,
+    Size,
+    defaults,
+    pick,
+    with_options,
+)
 from ._types import Matches, Rows
+from .operators.cosine_similarity import SimilarityArguments
+from .operators.gather_keypoints import GatherArguments
+from .operators.localize import LocalizeArguments
+from .operators.sparse_window_match import MatchArguments
 
 
-def sparse_window_match(
-    source: Tensor,
-    target: Tensor,
-    keypoints: Tensor,
-    *,
-    num_keypoints: Tensor | None = None,
-    valid: Tensor | None = None,
-    source_size: Size = None,
-    target_size: Size = None,
-    source_coords: str = "corner",
-    target_coords: str = "corner",
-    output_offset: float = 0.0,
-    sampling: str = "floor",
-    sampling_padding: str = "zeros",
-    metric: str = "cosine",
-    eps: float = 1e-8,
-    eps_mode: str = "add",
-    localization: str = "window",
-    window_size: int | Sequence[int] = 45,
-    window_shape: str = "square",
-    border: str = "shift",
-    outside_value: float = float("-inf"),
-    sigma: float | None = None,
-    temperature: float | Tensor = 0.02,
-    target_mask: Tensor | None = None,
-    backend: str | None = None,
-) -> Matches:
+class RowsKeywords(TypedDict, total=False):
+    num_keypoints: Tensor | None
+    valid: Tensor | None
+    target_mask: Tensor | None
+
+
+class CommonKeywords(TypedDict, total=False):
+    backend: str | None
+
+
+class LocalizeKeywords(RowsKeywords, LocalizationKeywords, CommonKeywords, total=False):
+    temperature: float | Tensor
+
+
+class SimilarityKeywords(MetricKeywords, CommonKeywords, total=False):
+    """Keyword arguments of `cosine_similarity`."""
+
+
+class DescriptorKeywords(LocalizeKeywords, MetricKeywords, total=False):
+    """Keyword arguments of `match_descriptors`."""
+
+
+class MatchKeywords(DescriptorKeywords, SamplingKeywords, total=False):
+    """Keyword arguments of `sparse_window_match`."""
+
+
+_ROWS = Rows()._asdict()
+_LOCALIZE = {**_ROWS, **defaults(LocalizationOptions), "temperature": 0.02, "backend": None}
+_DESCRIPTORS = {**_ROWS, **defaults(MetricOptions), **_LOCALIZE}
+_MATCH = {**_ROWS, **defaults(SamplingOptions), **_DESCRIPTORS}
+
+
+@with_options(MatchKeywords, _MATCH)
+def sparse_window_match(source: Tensor, target: Tensor, keypoints: Tensor, **options: Unpack[MatchKeywords]) -> Matches:
     r"""Find keypoints of a source feature map in a target feature map (SimpleMatch, eq. 6-12).
 
     .. code-block:: text
@@ -110,47 +133,13 @@ def sparse_window_match(
     _check_shapes.check_equal("source", "batch size", source.shape[0], "target", target.shape[0])
     _check_shapes.check_equal("source", "number of channels", source.shape[1], "target", target.shape[1])
     _checks.check_cells("source", source)
-    keypoints = _checks.check_keypoints(keypoints, source, "source", sampling)
-    sampling_options = _check_options.check_sampling(
-        source_size, source_coords, sampling, sampling_padding, ("source_size", "source_coords", "sampling_padding")
-    )
-    return _match(
-        source,
-        keypoints,
-        target,
-        keypoints.shape[1],
-        (num_keypoints, valid, target_mask),
-        temperature,
-        sampling_options,
-        (metric, eps, eps_mode),
-        (localization, window_size, window_shape, border, outside_value, sigma),
-        (target_size, target_coords, output_offset),
-        backend,
-    )
+    sampling = pick(SamplingOptions, options).checked()
+    keypoints = _checks.check_keypoints(keypoints, source, "source", sampling.sampling)
+    return _match(source, keypoints, target, keypoints.shape[1], sampling, options)
 
 
-def match_descriptors(
-    descriptors: Tensor,
-    target: Tensor,
-    *,
-    num_keypoints: Tensor | None = None,
-    valid: Tensor | None = None,
-    target_size: Size = None,
-    target_coords: str = "corner",
-    output_offset: float = 0.0,
-    metric: str = "cosine",
-    eps: float = 1e-8,
-    eps_mode: str = "add",
-    localization: str = "window",
-    window_size: int | Sequence[int] = 45,
-    window_shape: str = "square",
-    border: str = "shift",
-    outside_value: float = float("-inf"),
-    sigma: float | None = None,
-    temperature: float | Tensor = 0.02,
-    target_mask: Tensor | None = None,
-    backend: str | None = None,
-) -> Matches:
+@with_options(DescriptorKeywords, _DESCRIPTORS)
+def match_descriptors(descriptors: Tensor, target: Tensor, **options: Unpack[DescriptorKeywords]) -> Matches:
     """Find descriptors (B, N, C) in target features (B, C, Ht, Wt): `sparse_window_match` after its gather (eq. 9-12).
 
     Args:
@@ -163,39 +152,12 @@ def match_descriptors(
     descriptors = _checks.check_features("descriptors", descriptors, "(B, N, C)")
     target = _checks.check_features("target", target, "(B, C, H, W)")
     _check_descriptors(descriptors, target)
-    return _match(
-        descriptors.transpose(1, 2)[:, :, None, :],  # a map of one row with a cell for each query
-        None,
-        target,
-        descriptors.shape[1],
-        (num_keypoints, valid, target_mask),
-        temperature,
-        (None, "corner", "floor", "zeros"),
-        (metric, eps, eps_mode),
-        (localization, window_size, window_shape, border, outside_value, sigma),
-        (target_size, target_coords, output_offset),
-        backend,
-    )
+    source = descriptors.transpose(1, 2)[:, :, None, :]  # a map of one row with a cell for each query
+    return _match(source, None, target, descriptors.shape[1], SamplingOptions(), options)
 
 
-def localize(
-    scores: Tensor,
-    *,
-    num_keypoints: Tensor | None = None,
-    valid: Tensor | None = None,
-    target_size: Size = None,
-    target_coords: str = "corner",
-    output_offset: float = 0.0,
-    localization: str = "window",
-    window_size: int | Sequence[int] = 45,
-    window_shape: str = "square",
-    border: str = "shift",
-    outside_value: float = float("-inf"),
-    sigma: float | None = None,
-    temperature: float | Tensor = 0.02,
-    target_mask: Tensor | None = None,
-    backend: str | None = None,
-) -> Matches:
+@with_options(LocalizeKeywords, _LOCALIZE)
+def localize(scores: Tensor, **options: Unpack[LocalizeKeywords]) -> Matches:
     """Turn score maps that the caller made, such as learned cost volumes, into coordinates (eq. 10-12).
 
     Args:
@@ -206,12 +168,10 @@ def localize(
     """
     scores = _checks.check_features("scores", scores, "(B, N, H, W)")
     _checks.check_cells("scores", scores, channels=False)
-    batch, queries = scores.shape[:2]
-    rows = _checks.check_rows(num_keypoints, valid, target_mask, queries, scores)
-    number, tensor = _checks.check_temperature(temperature, batch, queries, scores)
-    options = _check_options.check_localization(localization, window_size, window_shape, border, outside_value, sigma)
-    output = _check_options.check_output(target_size, target_coords, output_offset)
-    return Matches(*operators.localize(scores, *rows, tensor, *options, number, *output, _requested(backend)))
+    rows, temperature, localization = _localization(scores, scores.shape[1], options)
+    return operators.localize(
+        LocalizeArguments(scores, rows, temperature, localization, _requested(options.get("backend")))
+    )
 
 
 def gather_keypoints(
@@ -246,21 +206,13 @@ def gather_keypoints(
     """
     features = _checks.check_features("features", features, "(B, C, H, W)")
     _checks.check_cells("features", features)
+    options = SamplingOptions(size, coords, sampling, padding).checked(GATHER_NAMES)
     keypoints = _checks.check_keypoints(keypoints, features, "features", sampling)
-    options = _check_options.check_sampling(size, coords, sampling, padding, ("size", "coords", "padding"))
-    gathered: Tensor = operators.gather_keypoints(features, keypoints, *options, _requested(backend))
-    return gathered
+    return operators.gather_keypoints(GatherArguments(features, keypoints, options, _requested(backend))).descriptors
 
 
-def cosine_similarity(
-    descriptors: Tensor,
-    target: Tensor,
-    *,
-    metric: str = "cosine",
-    eps: float = 1e-8,
-    eps_mode: str = "add",
-    backend: str | None = None,
-) -> Tensor:
+@with_options(SimilarityKeywords, {**defaults(MetricOptions), "backend": None})
+def cosine_similarity(descriptors: Tensor, target: Tensor, **options: Unpack[SimilarityKeywords]) -> Tensor:
     """Scores (B, N, H, W) of descriptors (B, N, C) with every cell of target (B, C, H, W) (eq. 9).
 
     Args:
@@ -284,9 +236,9 @@ def cosine_similarity(
     target = _checks.check_features("target", target, "(B, C, H, W)")
     _check_descriptors(descriptors, target)
     _checks.check_cells("target", target)
-    options = _check_options.check_metric(metric, eps, eps_mode)
-    scores: Tensor = operators.cosine_similarity(descriptors, target, *options, _requested(backend))[0]
-    return scores
+    metric = pick(MetricOptions, options).checked()
+    backend = _requested(options.get("backend"))
+    return operators.cosine_similarity(SimilarityArguments(descriptors, target, metric, backend)).scores
 
 
 def extract_windows(
@@ -312,7 +264,7 @@ def extract_windows(
         TypeError, ValueError, RuntimeError: as `sparse_window_match`.
     """
     peak = localize(scores.detach(), localization="argmax", backend=backend).peak  # a constant of the gradient
-    _check_options.check_choice("border", border, _options.BORDERS)
+    _check_options.check_choice("border", border, BORDERS)
     rows, columns = _check_options.check_window_size(window_size)
     height, width = scores.shape[-2:]
     top, left = peak // width - rows // 2, peak % width - columns // 2
@@ -332,34 +284,29 @@ def _match(
     keypoints: Tensor | None,
     target: Tensor,
     queries: int,
-    rows: tuple[Tensor | None, Tensor | None, Tensor | None],
-    temperature: float | Tensor,
-    sampling_options: tuple[Size, str, str, str],
-    metric_options: tuple[str, float, str],
-    localization_options: tuple[str, int | Sequence[int], str, str, float, float | None],
-    output_options: tuple[Size, str, float],
-    backend: str | None,
+    sampling: SamplingOptions,
+    options: Mapping[str, Any],
 ) -> Matches:
     _checks.check_cells("target", target)
-    checked_rows: Rows = _checks.check_rows(*rows, queries, target)
-    number, tensor = _checks.check_temperature(temperature, target.shape[0], queries, target)
-    inputs = (source, keypoints, target, tensor)
+    rows, temperature, localization = _localization(target, queries, options)
+    metric = pick(MetricOptions, options).checked()
+    inputs = (source, keypoints, target, temperature)
     keep = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
-    outputs = operators.sparse_window_match(
-        source,
-        keypoints,
-        target,
-        *checked_rows,
-        tensor,
-        *sampling_options,
-        *_check_options.check_metric(*metric_options),
-        *_check_options.check_localization(*localization_options),
-        number,
-        *_check_options.check_output(*output_options),
-        keep,
-        _requested(backend),
-    )
-    return Matches(*outputs[:4])
+    backend = _requested(options.get("backend"))
+    return operators.sparse_window_match(
+        MatchArguments(source, keypoints, target, rows, temperature, sampling, metric, localization, keep, backend)
+    ).matches
+
+
+def _localization(
+    scores: Tensor, queries: int, options: Mapping[str, Any]
+) -> tuple[Rows, Tensor | None, LocalizationOptions]:
+    """(rows, temperature if it is a tensor, options) of a function that localises `queries` queries in a map."""
+    rows = _checks.check_rows(pick(Rows, options), queries, scores)
+    value = options.get("temperature", LocalizationOptions().fixed_temperature)
+    number, temperature = _checks.check_temperature(value, scores.shape[0], queries, scores)
+    localization = pick(LocalizationOptions, options).checked()._replace(fixed_temperature=number)
+    return rows, temperature, localization
 
 
 def _check_descriptors(descriptors: Tensor, target: Tensor) -> None:

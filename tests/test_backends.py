@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import simplematch_kernels as smk
-from simplematch_kernels import _backends, _native, _options
+from simplematch_kernels import _backends, _native, _resolved
 
 from .oracle import assert_as_good_as, gradients, relative_error, run_backend, run_reference
 from .samples import BACKENDS, DEVICE, DTYPES, SAMPLES, SIMULATED, SPREAD, Sample
@@ -88,7 +88,7 @@ def test_scores_beyond_the_budget_are_computed_again(
         with monkeypatch.context() as patch:
             whole = run_backend(inputs, backend, *NEEDS)
             cells = sample.target_map[0] * sample.target_map[1]
-            patch.setattr(_options, "SCORE_BUDGET_BYTES", 4 * cells * sample.batch * 3 if kept == "some" else 1)
+            patch.setattr(_resolved, "SCORE_BUDGET_BYTES", 4 * cells * sample.batch * 3 if kept == "some" else 1)
             blocked = run_backend(inputs, backend, *NEEDS)
         assert torch.equal(whole.matches.peak, blocked.matches.peak)
         for name in ("keypoints", "score", "log_sum_exp"):

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 import simplematch_kernels as smk
-from simplematch_kernels import _backends, _ops
-from simplematch_kernels._types import Rows
+from simplematch_kernels import _backends
+from simplematch_kernels._options import LocalizationOptions
+from simplematch_kernels._types import LocalizeProblem, Rows
 
 from .oracle import relative_error, run_backend, run_reference
 from .samples import DEVICE, SAMPLES, Sample
@@ -213,13 +214,13 @@ def test_a_temperature_that_is_not_above_zero_answers_nan(wrong: float, backend:
     """In the kernels, which is what a GPU sees; for CPU tensors the operator raises before it gets there."""
     scores = torch.randn(1, 3, 4, 5, generator=torch.Generator().manual_seed(0)).to(DEVICE)
     temperature = torch.tensor([[0.5, wrong, 0.5]], device=DEVICE)
-    options = ("window", (3, 3), "square", "shift", -math.inf, 0.0, None, None, "corner", 0.0)
-    localization = _ops.resolve_localization(scores, *options)
+    localization = LocalizationOptions(window_size=(3, 3), fixed_temperature=None).resolve(4, 5)
     run = _backends.select(backend, DEVICE).localize
-    matches = run(scores, Rows(None, None, None), temperature, localization)
+    matches = run(LocalizeProblem(scores, Rows(), temperature, localization))
     assert matches.keypoints[0, 1].isnan().all() and matches.log_sum_exp[0, 1].isnan()
     assert matches.keypoints[0, [0, 2]].isfinite().all()
-    padded = run(scores, Rows(torch.tensor([1], device=DEVICE), None, None), temperature, localization)
+    rows = Rows(num_keypoints=torch.tensor([1], device=DEVICE))
+    padded = run(LocalizeProblem(scores, rows, temperature, localization))
     assert (padded.keypoints[0, 1:] == -1).all() and (padded.log_sum_exp[0, 1:] == 0).all()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ VECTORS = (
     "simplematch_window9",
     "tapir_scores_disc5",
 )
-OPTIONS = frozenset(smk.sparse_window_match.__kwdefaults__)
+OPTIONS = frozenset(inspect.signature(smk.sparse_window_match).parameters)
 TOLERANCE_PIXELS = 5e-3
 TOLERANCE_GRADIENT = 1e-4
 

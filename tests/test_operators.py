@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, library
 
 import simplematch_kernels as smk
-from simplematch_kernels import _backends, _options
+from simplematch_kernels import _backends, _resolved
 
 from .oracle import relative_error, run_backend
 from .samples import DEVICE, SAMPLES, Inputs, Sample
@@ -54,7 +54,7 @@ def record_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, tuple[Any, 
 def test_opcheck(name: str, kept: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Schema, fake tensors and autograd registration of forward and backward, static and dynamic shapes."""
     if kept != "kept":
-        monkeypatch.setattr(_options, "SCORE_BUDGET_BYTES", 1)
+        monkeypatch.setattr(_resolved, "SCORE_BUDGET_BYTES", 1)
     with monkeypatch.context() as patch:
         calls = record_calls(patch)
         inputs = BY_NAME[name].make()

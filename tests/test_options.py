@@ -6,7 +6,8 @@ from fractions import Fraction
 
 import pytest
 
-from simplematch_kernels._options import COORDINATES, AffineMap, Window, cells_from_pixels, pixels_from_cells
+from simplematch_kernels._options import COORDINATES
+from simplematch_kernels._resolved import AffineMap, Window, cells_from_pixels, pixels_from_cells
 
 
 def apply(affine: AffineMap, x: Fraction) -> Fraction:

@@ -27,8 +27,19 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
-from simplematch_kernels import _options
-from simplematch_kernels._types import Rows, Upstream
+from simplematch_kernels._options import LocalizationOptions, MetricOptions, SamplingOptions
+from simplematch_kernels._types import (
+    GatherProblem,
+    LocalizeGradients,
+    LocalizeProblem,
+    MatchGradients,
+    MatchProblem,
+    Rows,
+    SimilarityGradients,
+    SimilarityProblem,
+    SimilarityUpstream,
+    Upstream,
+)
 from simplematch_kernels.triton import _launch, _steps, backend
 
 SHARED_MEMORY_LIMITS = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
@@ -173,11 +184,11 @@ def launches_of(variant: Variant, platform: str) -> list[Launch]:
     v = variant
     target = empty_map(v.layout, v.dtype, v.B, v.C, v.H, v.W)
     dtype = torch.float64 if v.dtype == torch.float64 else torch.float32
-    localization = _options.resolve_localization(
-        v.localization, (45, 45), v.window_shape, "shift", v.outside_value, 7.0, v.temperature, "corner",
-        (441, 441), 0.0, v.H, v.W,
-    )  # fmt: skip
-    metric = _options.Metric(v.metric, 1e-8, False)
+    localization = LocalizationOptions(
+        localization=v.localization, window_size=(45, 45), window_shape=v.window_shape, outside_value=v.outside_value,
+        sigma=7.0, fixed_temperature=v.temperature, target_size=(441, 441),
+    ).resolve(v.H, v.W)  # fmt: skip
+    metric = MetricOptions(v.metric).resolve()
     mask = torch.empty(v.B, v.H * v.W, dtype=torch.bool, device="meta") if v.masked else None
     rows = Rows(torch.empty(v.B, dtype=torch.int64, device="meta"), None, mask)
     temperature = torch.empty(v.B, v.N, dtype=dtype, device="meta") if v.temperature is None else None
@@ -187,24 +198,25 @@ def launches_of(variant: Variant, platform: str) -> list[Launch]:
     else:
         source = empty_map(v.layout, v.dtype, v.B, v.C, v.H, v.W)
         keypoints = torch.empty(v.B, v.N, 2, device="meta")
-        sampling = _options.resolve_sampling(v.sampling, "zeros", "half_pixel", (441, 441), v.H, v.W)
+        sampling = SamplingOptions((441, 441), "half_pixel", v.sampling).resolve(v.H, v.W)
     with recording(platform) as launches:
-        forward = backend.sparse_window_match(
+        problem = MatchProblem(
             source, keypoints, target, rows, temperature, sampling, metric, localization, v.N if v.kept else 0
         )
+        forward = backend.sparse_window_match(problem)
         upstream = Upstream(forward.keypoints, forward.score, forward.log_sum_exp)
-        backend.sparse_window_match_backward(
-            upstream, forward, source, keypoints, target, rows, temperature, sampling, metric, localization,
-            (True, v.sampling == "bilinear", True, v.temperature is None),
-        )  # fmt: skip
+        needs = MatchGradients(True, v.sampling == "bilinear", True, v.temperature is None)
+        backend.sparse_window_match_backward(problem, forward, upstream, needs)
         if keypoints is not None and sampling is not None and v.C % 16 == 0:
-            backend.gather_keypoints(source, keypoints, sampling)
+            backend.gather_keypoints(GatherProblem(source, keypoints, sampling))
         if v.metric == "l2":  # descriptors: the functions that take them, or scores
-            descriptors = source[:, :, 0].transpose(1, 2)
-            scores, norms = backend.cosine_similarity(descriptors, target, metric)
-            backend.cosine_similarity_backward(scores, scores, norms, descriptors, target, metric, (True, True))
-            matches = backend.localize(scores, rows, temperature, localization)
-            backend.localize_backward(upstream, matches, scores, rows, temperature, localization, (True, True))
+            similarity = SimilarityProblem(source[:, :, 0].transpose(1, 2), target, metric)
+            result = backend.cosine_similarity(similarity)
+            arriving = SimilarityUpstream(result.scores)
+            backend.cosine_similarity_backward(similarity, result, arriving, SimilarityGradients(True, True))
+            scores = LocalizeProblem(result.scores, rows, temperature, localization)
+            matches = backend.localize(scores)
+            backend.localize_backward(scores, matches, upstream, LocalizeGradients(True, True))
     return launches
 
 

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .. import _options
-from .._options import Localization, Metric, Sampling
-from .._types import ForwardResult, Gradients, Matches, Rows, Upstream
+from .. import _resolved
+from .._types import (
+    GatherGradients,
+    GatherProblem,
+    GatherResult,
+    GatherUpstream,
+    Given,
+    LocalizeGradients,
+    LocalizeProblem,
+    Matches,
+    MatchGradients,
+    MatchProblem,
+    MatchResult,
+    Rows,
+    SimilarityGradients,
+    SimilarityProblem,
+    SimilarityResult,
+    SimilarityUpstream,
+    Upstream,
+    accumulation_dtype,
+    empty_matches,
+)
 from ._options import native_localization, native_metric, native_sampling
 
 View = tuple[int, int, tuple[int, ...], tuple[int, ...]]
@@ -33,20 +52,6 @@ def _row_arrays(rows: Rows) -> tuple[tuple[int | None, ...], list[Tensor]]:
 
 def _addresses(tensors: tuple[Tensor, ...]) -> tuple[int, ...]:
     return tuple([x.data_ptr() for x in tensors])
-
-
-def _accumulation_dtype(features: Tensor) -> torch.dtype:
-    return torch.float64 if features.dtype == torch.float64 else torch.float32
-
-
-def _empty_matches(like: Tensor, batch: int, queries: int, dtype: torch.dtype) -> Matches:
-    device = like.device
-    return Matches(
-        torch.empty((batch, queries, 2), dtype=dtype, device=device),
-        torch.empty((batch, queries), dtype=dtype, device=device),
-        torch.empty((batch, queries), dtype=torch.int64, device=device),
-        torch.empty((batch, queries), dtype=dtype, device=device),
-    )
 
 
 def _empty_gradient(x: Tensor | None, need: bool) -> Tensor | None:
@@ -75,187 +80,154 @@ class Operators:
     module: Any
     where: Callable[[Tensor], Any]
 
-    def sparse_window_match(
-        self,
-        source: Tensor,
-        keypoints: Tensor | None,
-        target: Tensor,
-        rows: Rows,
-        temperature: Tensor | None,
-        sampling: Sampling | None,
-        metric: Metric,
-        localization: Localization,
-        kept_queries: int,
-    ) -> ForwardResult:
-        batch, _, height, width = target.shape
-        dtype, device = _accumulation_dtype(target), target.device
-        queries = source.shape[3] if keypoints is None else keypoints.shape[1]
-        result = ForwardResult(
-            *_empty_matches(target, batch, queries, dtype),
+    def sparse_window_match(self, p: MatchProblem) -> MatchResult:
+        batch, _, height, width = p.target.shape
+        dtype, device = accumulation_dtype(p.target), p.target.device
+        result = MatchResult(
+            *empty_matches(p.target, batch, p.queries),
             torch.empty((batch, height * width), dtype=dtype, device=device),
-            torch.empty((batch, kept_queries, *localization.window.box(height, width)), dtype=dtype, device=device),
+            torch.empty((batch, p.kept_queries, *p.localization.window.box(height, width)), dtype=dtype, device=device),
         )
-        row_arrays, _alive = _row_arrays(rows)
+        row_arrays, _alive = _row_arrays(p.rows)
         self.module.sparse_window_match(
-            (_view(source), _view(keypoints), _view(target), _view(temperature)),
+            (_view(p.source), _view(p.keypoints), _view(p.target), _view(p.temperature)),
             row_arrays,
-            native_sampling(sampling),
-            native_metric(metric),
-            native_localization(localization),
-            kept_queries,
-            _options.SCORE_BUDGET_BYTES,
-            self.where(target),
+            native_sampling(p.sampling),
+            native_metric(p.metric),
+            native_localization(p.localization),
+            p.kept_queries,
+            _resolved.SCORE_BUDGET_BYTES,
+            self.where(p.target),
             _addresses(result),
         )
         return result
 
     def sparse_window_match_backward(
-        self,
-        upstream: Upstream,
-        forward: ForwardResult,
-        source: Tensor,
-        keypoints: Tensor | None,
-        target: Tensor,
-        rows: Rows,
-        temperature: Tensor | None,
-        sampling: Sampling | None,
-        metric: Metric,
-        localization: Localization,
-        needs: Sequence[bool],
-    ) -> Gradients:
-        """Gradients of (source, keypoints, target, temperature); None where `needs` is False."""
-        forward = ForwardResult(*(x.contiguous() for x in forward))
-        gradients = (
-            _empty_gradient(source, needs[0]),
-            _empty_gradient(keypoints, needs[1]),
-            _empty_gradient(target, needs[2]),
-            _empty_temperature_gradient(temperature, needs[3]),
+        self, p: MatchProblem, result: MatchResult, upstream: Upstream, needs: MatchGradients[bool]
+    ) -> MatchGradients[Given]:
+        result = MatchResult(*(x.contiguous() for x in result))
+        gradients = MatchGradients(
+            _empty_gradient(p.source, needs.source),
+            _empty_gradient(p.keypoints, needs.keypoints),
+            _empty_gradient(p.target, needs.target),
+            _empty_temperature_gradient(p.temperature, needs.temperature),
         )
-        row_arrays, _alive = _row_arrays(rows)
+        row_arrays, _alive = _row_arrays(p.rows)
         self.module.sparse_window_match_backward(
-            (_view(source), _view(keypoints), _view(target), _view(temperature)),
+            (_view(p.source), _view(p.keypoints), _view(p.target), _view(p.temperature)),
             row_arrays,
-            native_sampling(sampling),
-            native_metric(metric),
-            native_localization(localization),
-            forward.window_scores.shape[1],
-            _options.SCORE_BUDGET_BYTES,
-            self.where(target),
-            _addresses(forward),
+            native_sampling(p.sampling),
+            native_metric(p.metric),
+            native_localization(p.localization),
+            result.window_scores.shape[1],
+            _resolved.SCORE_BUDGET_BYTES,
+            self.where(p.target),
+            _addresses(result),
             tuple([_view(x) for x in upstream]),
             tuple([_view(x) for x in gradients]),
         )
         return gradients
 
-    def localize(self, scores: Tensor, rows: Rows, temperature: Tensor | None, localization: Localization) -> Matches:
-        matches = _empty_matches(scores, scores.shape[0], scores.shape[1], _accumulation_dtype(scores))
-        row_arrays, _alive = _row_arrays(rows)
+    def localize(self, p: LocalizeProblem) -> Matches:
+        matches = empty_matches(p.scores, p.scores.shape[0], p.scores.shape[1])
+        row_arrays, _alive = _row_arrays(p.rows)
         self.module.localize(
-            _view(scores),
+            _view(p.scores),
             row_arrays,
-            _view(temperature),
-            native_localization(localization),
-            self.where(scores),
+            _view(p.temperature),
+            native_localization(p.localization),
+            self.where(p.scores),
             _addresses(matches),
         )
         return matches
 
     def localize_backward(
-        self,
-        upstream: Upstream,
-        matches: Matches,
-        scores: Tensor,
-        rows: Rows,
-        temperature: Tensor | None,
-        localization: Localization,
-        needs: Sequence[bool],
-    ) -> Gradients:
-        """Gradients of (scores, temperature); None where `needs` is False."""
-        matches = Matches(*(x.contiguous() for x in matches))
-        scores_gradient = _empty_gradient(scores, needs[0])
-        temperature_gradient = _empty_temperature_gradient(temperature, needs[1])
-        row_arrays, _alive = _row_arrays(rows)
+        self, p: LocalizeProblem, result: Matches, upstream: Upstream, needs: LocalizeGradients[bool]
+    ) -> LocalizeGradients[Given]:
+        matches = Matches(*(x.contiguous() for x in result))
+        scores_gradient = _empty_gradient(p.scores, needs.scores)
+        temperature_gradient = _empty_temperature_gradient(p.temperature, needs.temperature)
+        row_arrays, _alive = _row_arrays(p.rows)
         self.module.localize_backward(
-            _view(scores),
+            _view(p.scores),
             row_arrays,
-            _view(temperature),
-            native_localization(localization),
-            self.where(scores),
+            _view(p.temperature),
+            native_localization(p.localization),
+            self.where(p.scores),
             _addresses(matches),
             tuple([_view(x) for x in upstream]),
             _view(scores_gradient),
             _view(temperature_gradient),
         )
-        return scores_gradient, temperature_gradient
+        return LocalizeGradients(scores_gradient, temperature_gradient)
 
-    def gather_keypoints(self, features: Tensor, keypoints: Tensor, sampling: Sampling) -> Tensor:
-        shape = (features.shape[0], keypoints.shape[1], features.shape[1])
-        descriptors = torch.empty(shape, dtype=features.dtype, device=features.device)
+    def gather_keypoints(self, p: GatherProblem) -> GatherResult:
+        shape = (p.features.shape[0], p.keypoints.shape[1], p.features.shape[1])
+        descriptors = torch.empty(shape, dtype=p.features.dtype, device=p.features.device)
         self.module.gather_keypoints(
-            _view(features),
-            _view(keypoints),
-            native_sampling(sampling),
+            _view(p.features),
+            _view(p.keypoints),
+            native_sampling(p.sampling),
             descriptors.data_ptr(),
-            self.where(features),
+            self.where(p.features),
         )
-        return descriptors
+        return GatherResult(descriptors)
 
     def gather_keypoints_backward(
-        self, gradient: Tensor, features: Tensor, keypoints: Tensor, sampling: Sampling, needs: Sequence[bool]
-    ) -> Gradients:
-        """Gradients of (features, keypoints); None where `needs` is False."""
-        gradients = _empty_gradient(features, needs[0]), _empty_gradient(keypoints, needs[1])
+        self, p: GatherProblem, upstream: GatherUpstream, needs: GatherGradients[bool]
+    ) -> GatherGradients[Given]:
+        gradients = GatherGradients(
+            _empty_gradient(p.features, needs.features), _empty_gradient(p.keypoints, needs.keypoints)
+        )
         self.module.gather_keypoints_backward(
-            _view(gradient),
-            _view(features),
-            _view(keypoints),
-            native_sampling(sampling),
-            _view(gradients[0]),
-            _view(gradients[1]),
-            self.where(features),
+            _view(upstream.descriptors),
+            _view(p.features),
+            _view(p.keypoints),
+            native_sampling(p.sampling),
+            _view(gradients.features),
+            _view(gradients.keypoints),
+            self.where(p.features),
         )
         return gradients
 
-    def cosine_similarity(self, descriptors: Tensor, target: Tensor, metric: Metric) -> tuple[Tensor, Tensor]:
+    def cosine_similarity(self, p: SimilarityProblem) -> SimilarityResult:
         """Scores (B, N, H, W) and the norms (B, M) of the target's cells."""
-        batch, _, height, width = target.shape
-        dtype, device = _accumulation_dtype(target), target.device
-        scores = torch.empty((batch, descriptors.shape[1], height, width), dtype=dtype, device=device)
+        batch, _, height, width = p.target.shape
+        dtype, device = accumulation_dtype(p.target), p.target.device
+        scores = torch.empty((batch, p.descriptors.shape[1], height, width), dtype=dtype, device=device)
         target_norm = torch.empty((batch, height * width), dtype=dtype, device=device)
         self.module.cosine_similarity(
-            _view(_descriptor_map(descriptors)),
-            _view(target),
-            native_metric(metric),
-            _options.SCORE_BUDGET_BYTES,
-            self.where(target),
+            _view(_descriptor_map(p.descriptors)),
+            _view(p.target),
+            native_metric(p.metric),
+            _resolved.SCORE_BUDGET_BYTES,
+            self.where(p.target),
             scores.data_ptr(),
             target_norm.data_ptr(),
         )
-        return scores, target_norm
+        return SimilarityResult(scores, target_norm)
 
     def cosine_similarity_backward(
         self,
-        gradient: Tensor,
-        scores: Tensor,
-        target_norm: Tensor,
-        descriptors: Tensor,
-        target: Tensor,
-        metric: Metric,
-        needs: Sequence[bool],
-    ) -> Gradients:
-        """Gradients of (descriptors, target); None where `needs` is False."""
-        scores, target_norm = scores.contiguous(), target_norm.contiguous()
-        gradients = _empty_gradient(descriptors, needs[0]), _empty_gradient(target, needs[1])
+        p: SimilarityProblem,
+        result: SimilarityResult,
+        upstream: SimilarityUpstream,
+        needs: SimilarityGradients[bool],
+    ) -> SimilarityGradients[Given]:
+        scores, target_norm = (x.contiguous() for x in result)
+        gradients = SimilarityGradients(
+            _empty_gradient(p.descriptors, needs.descriptors), _empty_gradient(p.target, needs.target)
+        )
         self.module.cosine_similarity_backward(
-            _view(_descriptor_map(descriptors)),
-            _view(target),
-            native_metric(metric),
-            _options.SCORE_BUDGET_BYTES,
-            self.where(target),
-            _view(gradient),
+            _view(_descriptor_map(p.descriptors)),
+            _view(p.target),
+            native_metric(p.metric),
+            _resolved.SCORE_BUDGET_BYTES,
+            self.where(p.target),
+            _view(upstream.scores),
             scores.data_ptr(),
             target_norm.data_ptr(),
-            None if gradients[0] is None else _view(_descriptor_map(gradients[0])),
-            _view(gradients[1]),
+            None if gradients.descriptors is None else _view(_descriptor_map(gradients.descriptors)),
+            _view(gradients.target),
         )
         return gradients

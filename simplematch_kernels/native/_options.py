@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import _native
-from .._options import AffineMap, Localization, Metric, Sampling
+from .._resolved import AffineMap, Localization, Metric, Sampling
 
 _MODES = {"floor": 0, "round": 1, "bilinear": 2}
 _KINDS = {"cosine": 0, "dot": 1, "l2": 2}

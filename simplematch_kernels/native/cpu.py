@@ -5,15 +5,7 @@ from __future__ import annotations
 import torch
 
 from .._native import load
+from .._types import Backend
 from ._operators import Operators
 
-_operators = Operators(load(), lambda tensor: torch.get_num_threads())
-
-sparse_window_match = _operators.sparse_window_match
-sparse_window_match_backward = _operators.sparse_window_match_backward
-localize = _operators.localize
-localize_backward = _operators.localize_backward
-gather_keypoints = _operators.gather_keypoints
-gather_keypoints_backward = _operators.gather_keypoints_backward
-cosine_similarity = _operators.cosine_similarity
-cosine_similarity_backward = _operators.cosine_similarity_backward
+backend: Backend = Operators(load(), lambda tensor: torch.get_num_threads())

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .._native import load
+from .._types import Backend
 from ._operators import Operators
 
 
@@ -25,13 +26,4 @@ def _device(tensor: Tensor) -> tuple[int, int, Callable[[int], int]]:
     return device.index, torch.cuda.current_stream(device).cuda_stream, allocate
 
 
-_operators = Operators(load().cuda, _device)
-
-sparse_window_match = _operators.sparse_window_match
-sparse_window_match_backward = _operators.sparse_window_match_backward
-localize = _operators.localize
-localize_backward = _operators.localize_backward
-gather_keypoints = _operators.gather_keypoints
-gather_keypoints_backward = _operators.gather_keypoints_backward
-cosine_similarity = _operators.cosine_similarity
-cosine_similarity_backward = _operators.cosine_similarity_backward
+backend: Backend = Operators(load().cuda, _device)

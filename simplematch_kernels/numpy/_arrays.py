@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .._options import Window
+from .._resolved import Window
 
 Array = NDArray[Any]
 View = tuple[int, int, tuple[int, ...], tuple[int, ...]]
@@ -39,9 +39,9 @@ class Matches(NamedTuple):
 class Rows(NamedTuple):
     """Which query rows and target cells take part, contiguous: int64 (B,), bool (B, N) and bool (B, H, W), or None."""
 
-    num_keypoints: Array | None
-    valid: Array | None
-    target_mask: Array | None
+    num_keypoints: Array | None = None
+    valid: Array | None = None
+    target_mask: Array | None = None
 
 
 def addressable(array: Array) -> Array:

@@ -53,9 +53,8 @@ def check_keypoints(keypoints: object, features: Array, features_name: str) -> A
     return addressable(array if array.dtype.name in ("float32", "float64") else array.astype(np.float32))
 
 
-def check_rows(
-    num_keypoints: object | None, valid: object | None, target_mask: object | None, queries: int, target: Array
-) -> Rows:
+def check_rows(rows: Rows, queries: int, target: Array) -> Rows:
+    num_keypoints, valid, target_mask = rows
     batch, (height, width) = target.shape[0], target.shape[2:]
     counts = None if num_keypoints is None else _check_counts(num_keypoints, batch, queries)
     return Rows(

@@ -2,47 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
-from .. import _check_options, _native, _options
-from .._check_options import Size
-from .._options import Localization, Metric, Sampling
+from .. import _native, _resolved
+from .._options import (
+    GATHER_NAMES,
+    LocalizationKeywords,
+    LocalizationOptions,
+    MetricKeywords,
+    MetricOptions,
+    SamplingKeywords,
+    SamplingOptions,
+    Size,
+    defaults,
+    pick,
+    with_options,
+)
+from .._resolved import Localization, Sampling
 from ..native._options import native_localization, native_metric, native_sampling
 from . import _arrays, _checks
-from ._arrays import Array, Matches, view
+from ._arrays import Array, Matches, Rows, view
 
 _C = _native.load()
 
 
-def sparse_window_match(
-    source: Array,
-    target: Array,
-    keypoints: Array,
-    *,
-    num_keypoints: Array | None = None,
-    valid: Array | None = None,
-    source_size: Size = None,
-    target_size: Size = None,
-    source_coords: str = "corner",
-    target_coords: str = "corner",
-    output_offset: float = 0.0,
-    sampling: str = "floor",
-    sampling_padding: str = "zeros",
-    metric: str = "cosine",
-    eps: float = 1e-8,
-    eps_mode: str = "add",
-    localization: str = "window",
-    window_size: int | Sequence[int] = 45,
-    window_shape: str = "square",
-    border: str = "shift",
-    outside_value: float = float("-inf"),
-    sigma: float | None = None,
-    temperature: float | Array = 0.02,
-    target_mask: Array | None = None,
-    threads: int | None = None,
-) -> Matches:
+class RowsKeywords(TypedDict, total=False):
+    num_keypoints: Array | None
+    valid: Array | None
+    target_mask: Array | None
+
+
+class CommonKeywords(TypedDict, total=False):
+    threads: int | None
+
+
+class SimilarityKeywords(MetricKeywords, CommonKeywords, total=False):
+    """Keyword arguments of `cosine_similarity`."""
+
+
+class LocalizeKeywords(RowsKeywords, LocalizationKeywords, CommonKeywords, total=False):
+    """Keyword arguments of `localize`."""
+
+    temperature: float | Array
+
+
+class DescriptorKeywords(LocalizeKeywords, MetricKeywords, total=False):
+    """Keyword arguments of `match_descriptors`."""
+
+
+class MatchKeywords(DescriptorKeywords, SamplingKeywords, total=False):
+    """Keyword arguments of `sparse_window_match`."""
+
+
+_ROWS = Rows()._asdict()
+_LOCALIZE = {**_ROWS, **defaults(LocalizationOptions), "temperature": 0.02, "threads": None}
+_DESCRIPTORS = {**_ROWS, **defaults(MetricOptions), **_LOCALIZE}
+_MATCH = {**_ROWS, **defaults(SamplingOptions), **_DESCRIPTORS}
+
+
+@with_options(MatchKeywords, _MATCH)
+def sparse_window_match(source: Array, target: Array, keypoints: Array, **options: Unpack[MatchKeywords]) -> Matches:
     """Find keypoints of a source feature map in a target feature map: `simplematch_kernels.sparse_window_match`.
 
     Args:
@@ -73,46 +95,12 @@ def sparse_window_match(
     _checks.check_pair("source", source, "target", target)
     _checks.check_cells("source", source)
     keypoints = _checks.check_keypoints(keypoints, source, "source")
-    sampling_options = _check_options.check_sampling(
-        source_size, source_coords, sampling, sampling_padding, ("source_size", "source_coords", "sampling_padding")
-    )
-    return _match(
-        source,
-        keypoints,
-        target,
-        keypoints.shape[1],
-        (num_keypoints, valid, target_mask),
-        temperature,
-        _resolve_sampling(source, sampling_options),
-        (metric, eps, eps_mode),
-        (localization, window_size, window_shape, border, outside_value, sigma),
-        (target_size, target_coords, output_offset),
-        threads,
-    )
+    sampling = pick(SamplingOptions, options).checked().resolve(*source.shape[2:])
+    return _match(source, keypoints, target, keypoints.shape[1], sampling, options)
 
 
-def match_descriptors(
-    descriptors: Array,
-    target: Array,
-    *,
-    num_keypoints: Array | None = None,
-    valid: Array | None = None,
-    target_size: Size = None,
-    target_coords: str = "corner",
-    output_offset: float = 0.0,
-    metric: str = "cosine",
-    eps: float = 1e-8,
-    eps_mode: str = "add",
-    localization: str = "window",
-    window_size: int | Sequence[int] = 45,
-    window_shape: str = "square",
-    border: str = "shift",
-    outside_value: float = float("-inf"),
-    sigma: float | None = None,
-    temperature: float | Array = 0.02,
-    target_mask: Array | None = None,
-    threads: int | None = None,
-) -> Matches:
+@with_options(DescriptorKeywords, _DESCRIPTORS)
+def match_descriptors(descriptors: Array, target: Array, **options: Unpack[DescriptorKeywords]) -> Matches:
     """Find descriptors (B, N, C) in target features (B, C, Ht, Wt): `sparse_window_match` after its gather.
 
     Args:
@@ -124,39 +112,11 @@ def match_descriptors(
     descriptors = _checks.check_features("descriptors", descriptors, "(B, N, C)")
     target = _checks.check_features("target", target, "(B, C, H, W)")
     _checks.check_pair("descriptors", descriptors, "target", target)
-    return _match(
-        _descriptor_map(descriptors),
-        None,
-        target,
-        descriptors.shape[1],
-        (num_keypoints, valid, target_mask),
-        temperature,
-        None,
-        (metric, eps, eps_mode),
-        (localization, window_size, window_shape, border, outside_value, sigma),
-        (target_size, target_coords, output_offset),
-        threads,
-    )
+    return _match(_descriptor_map(descriptors), None, target, descriptors.shape[1], None, options)
 
 
-def localize(
-    scores: Array,
-    *,
-    num_keypoints: Array | None = None,
-    valid: Array | None = None,
-    target_size: Size = None,
-    target_coords: str = "corner",
-    output_offset: float = 0.0,
-    localization: str = "window",
-    window_size: int | Sequence[int] = 45,
-    window_shape: str = "square",
-    border: str = "shift",
-    outside_value: float = float("-inf"),
-    sigma: float | None = None,
-    temperature: float | Array = 0.02,
-    target_mask: Array | None = None,
-    threads: int | None = None,
-) -> Matches:
+@with_options(LocalizeKeywords, _LOCALIZE)
+def localize(scores: Array, **options: Unpack[LocalizeKeywords]) -> Matches:
     """Turn score maps that the caller made, such as cost volumes, into coordinates.
 
     Args:
@@ -167,18 +127,15 @@ def localize(
     scores = _checks.check_features("scores", scores, "(B, N, H, W)")
     _checks.check_cells("scores", scores, channels=False)
     batch, queries = scores.shape[:2]
-    rows = _checks.check_rows(num_keypoints, valid, target_mask, queries, scores)
-    number, array = _checks.check_temperature(temperature, batch, queries, scores)
-    options = (localization, window_size, window_shape, border, outside_value, sigma)
-    resolved = _resolve_localization(scores, options, number, (target_size, target_coords, output_offset))
-    _checks.check_values(None, rows, array)
+    rows, temperature, localization = _localization(scores, queries, options)
+    _checks.check_values(None, rows, temperature)
     matches = _arrays.empty_matches(batch, queries, _arrays.accumulation_dtype(scores))
     _C.localize(
         view(scores),
         _arrays.addresses(rows),
-        view(array),
-        native_localization(resolved),
-        _threads(threads),
+        view(temperature),
+        native_localization(localization),
+        _threads(options.get("threads")),
         _arrays.addresses(matches),
     )
     return matches
@@ -214,28 +171,21 @@ def gather_keypoints(
     features = _checks.check_features("features", features, "(B, C, H, W)")
     _checks.check_cells("features", features)
     keypoints = _checks.check_keypoints(keypoints, features, "features")
-    options = _check_options.check_sampling(size, coords, sampling, padding, ("size", "coords", "padding"))
-    _checks.check_values(keypoints, _arrays.Rows(None, None, None), None)
+    options = SamplingOptions(size, coords, sampling, padding).checked(GATHER_NAMES)
+    _checks.check_values(keypoints, Rows(), None)
     descriptors = np.empty((features.shape[0], keypoints.shape[1], features.shape[1]), features.dtype)
     _C.gather_keypoints(
         view(features),
         view(keypoints),
-        native_sampling(_resolve_sampling(features, options)),
+        native_sampling(options.resolve(*features.shape[2:])),
         _arrays.address(descriptors),
         _threads(threads),
     )
     return descriptors
 
 
-def cosine_similarity(
-    descriptors: Array,
-    target: Array,
-    *,
-    metric: str = "cosine",
-    eps: float = 1e-8,
-    eps_mode: str = "add",
-    threads: int | None = None,
-) -> Array:
+@with_options(SimilarityKeywords, {**defaults(MetricOptions), "threads": None})
+def cosine_similarity(descriptors: Array, target: Array, **options: Unpack[SimilarityKeywords]) -> Array:
     """Scores (B, N, H, W) of descriptors (B, N, C) with every cell of target (B, C, H, W).
 
     Args:
@@ -256,7 +206,7 @@ def cosine_similarity(
     target = _checks.check_features("target", target, "(B, C, H, W)")
     _checks.check_pair("descriptors", descriptors, "target", target)
     _checks.check_cells("target", target)
-    resolved = _resolve_metric(metric, eps, eps_mode)
+    metric = pick(MetricOptions, options).checked().resolve()
     batch, _, height, width = target.shape
     dtype = _arrays.accumulation_dtype(target)
     scores = np.empty((batch, descriptors.shape[1], height, width), dtype)
@@ -264,9 +214,9 @@ def cosine_similarity(
     _C.cosine_similarity(
         view(_descriptor_map(descriptors)),
         view(target),
-        native_metric(resolved),
-        _options.SCORE_BUDGET_BYTES,
-        _threads(threads),
+        native_metric(metric),
+        _resolved.SCORE_BUDGET_BYTES,
+        _threads(options.get("threads")),
         _arrays.address(scores),
         _arrays.address(norm),
     )
@@ -278,62 +228,41 @@ def _match(
     keypoints: Array | None,
     target: Array,
     queries: int,
-    restrictions: tuple[Array | None, Array | None, Array | None],
-    temperature: float | Array,
     sampling: Sampling | None,
-    metric_options: tuple[str, float, str],
-    localization_options: tuple[str, int | Sequence[int], str, str, float, float | None],
-    output_options: tuple[Size, str, float],
-    threads: int | None,
+    options: Mapping[str, Any],
 ) -> Matches:
     _checks.check_cells("target", target)
-    rows = _checks.check_rows(*restrictions, queries, target)
-    number, array = _checks.check_temperature(temperature, target.shape[0], queries, target)
-    metric = _resolve_metric(*metric_options)
-    localization = _resolve_localization(target, localization_options, number, output_options)
-    _checks.check_values(keypoints, rows, array)
+    rows, temperature, localization = _localization(target, queries, options)
+    metric = pick(MetricOptions, options).checked().resolve()
+    _checks.check_values(keypoints, rows, temperature)
     matches = _arrays.empty_matches(target.shape[0], queries, _arrays.accumulation_dtype(target))
     kept = _arrays.empty_kept(target, localization.window)
     _C.sparse_window_match(
-        (view(source), view(keypoints), view(target), view(array)),
+        (view(source), view(keypoints), view(target), view(temperature)),
         _arrays.addresses(rows),
         native_sampling(sampling),
         native_metric(metric),
         native_localization(localization),
         0,
-        _options.SCORE_BUDGET_BYTES,
-        _threads(threads),
+        _resolved.SCORE_BUDGET_BYTES,
+        _threads(options.get("threads")),
         _arrays.addresses((*matches, *kept)),
     )
     return matches
 
 
+def _localization(scores: Array, queries: int, options: Mapping[str, Any]) -> tuple[Rows, Array | None, Localization]:
+    """(rows, temperature if it is an array, localization) of a function that localises `queries` queries in a map."""
+    rows = _checks.check_rows(pick(Rows, options), queries, scores)
+    value = options.get("temperature", LocalizationOptions().fixed_temperature)
+    number, temperature = _checks.check_temperature(value, scores.shape[0], queries, scores)
+    localization = pick(LocalizationOptions, options).checked()._replace(fixed_temperature=number)
+    return rows, temperature, localization.resolve(*scores.shape[2:])
+
+
 def _descriptor_map(descriptors: Array) -> Array:
     """(B, N, C) as the (B, C, 1, N) that the kernels read."""
     return descriptors.transpose(0, 2, 1)[:, :, None, :]
-
-
-def _resolve_sampling(features: Array, options: tuple[tuple[int, int] | None, str, str, str]) -> Sampling:
-    size, coords, sampling, padding = options
-    height, width = features.shape[2:]
-    return _options.resolve_sampling(sampling, padding, coords, size, height, width)
-
-
-def _resolve_metric(metric: str, eps: float, eps_mode: str) -> Metric:
-    metric, eps, eps_mode = _check_options.check_metric(metric, eps, eps_mode)
-    return Metric(metric, eps, eps_mode == "clamp")
-
-
-def _resolve_localization(
-    scores: Array,
-    options: tuple[str, int | Sequence[int], str, str, float, float | None],
-    temperature: float | None,
-    output_options: tuple[Size, str, float],
-) -> Localization:
-    checked = _check_options.check_localization(*options)
-    size, coords, offset = _check_options.check_output(*output_options)
-    height, width = scores.shape[2:]
-    return _options.resolve_localization(*checked, temperature, coords, size, offset, height, width)
 
 
 def _threads(threads: int | None) -> int:

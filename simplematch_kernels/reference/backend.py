@@ -2,81 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from .._options import Localization, Metric, Sampling
-from .._types import ForwardResult, Gradients, Matches, Rows, Upstream
-from . import gather, match
+from .._types import (
+    GatherGradients,
+    GatherProblem,
+    GatherResult,
+    GatherUpstream,
+    Given,
+    LocalizeGradients,
+    LocalizeProblem,
+    Matches,
+    MatchGradients,
+    MatchProblem,
+    MatchResult,
+    SimilarityGradients,
+    SimilarityProblem,
+    SimilarityResult,
+    SimilarityUpstream,
+    Upstream,
+    accumulation_dtype,
+)
+from . import gather, match, tangents
 from . import localize as localization_step
 from .similarity import norm, query_backward, similarity, target_backward
 
+sparse_window_match_jvp = tangents.sparse_window_match
+localize_jvp = tangents.localize
+gather_keypoints_jvp = tangents.gather_keypoints
+cosine_similarity_jvp = tangents.cosine_similarity
 
-def sparse_window_match(
-    source: Tensor,
-    keypoints: Tensor | None,
-    target: Tensor,
-    rows: Rows,
-    temperature: Tensor | None,
-    sampling: Sampling | None,
-    metric: Metric,
-    localization: Localization,
-    kept_queries: int,
-) -> ForwardResult:
-    dtype = match.accumulation_dtype(target)
-    descriptors = match.queries(source, keypoints, rows, sampling, dtype)
-    flat = target.to(dtype).flatten(2)
-    height, width = target.shape[2:]
-    scores = similarity(descriptors, flat, metric)
+
+def sparse_window_match(p: MatchProblem) -> MatchResult:
+    dtype = accumulation_dtype(p.target)
+    flat = p.target.to(dtype).flatten(2)
+    height, width = p.target.shape[2:]
+    scores = similarity(match.queries(p, dtype), flat, p.metric)
     score_maps = scores.unflatten(2, (height, width))
-    peak = match.best_cell(score_maps, flat, rows)
-    matches = localization_step.localize(score_maps, rows, temperature, localization, peak)
-    window = localization_step.window_cells(localization.window, matches.peak[:, :kept_queries], height, width)
-    kept = scores[:, :kept_queries].gather(2, window.flatten(2)).unflatten(2, window.shape[2:])
-    return ForwardResult(*matches, norm(flat, dim=1), kept)
+    peak = match.best_cell(score_maps, flat, p.rows)
+    matches = localization_step.localize(score_maps, p.rows, p.temperature, p.localization, peak)
+    window = localization_step.window_cells(p.localization.window, matches.peak[:, : p.kept_queries], height, width)
+    kept = scores[:, : p.kept_queries].gather(2, window.flatten(2)).unflatten(2, window.shape[2:])
+    return MatchResult(*matches, norm(flat, dim=1), kept)
 
 
 def sparse_window_match_backward(
-    upstream: Upstream,
-    forward: ForwardResult,
-    source: Tensor,
-    keypoints: Tensor | None,
-    target: Tensor,
-    rows: Rows,
-    temperature: Tensor | None,
-    sampling: Sampling | None,
-    metric: Metric,
-    localization: Localization,
-    needs: Sequence[bool],
-) -> Gradients:
-    """Gradients of (source, keypoints, target, temperature); None where `needs` is False."""
-    dtype = match.accumulation_dtype(target)
-    descriptors = match.queries(source, keypoints, rows, sampling, dtype)
-    flat = target.to(dtype).flatten(2)
-    scores = similarity(descriptors, flat, metric)
+    p: MatchProblem, result: MatchResult, upstream: Upstream, needs: MatchGradients[bool]
+) -> MatchGradients[Given]:
+    dtype = accumulation_dtype(p.target)
+    descriptors = match.queries(p, dtype)
+    flat = p.target.to(dtype).flatten(2)
+    scores = similarity(descriptors, flat, p.metric)
     ds, d_temperature = localization_step.localize_backward(
-        upstream, Matches(*forward[:4]), scores.unflatten(2, target.shape[2:]), rows, temperature, localization
+        upstream, result.matches, scores.unflatten(2, p.target.shape[2:]), p.rows, p.temperature, p.localization
     )
     d_source = d_keypoints = d_target = None
-    if needs[2]:
-        d_target = _like(target_backward(ds, scores, descriptors, flat, metric).view(target.shape), target)
-    if needs[0] or needs[1]:
-        d_queries = query_backward(ds, scores, descriptors, flat, metric)
-        if keypoints is None or sampling is None:
-            d_source = _like(d_queries.transpose(1, 2)[:, :, None, :], source)
+    if needs.target:
+        d_target = _like(target_backward(ds, scores, descriptors, flat, p.metric).view(p.target.shape), p.target)
+    if needs.source or needs.keypoints:
+        d_queries = query_backward(ds, scores, descriptors, flat, p.metric)
+        if p.keypoints is None or p.sampling is None:
+            d_source = _like(d_queries.transpose(1, 2)[:, :, None, :], p.source)
         else:
-            d_source, d_keypoints = _source_backward(d_queries, source, keypoints, rows, sampling, needs[:2])
-    return d_source, d_keypoints, d_target, d_temperature if needs[3] else None
+            d_source, d_keypoints = _source_backward(p, p.keypoints, d_queries, needs)
+    return MatchGradients(d_source, d_keypoints, d_target, d_temperature if needs.temperature else None)
 
 
 def _source_backward(
-    d_queries: Tensor, source: Tensor, keypoints: Tensor, rows: Rows, sampling: Sampling, needs: Sequence[bool]
-) -> tuple[Tensor | None, Tensor | None]:
-    valid = localization_step.valid_rows(rows, keypoints)[..., None]
+    p: MatchProblem, keypoints: Tensor, d_queries: Tensor, needs: MatchGradients[bool]
+) -> tuple[Given, Given]:
+    assert p.sampling is not None
+    valid = localization_step.valid_rows(p.rows, keypoints)[..., None]
+    gathered = GatherProblem(p.source, torch.where(valid, keypoints, 0), p.sampling)
     d_queries = torch.where(valid, d_queries, 0)
-    d_source, d_keypoints = gather.source_backward(d_queries, source, torch.where(valid, keypoints, 0), sampling, needs)
+    d_source, d_keypoints = gather.source_backward(gathered, d_queries, GatherGradients(needs.source, needs.keypoints))
     return d_source, None if d_keypoints is None else torch.where(valid, d_keypoints, 0)
 
 
@@ -85,64 +85,52 @@ def _like(gradient: Tensor, x: Tensor) -> Tensor:
     return torch.empty_like(x).copy_(gradient)
 
 
-def localize(scores: Tensor, rows: Rows, temperature: Tensor | None, localization: Localization) -> Matches:
-    scores = scores.to(match.accumulation_dtype(scores))
-    return localization_step.localize(scores, rows, temperature, localization)
+def localize(p: LocalizeProblem) -> Matches:
+    scores = p.scores.to(accumulation_dtype(p.scores))
+    return localization_step.localize(scores, p.rows, p.temperature, p.localization)
 
 
 def localize_backward(
-    upstream: Upstream,
-    matches: Matches,
-    scores: Tensor,
-    rows: Rows,
-    temperature: Tensor | None,
-    localization: Localization,
-    needs: Sequence[bool],
-) -> Gradients:
-    """Gradients of (scores, temperature); None where `needs` is False."""
-    exact = scores.to(match.accumulation_dtype(scores))
-    ds, d_temperature = localization_step.localize_backward(upstream, matches, exact, rows, temperature, localization)
-    return _like(ds.view(scores.shape), scores) if needs[0] else None, d_temperature if needs[1] else None
+    p: LocalizeProblem, result: Matches, upstream: Upstream, needs: LocalizeGradients[bool]
+) -> LocalizeGradients[Given]:
+    exact = p.scores.to(accumulation_dtype(p.scores))
+    ds, d_temperature = localization_step.localize_backward(
+        upstream, result, exact, p.rows, p.temperature, p.localization
+    )
+    return LocalizeGradients(
+        _like(ds.view(p.scores.shape), p.scores) if needs.scores else None,
+        d_temperature if needs.temperature else None,
+    )
 
 
-def gather_keypoints(features: Tensor, keypoints: Tensor, sampling: Sampling) -> Tensor:
-    dtype = match.accumulation_dtype(features)
-    return gather.gather_keypoints(features, keypoints, sampling, dtype=dtype).to(features.dtype)
+def gather_keypoints(p: GatherProblem) -> GatherResult:
+    dtype = accumulation_dtype(p.features)
+    return GatherResult(gather.gather_keypoints(p.features, p.keypoints, p.sampling, dtype=dtype).to(p.features.dtype))
 
 
 def gather_keypoints_backward(
-    gradient: Tensor, features: Tensor, keypoints: Tensor, sampling: Sampling, needs: Sequence[bool]
-) -> Gradients:
-    """Gradients of (features, keypoints); None where `needs` is False."""
-    gradient = gradient.to(match.accumulation_dtype(features))
-    return gather.source_backward(gradient, features, keypoints, sampling, needs)
+    p: GatherProblem, upstream: GatherUpstream, needs: GatherGradients[bool]
+) -> GatherGradients[Given]:
+    return gather.source_backward(p, upstream.descriptors.to(accumulation_dtype(p.features)), needs)
 
 
-def cosine_similarity(descriptors: Tensor, target: Tensor, metric: Metric) -> tuple[Tensor, Tensor]:
-    """Scores (B, N, H, W) and the norms (B, M) of the target's cells."""
-    dtype = match.accumulation_dtype(target)
-    flat = target.to(dtype).flatten(2)
-    scores = similarity(descriptors.to(dtype), flat, metric)
-    return scores.unflatten(2, target.shape[2:]), norm(flat, dim=1)
+def cosine_similarity(p: SimilarityProblem) -> SimilarityResult:
+    dtype = accumulation_dtype(p.target)
+    flat = p.target.to(dtype).flatten(2)
+    scores = similarity(p.descriptors.to(dtype), flat, p.metric)
+    return SimilarityResult(scores.unflatten(2, p.target.shape[2:]), norm(flat, dim=1))
 
 
 def cosine_similarity_backward(
-    gradient: Tensor,
-    scores: Tensor,
-    target_norm: Tensor,
-    descriptors: Tensor,
-    target: Tensor,
-    metric: Metric,
-    needs: Sequence[bool],
-) -> Gradients:
-    """Gradients of (descriptors, target); None where `needs` is False."""
-    dtype = match.accumulation_dtype(target)
-    ds, scores, flat = gradient.to(dtype).flatten(2), scores.flatten(2), target.to(dtype).flatten(2)
+    p: SimilarityProblem, result: SimilarityResult, upstream: SimilarityUpstream, needs: SimilarityGradients[bool]
+) -> SimilarityGradients[Given]:
+    dtype = accumulation_dtype(p.target)
+    ds, scores, flat = upstream.scores.to(dtype).flatten(2), result.scores.flatten(2), p.target.to(dtype).flatten(2)
     ds = torch.where((ds == 0) | (ds.isfinite() & scores.isfinite()), ds, torch.nan)
-    queries = descriptors.to(dtype)
-    d_descriptors = query_backward(ds, scores, queries, flat, metric) if needs[0] else None
-    d_target = target_backward(ds, scores, queries, flat, metric) if needs[1] else None
-    return (
-        None if d_descriptors is None else _like(d_descriptors, descriptors),
-        None if d_target is None else _like(d_target.view(target.shape), target),
+    queries = p.descriptors.to(dtype)
+    d_descriptors = query_backward(ds, scores, queries, flat, p.metric) if needs.descriptors else None
+    d_target = target_backward(ds, scores, queries, flat, p.metric) if needs.target else None
+    return SimilarityGradients(
+        None if d_descriptors is None else _like(d_descriptors, p.descriptors),
+        None if d_target is None else _like(d_target.view(p.target.shape), p.target),
     )

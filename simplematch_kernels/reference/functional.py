@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _check_options, _checks, _ops, functional
-from .._types import Matches
+from .. import _checks
+from .._options import LocalizationOptions, MetricOptions, SamplingOptions, pick
+from .._types import Matches, MatchProblem, Rows, accumulation_dtype
 from . import match
 
 
@@ -27,30 +28,18 @@ def sparse_window_match(
     Returns:
         `Matches`, in the dtype of the arithmetic.
     """
-    o = {**(functional.sparse_window_match.__kwdefaults__ or {}), **options}
-    dtype = match.accumulation_dtype(target) if dtype is None else dtype
-    batch, queries = keypoints.shape[:2]
-    number, tensor = _checks.check_temperature(o["temperature"], batch, queries, target)
-    return match.sparse_window_match(
+    dtype = accumulation_dtype(target) if dtype is None else dtype
+    value, (batch, queries) = options.get("temperature", 0.02), keypoints.shape[:2]
+    number, temperature = _checks.check_temperature(value, batch, queries, target)
+    localization = pick(LocalizationOptions, options).checked()._replace(fixed_temperature=number)
+    problem = MatchProblem(
         source,
         keypoints,
         target,
-        _checks.check_rows(o["num_keypoints"], o["valid"], o["target_mask"], queries, target),
-        None if tensor is None else tensor.to(dtype),
-        _ops.resolve_sampling(source, o["source_size"], o["source_coords"], o["sampling"], o["sampling_padding"]),
-        _ops.resolve_metric(o["metric"], o["eps"], o["eps_mode"]),
-        _ops.resolve_localization(
-            target,
-            o["localization"],
-            _check_options.check_window_size(o["window_size"]),
-            o["window_shape"],
-            o["border"],
-            o["outside_value"],
-            o["sigma"] or 0.0,
-            number,
-            o["target_size"],
-            o["target_coords"],
-            o["output_offset"],
-        ),
-        dtype=dtype,
+        _checks.check_rows(pick(Rows, options), keypoints.shape[1], target),
+        None if temperature is None else temperature.to(dtype),
+        pick(SamplingOptions, options).checked().resolve(*source.shape[-2:]),
+        pick(MetricOptions, options).checked().resolve(),
+        localization.resolve(*target.shape[-2:]),
     )
+    return match.sparse_window_match(problem, dtype=dtype)

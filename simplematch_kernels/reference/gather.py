@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from .._options import AffineMap, Sampling
+from .._resolved import AffineMap, Sampling
+from .._types import GatherGradients, GatherProblem, Given
 
 
 def apply_affine(x: Tensor, affine: AffineMap) -> Tensor:
@@ -23,31 +24,30 @@ def gather_keypoints(features: Tensor, keypoints: Tensor, sampling: Sampling, *,
 
     A cell of weight zero isn't read, so what it holds doesn't matter.
     """
-    x, y = _cells(keypoints, sampling)
+    x, y = to_cells(keypoints, sampling)
     finite = (x.isfinite() & y.isfinite())[..., None]
     descriptors = torch.zeros((), dtype=dtype, device=features.device)
-    for i, j, weight, _, _ in _corners(x, y, features, sampling):
+    for i, j, weight, _, _ in corners(x, y, features, sampling):
         weight = weight.to(dtype)[..., None]
         cells = read_cells(features, i, j).to(dtype)
         descriptors = descriptors + weight * torch.where((weight != 0) | cells.isfinite(), cells, 0)
     return torch.where(finite, descriptors, torch.nan)
 
 
-def source_backward(
-    gradient: Tensor, features: Tensor, keypoints: Tensor, sampling: Sampling, needs: Sequence[bool]
-) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of (features, keypoints) from dL/dq (B, N, C); None where `needs` is False.
+def source_backward(p: GatherProblem, gradient: Tensor, needs: GatherGradients[bool]) -> GatherGradients[Given]:
+    """Gradients from dL/dq (B, N, C).
 
     dF[:, j, i] = sum_n weight_n(i, j) dq_n        dp_n = sum over (i, j) of <F[:, j, i], dq_n> dweight_n(i, j)/dp_n
 
     Weights, slopes and gradients that are zero have no part in a sum, whatever they would be multiplied by.
     """
-    x, y = _cells(keypoints, sampling)
+    features, keypoints, sampling = p
+    x, y = to_cells(keypoints, sampling)
     gradient = torch.where((x.isfinite() & y.isfinite())[..., None], gradient, 0)  # such a row read nothing
-    maps = torch.zeros_like(features, dtype=gradient.dtype) if needs[0] else None
-    points = torch.zeros(keypoints.shape, dtype=torch.float64, device=keypoints.device) if needs[1] else None
+    maps = torch.zeros_like(features, dtype=gradient.dtype) if needs.features else None
+    points = torch.zeros(keypoints.shape, dtype=torch.float64, device=keypoints.device) if needs.keypoints else None
     batch = torch.arange(features.shape[0], device=features.device)[:, None]
-    for i, j, weight, weight_dx, weight_dy in _corners(x, y, features, sampling):
+    for i, j, weight, weight_dx, weight_dy in corners(x, y, features, sampling):
         if maps is not None:
             cells = (batch, slice(None), *_clamped(features, i, j))
             weighted = torch.where(weight[..., None] != 0, weight[..., None].to(gradient.dtype) * gradient, 0)
@@ -58,16 +58,16 @@ def source_backward(
     if points is not None:
         scale = [affine.numerator / affine.denominator for affine in (sampling.to_cells_x, sampling.to_cells_y)]
         points = (points * points.new_tensor(scale)).to(keypoints.dtype)
-    return None if maps is None else maps.to(features.dtype), points
+    return GatherGradients(None if maps is None else maps.to(features.dtype), points)
 
 
-def _cells(keypoints: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+def to_cells(keypoints: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
     """Cell coordinates (x, y), each (B, N) float64."""
     points = keypoints.double()
     return apply_affine(points[..., 0], sampling.to_cells_x), apply_affine(points[..., 1], sampling.to_cells_y)
 
 
-def _corners(x: Tensor, y: Tensor, features: Tensor, sampling: Sampling) -> Iterator[tuple[Tensor, ...]]:
+def corners(x: Tensor, y: Tensor, features: Tensor, sampling: Sampling) -> Iterator[tuple[Tensor, ...]]:
     """The cells (i, j) that a sample at (x, y) reads: i, j, weight, dweight/dx, dweight/dy, each (B, N) float64."""
     if sampling.mode != "bilinear":
         nearest = torch.trunc if sampling.mode == "floor" else torch.round

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .._options import Localization, Window
+from .._resolved import Localization, Window
 from .._types import Matches, Rows, Upstream
 from .gather import apply_affine
 
@@ -77,16 +79,10 @@ def localize_backward(
     A row without an upstream gradient that isn't zero passes on zeros, whatever it holds. Else a row that answered
     NaN, or gets a gradient that isn't finite, passes on NaN: to every cell of its softmax and to its temperature.
     """
-    H, W = scores.shape[2:]
+    size = scores.shape[2:]
     valid = valid_rows(rows, scores)[..., None]
-    scores = torch.where(valid, scores.flatten(2), 0)
-    peak = matches.peak[..., None].clamp(min=0)
-    divisor = _divisor(temperature, valid, localization)
-    weighted, slope, support = _weighted(scores, peak, (H, W), rows, valid, localization)
-    largest = weighted.amax(-1, keepdim=True)
-    from_largest = weighted - largest
-    exponential = torch.where(weighted == -torch.inf, 0, torch.exp(from_largest / divisor))
-    probability = exponential / exponential.sum(-1, keepdim=True)
+    w = softmax_over_window(scores, matches.peak, rows, temperature, localization)
+    probability, divisor = w.probability, w.divisor
 
     zero = scores.new_zeros(())
     of_score, of_log_sum_exp = (
@@ -95,23 +91,58 @@ def localize_backward(
     agreement, moves = of_log_sum_exp, [of_score, of_log_sum_exp]
     if upstream.keypoints is not None:
         scale = (localization.from_cells_x, localization.from_cells_y)
-        for i, offset in enumerate(_offsets(peak, H, W)):
+        for i, offset in enumerate(w.offsets(size)):
             centred = offset - (probability * offset).sum(-1, keepdim=True)
             g = upstream.keypoints[..., i : i + 1].to(scores.dtype) * (scale[i].numerator / scale[i].denominator)
             agreement = agreement + g * centred
             moves.append(upstream.keypoints[..., i : i + 1])
-    ds = slope / divisor * probability * agreement
-    ds = ds.scatter_add(-1, peak, of_score.expand(peak.shape))
-    moment = torch.where(probability == 0, 0, probability * from_largest * agreement).sum(-1, keepdim=True)
+    ds = w.slope / divisor * probability * agreement
+    ds = ds.scatter_add(-1, w.peak, of_score.expand(w.peak.shape))
+    moment = torch.where(probability == 0, 0, probability * (w.weighted - w.largest) * agreement).sum(-1, keepdim=True)
     # sum_m P a = l, so s' may count from its largest.
-    d_temperature = -(moment + largest * of_log_sum_exp) / divisor / divisor
+    d_temperature = -(moment + w.largest * of_log_sum_exp) / divisor / divisor
 
     passes = valid & functools.reduce(torch.logical_or, [g != 0 for g in moves])
-    lost = ~largest.isfinite() | functools.reduce(torch.logical_or, [~g.isfinite() for g in moves])
+    lost = ~w.largest.isfinite() | functools.reduce(torch.logical_or, [~g.isfinite() for g in moves])
     if isinstance(divisor, Tensor):
         lost = lost | divisor.isnan()
     ds, d_temperature = (torch.where(lost, torch.nan, x) for x in (ds, d_temperature))
-    return torch.where(passes & support, ds, 0), torch.where(passes, d_temperature, 0)[..., 0]
+    return torch.where(passes & w.support, ds, 0), torch.where(passes, d_temperature, 0)[..., 0]
+
+
+class WindowSoftmax(NamedTuple):
+    """The soft-argmax of every row, as its derivatives need it; all (B, N, M) but peak, divisor and largest (B, N, 1).
+
+    weighted: s'. slope: ds'/ds. support: the cells whose scores count. divisor: T. probability: P, 0 in other cells.
+    """
+
+    peak: Tensor
+    weighted: Tensor
+    slope: Tensor
+    support: Tensor
+    divisor: Tensor | float
+    largest: Tensor
+    probability: Tensor
+
+    def offsets(self, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """(dx, dy) from the peak to every cell."""
+        return _offsets(self.peak, *size)
+
+
+def softmax_over_window(
+    scores: Tensor, peak: Tensor, rows: Rows, temperature: Tensor | None, localization: Localization
+) -> WindowSoftmax:
+    """Of scores (B, N, H, W) around peak (B, N)."""
+    H, W = scores.shape[2:]
+    valid = valid_rows(rows, scores)[..., None]
+    flat = torch.where(valid, scores.flatten(2), 0)
+    peak = peak[..., None].clamp(min=0)
+    divisor = _divisor(temperature, valid, localization)
+    weighted, slope, support = _weighted(flat, peak, (H, W), rows, valid, localization)
+    largest = weighted.amax(-1, keepdim=True)
+    exponential = torch.where(weighted == -torch.inf, 0, torch.exp((weighted - largest) / divisor))
+    probability = exponential / exponential.sum(-1, keepdim=True)
+    return WindowSoftmax(peak, weighted, slope, support, divisor, largest, probability)
 
 
 def _weighted(

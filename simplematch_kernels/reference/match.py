@@ -5,40 +5,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .._options import Localization, Metric, Sampling
-from .._types import Matches, Rows
+from .._types import Matches, MatchProblem, Rows, accumulation_dtype
 from .gather import gather_keypoints
 from .localize import find_peak, localize, valid_rows
 from .similarity import branches, similarity
 
 
-def accumulation_dtype(features: Tensor) -> torch.dtype:
-    """float64 for float64 features, float32 for everything else."""
-    return torch.float64 if features.dtype == torch.float64 else torch.float32
-
-
-def sparse_window_match(
-    source: Tensor,
-    keypoints: Tensor | None,
-    target: Tensor,
-    rows: Rows,
-    temperature: Tensor | None,
-    sampling: Sampling | None,
-    metric: Metric,
-    localization: Localization,
-    *,
-    dtype: torch.dtype | None = None,
-) -> Matches:
+def sparse_window_match(p: MatchProblem, *, dtype: torch.dtype | None = None) -> Matches:
     """Matches of keypoints (B, N, 2) of source (B, C, Hs, Ws) in target (B, C, Ht, Wt), differentiable by autograd.
 
     Without keypoints the source is a list of descriptors, (B, C, 1, N). `dtype` is that of the arithmetic.
     """
-    dtype = accumulation_dtype(target) if dtype is None else dtype
-    target = target.to(dtype)
-    descriptors = queries(source, keypoints, rows, sampling, dtype)
-    scores = similarity(descriptors, target.flatten(2), metric).unflatten(2, target.shape[2:])
-    peak = best_cell(scores, target.flatten(2), rows)
-    return localize(scores, rows, temperature, localization, peak)
+    dtype = accumulation_dtype(p.target) if dtype is None else dtype
+    target = p.target.to(dtype)
+    scores = similarity(queries(p, dtype), target.flatten(2), p.metric).unflatten(2, target.shape[2:])
+    peak = best_cell(scores, target.flatten(2), p.rows)
+    return localize(scores, p.rows, p.temperature, p.localization, peak)
 
 
 def best_cell(scores: Tensor, target: Tensor, rows: Rows) -> Tensor:
@@ -61,14 +43,12 @@ def best_cell(scores: Tensor, target: Tensor, rows: Rows) -> Tensor:
     return peak
 
 
-def queries(
-    source: Tensor, keypoints: Tensor | None, rows: Rows, sampling: Sampling | None, dtype: torch.dtype
-) -> Tensor:
+def queries(p: MatchProblem, dtype: torch.dtype) -> Tensor:
     """(B, N, C) descriptors to look for; zero in invalid rows, whatever their padding holds."""
-    if keypoints is None or sampling is None:
-        descriptors = source[:, :, 0, :].transpose(1, 2).to(dtype)
-        valid = valid_rows(rows, descriptors)
+    if p.keypoints is None or p.sampling is None:
+        descriptors = p.source[:, :, 0, :].transpose(1, 2).to(dtype)
+        valid = valid_rows(p.rows, descriptors)
         return torch.where(valid[..., None], descriptors, 0)
-    valid = valid_rows(rows, keypoints)[..., None]
-    descriptors = gather_keypoints(source, torch.where(valid, keypoints, 0), sampling, dtype=dtype)
+    valid = valid_rows(p.rows, p.keypoints)[..., None]
+    descriptors = gather_keypoints(p.source, torch.where(valid, p.keypoints, 0), p.sampling, dtype=dtype)
     return torch.where(valid, descriptors, 0)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .._options import Metric
+from .._resolved import Metric
 
 SAFE_NORMS = (2.0**-52, 2.0**62)
 """Between these a float32 vector's squares neither vanish nor overflow when they are summed."""

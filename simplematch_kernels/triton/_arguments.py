@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._options import IDENTITY, AffineMap, Localization, Metric, Sampling, Window
+from .._resolved import IDENTITY, AffineMap, Localization, Metric, Sampling, Window
 
 SAMPLINGS = {"floor": 1, "round": 2, "bilinear": 3}
 METRICS = {"cosine": 0, "dot": 1, "l2": 2}

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .. import _options
-from .._options import Localization, Metric, Sampling
-from .._types import ForwardResult, Rows, Upstream
+from .. import _resolved
+from .._resolved import Localization, Metric, Sampling
+from .._types import MatchResult, Rows, Upstream
 from . import _steps
 from ._arguments import accumulation_dtype
 from ._steps import Gradient, Queries
@@ -52,7 +52,7 @@ class Backward:
     def __init__(
         self,
         upstream: Upstream,
-        forward: ForwardResult,
+        forward: MatchResult,
         source: Tensor,
         keypoints: Tensor | None,
         target: Tensor,
@@ -76,7 +76,7 @@ class Backward:
             yield Block(slice(None), slice(0, N), True, True)
             return
         cells = self.map_size[0] * self.map_size[1] + 2 * self.box[0] * self.box[1]
-        size = _options.queries_within_budget(cells * self.dtype.itemsize)
+        size = _resolved.queries_within_budget(cells * self.dtype.itemsize)
         for b in range(B):
             for start in range(0, N, size):
                 n = slice(start, min(N, start + size))

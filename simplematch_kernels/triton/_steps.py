@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._options import Localization, Metric, Sampling, Window
+from .._resolved import Localization, Metric, Sampling, Window
 from .._types import Rows, Upstream
 from . import _launch
 from ._arguments import (

@@ -5,14 +5,30 @@ A forward is two launches and a backward at most four, as long as the scores of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from .. import _options
-from .._options import Localization, Metric, Sampling
-from .._types import ForwardResult, Gradients, Matches, Rows, Upstream
+from .. import _resolved
+from .._resolved import Metric, Sampling
+from .._types import (
+    GatherGradients,
+    GatherProblem,
+    GatherResult,
+    GatherUpstream,
+    Given,
+    LocalizeGradients,
+    LocalizeProblem,
+    Matches,
+    MatchGradients,
+    MatchProblem,
+    MatchResult,
+    Rows,
+    SimilarityGradients,
+    SimilarityProblem,
+    SimilarityResult,
+    SimilarityUpstream,
+    Upstream,
+)
 from . import _launch, _steps
 from ._arguments import accumulation_dtype
 from ._blocks import Backward, part
@@ -21,17 +37,8 @@ from ._steps import Gradient, Queries
 NO_ROWS = Rows(None, None, None)
 
 
-def sparse_window_match(
-    source: Tensor,
-    keypoints: Tensor | None,
-    target: Tensor,
-    rows: Rows,
-    temperature: Tensor | None,
-    sampling: Sampling | None,
-    metric: Metric,
-    localization: Localization,
-    kept_queries: int,
-) -> ForwardResult:
+def sparse_window_match(p: MatchProblem) -> MatchResult:
+    source, keypoints, target, rows, temperature, sampling, metric, localization, kept_queries = p
     B, _, H, W = target.shape
     N = source.shape[3] if keypoints is None else keypoints.shape[1]
     dtype = accumulation_dtype(target.dtype)
@@ -39,12 +46,12 @@ def sparse_window_match(
     norms = target.new_empty((B, H * W), dtype=dtype)
     kept = target.new_empty((B, kept_queries, *localization.window.box(H, W)), dtype=dtype)
     if B == 0:
-        return ForwardResult(*outputs, norms, kept)
+        return MatchResult(*outputs, norms, kept)
     if N == 0:  # the norms are wanted all the same
         scores = target.new_empty((B, 1, H, W), dtype=dtype)
         _steps.similarity(_one_query(target), None, target, NO_ROWS, None, metric, scores, norms, with_best=False)
-        return ForwardResult(*outputs, norms, kept)
-    block = _options.queries_within_budget(B * H * W * dtype.itemsize)
+        return MatchResult(*outputs, norms, kept)
+    block = _resolved.queries_within_budget(B * H * W * dtype.itemsize)
     for start in range(0, N, block):
         n = slice(start, min(N, start + block))
         some = source, keypoints, rows, temperature
@@ -61,31 +68,24 @@ def sparse_window_match(
             (outputs.keypoints[:, n], outputs.score[:, n], outputs.peak[:, n], outputs.log_sum_exp[:, n]),
             kept[:, n] if start < kept_queries else None, first_query=start,
         )  # fmt: skip
-    return ForwardResult(*outputs, norms, kept)
+    return MatchResult(*outputs, norms, kept)
 
 
 def sparse_window_match_backward(
-    upstream: Upstream,
-    forward: ForwardResult,
-    source: Tensor,
-    keypoints: Tensor | None,
-    target: Tensor,
-    rows: Rows,
-    temperature: Tensor | None,
-    sampling: Sampling | None,
-    metric: Metric,
-    localization: Localization,
-    needs: Sequence[bool],
-) -> Gradients:
-    """Gradients of (source, keypoints, target, temperature); None where `needs` is False."""
+    p: MatchProblem, result: MatchResult, upstream: Upstream, needs: MatchGradients[bool]
+) -> MatchGradients[Given]:
+    source, keypoints, target, rows, temperature, sampling, metric, localization, _ = p
+    forward = result
     (B, N), dtype = forward.peak.shape, forward.score.dtype
     if B == 0 or N == 0:
         inputs = (source, keypoints, target, temperature)
-        return tuple(torch.zeros_like(x) if n and x is not None else None for x, n in zip(inputs, needs, strict=True))
-    source_out = torch.empty_like(source) if needs[0] else None
-    target_out = torch.empty_like(target) if needs[2] else None
-    temperature_out = target.new_empty((B, N), dtype=dtype) if needs[3] and temperature is not None else None
-    keypoints_out, moving = _empty_keypoints(keypoints, sampling, needs[1])
+        return MatchGradients(
+            *(torch.zeros_like(x) if n and x is not None else None for x, n in zip(inputs, needs, strict=True))
+        )
+    source_out = torch.empty_like(source) if needs.source else None
+    target_out = torch.empty_like(target) if needs.target else None
+    temperature_out = target.new_empty((B, N), dtype=dtype) if needs.temperature and temperature is not None else None
+    keypoints_out, moving = _empty_keypoints(keypoints, sampling, needs.keypoints)
 
     needs_queries = source_out is not None or moving is not None
     queries = None
@@ -107,10 +107,11 @@ def sparse_window_match_backward(
             _steps.query_backward(gradient, some, norms, part_target, query_out)
     if keypoints is not None and sampling is not None and queries is not None and needs_queries:
         _steps.source_backward(queries.values, forward.peak, keypoints, source, sampling, source_out, moving)
-    return source_out, keypoints_out, target_out, temperature_out
+    return MatchGradients(source_out, keypoints_out, target_out, temperature_out)
 
 
-def localize(scores: Tensor, rows: Rows, temperature: Tensor | None, localization: Localization) -> Matches:
+def localize(p: LocalizeProblem) -> Matches:
+    scores, rows, temperature, localization = p
     B, N = scores.shape[:2]
     outputs = _empty_matches(scores, B, N, accumulation_dtype(scores.dtype))
     if B * N > 0:
@@ -119,48 +120,44 @@ def localize(scores: Tensor, rows: Rows, temperature: Tensor | None, localizatio
 
 
 def localize_backward(
-    upstream: Upstream,
-    matches: Matches,
-    scores: Tensor,
-    rows: Rows,
-    temperature: Tensor | None,
-    localization: Localization,
-    needs: Sequence[bool],
-) -> Gradients:
-    """Gradients of (scores, temperature); None where `needs` is False."""
+    p: LocalizeProblem, result: Matches, upstream: Upstream, needs: LocalizeGradients[bool]
+) -> LocalizeGradients[Given]:
+    scores, rows, temperature, localization = p
+    matches = result
     B, N, H, W = scores.shape
-    scores_out = torch.empty_like(scores) if needs[0] else None
+    scores_out = torch.empty_like(scores) if needs.scores else None
     temperature_out = None
-    if needs[1] and temperature is not None:
+    if needs.temperature and temperature is not None:
         temperature_out = scores.new_empty((B, N), dtype=matches.score.dtype)
     if B * N > 0:
         _steps.localize_backward(
             upstream, scores, matches.peak, (H, W), rows.target_mask, temperature, localization, kept=False,
             ds=scores_out, window_scores=None, temperature_out=temperature_out, queries=None, dense=True,
         )  # fmt: skip
-    return scores_out, temperature_out
+    return LocalizeGradients(scores_out, temperature_out)
 
 
-def gather_keypoints(features: Tensor, keypoints: Tensor, sampling: Sampling) -> Tensor:
+def gather_keypoints(p: GatherProblem) -> GatherResult:
+    features, keypoints, sampling = p
     descriptors = features.new_empty((features.shape[0], keypoints.shape[1], features.shape[1]))
     if descriptors.numel() > 0:
         _steps.gather(features, keypoints, sampling, descriptors)
-    return descriptors
+    return GatherResult(descriptors)
 
 
 def gather_keypoints_backward(
-    gradient: Tensor, features: Tensor, keypoints: Tensor, sampling: Sampling, needs: Sequence[bool]
-) -> Gradients:
-    """Gradients of (features, keypoints); None where `needs` is False."""
-    features_out = torch.empty_like(features) if needs[0] else None
-    keypoints_out, moving = _empty_keypoints(keypoints, sampling, needs[1])
+    p: GatherProblem, upstream: GatherUpstream, needs: GatherGradients[bool]
+) -> GatherGradients[Given]:
+    (features, keypoints, sampling), gradient = p, upstream.descriptors
+    features_out = torch.empty_like(features) if needs.features else None
+    keypoints_out, moving = _empty_keypoints(keypoints, sampling, needs.keypoints)
     if features.shape[0] > 0 and (features_out is not None or (moving is not None and moving.numel() > 0)):
         _steps.source_backward(gradient[None], None, keypoints, features, sampling, features_out, moving)
-    return features_out, keypoints_out
+    return GatherGradients(features_out, keypoints_out)
 
 
-def cosine_similarity(descriptors: Tensor, target: Tensor, metric: Metric) -> tuple[Tensor, Tensor]:
-    """Scores (B, N, H, W) and the norms (B, M) of the target's cells."""
+def cosine_similarity(p: SimilarityProblem) -> SimilarityResult:
+    descriptors, target, metric = p
     B, _, H, W = target.shape
     N, dtype = descriptors.shape[1], accumulation_dtype(target.dtype)
     scores = target.new_empty((B, N, H, W), dtype=dtype)
@@ -169,31 +166,25 @@ def cosine_similarity(descriptors: Tensor, target: Tensor, metric: Metric) -> tu
         source = _as_source(descriptors) if N > 0 else _one_query(target)
         filled = scores if N > 0 else scores.new_empty((B, 1, H, W))
         _steps.similarity(source, None, target, NO_ROWS, None, metric, filled, norms, with_best=False)
-    return scores, norms
+    return SimilarityResult(scores, norms)
 
 
 def cosine_similarity_backward(
-    gradient: Tensor,
-    scores: Tensor,
-    target_norm: Tensor,
-    descriptors: Tensor,
-    target: Tensor,
-    metric: Metric,
-    needs: Sequence[bool],
-) -> Gradients:
-    """Gradients of (descriptors, target); None where `needs` is False."""
-    descriptors_out = torch.empty_like(descriptors) if needs[0] else None
-    target_out = torch.empty_like(target) if needs[1] else None
+    p: SimilarityProblem, result: SimilarityResult, upstream: SimilarityUpstream, needs: SimilarityGradients[bool]
+) -> SimilarityGradients[Given]:
+    (descriptors, target, metric), (scores, target_norm), gradient = p, result, upstream.scores
+    descriptors_out = torch.empty_like(descriptors) if needs.descriptors else None
+    target_out = torch.empty_like(target) if needs.target else None
     B, N = descriptors.shape[:2]
     if B == 0 or N == 0:
-        return tuple(x if x is None else x.zero_() for x in (descriptors_out, target_out))
-    queries = _empty_queries(_as_source(descriptors), None, target, None, metric, N, needs[0])
+        return SimilarityGradients(*(x if x is None else x.zero_() for x in (descriptors_out, target_out)))
+    queries = _empty_queries(_as_source(descriptors), None, target, None, metric, N, needs.descriptors)
     dense = Gradient(_steps.similarity_gradient(gradient, scores, queries), scores, None, None)
     if target_out is not None:
         _steps.target_backward(dense, queries, target_norm, target, None, target_out)
     if descriptors_out is not None:
         _steps.query_backward(dense, queries, target_norm, target, descriptors_out[None])
-    return descriptors_out, target_out
+    return SimilarityGradients(descriptors_out, target_out)
 
 
 def _empty_matches(like: Tensor, B: int, N: int, dtype: torch.dtype) -> Matches:

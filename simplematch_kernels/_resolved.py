@@ -1,0 +1,117 @@
+"""The options of the operators as numbers that kernels use; `_options.py` makes them from what users write.
+
+Every pixel/cell convention is one rational affine map per axis, and every localisation is one window,
+so that no option costs an extra pass or another kernel:
+
+    cell = (pixel * numerator + shift) / denominator        (all three are integers, so integer pixels map exactly)
+
+    localisation   window                     what differs
+    argmax         1 x 1                      nothing: the expectation over one cell is that cell
+    window         k x k around the peak      border, disc, outside value
+    global         the whole map              nothing
+    gaussian       the whole map              scores are multiplied by exp(-d^2 / (2 sigma^2)) first
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+SCORE_BUDGET_BYTES = 64 * 2**20
+"""Most bytes of scores that one call holds at a time, and, separately, keeps for its backward.
+
+More queries than fit are worked on in blocks; what the backward misses it computes again.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class AffineMap:
+    """`y = (x * numerator + shift) / denominator`, evaluated in float64 by every backend."""
+
+    numerator: int
+    shift: int
+    denominator: int
+
+
+IDENTITY = AffineMap(1, 0, 1)
+
+
+def cells_from_pixels(coords: str, cells: int, pixels: int) -> AffineMap:
+    """The map from pixel to cell coordinates along an axis of `pixels` pixels and `cells` cells."""
+    return _rescale(coords, pixels, cells)
+
+
+def pixels_from_cells(coords: str, cells: int, pixels: int) -> AffineMap:
+    """The inverse of `cells_from_pixels`."""
+    return _rescale(coords, cells, pixels)
+
+
+def _rescale(coords: str, old: int, new: int) -> AffineMap:
+    if coords == "corner":
+        return AffineMap(new, 0, old)
+    if coords == "half_pixel":  # (x + 1/2) * new / old - 1/2, over the common denominator 2 * old
+        return AffineMap(2 * new, new - old, 2 * old)
+    return AffineMap(new - 1, 0, old - 1) if old > 1 else AffineMap(0, 0, 1)  # align_corners
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a keypoint reads the source map: `to_cells_*` first, then `mode` ("floor", "round" or "bilinear").
+
+    `padding` ("zeros" or "border") is what a bilinear sample finds outside the map.
+    """
+
+    to_cells_x: AffineMap
+    to_cells_y: AffineMap
+    mode: str
+    padding: str
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """`kind` is "cosine", "dot" or "l2"; the cosine divides by |x| + eps, or max(|x|, eps) if `clamp_eps`."""
+
+    kind: str
+    eps: float
+    clamp_eps: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The cells around the peak that take part in the soft-argmax.
+
+    `height` and `width` may exceed the map. With `shift` the window is pushed inside the map whole, otherwise
+    the part of the centred window that exists is used; `disc` keeps (2 dx / width)^2 + (2 dy / height)^2 < 1 of it.
+    Cells outside count as scores of `outside_value` (-inf: not at all). `sigma` > 0 weighs scores around the peak.
+    """
+
+    height: int
+    width: int
+    shift: bool = True
+    disc: bool = False
+    outside_value: float = -math.inf
+    sigma: float = 0.0
+
+    @property
+    def has_outside(self) -> bool:
+        return self.outside_value != -math.inf
+
+    def box(self, map_height: int, map_width: int) -> tuple[int, int]:
+        """(rows, columns) of the largest box of cells a window can cover: the layout of kept window scores."""
+        return min(self.height, map_height), min(self.width, map_width)
+
+
+@dataclass(frozen=True, slots=True)
+class Localization:
+    """From scores to coordinates: window, temperature (unused where a tensor gives it), map to the user's units."""
+
+    window: Window
+    temperature: float
+    from_cells_x: AffineMap
+    from_cells_y: AffineMap
+    output_offset: float
+
+
+def queries_within_budget(bytes_per_query: int) -> int:
+    """How many queries may hold `bytes_per_query` bytes of scores each at one time; at least one."""
+    return max(1, SCORE_BUDGET_BYTES // max(1, bytes_per_query))

@@ -1,0 +1,133 @@
+"""What torch is told of an operator: its schema, kernel, fake, derivatives, and rules for autocast and vmap.
+
+This is the only file that uses private names of torch: `torch._C._AutoDispatchBelowAutograd`, `DispatchKeySet`,
+`_ExcludeDispatchKeyGuard` and `torch.autograd.function._SingleLevelFunction`. `torch.library.custom_op` uses the same
+ones, but walks the schema in Python at every call, which takes longer than a small call's arithmetic.
+tests/test_private_names.py calls each of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, library
+from torch.autograd import forward_ad
+from torch.autograd.function import _SingleLevelFunction
+
+_PACKAGE = __name__.partition(".operators")[0]
+NAMESPACE = "simplematch" if _PACKAGE == "simplematch_kernels" else "simplematch_" + re.sub(r"\W", "_", _PACKAGE)
+"""Of the operators: a copy of this package under another name, as kernel loaders make, has a namespace of its own."""
+
+_library = library.Library(NAMESPACE, "DEF")
+below_autograd = torch._C._AutoDispatchBelowAutograd
+
+
+class Derivative(_SingleLevelFunction):
+    """Base of the rules that `define` takes: `forward`, `backward` and `jvp` of one level of autograd.
+
+    Transforms of torch.func call the operator once for each of their levels, so a rule has to know of one only.
+    """
+
+
+def define(name: str, schema: str, kernel: Callable[..., Any], fake: Callable[..., Any]) -> Any:
+    """A new operator that runs `kernel` on tensors of every device."""
+    _library.define(f"{name}{schema}", tags=(torch.Tag.pt2_compliant_tag,))
+    _library.impl(name, kernel, "CompositeExplicitAutograd")
+    library.register_fake(f"{NAMESPACE}::{name}", fake, lib=_library)
+    return getattr(getattr(torch.ops, NAMESPACE), name).default
+
+
+def set_derivative(name: str, operator: Any, derivative: Any) -> None:
+    """Run `derivative` where an argument requires a gradient or carries a tangent, else the operator alone."""
+
+    def autograd(*arguments: Any) -> Any:
+        if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in arguments):
+            return derivative.apply(*arguments)
+        if forward_ad._current_level >= 0 and has_tangents(arguments):
+            return derivative.apply(*arguments)
+        with below_autograd():
+            return operator(*arguments)
+
+    _library.impl(name, autograd, "Autograd")
+
+
+def has_tangents(arguments: Sequence[Any]) -> bool:
+    return any(isinstance(a, Tensor) and forward_ad.unpack_dual(a).tangent is not None for a in arguments)
+
+
+def set_refusal(name: str, operator: Any, sentence: str) -> None:
+    """Raise RuntimeError where somebody wants the derivative of an operator that has none."""
+
+    class Refusal(Derivative):
+        @staticmethod
+        def forward(ctx: Any, *arguments: Any) -> Any:
+            with below_autograd():
+                return operator(*arguments)
+
+        @staticmethod
+        def backward(ctx: Any, *_: Any) -> Any:
+            raise RuntimeError(f"{NAMESPACE}::{name} {sentence}")
+
+        @staticmethod
+        def jvp(ctx: Any, *_: Any) -> Any:
+            raise RuntimeError(f"{NAMESPACE}::{name} {sentence}")
+
+    set_derivative(name, operator, Refusal)
+
+
+def set_autocast(name: str, operator: Any, places: Sequence[int]) -> None:
+    """Under autocast, features of different dtypes at `places` among the arguments meet in the autocast dtype.
+
+    Features of one dtype run as they are: casting would copy a whole map, and keypoints are pixels, which
+    bfloat16 can't count.
+    """
+
+    def for_device(device_type: str, key: str) -> None:
+        keyset = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
+
+        def autocast(*arguments: Any) -> Any:
+            values = list(arguments)
+            if len({values[place].dtype for place in places}) > 1:
+                dtype = torch.get_autocast_dtype(device_type)
+                for place in places:
+                    values[place] = values[place].to(dtype)
+            with torch._C._ExcludeDispatchKeyGuard(keyset):
+                return operator(*values)
+
+        _library.impl(name, autocast, key)
+
+    for_device("cuda", "AutocastCUDA")
+    for_device("cpu", "AutocastCPU")
+
+
+def set_vmap(name: str, operator: Any) -> None:
+    """torch.vmap makes the mapped dimension part of the batch, which every tensor of the operators has in front."""
+
+    def vmap(info: Any, in_dims: Sequence[int | None], *arguments: Any) -> tuple[Any, Any]:
+        size = info.batch_size
+        folded = [
+            _fold(argument, dim, size) if isinstance(argument, Tensor) else argument
+            for argument, dim in zip(arguments, in_dims, strict=True)
+        ]
+        outputs = operator(*folded)
+        if isinstance(outputs, Tensor):
+            return _unfold(outputs, size)
+        found = [_unfold(output, size) for output in outputs]
+        return tuple(output for output, _ in found), tuple(dim for _, dim in found)
+
+    library.register_vmap(f"{NAMESPACE}::{name}", vmap, lib=_library)
+
+
+def _fold(x: Tensor, dim: int | None, size: int) -> Tensor:
+    """(size, B, ...) as (size * B, ...)."""
+    mapped = x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
+    return mapped.flatten(0, 1)
+
+
+def _unfold(x: Tensor, size: int) -> tuple[Tensor, int | None]:
+    if x.dim() == 1 and x.numel() == 0:  # stands for a gradient that isn't needed
+        return x, None
+    return x.unflatten(0, (size, -1 if size else 0)), 0

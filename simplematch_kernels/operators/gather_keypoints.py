@@ -1,0 +1,39 @@
+"""`gather_keypoints`: descriptors at keypoints."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .._checks import check_values
+from .._options import SamplingOptions
+from .._types import GatherGradients, GatherProblem, GatherResult, GatherUpstream, Rows
+from ._operator import Operator
+
+
+class GatherArguments(NamedTuple):
+    features: Tensor
+    keypoints: Tensor
+    sampling: SamplingOptions
+    backend: str
+
+    @property
+    def device(self) -> torch.device:
+        return self.features.device
+
+    def problem(self) -> GatherProblem:
+        return GatherProblem(self.features, self.keypoints, self.sampling.resolve(*self.features.shape[-2:]))
+
+    def check_values(self) -> None:
+        check_values(self.keypoints, Rows(None, None, None), None, self.keypoints.shape[1])
+
+    def empty_result(self) -> GatherResult:
+        shape = (self.keypoints.shape[0], self.keypoints.shape[1], self.features.shape[1])
+        return GatherResult(self.features.new_empty(shape))
+
+
+gather_keypoints = Operator(
+    "gather_keypoints", GatherArguments, GatherResult, GatherUpstream, GatherGradients, keeps_result=False
+)

@@ -1,0 +1,38 @@
+"""`localize`: coordinates from scores."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .._checks import check_values
+from .._options import LocalizationOptions
+from .._types import LocalizeGradients, LocalizeProblem, Matches, Rows, Upstream, empty_matches
+from ._operator import Operator
+
+
+class LocalizeArguments(NamedTuple):
+    scores: Tensor
+    rows: Rows
+    temperature: Tensor | None
+    localization: LocalizationOptions
+    backend: str
+
+    @property
+    def device(self) -> torch.device:
+        return self.scores.device
+
+    def problem(self) -> LocalizeProblem:
+        localization = self.localization.resolve(*self.scores.shape[-2:])
+        return LocalizeProblem(self.scores, self.rows, self.temperature, localization)
+
+    def check_values(self) -> None:
+        check_values(None, self.rows, self.temperature, self.scores.shape[1])
+
+    def empty_result(self) -> Matches:
+        return empty_matches(self.scores, self.scores.shape[0], self.scores.shape[1])
+
+
+localize = Operator("localize", LocalizeArguments, Matches, Upstream, LocalizeGradients)

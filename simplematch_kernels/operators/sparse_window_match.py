@@ -1,0 +1,90 @@
+"""`sparse_window_match`: gather, similarity, argmax, window and soft-argmax; from descriptors too."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import _resolved
+from .._check_options import check_window_size
+from .._checks import check_values
+from .._options import LocalizationOptions, MetricOptions, SamplingOptions
+from .._types import MatchGradients, MatchProblem, MatchResult, Rows, Upstream, accumulation_dtype, empty_matches
+from ._operator import Operator
+
+
+class MatchArguments(NamedTuple):
+    """Without `keypoints` the source is a list of descriptors, (B, C, 1, N), and `sampling` says nothing.
+
+    keep_scores: whether to keep the scores in the windows for a backward.
+    """
+
+    source: Tensor
+    keypoints: Tensor | None
+    target: Tensor
+    rows: Rows
+    temperature: Tensor | None
+    sampling: SamplingOptions
+    metric: MetricOptions
+    localization: LocalizationOptions
+    keep_scores: bool
+    backend: str
+
+    @property
+    def device(self) -> torch.device:
+        return self.target.device
+
+    @property
+    def queries(self) -> int:
+        return self.source.shape[3] if self.keypoints is None else self.keypoints.shape[1]
+
+    def problem(self) -> MatchProblem:
+        return MatchProblem(
+            self.source,
+            self.keypoints,
+            self.target,
+            self.rows,
+            self.temperature,
+            None if self.keypoints is None else self.sampling.resolve(*self.source.shape[-2:]),
+            self.metric.resolve(),
+            self.localization.resolve(*self.target.shape[-2:]),
+            self._kept_queries(),
+        )
+
+    def check_values(self) -> None:
+        check_values(self.keypoints, self.rows, self.temperature, self.queries)
+
+    def empty_result(self) -> MatchResult:
+        (batch, _, height, width), dtype = self.target.shape, accumulation_dtype(self.target)
+        kept = (batch, self._kept_queries(), *self._box())
+        return MatchResult(
+            *empty_matches(self.target, batch, self.queries),
+            self.target.new_empty((batch, height * width), dtype=dtype),
+            self.target.new_empty(kept, dtype=dtype),
+        )
+
+    def _box(self) -> tuple[int, int]:
+        """`Window.box`, with sym_min, which brings no guard on a symbolic shape."""
+        height, width = self.target.shape[-2:]
+        if self.localization.localization == "argmax":
+            return 1, 1
+        if self.localization.localization != "window":
+            return height, width
+        rows, columns = check_window_size(self.localization.window_size)
+        return torch.sym_min(rows, height), torch.sym_min(columns, width)
+
+    def _kept_queries(self) -> int:
+        """How many queries' scores fit the budget; with sym_min as in `_box`."""
+        if not self.keep_scores:
+            return 0
+        rows, columns = self._box()
+        bytes_per_query = self.target.shape[0] * rows * columns * accumulation_dtype(self.target).itemsize
+        kept: int = torch.sym_min(self.queries, _resolved.SCORE_BUDGET_BYTES // torch.sym_max(1, bytes_per_query))
+        return kept
+
+
+sparse_window_match = Operator(
+    "sparse_window_match", MatchArguments, MatchResult, Upstream, MatchGradients, autocast=("source", "target")
+)

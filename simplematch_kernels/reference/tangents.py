@@ -1,0 +1,154 @@
+"""Forward-mode derivatives of the operators: tangents of the results from tangents of the inputs (None: zero).
+
+Every backend uses these. The forward-mode derivative of a peak is zero, as its gradient is.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .._resolved import Localization, Metric
+from .._types import (
+    GatherGradients,
+    GatherProblem,
+    GatherUpstream,
+    Given,
+    LocalizeGradients,
+    LocalizeProblem,
+    Matches,
+    MatchGradients,
+    MatchProblem,
+    MatchResult,
+    Rows,
+    SimilarityGradients,
+    SimilarityProblem,
+    SimilarityResult,
+    SimilarityUpstream,
+    Upstream,
+    accumulation_dtype,
+)
+from .gather import corners, read_cells, to_cells
+from .localize import softmax_over_window, valid_rows
+from .match import queries
+from .similarity import denominator, norm, similarity
+
+
+def sparse_window_match(p: MatchProblem, result: MatchResult, tangents: MatchGradients[Given]) -> Upstream:
+    dtype = accumulation_dtype(p.target)
+    descriptors, flat = queries(p, dtype), p.target.to(dtype).flatten(2)
+    d_descriptors = torch.where(valid_rows(p.rows, descriptors)[..., None], _of_queries(p, tangents, dtype), 0)
+    scores = similarity(descriptors, flat, p.metric)
+    d_target = None if tangents.target is None else tangents.target.to(dtype).flatten(2)
+    ds = _of_scores(scores, descriptors, flat, p.metric, d_descriptors, d_target)
+    size = p.target.shape[2:]
+    return _of_matches(
+        scores.unflatten(2, size), ds, p.rows, p.temperature, p.localization, result.matches, tangents.temperature
+    )
+
+
+def localize(p: LocalizeProblem, result: Matches, tangents: LocalizeGradients[Given]) -> Upstream:
+    scores = p.scores.to(accumulation_dtype(p.scores))
+    ds = torch.zeros_like(scores) if tangents.scores is None else tangents.scores.to(scores.dtype)
+    return _of_matches(scores, ds.flatten(2), p.rows, p.temperature, p.localization, result, tangents.temperature)
+
+
+def gather_keypoints(p: GatherProblem, tangents: GatherGradients[Given]) -> GatherUpstream:
+    """dq = sum over the cells (i, j) around a keypoint of weight(i, j) dF[:, j, i] + dweight(i, j) F[:, j, i]."""
+    dtype = accumulation_dtype(p.features)
+    x, y = to_cells(p.keypoints, p.sampling)
+    finite = (x.isfinite() & y.isfinite())[..., None]
+    shape = (p.keypoints.shape[0], p.keypoints.shape[1], p.features.shape[1])
+    total = torch.zeros(shape, dtype=dtype, device=p.features.device)
+    for i, j, weight, weight_dx, weight_dy in corners(x, y, p.features, p.sampling):
+        if tangents.features is not None:
+            moved = read_cells(tangents.features, i, j).to(dtype)
+            total = total + torch.where(weight[..., None] != 0, weight[..., None].to(dtype) * moved, 0)
+        if tangents.keypoints is not None:
+            scale = [a.numerator / a.denominator for a in (p.sampling.to_cells_x, p.sampling.to_cells_y)]
+            dx, dy = (tangents.keypoints.double() * tangents.keypoints.new_tensor(scale).double()).unbind(-1)
+            change = (weight_dx * dx + weight_dy * dy)[..., None].to(dtype)
+            total = total + torch.where(change != 0, change * read_cells(p.features, i, j).to(dtype), 0)
+    return GatherUpstream(torch.where(finite, total, 0).to(p.features.dtype))
+
+
+def cosine_similarity(
+    p: SimilarityProblem, result: SimilarityResult, tangents: SimilarityGradients[Given]
+) -> SimilarityUpstream:
+    dtype = accumulation_dtype(p.target)
+    d_descriptors, d_target = (None if t is None else t.to(dtype) for t in tangents)
+    ds = _of_scores(
+        result.scores.flatten(2),
+        p.descriptors.to(dtype),
+        p.target.to(dtype).flatten(2),
+        p.metric,
+        d_descriptors,
+        None if d_target is None else d_target.flatten(2),
+    )
+    return SimilarityUpstream(ds.unflatten(2, p.target.shape[2:]))
+
+
+def _of_queries(p: MatchProblem, tangents: MatchGradients[Given], dtype: torch.dtype) -> Tensor:
+    if p.keypoints is None or p.sampling is None:
+        moved = torch.zeros_like(p.source) if tangents.source is None else tangents.source
+        return moved[:, :, 0, :].transpose(1, 2).to(dtype)
+    valid = valid_rows(p.rows, p.keypoints)[..., None]
+    problem = GatherProblem(p.source.to(dtype), torch.where(valid, p.keypoints, 0), p.sampling)
+    return gather_keypoints(problem, GatherGradients(tangents.source, tangents.keypoints)).descriptors
+
+
+def _of_scores(s: Tensor, q: Tensor, f: Tensor, metric: Metric, dq: Given, df: Given) -> Tensor:
+    """ds (B, N, M) for descriptors q (B, N, C) and cells f (B, C, M).
+
+    dot: <dq, f> + <q, df>        l2: -2 <q - f, dq - df>
+    cosine: (<dq, f> + <q, df>) / D(q) / D(f) - s (dD(q) / D(q) + dD(f) / D(f)),  dD(x) = <x, dx> / |x|
+    """
+    dq = torch.zeros_like(q) if dq is None else dq
+    df = torch.zeros_like(f) if df is None else df
+    crossed = dq @ f + q @ df
+    of_q, of_f = (q * dq).sum(2)[:, :, None], (f * df).sum(1)[:, None, :]
+    if metric.kind == "dot":
+        return crossed
+    if metric.kind == "l2":
+        return 2 * (crossed - of_q - of_f)
+    norm_q, norm_f = norm(q, dim=2)[:, :, None], norm(f, dim=1)[:, None, :]
+    divisor_q, divisor_f = denominator(norm_q, metric), denominator(norm_f, metric)
+    own = _of_norm(of_q, norm_q, metric) / divisor_q + _of_norm(of_f, norm_f, metric) / divisor_f
+    return crossed / divisor_q / divisor_f - s * own
+
+
+def _of_norm(product: Tensor, norms: Tensor, metric: Metric) -> Tensor:
+    """dD(x) from <x, dx>: 0 where D is constant, and at the zero vector."""
+    moves = (norms >= metric.eps) & (norms > 0) if metric.clamp_eps else norms > 0
+    return torch.where(moves, product / torch.where(moves, norms, 1), 0)
+
+
+def _of_matches(
+    scores: Tensor,
+    ds: Tensor,
+    rows: Rows,
+    temperature: Given,
+    localization: Localization,
+    matches: Matches,
+    d_temperature: Given,
+) -> Upstream:
+    """With z = s' / T: dz = ds' / T - s' dT / T^2,  d out = sum P (x - out) dz,  d log_sum_exp = sum P dz."""
+    size = scores.shape[2:]
+    w = softmax_over_window(scores, matches.peak, rows, temperature, localization)
+    dz = torch.where(w.support, w.slope * ds / w.divisor, 0)
+    if d_temperature is not None:
+        counts = w.weighted.isfinite()
+        dz = dz - torch.where(counts, w.weighted, 0) * d_temperature[..., None] / w.divisor / w.divisor
+    weights = torch.where(w.probability != 0, w.probability * dz, 0)
+    d_log_sum_exp = weights.sum(-1)
+    moved = []
+    for offset, affine in zip(w.offsets(size), (localization.from_cells_x, localization.from_cells_y), strict=True):
+        mean = (w.probability * offset).sum(-1, keepdim=True)
+        moved.append((weights * (offset - mean)).sum(-1) * (affine.numerator / affine.denominator))
+    valid = matches.peak >= 0
+    d_score = ds.gather(-1, matches.peak[..., None].clamp(min=0))[..., 0]
+    return Upstream(
+        torch.where(valid[..., None], torch.stack(moved, -1), 0),
+        torch.where(valid, d_score, 0),
+        torch.where(valid, d_log_sum_exp, 0),
+    )
