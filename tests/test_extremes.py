@@ -186,23 +186,6 @@ def test_a_sample_does_not_read_cells_of_weight_zero(backend: str) -> None:
     assert torch.equal(found[0, 0], features[0, :, 1, 1])
 
 
-@pytest.mark.parametrize("operator", ["match", "gather", "localize", "similarity"])
-def test_forward_mode_raises(operator: str) -> None:
-    """A tangent that nobody carries on would be zero in silence."""
-    x, tangent = random(1, 4, 5, 5), random(1, 4, 5, 5, seed=1)
-    points = torch.ones(1, 2, 2, device=DEVICE)
-    functions = {
-        "match": lambda x: smk.sparse_window_match(x, random(1, 4, 5, 5), points).keypoints,
-        "gather": lambda x: smk.gather_keypoints(x, points),
-        "localize": lambda x: smk.localize(x).keypoints,
-        "similarity": lambda x: smk.cosine_similarity(x.flatten(2).mT, random(1, 4, 5, 5)),
-    }
-    with pytest.raises(RuntimeError, match=r"has no forward-mode derivative.*use reverse mode"):
-        torch.func.jvp(functions[operator], (x,), (tangent,))
-    with pytest.raises(RuntimeError, match="has no forward-mode derivative"), torch.autograd.forward_ad.dual_level():
-        functions[operator](torch.autograd.forward_ad.make_dual(x.requires_grad_(), tangent))
-
-
 def test_forward_mode_through_windows() -> None:
     """`extract_windows` is a gather of its scores, so it has a tangent."""
     scores, tangent = random(1, 2, 5, 5), random(1, 2, 5, 5, seed=1)

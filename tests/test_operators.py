@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, library
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import simplematch_kernels as smk
 from simplematch_kernels import _backends, _resolved
@@ -33,19 +34,17 @@ OPCHECKED = (
 )
 
 
-def record_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, tuple[Any, ...]]]:
-    """Every operator call from here on, as (operator, arguments)."""
-    calls: list[tuple[Any, tuple[Any, ...]]] = []
-    names = ["sparse_window_match", "localize", "gather_keypoints", "cosine_similarity"]
-    for name in [*names, *(f"{name}_backward" for name in names)]:
-        operator = getattr(torch.ops.simplematch, name).default
+class Calls(TorchDispatchMode):
+    """Every call of our operators inside, as (operator, arguments)."""
 
-        def recording(*arguments: Any, operator: Any = operator) -> Any:
-            calls.append((operator, arguments))
-            return operator(*arguments)
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[tuple[Any, tuple[Any, ...]]] = []
 
-        monkeypatch.setattr(torch.ops.simplematch, name, recording)
-    return calls
+    def __torch_dispatch__(self, operator: Any, types: Any, arguments: Any = (), keywords: Any = None) -> Any:
+        if operator.namespace == "simplematch":
+            self.made.append((operator, arguments))
+        return operator(*arguments, **(keywords or {}))
 
 
 @pytest.mark.skipif(_backends.interpreting(), reason="the same registration, at seconds a launch")
@@ -55,22 +54,21 @@ def test_opcheck(name: str, kept: str, backend: str, monkeypatch: pytest.MonkeyP
     """Schema, fake tensors and autograd registration of forward and backward, static and dynamic shapes."""
     if kept != "kept":
         monkeypatch.setattr(_resolved, "SCORE_BUDGET_BYTES", 1)
-    with monkeypatch.context() as patch:
-        calls = record_calls(patch)
+    with Calls() as calls:
         inputs = BY_NAME[name].make()
         run_backend(inputs, backend, "source", "target", "keypoints", "temperature")
         leaves = inputs.requiring("source", "target")
         rows = smk.gather_keypoints(leaves.source, leaves.keypoints, backend=backend)
         scores = smk.cosine_similarity(rows, leaves.target, backend=backend)
         smk.localize(scores, window_size=3, backend=backend).keypoints.sum().backward()
-    assert len(calls) == 8 or 0 in (BY_NAME[name].queries, BY_NAME[name].batch)
-    for operator, arguments in calls:
+    assert len(calls.made) == 8 or 0 in (BY_NAME[name].queries, BY_NAME[name].batch)
+    for operator, arguments in calls.made:
         differentiable = not operator.name().endswith("_backward")
-        detached = tuple(
-            a.detach().requires_grad_(a.requires_grad and differentiable) if isinstance(a, Tensor) else a
+        leaves_again = tuple(
+            a.detach().requires_grad_(differentiable and a.is_floating_point()) if isinstance(a, Tensor) else a
             for a in arguments
         )
-        library.opcheck(operator, detached)
+        library.opcheck(operator, leaves_again)
 
 
 def weighted_sum(inputs: Inputs, backend: str | None) -> Tensor:
@@ -211,12 +209,10 @@ def test_keeps_no_more_than_it_says(backend: str) -> None:
     matches.keypoints.sum().backward()
 
 
-def test_nothing_is_kept_without_gradients(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        calls = record_calls(patch)
-        inputs = BY_NAME["window"].make()
-        run_backend(inputs, backend)
-    operator, arguments = calls[0]
+def test_nothing_is_kept_without_gradients(backend: str) -> None:
+    with Calls() as calls:
+        run_backend(BY_NAME["window"].make(), backend)
+    ((operator, arguments),) = calls.made
     assert operator(*arguments)[5].numel() == 0
 
 
@@ -242,13 +238,13 @@ def test_threads(backend: str) -> None:
     assert not wrong
 
 
-def test_use_backend_holds_for_the_backward(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = record_calls(monkeypatch)
-    leaves = BY_NAME["window"].make().requiring("target")
-    with smk.use_backend("reference"):
-        matches = smk.sparse_window_match(leaves.source, leaves.target, leaves.keypoints)
-    matches.keypoints.sum().backward()
-    assert [arguments[-1] for _, arguments in calls] == ["reference", "reference"]
+def test_use_backend_holds_for_the_backward() -> None:
+    with Calls() as calls:
+        leaves = BY_NAME["window"].make().requiring("target")
+        with smk.use_backend("reference"):
+            matches = smk.sparse_window_match(leaves.source, leaves.target, leaves.keypoints)
+        matches.keypoints.sum().backward()
+    assert [arguments[-1] for _, arguments in calls.made] == ["reference", "reference"]
 
 
 @pytest.mark.skipif(DEVICE.type != "cuda", reason="needs a GPU")

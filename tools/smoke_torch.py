@@ -46,4 +46,11 @@ for ours, theirs in zip(gradients("cpu"), gradients("reference"), strict=True):
 compiled = torch.compile(smk.sparse_window_match, fullgraph=True, backend="aot_eager")
 inputs = torch.randn(1, 8, 9, 9), torch.randn(1, 8, 9, 9), torch.rand(1, 3, 2)
 assert torch.equal(compiled(*inputs).keypoints, smk.sparse_window_match(*inputs).keypoints)
+source, target, points = (torch.stack([x, x + 0.1]) for x in inputs)
+loss = lambda s, t, p: smk.sparse_window_match(s, t, p, window_size=3).keypoints.sum()  # noqa: E731
+each = torch.vmap(torch.func.grad(loss))(source, target, points)
+torch.testing.assert_close(each[1], torch.func.grad(loss)(source[1], target[1], points[1]))
+slope = torch.func.jvp(loss, (source[0], target[0], points[0]), (source[0], target[0], points[0]))[1]
+expected = sum((g * x[0]).sum() for g, x in zip(torch.func.grad(loss, (0, 1))(*inputs), (source, target), strict=True))
+torch.testing.assert_close(slope, expected, rtol=1e-3, atol=1e-3)
 print(f"simplematch-kernels {smk.__version__} in {smk.__path__[0]} runs beside torch {torch.__version__}")

@@ -94,7 +94,7 @@ class Operator(Generic[A, R]):
             kept = "".join(f"Tensor result_{field}, " for field in self.result._fields)
         schema = f"({arriving}{kept}{extra}{self._layout.schema}) -> {_outputs(leaving._fields)}"  # type: ignore[attr-defined]
         operator = _torch.define(name, schema, getattr(self, f"_{kind}"), getattr(self, f"_{kind}_fake"))
-        _torch.set_refusal(name, operator, "has no derivative: double backward and its like are not supported")
+        _torch.set_refusal(name, operator, self.name)
         _torch.set_vmap(name, operator)
         return operator
 
@@ -163,12 +163,11 @@ def _derivative(
     class OfOperator(_torch.Derivative):
         @staticmethod
         def forward(ctx: Any, *flat: Any) -> Any:
-            with _torch.below_autograd():
-                outputs = forward(*flat)
+            outputs = _torch.run_below(forward, flat)
             results = (outputs,) if isinstance(outputs, Tensor) else outputs
             saved = [*(flat[place] for place in tensors), *(results if operator.keeps_result else ())]
             ctx.save_for_backward(*saved)
-            if _torch.has_tangents(flat):
+            if _torch.in_forward_mode():  # else its results would hold themselves
                 ctx.save_for_forward(*saved)
             ctx.options = [None if isinstance(value, Tensor) else value for value in flat]
             ctx.set_materialize_grads(False)

@@ -1,9 +1,8 @@
 """What torch is told of an operator: its schema, kernel, fake, derivatives, and rules for autocast and vmap.
 
-This is the only file that uses private names of torch: `torch._C._AutoDispatchBelowAutograd`, `DispatchKeySet`,
-`_ExcludeDispatchKeyGuard` and `torch.autograd.function._SingleLevelFunction`. `torch.library.custom_op` uses the same
-ones, but walks the schema in Python at every call, which takes longer than a small call's arithmetic.
-tests/test_private_names.py calls each of them.
+This is the only file that uses private names of torch, for which there are no public ones: `torch.library.custom_op`
+walks the schema in Python at every call, which takes longer than a small call's arithmetic, and does not go together
+with the transforms of torch.func. tests/test_private_names.py holds them against the supported versions of torch.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, library
+from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
 from torch.autograd.function import _SingleLevelFunction
 
@@ -32,6 +32,15 @@ class Derivative(_SingleLevelFunction):
     """
 
 
+def run_below(operator: Any, arguments: Sequence[Any]) -> Any:
+    """Run an operator from the forward of its rule. The levels of torch.func further out differentiate it too."""
+    if not torch._C._are_functorch_transforms_active():
+        with below_autograd():
+            return operator(*arguments)
+    with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True), below_autograd():
+        return operator(*arguments)
+
+
 def define(name: str, schema: str, kernel: Callable[..., Any], fake: Callable[..., Any]) -> Any:
     """A new operator that runs `kernel` on tensors of every device."""
     _library.define(f"{name}{schema}", tags=(torch.Tag.pt2_compliant_tag,))
@@ -44,36 +53,42 @@ def set_derivative(name: str, operator: Any, derivative: Any) -> None:
     """Run `derivative` where an argument requires a gradient or carries a tangent, else the operator alone."""
 
     def autograd(*arguments: Any) -> Any:
-        if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in arguments):
-            return derivative.apply(*arguments)
-        if forward_ad._current_level >= 0 and has_tangents(arguments):
-            return derivative.apply(*arguments)
-        with below_autograd():
-            return operator(*arguments)
+        wanted = torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in arguments)
+        if not wanted and not (in_forward_mode() and _has_tangents(arguments)):
+            with below_autograd():
+                return operator(*arguments)
+        if torch._C._are_functorch_transforms_active():
+            with enable_single_level_autograd_function():
+                return derivative.apply(*arguments)
+        return derivative.apply(*arguments)
 
     _library.impl(name, autograd, "Autograd")
 
 
-def has_tangents(arguments: Sequence[Any]) -> bool:
+def in_forward_mode() -> bool:
+    """Whether anything can carry a tangent."""
+    return forward_ad._current_level >= 0
+
+
+def _has_tangents(arguments: Sequence[Any]) -> bool:
     return any(isinstance(a, Tensor) and forward_ad.unpack_dual(a).tangent is not None for a in arguments)
 
 
-def set_refusal(name: str, operator: Any, sentence: str) -> None:
-    """Raise RuntimeError where somebody wants the derivative of an operator that has none."""
+def set_refusal(name: str, operator: Any, of: str) -> None:
+    """Raise RuntimeError where somebody wants the derivative of `name`, itself a derivative of the operator `of`."""
+
+    def refuse(*_: Any) -> Any:
+        raise RuntimeError(
+            f"{NAMESPACE}::{of} has no second derivative: double backward is not supported, nor are forward mode over "
+            "reverse mode and reverse mode over forward mode"
+        )
 
     class Refusal(Derivative):
         @staticmethod
         def forward(ctx: Any, *arguments: Any) -> Any:
-            with below_autograd():
-                return operator(*arguments)
+            return run_below(operator, arguments)
 
-        @staticmethod
-        def backward(ctx: Any, *_: Any) -> Any:
-            raise RuntimeError(f"{NAMESPACE}::{name} {sentence}")
-
-        @staticmethod
-        def jvp(ctx: Any, *_: Any) -> Any:
-            raise RuntimeError(f"{NAMESPACE}::{name} {sentence}")
+        backward = jvp = staticmethod(refuse)  # type: ignore[assignment]
 
     set_derivative(name, operator, Refusal)
 
