@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
@@ -14,8 +14,8 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
 
 def check_size(name: str, value: object) -> tuple[int, int] | None:
     """An image size (height, width) in pixels, or None."""
-    if value is None:
-        return None
+    if value is None or (type(value) is tuple and len(value) == 2 and _is_count(value[0]) and _is_count(value[1])):
+        return value
     pair = _as_pair(value)
     if pair is None:
         raise TypeError(f"{name} must be (height, width) in whole pixels or None, got {shown(value)}")
@@ -26,6 +26,8 @@ def check_size(name: str, value: object) -> tuple[int, int] | None:
 
 def check_window_size(value: object) -> tuple[int, int]:
     """k or (kh, kw) as (kh, kw) cells."""
+    if _is_count(value):
+        return value, value
     side = as_integer(value)
     pair = _as_pair(value) if side is None else (side, side)
     if pair is None:
@@ -33,6 +35,11 @@ def check_window_size(value: object) -> tuple[int, int]:
     if pair[0] < 1 or pair[1] < 1:
         raise ValueError(f"window_size must be at least 1 cell, got {shown(value)}")
     return pair
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    """Whether it is a Python int above 0, as most sizes are."""
+    return type(value) is int and value > 0
 
 
 def _as_pair(value: object) -> tuple[int, int] | None:
@@ -73,6 +80,8 @@ def shown(value: object) -> str:
 
 def check_number(name: str, value: object, *, above: float = -math.inf, at_least: float = -math.inf) -> float:
     """A finite number within the bounds, as a Python float."""
+    if type(value) is float and above < value < math.inf and value >= at_least:
+        return value
     number = as_number(value)
     if number is None:
         raise TypeError(f"{name} must be a number, got {_kind(value)}")
@@ -87,6 +96,8 @@ def _kind(value: object) -> str:
 
 
 def check_outside_value(value: object) -> float:
+    if type(value) is float and value < math.inf:
+        return value
     number = as_number(value)
     if number is None:
         raise TypeError(f"outside_value must be a number, got {_kind(value)}")

@@ -65,7 +65,8 @@ class SamplingOptions(NamedTuple):
         check_choice(name.get("source_coords", "source_coords"), self.source_coords, COORDINATES)
         check_choice("sampling", self.sampling, SAMPLINGS)
         check_choice(name.get("sampling_padding", "sampling_padding"), self.sampling_padding, SAMPLING_PADDINGS)
-        return self._replace(source_size=check_size(name.get("source_size", "source_size"), self.source_size))
+        size = check_size(name.get("source_size", "source_size"), self.source_size)
+        return SamplingOptions(size, self.source_coords, self.sampling, self.sampling_padding)
 
     def resolve(self, height: int, width: int) -> Sampling:
         return _resolve_sampling(self, height, width)
@@ -100,7 +101,7 @@ class MetricOptions(NamedTuple):
     def checked(self) -> MetricOptions:
         check_choice("metric", self.metric, METRICS)
         check_choice("eps_mode", self.eps_mode, EPS_MODES)
-        return self._replace(eps=check_number("eps", self.eps, at_least=0.0))
+        return MetricOptions(self.metric, check_number("eps", self.eps, at_least=0.0), self.eps_mode)
 
     def resolve(self) -> Metric:
         return _resolve_metric(self)
@@ -144,12 +145,17 @@ class LocalizationOptions(NamedTuple):
         check_choice("target_coords", self.target_coords, COORDINATES)
         if self.localization == "gaussian" and self.sigma is None:
             raise ValueError("sigma must be given, in cells, for localization 'gaussian', got None")
-        return self._replace(
+        return LocalizationOptions(
+            localization=self.localization,
             window_size=check_window_size(self.window_size),
+            window_shape=self.window_shape,
+            border=self.border,
             outside_value=check_outside_value(self.outside_value),
             sigma=None if self.sigma is None else check_number("sigma", self.sigma, above=0.0),
             target_size=check_size("target_size", self.target_size),
+            target_coords=self.target_coords,
             output_offset=check_number("output_offset", self.output_offset),
+            fixed_temperature=self.fixed_temperature,
         )
 
     def resolve(self, height: int, width: int) -> Localization:
@@ -226,4 +232,5 @@ def _unknown(function: str, name: str, options: list[str]) -> TypeError:
 
 def pick(group: type[Record], given: Mapping[str, Any]) -> Record:
     """The record of those keyword arguments that belong to a group, a NamedTuple; the others have their defaults."""
-    return group(**{name: given[name] for name in group._fields if name in given})  # type: ignore[attr-defined]
+    defaults: dict[str, Any] = group._field_defaults  # type: ignore[attr-defined]
+    return group(*[given.get(name, default) for name, default in defaults.items()])

@@ -305,7 +305,7 @@ def _localization(
     rows = _checks.check_rows(pick(Rows, options), queries, scores)
     value = options.get("temperature", LocalizationOptions().fixed_temperature)
     number, temperature = _checks.check_temperature(value, scores.shape[0], queries, scores)
-    localization = pick(LocalizationOptions, options).checked()._replace(fixed_temperature=number)
+    localization = pick(LocalizationOptions, {**options, "fixed_temperature": number}).checked()
     return rows, temperature, localization
 
 

@@ -10,7 +10,9 @@ import torch
 import simplematch_kernels
 
 PACKAGE = Path(simplematch_kernels.__file__).parent
-PRIVATE = re.compile(r"torch\.(?:\w+\.)*_[a-zA-Z]\w*|from torch[\w.]*\._[a-zA-Z]\w*|import _[A-Z]\w+|\._current_level|\._set_fwd")
+PRIVATE = re.compile(
+    r"torch\.(?:\w+\.)*_[a-zA-Z]\w*|from torch[\w.]*\._[a-zA-Z]\w*|import _[A-Z]\w+|\._current_level|\._set_fwd"
+)
 
 
 def test_only_one_file_uses_private_names() -> None:

@@ -44,6 +44,7 @@ class Layout(Generic[Record]):
             self._parts.append((group, start, len(self.names)))
         self.schema = ", ".join(f"{kind} {name}" for kind, name in zip(types, self.names, strict=True))
         self.tensors = [i for i, kind in enumerate(types) if kind.startswith("Tensor")]
+        self._sizes = [i for i, kind in enumerate(types) if "[]" in kind]
 
     def places(self, names: Iterable[str]) -> list[int]:
         """Where the arguments of these names stand."""
@@ -60,7 +61,10 @@ class Layout(Generic[Record]):
 
     def unflatten(self, values: Sequence[Any]) -> Record:
         """The record of flat arguments; sizes, which torch makes lists, are tuples again."""
-        plain = [tuple(value) if value.__class__ is list else value for value in values]
+        plain = list(values)
+        for place in self._sizes:
+            if plain[place] is not None:
+                plain[place] = tuple(plain[place])
         fields = [plain[start] if group is None else group(*plain[start:stop]) for group, start, stop in self._parts]
         record: Record = self.record(*fields)
         return record

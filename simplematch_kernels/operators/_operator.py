@@ -79,7 +79,11 @@ class Operator(Generic[A, R]):
             _torch.set_autocast(self.name, forward, layout.places(self.autocast))
 
     def __call__(self, arguments: A) -> R:
-        """Run the operator."""
+        """Run the operator. Where nobody records or differentiates the call, torch's dispatcher is left out: it takes as
+        long as a small call's arithmetic.
+        """
+        if _torch.is_plain(arguments, arguments.device):
+            return self._run(arguments)
         outputs = self._operator(*self._layout.flatten(arguments))  # type: ignore[attr-defined]
         result: R = self.result(outputs) if isinstance(outputs, Tensor) else self.result(*outputs)
         return result
@@ -101,11 +105,15 @@ class Operator(Generic[A, R]):
     # ---- what torch calls: flat arguments in, tensors out -----------------------------------------------------------
 
     def _forward(self, *flat: Any) -> Any:
-        arguments = self._layout.unflatten(flat)  # type: ignore[attr-defined]
-        if arguments.device.type == "cpu":
+        return _unwrapped(self._run(self._layout.unflatten(flat)))  # type: ignore[attr-defined]
+
+    def _run(self, arguments: A) -> R:
+        device = arguments.device
+        if device.type == "cpu":
             arguments.check_values()
-        backend = _backends.select(arguments.backend, arguments.device)
-        return _unwrapped(getattr(backend, self.name)(arguments.problem()))
+        backend = _backends.select(arguments.backend, device)
+        result: R = getattr(backend, self.name)(arguments.problem())
+        return result
 
     def _fake(self, *flat: Any) -> Any:
         return _unwrapped(self._layout.unflatten(flat).empty_result())  # type: ignore[attr-defined]

@@ -22,7 +22,29 @@ NAMESPACE = "simplematch" if _PACKAGE == "simplematch_kernels" else "simplematch
 """Of the operators: a copy of this package under another name, as kernel loaders make, has a namespace of its own."""
 
 _library = library.Library(NAMESPACE, "DEF")
+_TENSORS = (Tensor, torch.nn.Parameter)  # others have their own way to run an operator
 below_autograd = torch._C._AutoDispatchBelowAutograd
+
+
+def is_plain(arguments: Sequence[Any], device: torch.device) -> bool:
+    """Whether only the result of a call is wanted: no graph, derivative, transform, trace, profile or other mode."""
+    if torch.compiler.is_compiling():
+        return False
+    if (
+        torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._len_torch_function_stack()
+        or torch._C._get_tracing_state() is not None
+        or torch.autograd._profiler_enabled()  # type: ignore[attr-defined]
+        or torch.is_autocast_enabled(device.type)
+        or in_forward_mode()
+    ):
+        return False
+    recording = torch.is_grad_enabled()
+    for x in arguments:
+        if isinstance(x, Tensor) and (type(x) not in _TENSORS or (recording and x.requires_grad)):
+            return False
+    return True
 
 
 class Derivative(_SingleLevelFunction):

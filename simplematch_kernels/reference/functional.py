@@ -31,7 +31,7 @@ def sparse_window_match(
     dtype = accumulation_dtype(target) if dtype is None else dtype
     value, (batch, queries) = options.get("temperature", 0.02), keypoints.shape[:2]
     number, temperature = _checks.check_temperature(value, batch, queries, target)
-    localization = pick(LocalizationOptions, options).checked()._replace(fixed_temperature=number)
+    localization = pick(LocalizationOptions, {**options, "fixed_temperature": number}).checked()
     problem = MatchProblem(
         source,
         keypoints,
