@@ -79,8 +79,10 @@ class Operator(Generic[A, R]):
             _torch.set_autocast(self.name, forward, layout.places(self.autocast))
 
     def __call__(self, arguments: A) -> R:
-        """Run the operator. Where nobody records or differentiates the call, torch's dispatcher is left out: it takes as
-        long as a small call's arithmetic.
+        """Run the operator.
+
+        Where nobody records or differentiates the call, it leaves out torch's dispatcher, which takes as long as a
+        small call's arithmetic.
         """
         if _torch.is_plain(arguments, arguments.device):
             return self._run(arguments)
