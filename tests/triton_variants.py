@@ -159,10 +159,10 @@ def recording(platform: str) -> Iterator[list[Launch]]:
         arguments: dict[str, Any],
         warps: int = 4,
         stages: int = 2,
-        all_registers: bool = False,
+        registers: int | None = None,
     ) -> None:
         assert 0 < programs < 2**31
-        launches.append((kernel, dict(arguments), _launch.compiler_options(warps, stages, all_registers)))
+        launches.append((kernel, dict(arguments), _launch.compiler_options(warps, stages, registers)))
 
     before = _steps.launch, _launch.PLATFORM
     _steps.launch, _launch.PLATFORM = record, platform

@@ -26,6 +26,10 @@ def _platform() -> str:
 PLATFORM = _platform()
 
 
+ALL_REGISTERS = 255
+"""The most that a thread can have."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tile:
     """BLOCK_N queries, BLOCK_M cells, BLOCK_C channels; warps and pipeline stages of a program."""
@@ -94,6 +98,23 @@ def query_backward_tile(dtype: torch.dtype, N: int) -> Tile:
     if dtype == torch.float64:
         return Tile(16, 16, 32, 4, 2)
     return Tile(query_block(N, 32), 64, 64, 8, 3)
+
+
+def similarity_registers(tile: Tile) -> int | None:
+    """All, where few programs run at a time: small problems, and tiles of 64 queries."""
+    return ALL_REGISTERS if 64 in (tile.m, tile.n) else None
+
+
+def target_backward_registers(dtype: torch.dtype, channels_last: bool) -> int | None:
+    if dtype == torch.float64:
+        return ALL_REGISTERS
+    return 168 if dtype == torch.float32 and channels_last else None  # three programs on a multiprocessor
+
+
+def query_backward_registers(dtype: torch.dtype, layout: Map) -> int | None:
+    """Rows of 16 bits that aren't aligned to 16 bytes come through registers."""
+    through_registers = dtype.itemsize == 2 and not layout.channels_last and layout.strides[1] % 8 != 0
+    return ALL_REGISTERS if through_registers else None
 
 
 @lru_cache(maxsize=256)
@@ -173,13 +194,13 @@ def is_wide(x: Tensor) -> bool:
     return extent > LARGEST_INT32_OFFSET
 
 
-def compiler_options(warps: int, stages: int, all_registers: bool) -> dict[str, Any]:
+def compiler_options(warps: int, stages: int, registers: int | None) -> dict[str, Any]:
     """Options of a launch. Where it lets more programs run at a time, ptxas puts a few values on the stack, unless it
-    is told to use `all_registers`.
+    is told how many `registers` a thread may use.
     """
     options: dict[str, Any] = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True}
-    if all_registers and PLATFORM == "nvidia":
-        options["maxnreg"] = 255
+    if registers is not None and PLATFORM == "nvidia":
+        options["maxnreg"] = registers
     return options
 
 
@@ -190,10 +211,10 @@ def launch(
     arguments: Mapping[str, Any],
     warps: int = 4,
     stages: int = 2,
-    all_registers: bool = False,
+    registers: int | None = None,
 ) -> None:
     """Run `kernel` on the tensors' device and its current stream. Nothing else in this package calls Triton."""
-    options = compiler_options(warps, stages, all_registers)
+    options = compiler_options(warps, stages, registers)
     if device.type == "cuda" and device.index != torch.cuda.current_device():
         with torch.cuda.device(device):
             kernel[(programs,)](**arguments, **options)

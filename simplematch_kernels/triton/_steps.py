@@ -101,8 +101,8 @@ def similarity(
         "BLOCK_N": tile.n, "BLOCK_M": tile.m, "BLOCK_C": tile.c,
     }  # fmt: skip
     programs = ceil_div(N, tile.n) * tiles * B
-    few = tile.m == 64  # programs: more of them would not run at a time
-    launch(similarity_kernel, programs, target.device, arguments, tile.warps, tile.stages, all_registers=few)
+    registers = _launch.similarity_registers(tile)
+    launch(similarity_kernel, programs, target.device, arguments, tile.warps, tile.stages, registers)
     return best
 
 
@@ -136,7 +136,8 @@ def localize(
         "BLOCK": _launch.row_block(box["rows"] * box["columns"], 512 if score_out.dtype == torch.float64 else 2048),
     }  # fmt: skip
     warps = _launch.row_warps(arguments["BLOCK"])
-    launch(localize_kernel, B * N, scores.device, arguments, warps, all_registers=box["DISC"])
+    registers = _launch.ALL_REGISTERS if box["DISC"] else None
+    launch(localize_kernel, B * N, scores.device, arguments, warps, registers=registers)
 
 
 def localize_backward(
@@ -262,8 +263,8 @@ def target_backward(
         "BLOCK_N": tile.n, "BLOCK_M": tile.m, "BLOCK_C": tile.c,
     }  # fmt: skip
     programs = ceil_div(C, tile.c) * ceil_div(H * W, tile.m) * B
-    double = target.dtype == torch.float64
-    launch(target_backward_kernel, programs, target.device, arguments, tile.warps, tile.stages, all_registers=double)
+    registers = _launch.target_backward_registers(target.dtype, layout.channels_last)
+    launch(target_backward_kernel, programs, target.device, arguments, tile.warps, tile.stages, registers)
 
 
 def query_backward(gradient: Gradient, queries: Queries, norms: Tensor, target: Tensor, query_out: Tensor) -> None:
@@ -285,7 +286,8 @@ def query_backward(gradient: Gradient, queries: Queries, norms: Tensor, target: 
         "BLOCK_N": tile.n, "BLOCK_M": tile.m, "BLOCK_C": tile.c,
     }  # fmt: skip
     programs = splits * ceil_div(C, tile.c) * ceil_div(N, tile.n) * B
-    launch(query_backward_kernel, programs, target.device, arguments, tile.warps, tile.stages)
+    registers = _launch.query_backward_registers(target.dtype, layout)
+    launch(query_backward_kernel, programs, target.device, arguments, tile.warps, tile.stages, registers)
 
 
 def _is_wide(gradient: Gradient, queries: Queries) -> bool:
@@ -329,7 +331,7 @@ def source_backward(
         "BLOCK_N": tile.n, "BLOCK_M": tile.m, "BLOCK_C": tile.c, "BLOCK_ROW": min(512, _launch.row_block(C)),
     }  # fmt: skip
     programs = source_programs + (0 if keypoints_out is None else B * N)
-    launch(source_backward_kernel, programs, source.device, arguments, tile.warps, tile.stages, all_registers=True)
+    launch(source_backward_kernel, programs, source.device, arguments, tile.warps, tile.stages, _launch.ALL_REGISTERS)
 
 
 def gather(source: Tensor, keypoints: Tensor, sampling: Sampling, descriptors: Tensor) -> None:
