@@ -16,7 +16,7 @@ import torch
 from simplematch.data import PairDataset
 from simplematch.data.records import PairInfo
 from simplematch.data.table import PairTable
-from simplematch.evaluation import Protocol, evaluate
+from simplematch.evaluation import PCKProtocol, evaluate
 from simplematch.models import SimpleMatch
 
 from . import measure, peers, problem
@@ -72,7 +72,7 @@ def test_evaluation(pairs_per_image: int, device: torch.device, record: Record) 
     torch.manual_seed(0)
     model = SimpleMatch.from_preset("efficientnet-lite0-256", pretrained=False).eval().to(device)
     start = time.perf_counter()
-    found = evaluate(model, dataset, [Protocol("image")], keep_predictions=False)
+    found = evaluate(model, dataset, [PCKProtocol("image")], keep_predictions=False)
     seconds = time.perf_counter() - start
     assert found.encoded == found.images == 17
     record("evaluation", {"pairs_per_image": pairs_per_image, "pairs_per_s": len(dataset) / seconds, **found.seconds})

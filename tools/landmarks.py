@@ -53,7 +53,7 @@ def ceiling(root: Path) -> dict[str, Any]:
     """
     from scipy.interpolate import RBFInterpolator
 
-    own, pairs = (open_dataset("spair", root, "test", believe=x) for x in ("image", "pair"))
+    own, pairs = (open_dataset("spair", root, "test", annotations=x) for x in ("image", "pair"))
     metric = PCK(preset("default", "spair"), 256, {"category": pairs.categories})
     for index in range(len(pairs)):
         info, truth = pairs.info(index), own.info(index)

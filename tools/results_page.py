@@ -68,7 +68,7 @@ keypoints and box are those of another cutting of the same image, typically 15 %
 and validation pairs, and all pairs of people, agree with their photographs to the pixel). Drawn on the photographs,
 those of `ImageAnnotation` lie where they should and those of `PairAnnotation` don't. A map that carries each
 photograph's own landmarks exactly onto the other's scores what the last row says, so no figure above it means
-anything. `open_dataset` believes `ImageAnnotation` in such a case and says so; `--believe pair` measures the files
+anything. `open_dataset` believes `ImageAnnotation` in such a case and says so; `--annotations pair` measures the files
 as they are.
 
 ![Loss and validation PCK over the run](images/landmarks.png)"""

@@ -54,6 +54,12 @@ def test_stats(photographs: Path, capsys: pytest.CaptureFixture[str]) -> None:
             "model must be the folder of a checkpoint or one of",
         ),
         (["stats", "--dataset", "spair", "--root", ".", "--grids", "4,x"], "grids must be whole numbers above zero"),
+        (["eval", "--believe", "pair"], "option --believe must be given as --annotations"),
+        (["eval", "--believe=pair"], "option --believe must be given as --annotations"),
+        (
+            ["train", "--recipe", "ibot-spair-256", "--root", ".", "--output", "o", "--fields.exchange", "0.5"],
+            "must have the field 'swap', got its earlier name 'exchange'",
+        ),
         (["train"], "train needs --recipe or --config, and not both"),
         (["train", "--recipe", "ibot-spair-256"], "train --recipe needs --root and --output"),
     ],

@@ -113,7 +113,7 @@ def test_a_full_disk_behind_what_is_printed(
     command = ["stats", "--dataset", "images", "--root", str(tmp_path)]
     with open("/dev/full", "w") as full:
         monkeypatch.setattr("sys.stdout", full)
-        assert sentence(*command) == "what is printed: no space left on device"
+        assert sentence(*command) == "standard output: no space left on device"
     reading, writing = os.pipe()
     os.close(reading)  # as `| head` does when it has seen enough
     with os.fdopen(writing, "w") as pipe:

@@ -12,7 +12,7 @@ from .. import evaluation
 from .._files import DataError, check_output
 from .._json import read_object
 from ..data import PairDataset, open_dataset
-from ..evaluation import Protocol
+from ..evaluation import PCKProtocol
 from ..models import default_device, load_model
 from ..viz import MatchPanel, draw_curves, draw_grid, prediction_panel, save_figure
 from .lists import names
@@ -49,7 +49,7 @@ def draw(
     print(f"written: {output}")
 
 
-def match_panels(name: str, pairs: PairDataset, protocol: Protocol, alpha: float) -> list[MatchPanel]:
+def match_panels(name: str, pairs: PairDataset, protocol: PCKProtocol, alpha: float) -> list[MatchPanel]:
     """What a model finds in each pair, in the order of their names."""
     model = load_model(name).to(default_device())
     predictions = evaluation.evaluate(model, pairs, [protocol]).predictions

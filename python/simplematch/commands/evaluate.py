@@ -25,7 +25,7 @@ def evaluate(
     weights: Path | None = None,
     split: str = "test",
     codebase: str | None = None,
-    believe: str = "image",
+    annotations: str = "image",
     batch_size: int = 16,
     output: Path | None = None,
     predictions: Path | None = None,
@@ -44,7 +44,7 @@ def evaluate(
         split: of the data set.
         codebase: whose protocols to measure by, such as default,cats; also simplematch, sd4match, geoaware-sc,
             sd-dino and dift.
-        believe: image or pair, where PairAnnotation has other keypoints than ImageAnnotation (SPair-71k layout alone).
+        annotations: image or pair: which annotation to use where the two differ (SPair-71k layout only).
         batch_size: pairs at a time.
         output: a json file, and a csv beside it, with every number. Files appear whole; links stay links.
         predictions: a file for all predictions, from which any protocol can be computed again.
@@ -53,11 +53,11 @@ def evaluate(
         device: cuda where there is one, if none is given.
     """
     files = _outputs(output, predictions)
-    chosen = _existing(checkpoint) if checkpoint else preset
+    chosen = _checked_folder(checkpoint) if checkpoint else preset
     check_model(chosen)  # before a large data set is read
-    if believe != "image" and dataset != "spair":
-        raise ValueError(f"believe must be image where dataset isn't spair, got {believe!r}")
-    options: dict[str, Any] = {"believe": believe} if dataset == "spair" else {}
+    if annotations != "image" and dataset != "spair":
+        raise ValueError(f"annotations must be image where dataset isn't spair, got {annotations!r}")
+    options: dict[str, Any] = {"annotations": annotations} if dataset == "spair" else {}
     pairs = open_dataset(dataset, root, split, skip_broken=skip_broken, **options)
     protocols = [evaluation.preset(name, pairs.name) for name in names(codebase)] if codebase else None
     model = load_model(chosen, weights)
@@ -95,7 +95,7 @@ def _outputs(output: Path | None, predictions: Path | None) -> list[Path]:
     return files
 
 
-def _existing(checkpoint: Path) -> Path:
+def _checked_folder(checkpoint: Path) -> Path:
     if not checkpoint.is_dir():
         raise FileNotFoundError(f"checkpoint must be a folder with config.json and model.safetensors, got {checkpoint}")
     return checkpoint

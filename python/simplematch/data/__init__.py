@@ -17,7 +17,7 @@ from .prepare import prepare_ap10k
 from .records import ImageInfo, PairInfo, PairSample
 from .spair import SPair
 from .table import PairTable
-from .transforms import NetworkSample, PairTransform, training_transform
+from .transforms import NetworkSample, PairTransform
 from .warps import WarpedImages
 
 __all__ = [
@@ -48,5 +48,4 @@ __all__ = [
     "pair_visibility",
     "prepare_ap10k",
     "recognise",
-    "training_transform",
 ]

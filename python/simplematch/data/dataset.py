@@ -65,9 +65,9 @@ class PairDataset(Dataset[PairSample]):
         )
 
     def load_image(self, path: Path, size: Size, variant: str = "") -> tv_tensors.Image:
-        """The pixels (3, H, W) uint8 of an image of size (height, width); variant "mirrored" flips it."""
+        """Load the pixels (3, H, W) uint8 of an image of size (height, width); variant "hflip" flips them."""
         image = decode_image(path, size)
-        return transforms.horizontal_flip(image) if variant == "mirrored" else image
+        return transforms.horizontal_flip(image) if variant == "hflip" else image
 
     @property
     def categories(self) -> list[str]:

@@ -145,7 +145,7 @@ class ImageGroups(SeededDataset[GroupSample]):
 
         Args:
             dataset: pairs whose keypoints have names, so that those of any two images can be joined.
-            transform: to the network's input; its `max_keypoints` and `exchange` have no use here.
+            transform: to the network's input; its `max_keypoints` and `swap` have no use here.
             group_size: G, 2 or more.
             seed: of the groups and of the augmentation.
             skip_broken: put another image of the category in the place of one that can't be read.
@@ -181,11 +181,11 @@ class ImageGroups(SeededDataset[GroupSample]):
         images = self.categories[category]
         order = np.random.default_rng([self.seed, self.epoch, self._number(category)]).permutation(len(images))
         generator = self.generator(index)
-        mirrored = self.transform.draws_mirror(generator)
+        hflip = self.transform.draw_hflip(generator)
         skipped: list[str] = []
         files: list[str] = []
         members = [
-            self._member(images, order, first + place, generator, mirrored, skipped, files)
+            self._member(images, order, first + place, generator, hflip, skipped, files)
             for place in range(self.group_size)
         ]
         columns = zip(*members, strict=True)
@@ -198,14 +198,14 @@ class ImageGroups(SeededDataset[GroupSample]):
         order: Any,
         place: int,
         generator: Generator,
-        mirrored: bool,
+        hflip: bool,
         skipped: list[str],
         files: list[str],
     ) -> tuple[Tensor, Tensor, Tensor]:
         for offset in range(len(images)):
             image = images[order[(place + offset) % len(images)]]
             try:
-                member = self._load(image, generator, mirrored)
+                member = self._load(image, generator, hflip)
             except ImageError as error:
                 if not self.skip_broken:
                     raise
@@ -215,13 +215,13 @@ class ImageGroups(SeededDataset[GroupSample]):
                 return member
         raise ImageError(f"none of the images of category {images[0].category} can be read; the first: {skipped[0]}")
 
-    def _load(self, image: NamedImage, generator: Generator, mirrored: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def _load(self, image: NamedImage, generator: Generator, hflip: bool) -> tuple[Tensor, Tensor, Tensor]:
         pixels = self.dataset.load_image(image.path, image.size, image.variant)
         names = self.names[image.category]
         known = [i for i, name in enumerate(names) if name in image.keypoints]
         coordinates = torch.tensor(np.stack([image.keypoints[names[i]] for i in known]))
         points = tv_tensors.KeyPoints(coordinates, canvas_size=image.size)
-        pixels, moved, inside = self.transform.augment(pixels, points, image.box, image.category, generator, mirrored)
+        pixels, moved, inside = self.transform.augment(pixels, points, image.box, image.category, generator, hflip)
         keypoints = torch.full((len(names), 2), -1.0)
         visible = torch.zeros(len(names), dtype=torch.bool)
         visible[known] = inside

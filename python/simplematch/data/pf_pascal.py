@@ -96,7 +96,7 @@ class _Reader:
             target_keypoints=points[1],
             keypoint_ids=points[2],
         )
-        return _mirrored(info) if row.get("flip", "0").strip() == "1" else info
+        return _hflipped(info) if row.get("flip", "0").strip() == "1" else info
 
     def _image(self, row: Mapping[str, str], column: str, where: str) -> Path:
         """Only the name counts: the lists were made in different folders."""
@@ -156,8 +156,8 @@ def _listed_points(row: Mapping[str, str], where: str) -> Points:
     return points[:, :2], points[:, 2:], ()
 
 
-def _mirrored(info: PairInfo) -> PairInfo:
-    fields = vars(info) | {"source_variant": "mirrored", "target_variant": "mirrored"}
+def _hflipped(info: PairInfo) -> PairInfo:
+    fields = vars(info) | {"source_variant": "hflip", "target_variant": "hflip"}
     for side in ("source", "target"):
         size: Size = fields[f"{side}_size"]
         box: Box | None = fields[f"{side}_box"]

@@ -56,7 +56,7 @@ class PairInfo:
     def target_key(self) -> tuple[str, str]:
         return str(self.target_path), self.target_variant
 
-    def exchanged(self) -> PairInfo:
+    def swapped(self) -> PairInfo:
         """The pair with source and target in each other's place."""
         return replace(
             self,

@@ -20,7 +20,7 @@ from .table import PairTable, cached_table
 _log = logging.getLogger(__name__)
 _ORIGIN = "it comes with SPair-71k.tar.gz from https://cvlab.postech.ac.kr/research/SPair-71k"
 SPLITS = ("trn", "val", "test")
-BELIEVE = ("image", "pair")
+ANNOTATIONS = ("image", "pair")
 _TOLERANCE = 1.0  # pixels: annotations round
 _VARIATIONS = ("viewpoint_variation", "scale_variation", "truncation", "occlusion")
 
@@ -40,7 +40,7 @@ class SPair(PairDataset):
         split: str,
         *,
         layout: str = "large",
-        believe: str = "image",
+        annotations: str = "image",
         skip_broken: bool = False,
         cache: bool = True,
     ) -> None:
@@ -50,14 +50,14 @@ class SPair(PairDataset):
             root: the folder that holds `Layout`.
             split: "trn", "val", "test", or "all" for the three together with every annotated image.
             layout: "large" or "small", the folder under `Layout`.
-            believe: where `PairAnnotation` says something else of an image than `ImageAnnotation`, "image" takes size,
-                box and keypoints from the latter, which was made with the image itself; "pair" takes box and keypoints
-                as the pair has them. SPair-71k's own files agree with each other; copies of its layout may not.
+            annotations: which annotation to use where `PairAnnotation` and `ImageAnnotation` differ: "image" takes
+                size, box and keypoints from `ImageAnnotation`; "pair" takes box and keypoints from `PairAnnotation`.
+                They agree in SPair-71k itself, but not in every data set of its layout.
             skip_broken: leave out pairs with a broken annotation, with a warning that counts them.
             cache: keep the records in the user's cache folder.
         """
-        if believe not in BELIEVE:
-            raise ValueError(f"believe is '{believe}', where one of {', '.join(BELIEVE)} may come.")
+        if annotations not in ANNOTATIONS:
+            raise ValueError(f"annotations is '{annotations}', where one of {', '.join(ANNOTATIONS)} may come.")
         splits = SPLITS if split == "all" else (split,)
         lists = [root / "Layout" / layout / f"{name}.txt" for name in splits]
         lines = [(name, line) for name, path in zip(splits, lists, strict=True) for line in _lines(path)]
@@ -65,7 +65,7 @@ class SPair(PairDataset):
 
         def build() -> PairTable:
             what = f"{root}, split '{split}',"
-            reader = _Reader(root, believe)
+            reader = _Reader(root, annotations)
             records = read_records(lines, reader.read, skip_broken=skip_broken, what=what)
             for number, have in ((reader.other_sizes, "another size"), (reader.other_keypoints, "other keypoints")):
                 if number:
@@ -77,7 +77,7 @@ class SPair(PairDataset):
                     )
             return PairTable.of(records, root)
 
-        key = f"spair {layout} {split} {believe} {skip_broken}"
+        key = f"spair {layout} {split} {annotations} {skip_broken}"
         super().__init__(root, split, cached_table(root, key, [*lists, *folders], build) if cache else build())
 
     def images(self) -> list[ImageInfo]:
@@ -115,9 +115,9 @@ class _ImageAnnotation:
 class _Reader:
     """Lines of the lists to records."""
 
-    def __init__(self, root: Path, believe: str) -> None:
+    def __init__(self, root: Path, annotations: str) -> None:
         self.root = root
-        self.believe = believe
+        self.annotations = annotations
         self.annotation = remember(self._annotation)
         self.other_sizes = self.other_keypoints = 0
 
@@ -170,7 +170,7 @@ class _Reader:
     def _own(self, image: Path, ids: tuple[str, ...], points: FloatArray, box: Box) -> tuple[FloatArray, Box]:
         """Keypoints and box of the image's own annotation, if the pair's differ from them and are not believed."""
         own = self.annotation(image)
-        if self.believe == "pair" or own is None or any(own.keypoints.get(name) is None for name in ids):
+        if self.annotations == "pair" or own is None or any(own.keypoints.get(name) is None for name in ids):
             return points, box
         known = read_points([own.keypoints[name] for name in ids], "kps", own.file)
         if np.allclose(known, points, rtol=0, atol=_TOLERANCE):

@@ -9,8 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from typing import Protocol as Interface
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -26,13 +25,13 @@ from ..data.transforms import PairTransform
 from .features import FeatureCache, concatenate
 from .pck import PCK, PCKResult, to_original
 from .predictions import Prediction, Predictions
-from .protocol import Protocol, default_protocols
+from .protocol import PCKProtocol, default_protocols
 
 _log = logging.getLogger(__name__)
 _Image = tuple[str, str]
 
 
-class Matcher(Interface):
+class Matcher(Protocol):
     """What a model must have to be evaluated; images are (B, 3, S, S), normalised by `mean` and `std`."""
 
     @property
@@ -71,7 +70,7 @@ class Evaluation:
 def evaluate(
     model: Matcher,
     dataset: PairDataset,
-    protocols: Sequence[Protocol] | None = None,
+    protocols: Sequence[PCKProtocol] | None = None,
     *,
     batch_size: int = 16,
     device: torch.device | str | None = None,
@@ -112,7 +111,7 @@ def evaluate(
     metrics = [PCK(protocol, model.image_size, groups, window) for protocol in protocols]
     run = _Run(model, dataset, metrics, _device(model, device), threads, skip_broken, keep_predictions)
     with _eval_mode(model), torch.inference_mode():
-        run.go(_share(_order(dataset)), batch_size, cache_bytes, progress)
+        run.run(_share(_order(dataset)), batch_size, cache_bytes, progress)
     predictions = None
     if run.predictions is not None:
         predictions = Predictions(_gather(run.predictions), model.image_size, window, dataset.name)
@@ -151,7 +150,7 @@ class _Run:
         self._decoded: dict[_Image, Tensor] = {}
         self._broken: dict[_Image, str] = {}
 
-    def go(
+    def run(
         self, order: list[int], batch_size: int, cache_bytes: int, progress: Callable[[int, int], None] | None
     ) -> None:
         steps = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
@@ -214,7 +213,7 @@ class _Run:
         directions = {metric.protocol.reverse for metric in self.metrics}
         for reverse in sorted(directions):
             if reverse:
-                source, target, infos = target, source, [info.exchanged() for info in infos]
+                source, target, infos = target, source, [info.swapped() for info in infos]
             self._match_one_way(source, target, infos, reverse)
 
     def _match_one_way(self, source: Any, target: Any, infos: list[PairInfo], reverse: bool) -> None:
@@ -249,11 +248,11 @@ def _order(dataset: PairDataset) -> list[int]:
     return sorted(range(len(infos)), key=lambda i: (infos[i].category, infos[i].source_key, infos[i].target_key))
 
 
-def _check_thresholds(dataset: PairDataset, protocols: Sequence[Protocol], image_size: int) -> None:
+def _check_thresholds(dataset: PairDataset, protocols: Sequence[PCKProtocol], image_size: int) -> None:
     for index in range(len(dataset)):
         info = dataset.info(index)
         for protocol in protocols:
-            protocol.threshold_of(info.exchanged() if protocol.reverse else info, image_size)
+            protocol.threshold_of(info.swapped() if protocol.reverse else info, image_size)
 
 
 def _share(order: list[int]) -> list[int]:

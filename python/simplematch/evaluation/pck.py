@@ -12,7 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from ..data.records import FloatArray, PairInfo
-from .protocol import Protocol
+from .protocol import PCKProtocol
 
 Groups = Mapping[str, Sequence[str]]
 
@@ -40,7 +40,7 @@ class PCKResult:
     # No dataclass: torchmetrics would walk into it and refuse the frozen protocol.
     def __init__(
         self,
-        protocol: Protocol,
+        protocol: PCKProtocol,
         description: str,
         overall: Scores,
         category_mean: list[float],
@@ -83,7 +83,12 @@ class PCK(Metric):
     point_counts: Tensor
 
     def __init__(
-        self, protocol: Protocol, image_size: int, groups: Groups | None = None, window: object = None, **options: Any
+        self,
+        protocol: PCKProtocol,
+        image_size: int,
+        groups: Groups | None = None,
+        window: object = None,
+        **options: Any,
     ) -> None:
         """Begin with nothing counted.
 
@@ -112,7 +117,7 @@ class PCK(Metric):
         Args:
             predicted: (B, N, 2) points found, in pixels of the S x S input, rows beyond a pair's keypoints ignored;
                 or B arrays (Ni, 2) in original pixels of the target images.
-            infos: B records; those of `reverse` protocols already exchanged. Their target keypoints are the truth.
+            infos: B records; those of `reverse` protocols already swapped. Their target keypoints are the truth.
 
         Raises:
             ValueError: the lengths differ, a pair's group is unknown, or a pair has no threshold.

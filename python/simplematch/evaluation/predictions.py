@@ -15,7 +15,7 @@ from .._json import read_lines, to_json
 from ..data.files import read_box, read_field, read_list, read_number, read_points, read_size
 from ..data.records import FloatArray, PairInfo
 from .pck import PCK, Groups, PCKResult
-from .protocol import Protocol
+from .protocol import PCKProtocol
 
 _FORMAT = "simplematch-predictions-1"
 
@@ -25,7 +25,7 @@ class Prediction:
     """What was found for a pair.
 
     Attributes:
-        info: the pair; exchanged if `reverse`.
+        info: the pair; swapped if `reverse`.
         predicted: (N, 2) float64, in original pixels of the target image.
         score: (N,) similarity at the peak.
         reverse: target keypoints were looked for in the source image.
@@ -83,7 +83,7 @@ class Predictions:
         return cls(items, image_size, header.get("window"), str(header.get("dataset", "")))
 
 
-def score_predictions(predictions: Predictions | Path | str, protocol: Protocol) -> PCKResult:
+def score_predictions(predictions: Predictions | Path | str, protocol: PCKProtocol) -> PCKResult:
     """PCK of predictions, or of a file of them, under any protocol.
 
     Raises:
@@ -102,7 +102,7 @@ def score_predictions(predictions: Predictions | Path | str, protocol: Protocol)
 
 
 def pck_curve(
-    predictions: Predictions | Path | str, protocol: Protocol, alphas: Sequence[float]
+    predictions: Predictions | Path | str, protocol: PCKProtocol, alphas: Sequence[float]
 ) -> list[tuple[float, float]]:
     """(alpha, PCK) by the protocol's averaging (paper, Figure 4)."""
     result = score_predictions(predictions, replace(protocol, alphas=tuple(alphas)))
@@ -123,7 +123,7 @@ _POINTS = ("source_keypoints", "target_keypoints")
 _SIZES = ("source_size", "target_size")
 _BOXES = ("source_box", "target_box")
 _TEXTS = ("pair_id", "category", "source_path", "target_path", "source_variant", "target_variant")
-_NO_NUMBERS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def _to_json(item: Prediction) -> dict[str, Any]:
@@ -132,13 +132,14 @@ def _to_json(item: Prediction) -> dict[str, Any]:
     record |= {name: getattr(info, name) for name in (*_SIZES, *_BOXES)}
     record |= {name: getattr(info, name).tolist() for name in _POINTS}
     record |= {"keypoint_ids": info.keypoint_ids, "variations": dict(info.variations), "reverse": item.reverse}
-    return record | {"predicted": _named(item.predicted.tolist()), "score": _named(item.score.tolist())}
+    found = {"predicted": item.predicted.tolist(), "score": item.score.tolist()}
+    return record | {name: _encode_numbers(values) for name, values in found.items()}
 
 
-def _named(values: Any) -> Any:
+def _encode_numbers(values: Any) -> Any:
     """Numbers, or lists of them, with names for those that JSON has not."""
     if isinstance(values, list):
-        return [_named(value) for value in values]
+        return [_encode_numbers(value) for value in values]
     if math.isfinite(values):
         return values
     return "NaN" if math.isnan(values) else "Infinity" if values > 0 else "-Infinity"
@@ -169,7 +170,7 @@ def _from_json(record: Any, where: str) -> Prediction:
 
 def _numbers(record: Any, name: str, where: str, shape: tuple[int, ...]) -> FloatArray:
     """A field of numbers, or the names of those that JSON has not."""
-    given = _unnamed(read_list(record, name, where))
+    given = _decode_numbers(read_list(record, name, where))
     try:
         values = np.array(given)
     except ValueError:  # lists of different lengths
@@ -179,7 +180,7 @@ def _numbers(record: Any, name: str, where: str, shape: tuple[int, ...]) -> Floa
     return values.astype(np.float64)
 
 
-def _unnamed(values: Any) -> Any:
+def _decode_numbers(values: Any) -> Any:
     if isinstance(values, list):
-        return [_unnamed(value) for value in values]
-    return _NO_NUMBERS.get(values, values) if isinstance(values, str) else values
+        return [_decode_numbers(value) for value in values]
+    return _NON_FINITE.get(values, values) if isinstance(values, str) else values

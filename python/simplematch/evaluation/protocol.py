@@ -15,7 +15,7 @@ AVERAGINGS = ("per-image", "per-point", "per-category")
 
 
 @dataclass(frozen=True)
-class Protocol:
+class PCKProtocol:
     """A keypoint is correct if its distance from the truth is at most alpha times the threshold.
 
     Attributes:
@@ -92,7 +92,7 @@ class Protocol:
         return length
 
 
-def default_protocols(dataset: str) -> list[Protocol]:
+def default_protocols(dataset: str) -> list[PCKProtocol]:
     """How `dataset` (a `PairDataset.name`) is measured: its usual threshold; on PF-WILLOW the legacy one too."""
     usual = preset("default", dataset)
     if dataset != "pf-willow":
@@ -100,7 +100,7 @@ def default_protocols(dataset: str) -> list[Protocol]:
     return [usual, replace(usual, threshold="bbox-padded", name="legacy")]
 
 
-def preset(codebase: str, dataset: str) -> Protocol:
+def preset(codebase: str, dataset: str) -> PCKProtocol:
     """The protocol by which a published codebase measures a data set.
 
     Args:
@@ -120,13 +120,13 @@ def preset(codebase: str, dataset: str) -> Protocol:
 _THRESHOLDS = {"spair": "bbox", "ap10k": "bbox", "pf-pascal": "image", "pf-willow": "bbox-kp", "images": "image"}
 _PADDED = ("SimpleMatch", "CATs")
 _PRESETS = {
-    "default": Protocol("bbox"),
-    "simplematch": Protocol("bbox", name="SimpleMatch"),
-    "sd4match": Protocol("bbox", name="SD4Match"),
-    "geoaware-sc": Protocol("bbox", space="pad", strict=True, name="GeoAware-SC"),
-    "sd-dino": Protocol("bbox", space="pad", strict=True, averaging="per-point", name="sd-dino"),
-    "dift": Protocol("bbox", space="original", name="DIFT"),
-    "cats": Protocol("bbox", reverse=True, name="CATs"),
+    "default": PCKProtocol("bbox"),
+    "simplematch": PCKProtocol("bbox", name="SimpleMatch"),
+    "sd4match": PCKProtocol("bbox", name="SD4Match"),
+    "geoaware-sc": PCKProtocol("bbox", space="pad", strict=True, name="GeoAware-SC"),
+    "sd-dino": PCKProtocol("bbox", space="pad", strict=True, averaging="per-point", name="sd-dino"),
+    "dift": PCKProtocol("bbox", space="original", name="DIFT"),
+    "cats": PCKProtocol("bbox", reverse=True, name="CATs"),
 }
 
 

@@ -46,11 +46,11 @@ def _blocks(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def _contexts(module: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    return nullcontext(), _still_statistics(module)
+    return nullcontext(), _frozen_statistics(module)
 
 
 @contextmanager
-def _still_statistics(module: nn.Module) -> Iterator[None]:
+def _frozen_statistics(module: nn.Module) -> Iterator[None]:
     norms = [x for x in module.modules() if isinstance(x, _BatchNorm)]
     before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:

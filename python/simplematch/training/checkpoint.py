@@ -24,7 +24,7 @@ from .._files import DataError, reason_of, write_text
 from .._json import read_object, write_json
 from ..models import SimpleMatch
 from . import manifest
-from .config import TrainConfig
+from .config import TrainConfig, check_names
 from .random_state import read_random_state, write_random_state
 
 STATE, LAST, BEST, CONFIG, POSITION = "state", "last", "best", "config.yaml", "position.json"
@@ -65,7 +65,7 @@ def save_state(accelerator: Accelerator, config: TrainConfig, position: Position
     if accelerator.is_main_process:
         manifest.discard(folder)
     accelerator.wait_for_everyone()
-    part = manifest.part_of_next(folder)
+    part = manifest.next_part(folder)
     try:
         accelerator.save_state(str(part))
         (part / f"{RNG_STATE_NAME}_{accelerator.process_index}.pkl").unlink(missing_ok=True)
@@ -172,6 +172,7 @@ def _check_settings(path: Path, config: TrainConfig, allow_changes: bool) -> Non
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DataError(f"{path} can't be read as YAML: {reason_of(error)}.") from error
     before, now = before if isinstance(before, Mapping) else {}, yaml.safe_load(yaml.safe_dump(config.to_dict()))
+    check_names(before, str(path))
     changed = [name for name in config.DECIDING if before.get(name) != now[name]]
     if not changed:
         return
@@ -187,10 +188,10 @@ def _check_settings(path: Path, config: TrainConfig, allow_changes: bool) -> Non
 def _load(accelerator: Accelerator, state: Path) -> None:
     """Weights, optimizer and random numbers; no file can run code, for all are read without full unpickling."""
     random = state / RANDOM.format(accelerator.process_index)
-    take_back, differs = None, f"no random numbers of process {accelerator.process_index}"
+    restore, differs = None, f"no random numbers of process {accelerator.process_index}"
     if random.is_file():
         try:
-            take_back, differs = read_random_state(random)
+            restore, differs = read_random_state(random)
         except UNREADABLE as error:
             raise _unreadable(random, error) from error
     if differs:
@@ -199,8 +200,8 @@ def _load(accelerator: Accelerator, state: Path) -> None:
         accelerator.load_state(str(state))
     except UNREADABLE as error:
         raise _unreadable(state, error) from error
-    if take_back is not None:
-        take_back()
+    if restore is not None:
+        restore()
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:

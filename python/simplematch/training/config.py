@@ -14,6 +14,7 @@ from .._yaml import read_yaml
 from ..configs import recipe
 
 PRECISIONS = ("fp32", "bf16", "fp16")
+RENAMED = {"exchange": "swap", "mirror": "hflip", "gamma_every": "lr_step_size"}
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class TrainConfig:
         contrast: weight of -log p(true cell) beside the paper's distances, see `GroupLosses`; needs groups.
         epochs, batch_size, accumulation: batch_size pairs (or groups) on each process, `accumulation` batches to a
             step.
-        learning_rate, gamma, gamma_every: Adam; the rate is multiplied by gamma every gamma_every steps.
+        learning_rate, gamma, lr_step_size: Adam; the rate is multiplied by gamma every lr_step_size steps.
         encoder_learning_rate: of the encoder's own parameters; None: learning_rate.
         clip: largest norm of the gradient, or None.
         precision: "fp32", or mixed: "bf16" or "fp16".
@@ -38,7 +39,7 @@ class TrainConfig:
         synchronise: let batch norm see the batches of all processes as one.
         compile: run the model through torch.compile.
         max_keypoints: of a training pair; more are thinned at random.
-        crop, rotate, photometric, exchange, affine, mirror: augmentation, as `PairTransform` takes them.
+        crop, rotate, photometric, swap, affine, hflip: augmentation, as `PairTransform` takes them.
         skip_broken: put another pair in the place of one whose image can't be read, with a counted warning.
         workers: processes that decode images, for each process that trains.
         evaluate_every: epochs between validations.
@@ -64,7 +65,7 @@ class TrainConfig:
     learning_rate: float = 6e-4
     encoder_learning_rate: float | None = None
     gamma: float = 0.95
-    gamma_every: int = 800
+    lr_step_size: int = 800
     clip: float | None = None
     precision: str = "fp32"
     channels_last: bool = False
@@ -74,9 +75,9 @@ class TrainConfig:
     crop: float = 0.5
     rotate: float = 0.5
     photometric: float = 1.0
-    exchange: float = 0.0
+    swap: float = 0.0
     affine: float = 0.0
-    mirror: float = 0.0
+    hflip: float = 0.0
     skip_broken: bool = False
     workers: int = 4
     evaluate_every: int = 1
@@ -88,8 +89,8 @@ class TrainConfig:
 
     DECIDING: ClassVar[tuple[str, ...]] = (
         "preset", "model", "dataset", "group_size", "contrast", "batch_size", "accumulation", "learning_rate",
-        "encoder_learning_rate", "gamma", "gamma_every", "clip", "precision", "synchronise", "max_keypoints", "crop",
-        "rotate", "photometric", "exchange", "affine", "mirror", "seed",
+        "encoder_learning_rate", "gamma", "lr_step_size", "clip", "precision", "synchronise", "max_keypoints", "crop",
+        "rotate", "photometric", "swap", "affine", "hflip", "seed",
     )  # fmt: skip
     """Fields that a resumed run must have as the run before it, for it to be the same run."""
 
@@ -107,7 +108,7 @@ class TrainConfig:
             "epochs",
             "batch_size",
             "accumulation",
-            "gamma_every",
+            "lr_step_size",
             "evaluate_every",
             "save_every",
             "keep_states",
@@ -131,6 +132,7 @@ class TrainConfig:
         Raises:
             ValueError: a field is unknown, missing, or has a value that can't be.
         """
+        check_names(fields, source)
         known = {x.name for x in dataclasses.fields(cls)}
         unknown = sorted(set(fields) - known)
         if unknown:
@@ -155,6 +157,13 @@ class TrainConfig:
         return {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}
 
 
+def check_names(fields: Mapping[str, Any], source: str) -> None:
+    """Raise a ValueError if a field has the name of an earlier version."""
+    for old, new in RENAMED.items():
+        if old in fields:
+            raise ValueError(f"{source} must have the field {new!r}, got its earlier name {old!r}")
+
+
 _KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
     bool: ((bool,), "true or false"),
     int: ((int,), "a whole number"),
@@ -172,10 +181,10 @@ def _check_type(name: str, value: Any, hint: Any) -> None:
         return
     kind = get_origin(choices[0]) or choices[0]
     types, words = _KINDS[kind]
-    if not isinstance(value, types) or (isinstance(value, bool) and kind is not bool) or _is_endless(value):
+    if not isinstance(value, types) or (isinstance(value, bool) and kind is not bool) or _is_non_finite(value):
         also = ", or null" if NoneType in choices else ""
         raise ValueError(f"{name} must be {words}{also}, got {value!r}")
 
 
-def _is_endless(value: Any) -> bool:
+def _is_non_finite(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)

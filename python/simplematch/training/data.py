@@ -10,10 +10,10 @@ from torch.utils.data import DataLoader
 from ..data import ImageGroups, PairTransform, TransformedPairs, collate, collate_groups, open_dataset
 from ..models import SimpleMatch
 from .config import TrainConfig
-from .fetch import Careful, CarefulCollate
+from .fetch import CatchingCollate, CatchingDataset
 from .losses import GroupLosses, PairLosses
 from .sampler import EpochSampler
-from .stop import outlive_signals
+from .stop import ignore_signals
 
 
 def training_data(
@@ -23,7 +23,7 @@ def training_data(
     dataset = open_dataset(config.dataset, config.root, "trn", skip_broken=config.skip_broken)
     transform = PairTransform(
         model.image_size, model.mean, model.std, config.max_keypoints, config.crop, config.rotate, config.photometric,
-        config.exchange, config.affine, config.mirror,
+        config.swap, config.affine, config.hflip,
     )  # fmt: skip
     options: dict[str, Any] = {"seed": config.seed, "skip_broken": config.skip_broken}
     samples: TransformedPairs | ImageGroups
@@ -33,9 +33,9 @@ def training_data(
         samples = ImageGroups(dataset, transform, config.group_size, **options)
     sampler = EpochSampler(len(samples), config.seed)
     loader: DataLoader[Any] = DataLoader(
-        Careful(samples), config.batch_size, sampler=sampler, num_workers=config.workers, drop_last=True,
-        collate_fn=CarefulCollate(collate if config.group_size is None else collate_groups),
-        worker_init_fn=outlive_signals,
+        CatchingDataset(samples), config.batch_size, sampler=sampler, num_workers=config.workers, drop_last=True,
+        collate_fn=CatchingCollate(collate if config.group_size is None else collate_groups),
+        worker_init_fn=ignore_signals,
         persistent_workers=config.workers > 0, pin_memory=torch.cuda.is_available(),
     )  # fmt: skip
     return samples, sampler, loader

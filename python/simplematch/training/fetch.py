@@ -10,7 +10,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from .._files import DataError
-from .stop import defer_deaths
+from .stop import defer_worker_errors
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Failure:
     error: Exception
 
 
-class Careful(Dataset[Any]):
+class CatchingDataset(Dataset[Any]):
     """A data set that returns a Failure where the other one raises a DataError.
 
     PyTorch would raise it again with the traceback of the process that read the image as its text.
@@ -39,7 +39,7 @@ class Careful(Dataset[Any]):
             return Failure(error)
 
 
-class CarefulCollate:
+class CatchingCollate:
     """A batch of samples, or the first Failure among them."""
 
     def __init__(self, collate: Callable[[Sequence[Any]], Any]) -> None:
@@ -65,4 +65,4 @@ def fetch(batches: Iterator[Any]) -> Any:
             )
         )
     finally:
-        defer_deaths()
+        defer_worker_errors()

@@ -34,8 +34,8 @@ class StepGuard:
             self._live = _statistics(self.network)
             self._kept = [x.clone() for x in self._live]
 
-    def see(self, loss: Tensor) -> None:
-        """The loss of a batch, whose gradient is there."""
+    def add_loss(self, loss: Tensor) -> None:
+        """Record the loss of a batch, after its backward."""
         bad = ~torch.isfinite(loss.detach()).all()
         self._bad = bad if self._bad is None else self._bad | bad
 
@@ -45,7 +45,7 @@ class StepGuard:
         Returns:
             NaN if the step was bad and has no effect now, else 0.
         """
-        assert self._bad is not None, "see comes first"
+        assert self._bad is not None, "call add_loss first"
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
         bad, self._bad = self._bad, None
         if gradients and not self.scaled:

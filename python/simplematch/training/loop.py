@@ -16,7 +16,6 @@ from ..data import GroupBatch, PairBatch, SkippedPairs, open_dataset
 from ..evaluation import evaluate
 from ..models import SimpleMatch
 from . import checkpoint
-from .agreement import Agreement
 from .checkpoint import Position
 from .config import TrainConfig
 from .data import training_data, training_losses
@@ -25,6 +24,7 @@ from .finite import DivergedError, LossWatch, all_finite
 from .guard import StepGuard
 from .lock import locked
 from .monitor import Monitor
+from .reduce import ProcessMax
 from .stop import StopRequest, stop_on_signals
 from .synchronise import synchronise_batch_norm
 
@@ -75,9 +75,9 @@ def train(config: TrainConfig, resume: bool = False, allow_changes: bool = False
         OSError: the last state or model can't be written, or a process that reads images was killed.
     """
     if int(os.environ.get("RANK", 0)) > 0:  # another process of this run holds the lock
-        return _Run(config).go(resume, allow_changes)
+        return _Run(config).run(resume, allow_changes)
     with locked(config.output):
-        return _Run(config).go(resume, allow_changes)
+        return _Run(config).run(resume, allow_changes)
 
 
 class _Run:
@@ -94,7 +94,7 @@ class _Run:
         self.samples, self.sampler, loader = training_data(config, self.network)
         self.validation = open_dataset(config.dataset, config.root, "val", skip_broken=config.skip_broken)
         optimizer = torch.optim.Adam(_parameter_groups(config, self.network))
-        self.scheduler = torch.optim.lr_scheduler.StepLR(optimizer, config.gamma_every, config.gamma)
+        self.scheduler = torch.optim.lr_scheduler.StepLR(optimizer, config.lr_step_size, config.gamma)
         # The scheduler is not prepared: it steps once a step, however many processes there are, so that the step of a
         # state is all there is to save of it.
         if config.channels_last:
@@ -108,7 +108,7 @@ class _Run:
         self.model, self.optimizer, self.loader = self.accelerator.prepare(losses, optimizer, loader)
         self.position = Position()
         self.saved: Position | None = None  # of the newest state
-        self.agree = Agreement(self.accelerator.num_processes)
+        self.max_over_processes = ProcessMax(self.accelerator.num_processes)
         self.request = StopRequest()
         self.signal: int | None = None
         self.watch = LossWatch()
@@ -118,7 +118,7 @@ class _Run:
         self.guard = StepGuard(self.network, self._total if several else None, self.accelerator.scaler is not None)
         self.monitor = Monitor(self.accelerator, config, self._steps())
 
-    def go(self, resume: bool, allow_changes: bool) -> TrainResult:
+    def run(self, resume: bool, allow_changes: bool) -> TrainResult:
         config, position = self.config, self.position
         if not resume and checkpoint.has_state(config.output):
             raise ValueError(f"output {config.output} holds a run already: resume it, or name another folder")
@@ -192,7 +192,7 @@ class _Run:
             number = DIVERGED
         elif isinstance(batch, Failure) and not number:
             number = FAILED
-        number = self.agree(number)
+        number = self.max_over_processes(number)
         if number == DIVERGED:
             raise self._diverged()
         if number == FAILED:
@@ -216,7 +216,7 @@ class _Run:
         """
         self.watch.drain()
         kept = (value for values in self.optimizer.state.values() for value in values.values())
-        if self.agree(0 if all_finite((*self.network.state_dict().values(), *kept)) else DIVERGED):
+        if self.max_over_processes(0 if all_finite((*self.network.state_dict().values(), *kept)) else DIVERGED):
             raise self._diverged()
         if self.position == self.saved:
             return True
@@ -248,7 +248,7 @@ class _Run:
                 losses: list[Tensor] = self.model(*batch.inputs)
             loss = torch.stack(losses).sum()
             self.accelerator.backward(loss * self._share(batch))
-            self.guard.see(loss)
+            self.guard.add_loss(loss)
             if self.accelerator.sync_gradients:
                 mark = self.guard.end()
                 losses = [x.detach() + mark for x in losses]

@@ -30,7 +30,7 @@ def numbered(folder: Path) -> list[Path]:
     return sorted(found, key=lambda x: int(x.name), reverse=True)
 
 
-def part_of_next(folder: Path) -> Path:
+def next_part(folder: Path) -> Path:
     """Where the next folder is written; `finish` gives it its name."""
     newest = numbered(folder)
     number = int(newest[0].name) + 1 if newest else 1

@@ -48,11 +48,11 @@ def read_random_state(path: Path) -> tuple[Callable[[], None], str]:
     if gpu is not None and here:
         torch.Generator("cuda").set_state(gpu)
 
-    def take_back() -> None:
+    def restore() -> None:
         random.setstate(python_state)
         np.random.set_state(numpy_state)
         torch.set_rng_state(tensors["torch"])
         if gpu is not None and here:
             torch.cuda.set_rng_state(gpu)
 
-    return take_back, "" if (gpu is not None) == here else f"{'no' if here else 'a'} GPU's random numbers"
+    return restore, "" if (gpu is not None) == here else f"{'no' if here else 'a'} GPU's random numbers"

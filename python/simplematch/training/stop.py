@@ -72,7 +72,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
             signal.signal(each, signal.SIG_DFL if handler is None else handler)
 
 
-def defer_deaths() -> None:
+def defer_worker_errors() -> None:
     """Let the death of a process that reads images show when its batch is fetched.
 
     PyTorch's handler, which the first batch installs, raises an error wherever the run happens to be: inside a step,
@@ -82,7 +82,7 @@ def defer_deaths() -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
-def outlive_signals(_: int) -> None:
+def ignore_signals(_: int) -> None:
     """In a process that reads images: its run decides when it ends, for a signal to the group reaches both."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

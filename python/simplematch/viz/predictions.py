@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from ..data import PairDataset
-from ..evaluation import Prediction, Protocol
+from ..evaluation import PCKProtocol, Prediction
 from .matches import MatchPanel
 
 
 def prediction_panel(
-    item: Prediction, pairs: PairDataset, protocol: Protocol, alpha: float, image_size: int, name: str = ""
+    item: Prediction, pairs: PairDataset, protocol: PCKProtocol, alpha: float, image_size: int, name: str = ""
 ) -> MatchPanel:
     """A prediction, green where it is correct at alpha.
 

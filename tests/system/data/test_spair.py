@@ -194,10 +194,10 @@ def test_keypoints_of_images_are_believed_before_those_of_pairs(
     assert (info.source_keypoints == plain.source_keypoints).all() and info.source_box == (5, 6, 25, 26)
     assert (info.target_keypoints == plain.target_keypoints).all() and info.target_box == plain.target_box
     assert "1 images have other keypoints in PairAnnotation than in ImageAnnotation" in caplog.text
-    pair = open_dataset("spair", tmp_path, "test", believe="pair").info(0)
+    pair = open_dataset("spair", tmp_path, "test", annotations="pair").info(0)
     assert (pair.source_keypoints == plain.source_keypoints + 5).all() and pair.source_box == (1, 2, 3, 4)
-    with pytest.raises(ValueError, match=r"believe is 'both', where one of image, pair may come"):
-        open_dataset("spair", tmp_path, "test", believe="both")
+    with pytest.raises(ValueError, match=r"annotations is 'both', where one of image, pair may come"):
+        open_dataset("spair", tmp_path, "test", annotations="both")
 
 
 def test_real_landmarks(shared_data: Path) -> None:

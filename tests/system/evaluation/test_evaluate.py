@@ -18,8 +18,8 @@ from torch import distributed, multiprocessing
 from simplematch.data import DataError, ImageError, PairTransform, TransformedPairs, collate, open_dataset
 from simplematch.evaluation import (
     PCK,
+    PCKProtocol,
     Predictions,
-    Protocol,
     evaluate,
     format_result,
     pck_curve,
@@ -35,7 +35,7 @@ from .models import ColourMatcher
 
 NAMES = [f"n{i}" for i in range(6)]
 PAIRS = [(a, b) for a in NAMES for b in NAMES if a != b]
-PROTOCOLS = [Protocol("bbox"), Protocol("bbox-padded", "original", True, "per-point"), preset("cats", "spair")]
+PROTOCOLS = [PCKProtocol("bbox"), PCKProtocol("bbox-padded", "original", True, "per-point"), preset("cats", "spair")]
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def test_thresholds_are_checked_before_anything_is_encoded(tmp_path: Path) -> No
     make_pf_willow(tmp_path, with_csv=True)
     model = ColourMatcher()
     with pytest.raises(ValueError, match="has no target box, which the threshold 'bbox' needs"):
-        evaluate(model, open_dataset("pf-willow", tmp_path), [Protocol("bbox")])
+        evaluate(model, open_dataset("pf-willow", tmp_path), [PCKProtocol("bbox")])
     assert model.encoded == 0
     found = evaluate(model, open_dataset("pf-willow", tmp_path), keep_predictions=False)
     assert [r.protocol.threshold for r in found.results] == ["bbox-kp", "bbox-padded"] and found.predictions is None

@@ -32,7 +32,7 @@ def run(
         guard.begin()
         loss = model(batch).square().mean() + extra
         loss.backward()
-        guard.see(loss)
+        guard.add_loss(loss)
     mark = guard.end()
     optimizer.step()
     optimizer.zero_grad()
@@ -140,7 +140,7 @@ def test_a_gradient_scaler_sees_the_infinities() -> None:
     guard.begin()
     loss = model(batch(0) * torch.inf).mean()
     loss.backward()
-    guard.see(loss)
+    guard.add_loss(loss)
     assert guard.end().isnan()
     assert any(not p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
     assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())

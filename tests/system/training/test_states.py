@@ -227,6 +227,15 @@ def test_other_settings_are_named(changes: dict[str, Any], photographs: Path, co
     assert _load_settings(accelerator, config, allow_changes=True) == 4
 
 
+def test_an_earlier_name_of_a_setting_is_named(photographs: Path, copy: Path) -> None:
+    for state in states(copy):
+        path = state / "config.yaml"
+        path.write_text(path.read_text().replace("lr_step_size:", "gamma_every:"))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ValueError, match="'lr_step_size', got its earlier name"):
+        patch.setattr(manifest, "check", lambda _: None)
+        _load_settings(Accelerator(), configuration(photographs, copy))
+
+
 def test_settings_that_decide_nothing_may_change(photographs: Path, copy: Path) -> None:
     changes = {"epochs": 7, "workers": 1, "log_every": 3, "save_every": 9, "max_steps": 5, "keep_states": 1}
     assert _load_settings(Accelerator(), configuration(photographs, copy, **changes)) == 4

@@ -150,3 +150,7 @@ def test_configuration_of_a_file(tmp_path: Path) -> None:
     path.write_text("preset: resnet101-256\nlr: 1\n")
     with pytest.raises(ValueError, match=r"run\.yaml has the unknown field 'lr'"):
         TrainConfig.from_yaml(path)
+    for old, new in (("exchange", "swap"), ("mirror", "hflip"), ("gamma_every", "lr_step_size")):
+        path.write_text(f"preset: resnet101-256\n{old}: 1\n")
+        with pytest.raises(ValueError, match=rf"run\.yaml must have the field '{new}', got its earlier name '{old}'"):
+            TrainConfig.from_yaml(path)
