@@ -53,7 +53,10 @@ def test_stats(photographs: Path, capsys: pytest.CaptureFixture[str]) -> None:
             ["eval", "--dataset", "spair", "--root", ".", "--preset", "x"],
             "model must be the folder of a checkpoint or one of",
         ),
-        (["stats", "--dataset", "spair", "--root", ".", "--grids", "4,x"], "grids must be whole numbers above zero"),
+        (
+            ["stats", "--dataset", "spair", "--root", ".", "--grids", "4,x"],
+            "grids must be comma-separated whole numbers above zero",
+        ),
         (["eval", "--believe", "pair"], "option --believe must be given as --annotations"),
         (["eval", "--believe=pair"], "option --believe must be given as --annotations"),
         (

@@ -68,7 +68,7 @@ def test_curve_draws_results_of_eval(tmp_path: Path, capsys: pytest.CaptureFixtu
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(SystemExit):
         main(["curve", str(tmp_path / "other.json")])
-    assert "other.json is no result of simplematch eval --output" in capsys.readouterr().err
+    assert "other.json is not a result of simplematch eval --output" in capsys.readouterr().err
 
 
 def test_ablate_trains_each_row_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

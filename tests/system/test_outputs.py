@@ -143,10 +143,10 @@ def test_wrong_places_are_named_before_the_work(
 
 def test_files_that_would_replace_one_another(folder: Path, tmp_path: Path, sentence: Sentence) -> None:
     error = sentence(*evaluating(folder, "--output", tmp_path / "r.csv"))
-    assert error.startswith("output must not end in .csv, as the table beside it does")
+    assert error.startswith("output must not end in .csv, the suffix of the table beside it")
     for name in ("r.json", "r.csv"):
         error = sentence(*evaluating(folder, "--output", tmp_path / "r.json", "--predictions", tmp_path / name))
-        assert error.startswith("predictions must be another file than output and its table")
+        assert error.startswith("predictions must differ from output and its table")
 
 
 def test_match_never_replaces_its_photographs(folder: Path, tmp_path: Path, sentence: Sentence) -> None:
@@ -154,7 +154,7 @@ def test_match_never_replaces_its_photographs(folder: Path, tmp_path: Path, sent
     (tmp_path / "link.png").symlink_to("a.png")
     for name in ("a", "link"):
         error = sentence("match", photograph, folder / "b.png", "--output", tmp_path / name)
-        assert error.startswith("output must not be the name of an image that is matched")
+        assert error.startswith("output must not overwrite an input image")
     assert photograph.read_bytes() == (folder / "a.png").read_bytes() and len(os.listdir(tmp_path)) == 2
 
 
@@ -193,7 +193,7 @@ def test_match_says_what_is_odd_about_a_photograph(
     main(["match", str(tmp_path / "long.png"), str(folder / "b.png"), "--model", str(folder / "model"),
           "--output", str(tmp_path / "out")])  # fmt: skip
     (record,) = [record for record in caplog.records if record.name == "simplematch.commands.match"]
-    assert record.getMessage().startswith(f"image_a {tmp_path / 'long.png'} is 4 x 300 pixels; with a side below")
+    assert record.getMessage().startswith(f"image_a {tmp_path / 'long.png'} is 4 x 300 pixels; below 16 pixels a side")
 
 
 def headline(**changes: Any) -> dict[str, Any]:
@@ -214,16 +214,16 @@ def test_curves_of_results_with_one_name_and_without_pairs(tmp_path: Path, monke
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{}", "is no result of simplematch eval --output"),
-        (json.dumps({"results": {"0": 1}}), "is no result of"),
-        (json.dumps({"results": [headline(headline=[1, 2, 3])]}), "is no result of"),
-        (json.dumps({"results": [headline(headline="ab")]}), "is no result of"),
-        (json.dumps({"results": [headline(protocol=[])]}), "is no result of"),
-        ('{"results": [NaN]}', "NaN is no number of JSON"),
+        ("{}", "is not a result of simplematch eval --output"),
+        (json.dumps({"results": {"0": 1}}), "is not a result of"),
+        (json.dumps({"results": [headline(headline=[1, 2, 3])]}), "is not a result of"),
+        (json.dumps({"results": [headline(headline="ab")]}), "is not a result of"),
+        (json.dumps({"results": [headline(protocol=[])]}), "is not a result of"),
+        ('{"results": [NaN]}', "NaN is not a JSON number"),
         ('{"results": [1e999]}', "the number 1e999 is too large"),
-        ('{"results": 1, "results": 2}', "the key 'results' comes twice"),
+        ('{"results": 1, "results": 2}', "the key 'results' appears twice"),
         ("[" * 5000, "it is nested too deeply"),
-        ("[]", "holds a JSON list, where an object is needed"),
+        ("[]", "must hold a JSON object, got list"),
     ],
 )
 def test_results_that_are_none(text: str, message: str, tmp_path: Path, sentence: Sentence) -> None:
@@ -243,10 +243,10 @@ def test_results_of_an_ablation_that_are_none(text: str, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[[1, NaN]]", "NaN is no number of JSON"),
+        ("[[1, NaN]]", "NaN is not a JSON number"),
         ("[[1, 1e999]]", "the number 1e999 is too large"),
         ("[" * 5000, "it is nested too deeply"),
-        ('{"x": 1, "x": 2}', "the key 'x' comes twice"),
+        ('{"x": 1, "x": 2}', "the key 'x' appears twice"),
     ],
 )
 def test_points_that_are_none(text: str, message: str, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Data sets of image pairs, their transforms and batches.
 
-`open_dataset` opens one; `TransformedPairs` with `collate`, or `ImageGroups` with `collate_groups`, feed a
+`open_dataset` opens a data set. `TransformedPairs` with `collate`, or `ImageGroups` with `collate_groups`, feed a
 `DataLoader`.
 """
 

@@ -1,6 +1,6 @@
-"""From a decoded pair to the network's input, with the augmentation of training; keypoints follow.
+"""Transforms from a decoded pair to the network's input, with augmentation.
 
-All randomness comes from a generator that the caller passes, so a sample depends only on its seed.
+All randomness comes from the caller's generator.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True, eq=False)
 class NetworkSample:
-    """A pair as the network takes it.
+    """A pair as the network's input.
 
     Attributes:
         source, target: (3, S, S) float32, normalised.
         source_keypoints, target_keypoints: (N, 2) float32 (x, y) in pixels of the S x S input.
-        info: the pair's record; swapped if the pair was. All its keypoints are in it, in original pixels.
-        skipped: one sentence for each pair that could not be read and whose place this one takes.
+        info: the pair's record, swapped if the pair was, with all keypoints in original pixels.
+        skipped: one sentence for each unreadable pair that this one replaces.
     """
 
     source: Tensor
@@ -42,22 +42,21 @@ class NetworkSample:
 
 @dataclass(frozen=True)
 class PairTransform:
-    """Squash both images to S x S and normalise; with probabilities above zero, augment.
+    """Resizes both images to S x S and normalises them; positive probabilities enable augmentation.
 
     Attributes:
         image_size: S.
-        mean, std: of the normalisation, for values from 0 to 1.
-        max_keypoints: more are thinned at random; None keeps all, as evaluation must.
-        crop: probability, for each image, of a crop that keeps the box and all keypoints.
-        rotate: probability of turning source, target or both (one in three each), within +-30 degrees; bottles +-180.
-            Points that leave either image are dropped; a turn that would drop all isn't made.
-        photometric: scales the probabilities of the changes of colour, gray .1 and the others .2 each; 0 is none.
-        swap: probability that source and target change places.
-        affine: probability, for each image by itself, of another scale along each axis (0.6 to 1.5), a shear, a shift
-            and a turn within +-30 degrees, so that neither place nor proportions tell a point. Outside is black; points
-            that leave either image are dropped.
-        hflip: probability that both images are mirrored, left for right: what looks like a left hand then does so in
-            both, and matches keep their sense.
+        mean, std: statistics of the normalisation, for values from 0 to 1.
+        max_keypoints: the largest number of keypoints; a random subset is kept. None keeps all, as for evaluation.
+        crop: probability, for each image, of a random crop that keeps the box and all keypoints.
+        rotate: probability of rotating source, target or both (one in three each), within +-30 degrees; bottles +-180.
+            Points that leave either image are dropped; a rotation that would drop every point is skipped.
+        photometric: scales the probabilities of colour changes, 0.1 for grayscale and 0.2 for each other change.
+        swap: probability of swapping source and target.
+        affine: probability, for each image, of a random scale along each axis (0.6 to 1.5), shear, shift and rotation
+            within +-30 degrees. The outside is black; points that leave either image are dropped.
+        hflip: probability of flipping both images horizontally; both flip together, so left/right labels stay
+            consistent.
     """
 
     image_size: int
@@ -72,15 +71,15 @@ class PairTransform:
     hflip: float = 0.0
 
     def __call__(self, sample: PairSample, generator: Generator | None = None) -> NetworkSample:
-        """Transform a pair; without a generator, only if nothing is random.
+        """Transform a pair.
 
         Raises:
-            ValueError: the transform is random and no generator came.
+            ValueError: the transform is random and `generator` is None.
         """
         random = any((self.crop, self.rotate, self.photometric, self.swap, self.affine, self.hflip))
         if generator is None:
             if random:
-                raise ValueError("generator is None, where augmentation needs a torch.Generator.")
+                raise ValueError("generator must be a torch.Generator for augmentation, got None")
             generator = torch.Generator()
         if self.swap and _draw(generator) < self.swap:
             sample = _swapped(sample)
@@ -118,19 +117,19 @@ class PairTransform:
         generator: Generator,
         hflip: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One image, augmented by itself; it is turned as often as one of a pair is, two times in three of `rotate`.
+        """Augment one image. It rotates with probability 2/3 of `rotate`, as each image of a pair does.
 
-        Whether it is `hflip` has to be decided for all images that are matched with each other.
+        `hflip` must be the same for all images that are matched with each other; see `draw_hflip`.
 
         Returns:
-            The network's input (3, S, S), the points (N, 2) float32 in its pixels, and (N,) bool: which are inside.
+            The network's input (3, S, S), the points (N, 2) float32 in its pixels, and (N,) bool: the points inside.
         """
         image, points = self._squash(image, points, box, generator)
         if self.rotate and _draw(generator) < 2 / 3 * self.rotate:
             angle = (2 * _draw(generator) - 1) * _rotation_limit(category)
-            turned = _rotate_points(points, angle)
-            if _inside(turned).any():
-                image, points = F.rotate(image, angle, interpolation=F.InterpolationMode.BILINEAR), turned
+            rotated = _rotate_points(points, angle)
+            if _inside(rotated).any():
+                image, points = F.rotate(image, angle, interpolation=F.InterpolationMode.BILINEAR), rotated
         moved_image, moved_points = self._move(image, points, generator)
         if _inside(moved_points).any():
             image, points = moved_image, moved_points
@@ -141,11 +140,11 @@ class PairTransform:
         return self._normalise(image), points.as_subclass(Tensor).float(), _inside(points)
 
     def draw_hflip(self, generator: Generator) -> bool:
-        """Whether the next pair or group is mirrored."""
+        """Draw whether the next pair or group is flipped."""
         return self.hflip > 0 and _draw(generator) < self.hflip
 
     def prepare(self, image: tv_tensors.Image) -> Tensor:
-        """One image (3, H, W) uint8 to the network's input (3, S, S), without augmentation."""
+        """Transform an image (3, H, W) uint8 to the network's input (3, S, S), without augmentation."""
         return self._normalise(F.resize(image, [self.image_size] * 2, antialias=True))
 
     def _squash(
@@ -196,7 +195,7 @@ class PairTransform:
 
 
 def crop_around(points: tv_tensors.KeyPoints, box: Box | None, generator: Generator) -> tuple[int, int, int, int]:
-    """A random crop (top, left, height, width) that keeps the box and every keypoint of the image."""
+    """Draw a crop (top, left, height, width) that keeps the box and every keypoint."""
     image_height, image_width = points.canvas_size
     corners = points.as_subclass(Tensor)
     if box is not None:
@@ -236,23 +235,23 @@ def _rotate_pair(
 
 
 def _rotation_limit(category: str) -> float:
-    """Degrees; a bottle lies as often as it stands."""
+    """Return the largest rotation in degrees; bottles have no preferred orientation."""
     return 180 if category == "bottle" else 30
 
 
 def _rotate_points(points: tv_tensors.KeyPoints, angle: float) -> tv_tensors.KeyPoints:
-    """Counter-clockwise about the middle of the image, as `F.rotate` turns the pixels."""
+    """Rotate points counter-clockwise about the image's centre, as `F.rotate` rotates pixels."""
     if not angle:
         return points
     height, width = points.canvas_size
     middle = torch.tensor([width / 2, height / 2], dtype=points.dtype)
     cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-    turn = torch.tensor([[cos, sin], [-sin, cos]], dtype=points.dtype)
-    return tv_tensors.wrap((points.as_subclass(Tensor) - middle) @ turn.T + middle, like=points)
+    rotation = torch.tensor([[cos, sin], [-sin, cos]], dtype=points.dtype)
+    return tv_tensors.wrap((points.as_subclass(Tensor) - middle) @ rotation.T + middle, like=points)
 
 
 def _hflip_points(points: tv_tensors.KeyPoints) -> tv_tensors.KeyPoints:
-    """x becomes W - x: coordinates count from the image's edge, not, as torchvision's, from a pixel's centre."""
+    """Map x to W - x: coordinates start at the image's edge, unlike torchvision's, which start at a pixel's centre."""
     x, y = points.as_subclass(Tensor).unbind(-1)
     return tv_tensors.wrap(torch.stack((points.canvas_size[1] - x, y), -1), like=points)
 
@@ -274,5 +273,5 @@ def _draw(generator: Generator) -> float:
 
 
 def _draw_integer(first: int, last: int, generator: Generator) -> int:
-    """From first to last, both included; first if last lies before it."""
+    """Draw from first to last, both included; return first if last is smaller."""
     return int(torch.randint(first, max(first, last) + 1, (), generator=generator))

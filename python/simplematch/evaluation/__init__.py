@@ -1,4 +1,4 @@
-"""PCK under every protocol of the field, evaluation of a model, and statistics of keypoints."""
+"""PCK under published protocols, evaluation of a model, and keypoint statistics."""
 
 from .evaluate import Evaluation, Matcher, evaluate
 from .pck import PCK, PCKResult, Scores

@@ -1,4 +1,4 @@
-"""Evaluation of a model on a data set: each image encoded once, every protocol in one pass."""
+"""Evaluates a model on a data set under several protocols, encoding each image once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _Image = tuple[str, str]
 
 
 class Matcher(Protocol):
-    """What a model must have to be evaluated; images are (B, 3, S, S), normalised by `mean` and `std`."""
+    """The interface of a model for evaluation; images are (B, 3, S, S), normalised with `mean` and `std`."""
 
     @property
     def image_size(self) -> int: ...
@@ -48,15 +48,15 @@ class Matcher(Protocol):
 
 @dataclass
 class Evaluation:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Attributes:
-        results: one for each protocol, in their order.
-        predictions: of all pairs; None if they weren't kept.
-        images: different images among the pairs of this process.
-        encoded: how many images this process encoded; larger than `images` only if the cache was too small.
-        seconds: of this process, by part: "decode", "encode", "match" and "metric".
-        skipped: one sentence for each pair that was left out because an image can't be read.
+        results: one result per protocol, in order.
+        predictions: the predictions of all pairs; None unless `keep_predictions`.
+        images: number of distinct images in the pairs of this process.
+        encoded: number of images that this process encoded; larger than `images` only if the cache was too small.
+        seconds: time of this process by part: "decode", "encode", "match" and "metric".
+        skipped: one sentence for each pair skipped because of an unreadable image.
     """
 
     results: list[PCKResult]
@@ -81,30 +81,30 @@ def evaluate(
     window: object = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Match all pairs of a data set and score them under several protocols at once.
+    """Match all pairs of a data set and score them under several protocols.
 
-    In a process group each process takes a share of the pairs; results and predictions are those of all of them.
+    In a process group each process evaluates a share of the pairs; results and predictions cover all processes.
 
     Args:
-        model: see `Matcher`. It is put in eval mode and back.
+        model: the model, see `Matcher`; it runs in eval mode and returns to its previous mode.
         dataset: the pairs; all their keypoints are used.
-        protocols: None is `default_protocols` of the data set.
+        protocols: default: `default_protocols` of the data set.
         batch_size: pairs matched at once; up to twice as many images are encoded at once.
-        device: of the images; None is that of the model's parameters, or the CPU.
-        cache_bytes: what the features of images that later pairs need may take.
-        threads: that decode images.
-        skip_broken: leave out pairs with an unreadable image, with a counted warning, instead of raising ImageError.
-        keep_predictions: collect them in the result.
-        window: for the description; None takes the model's `window_size`, if it has one.
-        progress: called with the pairs done and their number, after each batch.
+        device: device of the images; default: that of the model's parameters, or the CPU.
+        cache_bytes: memory for cached features that later pairs need.
+        threads: number of threads that decode images.
+        skip_broken: skip pairs with an unreadable image and log how many, instead of raising ImageError.
+        keep_predictions: keep the predictions in the result.
+        window: window size in the description; default: the model's `window_size`, if any.
+        progress: called after each batch with the number of pairs done and the total.
 
     Raises:
         ImageError: an image can't be read and `skip_broken` is False.
-        ValueError: the data set is empty, or a pair has no threshold under a protocol; before anything is encoded.
+        ValueError: the data set is empty, or a pair has no threshold under a protocol; raised before any encoding.
     """
     protocols = list(default_protocols(dataset.name) if protocols is None else protocols)
     if not len(dataset) or not protocols:
-        raise ValueError("dataset and protocols must each hold one item or more.")
+        raise ValueError("dataset and protocols must each hold at least one item, got none")
     _check_thresholds(dataset, protocols, model.image_size)
     groups = {"category": dataset.categories, **dataset.variations}
     window = getattr(model, "window_size", None) if window is None else window
@@ -117,13 +117,13 @@ def evaluate(
         predictions = Predictions(_gather(run.predictions), model.image_size, window, dataset.name)
     skipped = _gather(run.skipped)
     if skipped:
-        _log.warning("skipped %d of %d pairs; the first: %s", len(skipped), len(dataset), skipped[0])
+        _log.warning("skipped %d of %d pairs; the first reason: %s", len(skipped), len(dataset), skipped[0])
     results = [metric.compute() for metric in metrics]
     return Evaluation(results, predictions, run.images, run.encoded, run.seconds, skipped)
 
 
 class _Run:
-    """The state of one evaluation on one process."""
+    """An evaluation on one process."""
 
     def __init__(
         self,
@@ -184,7 +184,7 @@ class _Run:
                     self._broken[key] = image
 
     def _load(self, key: _Image) -> Tensor | str:
-        """The network's input of an image, or why there is none."""
+        """Return the network's input of an image, or the reason why it can't be read."""
         try:
             return self.transform.prepare(self.dataset.load_image(Path(key[0]), self._sizes[key], key[1]))
         except ImageError as error:
@@ -243,7 +243,7 @@ class _Run:
 
 
 def _order(dataset: PairDataset) -> list[int]:
-    """Pairs whose images the cache can share come together."""
+    """Order pairs so that pairs with common images are neighbours."""
     infos = [dataset.info(i) for i in range(len(dataset))]
     return sorted(range(len(infos)), key=lambda i: (infos[i].category, infos[i].source_key, infos[i].target_key))
 
@@ -256,7 +256,7 @@ def _check_thresholds(dataset: PairDataset, protocols: Sequence[PCKProtocol], im
 
 
 def _share(order: list[int]) -> list[int]:
-    """This process's part: neighbours stay together, and no pair is counted twice."""
+    """Return this process's share: neighbours stay together, and no pair is counted twice."""
     if not distributed.is_available() or not distributed.is_initialized():
         return order
     rank, world = distributed.get_rank(), distributed.get_world_size()

@@ -41,7 +41,7 @@ def test_padding(tmp_path: Path) -> None:
     torch.testing.assert_close(batch.target_keypoints[1, :4], expected)
     moved = batch.to("meta")
     assert moved.source_images.device.type == "meta" and moved.infos is batch.infos
-    with pytest.raises(ValueError, match="samples is empty"):
+    with pytest.raises(ValueError, match="samples must have at least one item, got none"):
         collate([])
 
 

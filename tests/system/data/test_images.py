@@ -59,7 +59,7 @@ def test_a_picture_that_is_transparent_everywhere_keeps_its_colours(tmp_path: Pa
     image = picture().convert("RGBA")
     image.putalpha(0)
     image.save(tmp_path / "a.png")
-    assert "is transparent everywhere; its colours are taken" in note(tmp_path / "a.png")
+    assert "is fully transparent; its transparency is ignored" in note(tmp_path / "a.png")
     assert (np.array(read_picture(tmp_path / "a.png").pixels) == np.array(picture())).all()
 
 
@@ -78,9 +78,9 @@ def test_of_several_pictures_the_first_is_taken_and_that_is_said(kind: str, tmp_
     options: dict[str, Any] = {"lossless": True} if kind == "webp" else {}
     first, second = Image.new("RGB", (40, 30), RED), Image.new("RGB", (40, 30), BLUE)
     first.save(path, save_all=True, append_images=[second], **options)
-    assert "holds several pictures, of which the first is taken" in note(path)
+    assert "has several frames or pages; only the first is used" in note(path)
     assert (np.array(read_picture(path).pixels) == RED).all()
-    with pytest.warns(ImageWarning, match=rf"image .*a\.{kind} holds several pictures"):
+    with pytest.warns(ImageWarning, match=rf"image .*a\.{kind} has several frames or pages"):
         read_image(path)
 
 
@@ -175,10 +175,10 @@ def test_every_orientation(orientation: int, kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (3, 4000), (4000, 3), (15, 100), (1100, 100)])
 def test_images_too_small_or_too_long_are_warned_of(size: tuple[int, int], tmp_path: Path) -> None:
     Image.new("RGB", size).save(tmp_path / "a.png")
-    wanted = rf"a\.png is {size[0]} x {size[1]} pixels; with a side below 16 pixels or one more than 10 times the other"
+    wanted = rf"a\.png is {size[0]} x {size[1]} pixels; below 16 pixels a side or above an aspect ratio of 10"
     with pytest.warns(ImageWarning, match="image .*" + wanted):
         read_image(tmp_path / "a.png")
-    with pytest.warns(ImageWarning, match="image is .* pixels; with"):
+    with pytest.warns(ImageWarning, match="image is .* pixels; below"):
         read_image(np.array(Image.open(tmp_path / "a.png")))
 
 
@@ -198,10 +198,10 @@ def test_others_are_not(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "it is empty"),
-        (b"no picture", "it is damaged, or of none of the formats JPEG, "),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "it is damaged, or of none of the formats JPEG, "),
-        (b"II*\0", "it is a damaged TIFF"),
+        (b"", "the file is empty"),
+        (b"no picture", "the file is damaged, or is not one of the formats JPEG, "),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "the file is damaged, or is not one of the formats JPEG, "),
+        (b"II*\0", "the TIFF is damaged"),
         ("jpeg", "image file is truncated"),
         ("gif", ""),
     ],
@@ -243,7 +243,7 @@ def test_missing_files_folders_and_bombs(tmp_path: Path, monkeypatch: pytest.Mon
         read_picture("a\0.png")
     picture().save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
-    with pytest.raises(ImageError, match=r"a\.png can't be read: .*1200 pixels.*MAX_IMAGE_PIXELS can be raised"):
+    with pytest.raises(ImageError, match=r"a\.png can't be read: .*1200 pixels.*raise .*MAX_IMAGE_PIXELS"):
         read_picture(tmp_path / "a.png")
 
 

@@ -70,7 +70,7 @@ def test_pascal_bad_input(tmp_path: Path) -> None:
         open_dataset("pf-pascal", tmp_path, "trn")
     csv = tmp_path / "trn_pairs.csv"
     csv.write_text(csv.read_text().replace(",2,0", ",21,0"))
-    with pytest.raises(DataError, match="column 'class', is '21', where 1 to 20 may come"):
+    with pytest.raises(DataError, match="column 'class' must be 1 to 20, got '21'"):
         open_dataset("pf-pascal", tmp_path, "trn")
 
 
@@ -102,12 +102,12 @@ def test_willow_csv_and_annotations_agree(tmp_path: Path) -> None:
 
 def test_willow_bad_input(tmp_path: Path) -> None:
     make_pf_willow(tmp_path, with_csv=True)
-    with pytest.raises(ValueError, match="split is 'trn', where one of test may come"):
+    with pytest.raises(ValueError, match="split must be one of test for pf-willow, got 'trn'"):
         open_dataset("pf-willow", tmp_path, "trn")
     path = tmp_path / "test_pairs.csv"
     text = path.read_text()
     path.write_text(text + "PF-dataset/car(G)/Image_000.png,PF-dataset/car(G)/Image_001.png,1,2\n")
-    with pytest.raises(DataError, match="line 14 has 4 columns, where 42 are needed"):
+    with pytest.raises(DataError, match="line 14 must have 42 columns, got 4"):
         open_dataset("pf-willow", tmp_path)
     path.write_text(text)
     (tmp_path / "PF-dataset/car(G)/Image_001.png").write_bytes(b"nothing")

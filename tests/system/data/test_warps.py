@@ -61,12 +61,12 @@ def test_repeatable_and_different(tmp_path: Path) -> None:
 
 
 def test_bad_input(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no image"):
+    with pytest.raises(DataError, match="must hold images"):
         WarpedImages(tmp_path)
     (tmp_path / "a.jpg").write_text("text")
     with pytest.raises(DataError, match=r"a.jpg can't be decoded"):
         WarpedImages(tmp_path)
     write_image(tmp_path / "b.jpg")
     assert len(WarpedImages(tmp_path, skip_broken=True)) == 3
-    with pytest.raises(ValueError, match=r"kinds is .*twist.*, where some of"):
+    with pytest.raises(ValueError, match=r"kinds must be some of .*, got .*twist"):
         WarpedImages(tmp_path, kinds=("twist",))

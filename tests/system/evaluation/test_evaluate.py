@@ -119,10 +119,10 @@ def test_bad_dumps(root: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"predictions.jsonl is missing"):
         score_predictions(path, PROTOCOLS[0])
     path.write_text("{}\n")
-    with pytest.raises(DataError, match="doesn't begin with the header"):
+    with pytest.raises(DataError, match="must begin with the header"):
         score_predictions(path, PROTOCOLS[0])
     evaluate(ColourMatcher(), open_dataset("spair", root), PROTOCOLS[:1]).predictions.save(path)
-    with pytest.raises(ValueError, match="predictions holds none from target to source"):
+    with pytest.raises(ValueError, match="predictions must have pairs from target to source"):
         score_predictions(path, PROTOCOLS[2])
     path.write_text(path.read_text().replace('"predicted"', '"other"'))
     with pytest.raises(DataError, match="has no field 'predicted'"):
@@ -168,7 +168,7 @@ def test_broken_images(root: Path, caplog: pytest.LogCaptureFixture) -> None:
 def test_thresholds_are_checked_before_anything_is_encoded(tmp_path: Path) -> None:
     make_pf_willow(tmp_path, with_csv=True)
     model = ColourMatcher()
-    with pytest.raises(ValueError, match="has no target box, which the threshold 'bbox' needs"):
+    with pytest.raises(ValueError, match="which has no target box, got 'bbox'"):
         evaluate(model, open_dataset("pf-willow", tmp_path), [PCKProtocol("bbox")])
     assert model.encoded == 0
     found = evaluate(model, open_dataset("pf-willow", tmp_path), keep_predictions=False)

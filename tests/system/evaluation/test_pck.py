@@ -119,7 +119,7 @@ def test_headline_follows_the_averaging() -> None:
         "threshold bbox, space squash, distance <= alpha * threshold, per-image, source to target, "
         "image 256 x 256, window 45"
     )
-    with pytest.raises(ValueError, match=r"alpha is 0.07, where one of"):
+    with pytest.raises(ValueError, match=r"alpha must be one of .*, got 0.07"):
         one.at(0.07)
 
 
@@ -142,23 +142,23 @@ def test_sums_over_parts_as_over_processes() -> None:
 def test_bad_input() -> None:
     infos, predictions = random_pairs(2)
     metric = PCK(PCKProtocol("bbox"), SIZE, {"category": ["category 0"]})
-    with pytest.raises(ValueError, match="predicted holds 1 pairs and infos 2"):
+    with pytest.raises(ValueError, match="predicted and infos must have as many pairs, got 1 and 2"):
         metric.update(predictions[:1], infos)
-    with pytest.raises(ValueError, match=r"pair 1 has the group \('category', 'category 1'\)"):
+    with pytest.raises(ValueError, match=r"groups must have the group \('category', 'category 1'\) of pair 1"):
         metric.update(predictions, infos)
-    with pytest.raises(ValueError, match=r"pair 0 has .* keypoints, 1 predictions came"):
+    with pytest.raises(ValueError, match=r"pair 0 must have .* predictions, got 1"):
         metric.update([predictions[0][:1]], infos[:1])
-    with pytest.raises(ValueError, match="pair 0 has no target box, which the threshold 'bbox' needs"):
+    with pytest.raises(ValueError, match="pair 0, which has no target box, got 'bbox'"):
         metric.update(predictions[:1], [replace(infos[0], target_box=None)])
-    with pytest.raises(ValueError, match=r"the threshold 'bbox' of pair pair 0 is 0.0, must be above zero"):
+    with pytest.raises(ValueError, match=r"threshold 'bbox' of pair pair 0 must be above zero, got 0.0"):
         metric.update(predictions[:1], [replace(infos[0], target_box=(1, 1, 1, 1))])
-    with pytest.raises(ValueError, match="threshold is 'box', where one of bbox, image"):
+    with pytest.raises(ValueError, match="threshold must be one of bbox, image.*, got 'box'"):
         PCKProtocol("box")
-    with pytest.raises(ValueError, match="alphas is"):
+    with pytest.raises(ValueError, match="alphas must be ascending"):
         PCKProtocol("bbox", alphas=(0.2, 0.1))
-    with pytest.raises(ValueError, match="codebase is 'other', where one of default, simplematch"):
+    with pytest.raises(ValueError, match="codebase must be one of default, simplematch.*, got 'other'"):
         preset("other", "spair")
-    with pytest.raises(ValueError, match="dataset is 'other', where one of spair"):
+    with pytest.raises(ValueError, match="dataset must be one of spair.*, got 'other'"):
         preset("dift", "other")
 
 

@@ -26,7 +26,7 @@ def test_by_hand(tmp_path: Path) -> None:
     assert fusion.shared == {4: 5, 8: 2} and fusion.largest == {4: 3, 8: 2}
     assert fusion.fraction(4) == 0.5
     assert "50.0 %   3" in format_statistics(found)
-    with pytest.raises(ValueError, match="grids is"):
+    with pytest.raises(ValueError, match="grids must be"):
         statistics(open_dataset("spair", tmp_path), grids=())
 
 
