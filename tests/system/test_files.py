@@ -47,7 +47,9 @@ def test_a_limit_met_in_the_middle_of_a_file_leaves_the_earlier_one(tmp_path: Pa
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); write_text(sys.argv[1], 'x' * 100000)"
     )
     run = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
-    assert run.returncode == 1 and "WriteError" in run.stderr and "file too large: raise the limit" in run.stderr
+    assert (
+        run.returncode == 1 and "WriteError" in run.stderr and "file too large: raise the file size limit" in run.stderr
+    )
     assert path.read_text() == "earlier" and os.listdir(tmp_path) == ["a.txt"]
 
 

@@ -133,7 +133,7 @@ def _open(file: BinaryIO) -> Image.Image:
     if not head:
         raise ValueError("the file is empty")
     if head in _TIFF_HEADS:
-        raise ValueError(f"the TIFF is damaged, or has samples of an unsupported type such as float; {REMEDY}")
+        raise ValueError(f"the TIFF is damaged, or has samples of an unsupported type, such as floats; {REMEDY}")
     raise ValueError(f"the file is damaged, or is not one of the formats {', '.join(FORMATS)}")
 
 

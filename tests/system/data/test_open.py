@@ -39,7 +39,7 @@ def test_what_is_missing(tmp_path: Path) -> None:
 
 def test_unknown_names(tmp_path: Path) -> None:
     make_spair(tmp_path)
-    with pytest.raises(ValueError, match="name must be 'auto' or one of spair.*, got 'spair-71k'"):
+    with pytest.raises(ValueError, match=r"name must be 'auto' or one of spair.*, got 'spair-71k'"):
         open_dataset("spair-71k", tmp_path)
     with pytest.raises(ValueError, match="split must be one of trn, val, test, all for spair, got 'dev'"):
         open_dataset("spair", tmp_path, "dev")

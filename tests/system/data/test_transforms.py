@@ -153,7 +153,7 @@ def test_a_seed_decides_everything() -> None:
     before = torch.random.get_rng_state()
     transform(dotted_sample(), generator(7))
     assert torch.equal(before, torch.random.get_rng_state())  # the global generator isn't touched
-    with pytest.raises(ValueError, match="generator must be a torch.Generator"):
+    with pytest.raises(ValueError, match=r"generator must be a torch\.Generator"):
         transform(dotted_sample())
 
 

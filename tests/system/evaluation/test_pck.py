@@ -144,7 +144,7 @@ def test_bad_input() -> None:
     metric = PCK(PCKProtocol("bbox"), SIZE, {"category": ["category 0"]})
     with pytest.raises(ValueError, match="predicted and infos must have as many pairs, got 1 and 2"):
         metric.update(predictions[:1], infos)
-    with pytest.raises(ValueError, match=r"groups must have the group \('category', 'category 1'\) of pair 1"):
+    with pytest.raises(ValueError, match=r"groups must have the group \('category', 'category 1'\) of pair pair 1"):
         metric.update(predictions, infos)
     with pytest.raises(ValueError, match=r"pair 0 must have .* predictions, got 1"):
         metric.update([predictions[0][:1]], infos[:1])
@@ -152,13 +152,13 @@ def test_bad_input() -> None:
         metric.update(predictions[:1], [replace(infos[0], target_box=None)])
     with pytest.raises(ValueError, match=r"threshold 'bbox' of pair pair 0 must be above zero, got 0.0"):
         metric.update(predictions[:1], [replace(infos[0], target_box=(1, 1, 1, 1))])
-    with pytest.raises(ValueError, match="threshold must be one of bbox, image.*, got 'box'"):
+    with pytest.raises(ValueError, match=r"threshold must be one of bbox, image.*, got 'box'"):
         PCKProtocol("box")
     with pytest.raises(ValueError, match="alphas must be ascending"):
         PCKProtocol("bbox", alphas=(0.2, 0.1))
-    with pytest.raises(ValueError, match="codebase must be one of default, simplematch.*, got 'other'"):
+    with pytest.raises(ValueError, match=r"codebase must be one of default, simplematch.*, got 'other'"):
         preset("other", "spair")
-    with pytest.raises(ValueError, match="dataset must be one of spair.*, got 'other'"):
+    with pytest.raises(ValueError, match=r"dataset must be one of spair.*, got 'other'"):
         preset("dift", "other")
 
 
