@@ -93,7 +93,8 @@ def test_ablate_trains_each_row_once(tmp_path: Path, capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):  # a result of other settings is none of this table's
         main([*command, json.dumps(fields | {"learning_rate": 1e-5})])
     error = capsys.readouterr().err
-    assert "holds a run with learning_rate 0.001, and this one has 1e-05: name another folder" in error
+    assert "learning_rate must be 0.001, as in the run in" in error
+    assert "got 1e-05: choose another output folder" in error
 
 
 def configuration(preset: str, tmp_path: Path) -> TrainConfig:
@@ -130,9 +131,9 @@ def test_rows_of_resolutions_fit_the_patches(tmp_path: Path) -> None:
 def test_unknown_ablation(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"name must be one of {', '.join(NAMES)}, got 'colour'"):
         rows_of("colour", configuration("ibot-b16-256", tmp_path))
-    with pytest.raises(ValueError, match="sizes must be left out for multi-scale-loss"):
+    with pytest.raises(ValueError, match="sizes must be None for multi-scale-loss"):
         rows_of("multi-scale-loss", configuration("resnet101-256", tmp_path), [3])
-    with pytest.raises(ValueError, match="must be supervised at several scales for multi-scale-loss"):
+    with pytest.raises(ValueError, match="preset must have several levels for multi-scale-loss"):
         rows_of("multi-scale-loss", configuration("ibot-b16-256", tmp_path))
 
 

@@ -1,4 +1,4 @@
-"""Everything that decides a training run, as one typed record that a YAML file holds."""
+"""The configuration of a training run, stored as YAML."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ RENAMED = {"exchange": "swap", "mirror": "hflip", "gamma_every": "lr_step_size"}
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A training run.
+    """The configuration of a training run.
 
     Attributes:
-        preset: of the model, see `simplematch.models.PRESETS`; `model` replaces fields of its configuration.
-        pretrained, weights: where the encoder's weights come from, as `SimpleMatch.from_preset` takes them.
-        dataset, root: what `open_dataset` takes; trains on "trn", validates on "val".
-        output: folder of checkpoints and logs.
-        group_size: None trains on the data set's own pairs. A number G takes its images in groups of G of a category
-            instead, and trains on all G (G - 1) pairs in a group while encoding each image once.
-        contrast: weight of -log p(true cell) beside the paper's distances, see `GroupLosses`; needs groups.
-        epochs, batch_size, accumulation: batch_size pairs (or groups) on each process, `accumulation` batches to a
-            step.
-        learning_rate, gamma, lr_step_size: Adam; the rate is multiplied by gamma every lr_step_size steps.
-        encoder_learning_rate: of the encoder's own parameters; None: learning_rate.
+        preset: preset of the model, see `simplematch.models.PRESETS`; `model` replaces fields of its configuration.
+        pretrained, weights: origin of the encoder's weights, see `SimpleMatch.from_preset`.
+        dataset, root: arguments of `open_dataset`; training uses "trn", validation "val".
+        output: folder for checkpoints and logs.
+        group_size: None trains on the data set's pairs. G trains on groups of G images of a category instead: all
+            G (G - 1) pairs of a group, with each image encoded once.
+        contrast: weight of -log p(true cell), added to the paper's distance loss, see `GroupLosses`; needs groups.
+        epochs, batch_size, accumulation: a step has `accumulation` batches of `batch_size` pairs (or groups) on each
+            process.
+        learning_rate, gamma, lr_step_size: Adam with StepLR: the rate is multiplied by gamma every lr_step_size steps.
+        encoder_learning_rate: learning rate of the encoder; None: learning_rate.
         clip: largest norm of the gradient, or None.
-        precision: "fp32", or mixed: "bf16" or "fp16".
-        channels_last: keep images and weights with their channels together, as convolutions on CPUs like them.
-        synchronise: let batch norm see the batches of all processes as one.
-        compile: run the model through torch.compile.
-        max_keypoints: of a training pair; more are thinned at random.
-        crop, rotate, photometric, swap, affine, hflip: augmentation, as `PairTransform` takes them.
-        skip_broken: put another pair in the place of one whose image can't be read, with a counted warning.
-        workers: processes that decode images, for each process that trains.
+        precision: "fp32", or mixed precision: "bf16" or "fp16".
+        channels_last: use the channels_last memory format, which is faster for convolutions on CPUs.
+        synchronise: synchronise batch norm over all processes.
+        compile: use torch.compile.
+        max_keypoints: largest number of keypoints per training pair; a random subset is kept.
+        crop, rotate, photometric, swap, affine, hflip: augmentation, see `PairTransform`.
+        skip_broken: replace pairs with unreadable images and log how many.
+        workers: image-loading processes per training process.
         evaluate_every: epochs between validations.
-        save_every: steps between checkpoints to resume from, besides those at the end of each epoch.
-        keep_states: how many of these to keep, the newest; a damaged one leaves those before it.
-        log_every: steps between entries of the log.
-        max_steps: stop after so many steps; None: after the epochs.
-        seed: of weights, order and augmentation.
+        save_every: steps between states to resume from; a state is also saved after each epoch.
+        keep_states: number of states to keep, in case the newest is damaged.
+        log_every: steps between log entries.
+        max_steps: stop after this number of steps; None: after the last epoch.
+        seed: seed of weights, order and augmentation.
     """
 
     preset: str
@@ -92,7 +92,7 @@ class TrainConfig:
         "encoder_learning_rate", "gamma", "lr_step_size", "clip", "precision", "synchronise", "max_keypoints", "crop",
         "rotate", "photometric", "swap", "affine", "hflip", "seed",
     )  # fmt: skip
-    """Fields that a resumed run must have as the run before it, for it to be the same run."""
+    """Fields that decide the result: a resumed run must not change them."""
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
@@ -123,14 +123,14 @@ class TrainConfig:
         if self.group_size is not None and self.group_size < 2:
             raise ValueError(f"group_size must be None or a whole number above one, got {self.group_size!r}")
         if self.contrast < 0 or (self.contrast and self.group_size is None):
-            raise ValueError(f"contrast must be 0, or above it where group_size is a number, got {self.contrast!r}")
+            raise ValueError(f"contrast must be 0, or above 0 with a group_size, got {self.contrast!r}")
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any], source: str = "config") -> TrainConfig:
-        """A configuration from a mapping of its fields.
+        """Make a configuration from a mapping of its fields.
 
         Raises:
-            ValueError: a field is unknown, missing, or has a value that can't be.
+            ValueError: a field is unknown, missing or invalid.
         """
         check_names(fields, source)
         known = {x.name for x in dataclasses.fields(cls)}
@@ -144,16 +144,16 @@ class TrainConfig:
 
     @classmethod
     def from_recipe(cls, name: str, root: str | Path, output: str | Path, **changes: Any) -> TrainConfig:
-        """A run of `simplematch.configs`, such as "resnet101-spair-256", with some of its fields replaced."""
+        """Make a configuration from a recipe such as "resnet101-spair-256", with some fields replaced."""
         return cls.from_dict({**recipe(name), "root": root, "output": output, **changes}, f"recipe {name}")
 
     @classmethod
     def from_yaml(cls, path: str | Path, **changes: Any) -> TrainConfig:
-        """A configuration from a YAML file, with some of its fields replaced."""
+        """Make a configuration from a YAML file, with some fields replaced."""
         return cls.from_dict({**read_yaml(path), **changes}, str(path))
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as YAML and json can hold them."""
+        """Return the fields as YAML or json values."""
         return {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}
 
 
@@ -175,7 +175,7 @@ _KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
 
 
 def _check_type(name: str, value: Any, hint: Any) -> None:
-    """Raise ValueError unless `value`, perhaps read from YAML, is what the field `name` is declared to be."""
+    """Raise a ValueError unless `value` has the declared type of the field `name`."""
     choices = get_args(hint) if isinstance(hint, UnionType) else (hint,)
     if value is None and NoneType in choices:
         return

@@ -1,4 +1,4 @@
-"""What a run trains on: the data set's own pairs, or groups of its images."""
+"""The training data: the pairs of a data set, or groups of its images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .stop import ignore_signals
 def training_data(
     config: TrainConfig, model: SimpleMatch
 ) -> tuple[TransformedPairs | ImageGroups, EpochSampler, DataLoader[Any]]:
-    """The samples, their order, and the loader of batches."""
+    """Make the samples, their sampler, and the data loader."""
     dataset = open_dataset(config.dataset, config.root, "trn", skip_broken=config.skip_broken)
     transform = PairTransform(
         model.image_size, model.mean, model.std, config.max_keypoints, config.crop, config.rotate, config.photometric,
@@ -42,5 +42,5 @@ def training_data(
 
 
 def training_losses(config: TrainConfig, network: SimpleMatch) -> PairLosses | GroupLosses:
-    """The module that makes a batch of `training_data` a list of losses."""
+    """Make the module that computes the losses of a batch of `training_data`."""
     return PairLosses(network) if config.group_size is None else GroupLosses(network, config.contrast)

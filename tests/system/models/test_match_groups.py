@@ -85,7 +85,7 @@ def test_wrong_groups(call: Callable[..., object], message: str) -> None:
 
 def test_contrast_needs_a_scale_that_sees_the_whole_map() -> None:
     model = tiny_model(NAME, levels=(2,), windows=(5,))
-    with pytest.raises(ValueError, match=r"contrast needs a scale without a window \(None\), got windows \(5,\)"):
+    with pytest.raises(ValueError, match=r"windows must have None for a scale if contrast is set, got \(5,\)"):
         GroupLosses(model, contrast=1.0)
 
 

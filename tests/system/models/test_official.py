@@ -71,7 +71,7 @@ def test_missing_and_unexpected_names_are_returned() -> None:
 def test_another_width_is_one_sentence() -> None:
     state = official_state(tiny_model("ibot-b16-256"))
     state["proj.weight"] = torch.zeros(8, 8)
-    message = r"ckpt has 'matchers.0.proj.weight' of shape \(8, 8\), but the model needs \(24, 24\)"
+    message = r"ckpt: 'matchers.0.proj.weight' must have shape \(24, 24\), got \(8, 8\)"
     with pytest.raises(ValueError, match=message):
         tiny_model("ibot-b16-256").load_official_state_dict(state, "ckpt")
 

@@ -85,7 +85,7 @@ def test_a_broken_validation_image_is_left_out_by_name(
     assert not result.stopped and result.step == 6 and result.best_pck >= 0
     (warning,) = {x.getMessage() for x in caplog.records if "skipped" in x.getMessage()}
     assert (
-        warning.startswith("skipped 3 of 6 pairs; the first: ")
+        warning.startswith("skipped 3 of 6 pairs; the first reason: ")
         and f"image {copied / '1.png'} can't be decoded" in warning
     )
 
@@ -100,7 +100,9 @@ def test_with_all_validation_images_broken_the_state_stays(
         patch.setattr(
             loop, "open_dataset", lambda name, _, *rest, **options: open_dataset(name, copied, *rest, **options)
         )
-        with pytest.raises(DataError, match=r"^No validation pair can be read; the first: .*0\.png can't be decoded"):
+        with pytest.raises(
+            DataError, match=r"^no validation pair can be read; the first reason: .*0\.png can't be decoded"
+        ):
             train(configuration(photographs, tmp_path / "run"))
     assert step_of(tmp_path / "run") == 3
     assert train(configuration(photographs, tmp_path / "run"), resume=True).step == 6
@@ -167,7 +169,7 @@ def test_weights_that_are_no_numbers_are_not_saved(
             optimizer.param_groups[0]["params"][0].data.view(-1)[0] = torch.inf
 
     monkeypatch.setattr(torch.optim.Adam, "step", spoiled)
-    kept = "the states in .* are of earlier steps" if save_every == 1 else "nothing is saved yet"
+    kept = "the states in .* are from earlier steps" if save_every == 1 else "nothing is saved yet"
     with pytest.raises(DivergedError, match=rf"^the weights after step 3 are NaN or infinite; {kept}\. Use a smaller"):
         train(configuration(photographs, tmp_path, save_every=save_every))
     assert not (tmp_path / "best").exists() and not (tmp_path / "last").exists()

@@ -93,7 +93,7 @@ def test_a_killed_reader_of_images_leaves_a_state(server: Server, long: Any, tmp
     assert run.status() == 2
     assert "Traceback" not in run.said
     assert re.search(
-        r"^simplematch: a process that reads images \(process \d+\) was killed.*Resume to go on\.$", run.said, re.M
+        r"^simplematch: a data loader worker \(process \d+\) was killed.*Resume to continue\.$", run.said, re.M
     )
     step = step_of(tmp_path / "run")
     resumed = Run(server, long(tmp_path / "run", max_steps=step + 1), "--resume", "true")

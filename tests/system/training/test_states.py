@@ -206,7 +206,7 @@ def test_a_full_disk_leaves_the_state_before(
     disk.full = True
     with caplog.at_level(logging.WARNING):
         assert not checkpoint.save_state(accelerator, config, Position(step=2))
-    assert "the state of step 2 can't be saved" in caplog.text and "the state in 000001 stays" in caplog.text
+    assert "the state of step 2 can't be saved" in caplog.text and "the state in 000001 is kept" in caplog.text
     assert [x.name for x in (tmp_path / "state").iterdir()] == ["000001"]
     assert checkpoint.load_state(accelerator, config).step == 1
     disk.full = False
@@ -250,9 +250,9 @@ def _load_settings(accelerator: Accelerator, config: TrainConfig, allow_changes:
 def test_a_state_of_an_earlier_version_is_refused(photographs: Path, tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "position.json").write_text("{}")
-    with pytest.raises(DataError, match=r"of an earlier version.*begin another run"):
+    with pytest.raises(DataError, match=r"of an earlier version.*start another run"):
         train(configuration(photographs, tmp_path), resume=True)
-    with pytest.raises(ValueError, match="holds a run already"):
+    with pytest.raises(ValueError, match="already has a run"):
         train(configuration(photographs, tmp_path))
 
 

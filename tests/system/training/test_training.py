@@ -105,13 +105,13 @@ def test_skips_broken_images_and_counts_them(photographs: Path, tmp_path: Path) 
 def test_an_earlier_run_is_not_overwritten(photographs: Path, tmp_path: Path) -> None:
     train(configuration(photographs, tmp_path, max_steps=1))
     before = weights(tmp_path)
-    with pytest.raises(ValueError, match=r"holds a run already: resume it, or name another folder"):
+    with pytest.raises(ValueError, match=r"already has a run: resume it, or choose another folder"):
         train(configuration(photographs, tmp_path, max_steps=1))
     assert all(torch.equal(x, before[name]) for name, x in weights(tmp_path).items())
 
 
 def test_resume_without_a_state(photographs: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="holds no state to resume from"):
+    with pytest.raises(FileNotFoundError, match="has no state to resume from"):
         train(configuration(photographs, tmp_path), resume=True)
 
 
