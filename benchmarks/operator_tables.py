@@ -1,4 +1,4 @@
-"""Tables about the operator."""
+"""Tables of the operator's results."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _times(title: str, rows: list[Row]) -> str:
 
 
 def _resources(rows: list[Row]) -> str:
-    """Against the floor of bytes, and errors."""
+    """Make a table of bytes, memory and errors."""
     if not rows:
         return ""
     launches = any(row["launches"]["ours"] is not None for row in rows)
@@ -73,7 +73,7 @@ def _resources(rows: list[Row]) -> str:
 
 
 def _memory(rows: list[Row]) -> str:
-    """As shares of a map, at the first shape."""
+    """Make a table of memory as shares of a map, at the first shape."""
     if not rows:
         return ""
     shape = describe(rows[0])

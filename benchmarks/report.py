@@ -1,6 +1,6 @@
-"""docs/benchmarks.md and its pictures, from result files alone.
+"""Writes docs/benchmarks.md and its plots from result files.
 
-python -m benchmarks.report [RESULT.json ...]      default: all; of every device and suite the newest rows
+python -m benchmarks.report [RESULT.json ...]      default: all; uses the newest rows of every device and suite
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ PICTURES = ROOT / "docs/images"
 def main() -> None:
     paths = [Path(name) for name in sys.argv[1:]] or sorted(RESULTS.glob("*/*.json"))
     if not paths:
-        sys.exit(f"{RESULTS} has no results: `make bench` measures some")
+        sys.exit(f"{RESULTS} has no results: run `make bench`")
     PAGE.write_text(page(read(paths), PICTURES) + "\n")
     print(f"{PAGE} is made of {', '.join(map(str, paths))}")
 
 
 def read(paths: list[Path]) -> list[Result]:
-    """A result for each device: of every suite the rows that were measured last."""
+    """Return a result for each device, with the newest rows of every suite."""
     devices: dict[str, Result] = {}
     for result in sorted((json.loads(path.read_text()) for path in paths), key=lambda result: str(result["time"])):
         earlier = devices.get(result["machine"]["device"], {})

@@ -1,4 +1,4 @@
-"""Tables about whole models: memory and time of training steps, inference, evaluation; and how the operator scales."""
+"""Tables of whole models (memory and time of training steps, inference, evaluation) and of the operator's scaling."""
 
 from __future__ import annotations
 
