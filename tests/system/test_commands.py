@@ -22,7 +22,7 @@ TINY = CHANGES["efficientnet-lite0-256"]
 
 
 def colour_count(path: Path, colour: str) -> int:
-    """Pixels of a picture that are close to a colour such as #ff0000."""
+    """Count the pixels of an image that are close to a colour such as #ff0000."""
     wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
     pixels = np.array(Image.open(path).convert("RGB")).astype(int)
     return int((np.abs(pixels - wanted).max(-1) < 30).sum())
@@ -90,7 +90,7 @@ def test_ablate_trains_each_row_once(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out == printed
     assert [path.stat().st_mtime_ns for path in models] == written
 
-    with pytest.raises(SystemExit):  # a result of other settings is none of this table's
+    with pytest.raises(SystemExit):  # a result with other settings doesn't belong to this table
         main([*command, json.dumps(fields | {"learning_rate": 1e-5})])
     error = capsys.readouterr().err
     assert "learning_rate must be 0.001, as in the run in" in error

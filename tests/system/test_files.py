@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, and JSON is read strictly."""
+"""Atomic file writing and strict JSON reading."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_full_disk_leaves_the_earlier_file(call: str, tmp_path: Path, monkeypa
 
 
 def test_a_limit_met_in_the_middle_of_a_file_leaves_the_earlier_one(tmp_path: Path) -> None:
-    """As on a full disk: the system takes the first 4096 bytes and no more."""
+    """As on a full disk, the system writes only the first 4096 bytes."""
     path = tmp_path / "a.txt"
     write_text(path, "earlier")
     code = (
@@ -76,7 +76,7 @@ def test_a_stop_leaves_nothing(tmp_path: Path) -> None:
 def test_every_crash_point_leaves_the_earlier_or_the_later_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file is looked at after every call of the system, where a power cut could come."""
+    """Check the file after every system call, where a power failure could happen."""
     path = tmp_path / "a"
     write_text(path, "earlier")
     seen = []

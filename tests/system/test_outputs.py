@@ -1,4 +1,4 @@
-"""What the commands write, on full disks, over links and in wrong places: one sentence, and nothing half-written."""
+"""Outputs of the commands on full disks, over links and at invalid paths: one sentence, and no partial files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .data.trees import make_ap10k, make_spair, write_image, write_json
 from .models.tiny import tiny_model
 
 Sentence = Callable[..., str]
-# By name: the package has functions of the same names.
+# Imported by name, because the package has functions of the same names.
 draw_module, evaluate_module, match_module = (
     import_module(f"simplematch.commands.{name}") for name in ("draw", "evaluate", "match")
 )
@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def sentence(capsys: pytest.CaptureFixture[str]) -> Sentence:
-    """Runs a command that must fail, and gives its only line on standard error."""
+    """Run a command that must fail, and return its only line on standard error."""
 
     def run(*arguments: object) -> str:
         with pytest.raises(SystemExit) as caught:
@@ -72,7 +72,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def earlier(folder: Path, *names: str) -> dict[str, str]:
-    """Files of an earlier call."""
+    """Write files of an earlier call."""
     for name in names:
         (folder / name).write_text("earlier")
     return contents(folder)
@@ -85,7 +85,7 @@ def test_eval_on_a_full_disk(folder: Path, tmp_path: Path, capsys: pytest.Captur
         main(list(map(str, evaluating(folder, "--output", tmp_path / "r.json", "--predictions", tmp_path / "p.jsonl"))))
     printed = capsys.readouterr()
     assert caught.value.code == 2 and contents(tmp_path) == before
-    assert "per image" in printed.out  # hours of work, which can still be read
+    assert "per image" in printed.out  # the results of a long run are still printed
     assert printed.err.count("\n") == 1
     assert "r.json can't be written, no space left on device: free some space" in printed.err
     assert "(the file that was there is unchanged)" in printed.err
@@ -115,13 +115,13 @@ def test_a_full_disk_behind_what_is_printed(
         monkeypatch.setattr("sys.stdout", full)
         assert sentence(*command) == "standard output: no space left on device"
     reading, writing = os.pipe()
-    os.close(reading)  # as `| head` does when it has seen enough
+    os.close(reading)  # as `| head` does
     with os.fdopen(writing, "w") as pipe:
         monkeypatch.setattr("sys.stdout", pipe)
         with pytest.raises(SystemExit) as caught:
             main(command)
         assert caught.value.code == 1 and capsys.readouterr().err == ""
-    # Closing both, as Python does at its end, raised nothing.
+    # Closing both, as Python does at exit, raises nothing.
 
 
 def test_wrong_places_are_named_before_the_work(
@@ -170,7 +170,7 @@ def test_links_stay_and_their_files_are_replaced(folder: Path, tmp_path: Path) -
 
 
 def test_match_draws_the_pixels_that_it_matched(folder: Path, tmp_path: Path) -> None:
-    """A photograph in 16 bits is drawn as the one in 8 bits is."""
+    """A 16-bit image is drawn like the 8-bit image."""
     grey = np.array(Image.open(folder / "a.png").convert("L"))
     wide = grey.astype(np.uint16) * 257
     Image.fromarray(wide).save(tmp_path / "wide.png")
@@ -273,7 +273,7 @@ def test_prepared_pairs_appear_when_all_are_written(tmp_path: Path, monkeypatch:
         with pytest.raises(_files.WriteError, match="PairAnnotation can't be written, no space left on device"):
             prepare_ap10k(tmp_path / "raw", tmp_path / "out")
     assert sorted(os.listdir(tmp_path / "out")) == ["ImageAnnotation", "JPEGImages"]
-    write_json(tmp_path / "out/PairAnnotation.part/trn/half.json", {})  # of a killed process
+    write_json(tmp_path / "out/PairAnnotation.part/trn/half.json", {})  # left by a killed process
     counts = prepare_ap10k(tmp_path / "raw", tmp_path / "out")
     assert len(AP10K(tmp_path / "out", "trn")) == counts["trn"]
     assert sorted(os.listdir(tmp_path / "out")) == ["ImageAnnotation", "JPEGImages", "PairAnnotation"]
@@ -281,7 +281,7 @@ def test_prepared_pairs_appear_when_all_are_written(tmp_path: Path, monkeypatch:
 
 
 def test_copies_replace_links_and_leave_the_raw_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sync", lambda: None)  # it waits for everything else on the machine
+    monkeypatch.setattr(os, "sync", lambda: None)  # it would wait for all other writes on the machine
     make_ap10k(tmp_path / "raw", 53)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "raw/data").iterdir()}
     prepare_ap10k(tmp_path / "raw", tmp_path / "out")

@@ -1,4 +1,4 @@
-"""AP-10K: preparation from the raw json, and layouts prepared elsewhere."""
+"""AP-10K: preparation from the raw json, and other prepared layouts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of 16 bits a channel have the pixels of the 8-bit ones; values without a known range are refused."""
+"""16-bit images give the same pixels as 8-bit images; values of unknown range raise."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_so_are_pil_images(mode: str) -> None:
 
 
 def test_planes_of_16_bits_are_refused(tmp_path: Path) -> None:
-    """Pillow reads each as one of 8 bits."""
+    """Pillow misreads each plane as 8 bits."""
     colours = np.array(picture()).astype(np.uint16) * 257
     with pytest.raises(ImageError, match="it stores 16-bit channels in separate planes; save its channels inter"):
         read_picture(write_tiff(tmp_path / "a.tif", colours, planes=2))
@@ -113,4 +113,4 @@ def test_a_16_bit_copy_matches_like_the_picture(tmp_path: Path) -> None:
     expected = simplematch.match(*pair).matches
     found = simplematch.match(tmp_path / "a.png", tmp_path / "b.png").matches
     assert np.abs(found - expected).max() < 2
-    assert (decode_image(tmp_path / "a.png") == np.array(pair[0])).all()  # and so it is trained on and evaluated
+    assert (decode_image(tmp_path / "a.png") == np.array(pair[0])).all()  # training and evaluation read the same pixels

@@ -45,7 +45,7 @@ def test_an_epoch_has_every_image(root: Path) -> None:
     for epoch in range(2):
         found.set_epoch(epoch)
         images = torch.cat([found[i].images for i in range(len(found))])
-        assert len(found) == 3 and len(images) == 6  # the last group is filled up
+        assert len(found) == 3 and len(images) == 6  # the last group is filled
         assert len({image.sum().item() for image in images}) == 5
 
 

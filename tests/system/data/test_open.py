@@ -1,4 +1,4 @@
-"""Recognising layouts, and what is said where one is missing."""
+"""Detection of layouts, and errors for missing ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PF-PASCAL in both families, and PF-WILLOW."""
+"""PF-PASCAL in both forms, and PF-WILLOW."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_pascal_lists_of_real_data(shared_data: Path, tmp_path: Path) -> None:
     dataset = open_dataset("auto", tmp_path, "test")
     assert dataset.name == "pf-pascal" and len(dataset) == 299 and len(dataset.categories) == 20
     assert sum(len(dataset.info(i).source_keypoints) for i in range(299)) > 1800
-    with pytest.raises(DataError, match=r"[.]mat is missing"):  # their keypoints are in .mat files that aren't here
+    with pytest.raises(DataError, match=r"[.]mat is missing"):  # the keypoints are in missing .mat files
         open_dataset("pf-pascal", tmp_path, "trn")
 
 

@@ -104,7 +104,7 @@ def test_many_pairs_open_quickly_from_few_columns(tmp_path: Path) -> None:
     make_spair(tmp_path, [(a, b) for a in names for b in names if a != b])
     dataset = open_dataset("spair", tmp_path, "trn")
     assert len(dataset) == 1560
-    assert len(dataset.table._columns["_images"]) == 40  # a path is kept once, however many pairs share it
+    assert len(dataset.table._columns["_images"]) == 40  # each path is stored once
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_sizes_of_images_are_believed_before_those_of_pairs(tmp_path: Path, capl
 def test_keypoints_of_images_are_believed_before_those_of_pairs(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A pair that was made of another cutting of its image than the one that lies there."""
+    """The pair annotation belongs to a different crop of the image."""
     files = make_spair(tmp_path)
     plain = open_dataset("spair", tmp_path, "test").info(0)
     edit_json(files[0], src_kps=(plain.source_keypoints + 5).tolist(), src_bndbox=[1, 2, 3, 4])

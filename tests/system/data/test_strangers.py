@@ -1,4 +1,4 @@
-"""Annotations from strangers: paths stay inside the data set, and values of a wrong kind are one sentence."""
+"""Untrusted annotations: paths stay inside the data set, and values of a wrong type give one sentence."""
 
 from __future__ import annotations
 
@@ -139,12 +139,12 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def changed(raw: Path, folder: Path, part: str, **changes: Any) -> Path:
-    """A copy of the raw AP-10K whose first `part` of the training file is changed."""
+    """Copy the raw AP-10K and change an entry of `part`."""
     folder.mkdir()
     (folder / "data").symlink_to(raw / "data")
     for name in ("train", "val", "test"):
         content = json.loads((raw / f"annotations/ap10k-{name}-split1.json").read_text())
-        chosen = content[part][-1]  # the last annotation is the only one of its image, and no crowd
+        chosen = content[part][-1]  # the only annotation of its image, and not a crowd
         chosen.update(changes)
         write_json(folder / f"annotations/ap10k-{name}-split1.json", content)
     return folder

@@ -1,4 +1,4 @@
-"""Augmentation: keypoints follow the pixels, a seed decides everything."""
+"""Augmentation: keypoints follow the pixels, and results depend only on the seed."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_rotation_angles_and_sides() -> None:
         for seed in range(40):
             result = transform(dotted_sample(category), generator(seed))
             if len(result.source_keypoints) < len(DOTS):
-                continue  # a corner point left the image
+                continue  # a corner point is outside the image
             turned = [not torch.equal(getattr(result, s), getattr(plain, s)) for s in ("source", "target")]
             sides["both" if all(turned) else "source" if turned[0] else "target"] += 1
             before, after = (p[0] - p[2] for p in (plain.source_keypoints, result.source_keypoints))
@@ -152,7 +152,7 @@ def test_a_seed_decides_everything() -> None:
     torch.manual_seed(0)
     before = torch.random.get_rng_state()
     transform(dotted_sample(), generator(7))
-    assert torch.equal(before, torch.random.get_rng_state())  # the global generator isn't touched
+    assert torch.equal(before, torch.random.get_rng_state())  # the global generator is unchanged
     with pytest.raises(ValueError, match=r"generator must be a torch\.Generator"):
         transform(dotted_sample())
 

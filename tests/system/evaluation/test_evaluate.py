@@ -63,7 +63,7 @@ def test_a_small_cache_encodes_again_and_changes_nothing(root: Path) -> None:
 
 
 def test_agrees_with_matching_pair_by_pair(root: Path) -> None:
-    """The plain way: a batch as in training, encoded and matched, and the metric on its predictions."""
+    """Evaluate directly: encode and match a batch as in training, and apply the metric."""
     dataset, model = open_dataset("spair", root), ColourMatcher().eval()
     found = evaluate(model, dataset, PROTOCOLS[:1], batch_size=7)
     pairs = TransformedPairs(dataset, PairTransform(64, model.mean, model.std))
@@ -78,16 +78,16 @@ def test_agrees_with_matching_pair_by_pair(root: Path) -> None:
 
 
 def test_reverse_matches_from_the_target(root: Path) -> None:
-    """On all ordered pairs of the same images, both directions meet the same pairs."""
+    """On all ordered pairs of the same images, both directions have the same pairs."""
     found = evaluate(ColourMatcher(), open_dataset("spair", root), [preset("cats", "spair")])
     item = found.predictions.items[0]
     assert item.reverse and all(item.reverse for item in found.predictions.items)
-    assert item.info.pair_id.split("-")[1] == item.info.target_path.stem  # its source is where points were found
+    assert item.info.pair_id.split("-")[1] == item.info.target_path.stem  # the source is where points are predicted
     assert found.results[0].description.startswith("CATs: threshold bbox, space squash")
 
 
 def test_warped_images_are_found(tmp_path: Path) -> None:
-    """Not only a number: a matcher of colours finds points of warped images, far above chance."""
+    """A colour matcher finds points of warped images, far above chance."""
     draw = np.random.default_rng(0)
     for i in range(3):
         write_image(tmp_path / f"{i}.png", int(draw.integers(1000)), 128, 96)
@@ -176,7 +176,7 @@ def test_thresholds_are_checked_before_anything_is_encoded(tmp_path: Path) -> No
 
 
 def test_cache_drops_what_is_used_last() -> None:
-    """Room for two: of a, b and c, the one with the farthest next use makes place."""
+    """With room for two of a, b and c, the one with the latest next use is dropped."""
     uses = [["a", "b"], ["c"], ["b"], ["c"], ["a"]]
     asked: list[list[str]] = []
 

@@ -1,4 +1,4 @@
-"""PCK against a slow loop in float64, by definition, for every convention."""
+"""PCK against a slow loop in float64 for every protocol."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PROTOCOLS = [
 
 
 def slow_fraction(info: PairInfo, predicted: np.ndarray, protocol: PCKProtocol, alpha: float) -> tuple[int, int]:
-    """(correct, keypoints), written out as the definitions are."""
+    """Count (correct, all) keypoints directly from the definitions."""
     height, width = info.target_size
     if protocol.space == "squash":
         scale_x, scale_y = SIZE / width, SIZE / height
@@ -130,7 +130,7 @@ def test_sums_over_parts_as_over_processes() -> None:
     whole.update(predictions, infos)
     for k, part in enumerate(parts):
         part.update(predictions[k::2], infos[k::2])
-    for name, reduce in parts[0]._reductions.items():  # what torchmetrics does with the states of the ranks
+    for name, reduce in parts[0]._reductions.items():  # as torchmetrics reduces the states of ranks
         setattr(parts[0], name, reduce(torch.stack([getattr(part, name) for part in parts])))
     a, b = whole.compute(), parts[0].compute()
     assert a.overall.per_point == b.overall.per_point and a.overall.pairs == b.overall.pairs == 20
@@ -172,7 +172,7 @@ def test_presets() -> None:
 
 
 def test_padding_enlarges_the_threshold_of_real_pairs(shared_data: Path) -> None:
-    """The well-known bug on PF-WILLOW: the threshold that is right, and the one that padding makes of it."""
+    """The well-known bug on PF-WILLOW: padding changes the threshold."""
     dataset = open_dataset("pf-willow", shared_data / "data/PF-WILLOW")
     infos = [dataset.info(i) for i in range(len(dataset))]
     for space, right, padded in (("original", 20.34, 24.43), ("squash", 17.51, 21.64)):

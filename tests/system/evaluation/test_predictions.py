@@ -1,4 +1,4 @@
-"""Files of predictions: exact, whole, and read with care."""
+"""Predictions files: exact, atomic, and read strictly."""
 
 from __future__ import annotations
 

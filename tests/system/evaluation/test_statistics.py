@@ -1,4 +1,4 @@
-"""Keypoint fusion, by hand and on real data."""
+"""Keypoint fusion, against hand counts and on real data."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_by_hand(tmp_path: Path) -> None:
 def test_images_without_annotation_of_their_own(tmp_path: Path) -> None:
     make_pf_pascal(tmp_path)
     fusion = statistics(open_dataset("pf-pascal", tmp_path), grids=(2, 64))["bicycle"]
-    assert (fusion.images, fusion.keypoints) == (2, 4)  # what the two images have in common
+    assert (fusion.images, fusion.keypoints) == (2, 4)  # the keypoints of both images
     assert fusion.shared == {2: 0, 64: 0}
 
 

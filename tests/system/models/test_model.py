@@ -1,4 +1,4 @@
-"""Shapes, gradients and interface of every preset, on small widths."""
+"""Shapes, gradients and interface of every preset, with small widths."""
 
 from __future__ import annotations
 

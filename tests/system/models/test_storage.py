@@ -1,4 +1,4 @@
-"""save_pretrained and from_pretrained, and folders that don't hold a model."""
+"""save_pretrained and from_pretrained, and invalid model folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of encoder weights as DINOv2, iBOT, torchvision and timm write them."""
+"""Encoder weight files of DINOv2, iBOT, torchvision and timm."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_files_that_are_no_weights_are_one_sentence(tmp_path: Path) -> None:
 
 
 def test_damaged_weights_are_one_sentence(tmp_path: Path) -> None:
-    """Cut anywhere, and with any byte changed, a file of PyTorch is refused or read, without a traceback."""
+    """A PyTorch file that is truncated or has a changed byte is loaded or raises one sentence."""
     path = tmp_path / "weights.pth"
     for zipped in (True, False):
         torch.save({"weights": torch.arange(4.0)}, path, _use_new_zipfile_serialization=zipped)
@@ -152,7 +152,7 @@ def test_lite0_comes_from_its_package() -> None:
 
 
 def _check_statistics(network: nn.Module) -> None:
-    """Trained weights: batch norm has seen images."""
+    """The weights are trained: batch norm statistics are not initial."""
     norms = [x for x in network.modules() if isinstance(x, nn.BatchNorm2d)]
     assert len(norms) == 49 - 1  # all but the one after the last convolution
     assert all(x.running_mean.any() and (x.running_var != 1).all() for x in norms)

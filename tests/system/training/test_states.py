@@ -1,4 +1,4 @@
-"""States to resume from: whole after a kill at any moment, checked before they are read, and never code to run."""
+"""Training states: intact after a kill at any moment, verified before loading, and free of code."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def truncate(path: Path) -> None:
 
 
 class Evil:
-    """Unpickled, it leaves a file behind."""
+    """Unpickling it creates a file."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -88,7 +88,7 @@ def test_a_damaged_file_is_named_and_the_older_state_used(
         patch.setattr(checkpoint, "_load", lambda *_: None)
         position = checkpoint.load_state(accelerator, configuration(photographs, copy))
     assert position.step == 3
-    damaged = states(copy)[0] if name == "manifest.json" else states(copy)[0] / name  # it may accuse another file
+    damaged = states(copy)[0] if name == "manifest.json" else states(copy)[0] / name  # it may name another file
     assert str(damaged) in caplog.text and "resuming from the older state" in caplog.text
 
 
@@ -114,7 +114,7 @@ def test_without_a_whole_state_nothing_is_changed(photographs: Path, copy: Path)
     "name", ["optimizer.bin", "random-0.safetensors", "model.safetensors", "custom_checkpoint_0.pkl"]
 )
 def test_no_file_of_a_state_runs_code(name: str, photographs: Path, copy: Path, tmp_path: Path) -> None:
-    """Not even with a manifest that was made to fit."""
+    """Not even with a forged manifest."""
     marker = tmp_path / "marker"
     for state in states(copy):
         (state / name).write_bytes(pickle.dumps(Evil(marker)))
@@ -171,7 +171,7 @@ def test_a_state_without_the_numbers_of_a_process_says_so(
 
 
 def test_a_killed_save_leaves_a_whole_state(tmp_path: Path) -> None:
-    """Killed before each operation on a file in turn: what resumes is the state before or the new one."""
+    """Kill a save before each file operation in turn: the run resumes from the previous or the new state."""
     script = Path(__file__).with_name("crash_points.py")
     done = subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -181,7 +181,7 @@ def test_a_killed_save_leaves_a_whole_state(tmp_path: Path) -> None:
 
 
 class FullDisk:
-    """While it is full, forcing a file to the disk fails."""
+    """While it is full, fsync fails."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.full, self._fsync = False, os.fsync

@@ -1,4 +1,4 @@
-"""Training learns, resumes exactly, and ends in order when it is told to."""
+"""Training learns, resumes exactly, and stops on request."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def weights(output: Path) -> dict[str, torch.Tensor]:
 
 
 def test_resumes_bitwise(photographs: Path, tmp_path: Path) -> None:
-    """Stopped inside the second epoch and resumed, a run ends with the weights of one that went through."""
+    """A run stopped within the second epoch and resumed ends with the weights of an uninterrupted run."""
     whole = train(configuration(photographs, tmp_path / "whole"))
     first = train(configuration(photographs, tmp_path / "parts", max_steps=4))
     assert first.stopped and first.step == 4
