@@ -44,9 +44,9 @@ def read(paths: list[Path]) -> list[Result]:
 def page(results: list[Result], pictures: Path) -> str:
     parts = [
         "# Benchmarks",
-        "Written by `python -m benchmarks.report` from the json files in `benchmarks/results` alone. Times are medians "
-        "with quartiles; the providers take turns in one run, and each was compared with float64 before it was timed. "
-        "How fast it could be, and what each version brought: [performance.md](performance.md).",
+        "`python -m benchmarks.report` writes this page from the json files in `benchmarks/results`. Times are medians "
+        "with quartiles; the providers alternate in one run, and each is compared with float64 before it is timed. "
+        "[performance.md](performance.md) has lower bounds and the effect of each optimisation.",
     ]
     for result in sorted(results, key=lambda result: str(result["machine"]["kind"]), reverse=True):  # GPUs first
         parts += _sections(result, pictures)
