@@ -66,8 +66,8 @@ def _resources(rows: list[Row]) -> str:
         line = [describe(row), f"{row['dtype']}, {row['layout']}", row["mode"], *share, *peaks, *errors]
         lines.append(line + ([f"{row['launches']['ours']} / {row['launches']['eager']}"] if launches else []))
     about = (
-        "The floor reads the target once per pass and writes two gradients. Peak memory excludes the inputs and includes "
-        "results. The error is that of the target's gradient against float64."
+        "The floor reads the target once per pass and writes two gradients. Peak memory excludes the inputs and "
+        "includes results. The error is that of the target's gradient against float64."
     )
     return "### Bytes, memory and error\n\n" + about + "\n\n" + table(head + (["launches"] if launches else []), lines)
 

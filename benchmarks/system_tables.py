@@ -97,8 +97,8 @@ def _throughput(rows: list[Row]) -> str:
     order = " / ".join(names)
     head = ["model", "batch", "", "", "images a second", "faster than", "matching, % of the time", "memory, MiB"]
     return (
-        f"### Inference\n\n{order}; fused over {' / '.join(names[1:])}, with one time of encoder and decoder for all, and "
-        "the speedup of a matching stage that takes no time. Pairs have 30 keypoints; memory excludes weights and "
+        f"### Inference\n\n{order}; fused over {' / '.join(names[1:])}, with one time of encoder and decoder for all, "
+        "and the speedup of a matching stage that takes no time. Pairs have 30 keypoints; memory excludes weights and "
         "images. Table 3 of the paper reports 65 images per second at 252 x 252 (RTX 4090).\n\n" + table(head, lines)
     )
 
@@ -111,13 +111,14 @@ def _scaling(rows: list[Row], threads: list[Row]) -> str:
         points = ", ".join(f"{size}: {time:.2f}" for size, time in zip(row["sizes"], row["median_ms"], strict=True))
         lines.append([row["axis"], row["mode"], points, f"{row['exponent']:.2f}"])
     text = (
-        "### Scaling\n\nMilliseconds at B=1, N=64, C=256, 64 x 64 cells, window 15, float32, contiguous, except for the "
-        "varied size. The exponent is fitted to the three largest sizes, for cells and windows in the number of cells; 1 "
-        "is linear.\n\n" + table(["", "", "size: time", "exponent"], lines)
+        "### Scaling\n\nMilliseconds at B=1, N=64, C=256, 64 x 64 cells, window 15, float32, contiguous, except for "
+        "the varied size. The exponent is fitted to the three largest sizes, for cells and windows in the number of "
+        "cells; 1 is linear.\n\n" + table(["", "", "size: time", "exponent"], lines)
     )
     for row in threads:
         one, two = (row["threads"][x]["median_ms"] for x in ("1", "2"))
-        text += f"\n\nThe paper's shape, {row['mode']}: {one:.1f} ms with one thread, {two:.1f} with two ({one / two:.2f}x)."
+        text += f"\n\nThe paper's shape, {row['mode']}: {one:.1f} ms with one thread, "
+        text += f"{two:.1f} with two ({one / two:.2f}x)."
     return text
 
 

@@ -138,13 +138,13 @@ def markdown(kernels: list[Kernel]) -> str:
     lines = [
         "# CUDA kernels",
         "",
-        "Made by `make cuda-report`. Registers of a thread, shared memory of a block, and the blocks that fit on a",
-        "multiprocessor with the share of its threads that they fill. Variants by template arguments: types, whether",
-        "channels lie closest, numbers read at once, and the tile (queries, cells, channels, threads, and the sums of",
-        "one thread). No variant spills or has local memory, on any chip from sm_75 to sm_120.",
+        "`make cuda-report` writes this page. It lists registers per thread, shared memory per block, and the blocks",
+        "that fit on a multiprocessor with their occupancy. Variants are named by template arguments: types, whether",
+        "channels are contiguous, numbers per load, and the tile (queries, cells, channels, threads, and sums per",
+        "thread). No variant spills or uses local memory, on any architecture from sm_75 to sm_120.",
         "",
-        "Bytes: what a step must move at the paper's shape (B=8, N=30, C=768, 63 x 63, window 45), in float32 and",
-        "16 bits.",
+        "The bytes of a step are the least it must move at the paper's shape (B=8, N=30, C=768, 63 x 63, window",
+        "45), in float32 and 16 bits.",
     ]
     for step in STEPS:
         mine = [k for k in kernels if k.name == step]

@@ -117,9 +117,9 @@ def willow() -> str:
         lines.append(f"| {title} | {' | '.join(cells)} | {spent} |")
     return f"""## PF-WILLOW
 
-The results cover all 900 pairs; each of the 100 images is encoded once. Distances are in the squashed image or in pixels
-of the original. The legacy threshold (squashed) includes padding in the extent of the keypoints and is too large; much of
-the literature reports it.
+The results cover all 900 pairs; each of the 100 images is encoded once. Distances are in the squashed image or in
+pixels of the original. The legacy threshold (squashed) includes padding in the extent of the keypoints and is too
+large; much of the literature reports it.
 
 {chr(10).join(lines)}"""
 
