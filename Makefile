@@ -136,16 +136,16 @@ landmarks: $(stamps)/train ## two hours: train on Landmarks-SPair, evaluate, com
 	    --resume $(if $(wildcard $(RUNS)/landmarks-lite0-256/state/*/position.json),true,false)
 	$(python) tools/landmarks.py curve $(RUNS)/landmarks-lite0-256 results/landmarks/training.json
 	$(MAKE) evaluations
-	$(simplematch) ablate feature-map-size $(DATA)/Landmarks-SPair $(RUNS)/feature-map-size --fields '{"epochs": 8, "gamma_every": 5}'
+	$(simplematch) ablate feature-map-size $(DATA)/Landmarks-SPair $(RUNS)/feature-map-size --fields '{"epochs": 8, "lr_step_size": 5}'
 	cp $(RUNS)/feature-map-size/table.json results/landmarks/feature-map-size.json
 	$(python) tools/results_page.py
 
 evaluations: $(stamps)/train ## what landmarks evaluates, once it has trained
 	$(python) tools/landmarks.py ceiling $(DATA)/Landmarks-SPair results/landmarks/ceiling.json
-	for believe in image pair; do \
-	    suffix=$$(test $$believe = image || echo -pair); \
-	    $(simplematch) eval $(spair) --believe $$believe --preset efficientnet-lite0-256-nn --output results/landmarks/nearest$$suffix.json && \
-	    $(simplematch) eval $(spair) --believe $$believe --checkpoint $(RUNS)/landmarks-lite0-256/last \
+	for annotations in image pair; do \
+	    suffix=$$(test $$annotations = image || echo -pair); \
+	    $(simplematch) eval $(spair) --annotations $$annotations --preset efficientnet-lite0-256-nn --output results/landmarks/nearest$$suffix.json && \
+	    $(simplematch) eval $(spair) --annotations $$annotations --checkpoint $(RUNS)/landmarks-lite0-256/last \
 	        --output results/landmarks/trained$$suffix.json || exit 1; \
 	done
 	$(simplematch) eval $(willow) --checkpoint $(RUNS)/landmarks-lite0-256/last --output results/willow/landmarks-lite0-256.json

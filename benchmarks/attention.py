@@ -1,4 +1,4 @@
-"""Existing fused kernels that can do a part of the work: attention whose values are the cells' coordinates."""
+"""Existing fused kernels that do a part of the work: attention whose values are the cells' coordinates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TEMPERATURE = 0.02
 
 
 def unit_rows(source: Tensor, target: Tensor, keypoints: Tensor) -> tuple[Tensor, Tensor]:
-    """Normalised descriptors (B, N, C) and cells (B, M, C)."""
+    """Return normalised descriptors (B, N, C) and cells (B, M, C)."""
     batch = torch.arange(len(source), device=source.device)[:, None]
     queries = source[batch, :, keypoints[..., 1].long(), keypoints[..., 0].long()]
     cells = target.flatten(2).transpose(1, 2)
@@ -21,14 +21,14 @@ def unit_rows(source: Tensor, target: Tensor, keypoints: Tensor) -> tuple[Tensor
 
 
 def match_by_attention(source: Tensor, target: Tensor, keypoints: Tensor) -> Matches:
-    """Softmax over all cells by `scaled_dot_product_attention`."""
+    """Match with a softmax over all cells, by `scaled_dot_product_attention`."""
     queries, cells = unit_rows(source, target, keypoints)
     found = F.scaled_dot_product_attention(queries, cells, _coordinates(target, cells), scale=1 / TEMPERATURE)
     return _coordinates_alone(found)
 
 
 def match_by_keops(source: Tensor, target: Tensor, keypoints: Tensor) -> Matches:
-    """The same as a reduction of KeOps, which never writes the scores."""
+    """Match with a softmax over all cells, by a reduction of KeOps, which never stores the scores."""
     from pykeops.torch import LazyTensor
 
     queries, cells = unit_rows(source, target, keypoints)
@@ -38,7 +38,7 @@ def match_by_keops(source: Tensor, target: Tensor, keypoints: Tensor) -> Matches
 
 
 def match_by_flex_attention(source: Tensor, target: Tensor, keypoints: Tensor, window: int) -> Matches:
-    """FlexAttention whose mask is each query's window; the peaks come from a product of their own."""
+    """Match with FlexAttention, whose mask is each query's window; a separate product finds the peaks."""
     queries, cells = unit_rows(source, target, keypoints)
     height, width = target.shape[2:]
     score, peak = (queries.detach() @ cells.detach().transpose(1, 2)).max(-1)
@@ -58,11 +58,11 @@ def match_by_flex_attention(source: Tensor, target: Tensor, keypoints: Tensor, w
 
 
 def _coordinates(target: Tensor, cells: Tensor) -> Tensor:
-    """(B, M, 2): x and y of every cell, in the dtype of the cells."""
+    """Return x and y of every cell (B, M, 2), in the dtype of the cells."""
     y, x = torch.meshgrid(*(torch.arange(n, device=target.device) for n in target.shape[2:]), indexing="ij")
     return torch.stack((x, y), -1).reshape(1, -1, 2).to(cells.dtype).expand(len(cells), -1, -1)
 
 
 def _coordinates_alone(found: Tensor) -> Matches:
-    empty = found.new_zeros(())  # such kernels tell neither scores nor peaks
+    empty = found.new_zeros(())  # these kernels return neither scores nor peaks
     return Matches(found.float(), empty, empty, empty)

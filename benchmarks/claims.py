@@ -1,6 +1,6 @@
-"""What the project claims, checked against a result: `python -m benchmarks.claims RESULT.json`.
+"""Checks the project's claims against a result: `python -m benchmarks.claims RESULT.json`.
 
-Prints each claim with its bar, the figure and a verdict. The exit status is 1 if one fails that isn't known to.
+It prints each claim with its bar, the figure and a verdict, and exits with status 1 on any unexpected failure.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from .problem import FLOOR_IN_MAPS
 Row = dict[str, Any]
 
 OFFICIAL_DENSE_MIB = {"ibot-b16-256": 8811, "dinov2-b14-252": 6578}
-"""The authors' implementation with dense matching, its training step counted in the same way."""
+"""Memory of a training step of the authors' implementation with dense matching, counted in the same way."""
 
 CPU_BARS = {
     "forward": {"eager": 4.0, "compile": 4.0},
     "forward+backward": {"eager": 10.0, "compile": 5.0},
 }
-"""How many times faster than a rival the operator is to be at the paper's shape in float32 on a CPU."""
+"""Required speedup over each rival at the paper's shape in float32 on a CPU."""
 
 GPU_BARS = {"eager": 5.0, "compile": 2.0}
 SHARE_OF_COPY = {"forward": 70.0, "backward": 60.0}
@@ -32,10 +32,10 @@ SHARE_OF_COPY = {"forward": 70.0, "backward": 60.0}
 
 @dataclass(frozen=True)
 class Claim:
-    """A figure that must be at least its bar, or at most.
+    """A figure that must be at least, or at most, its bar.
 
     Attributes:
-        known_miss: why the bar is known to be missed; empty where it must be met.
+        known_miss: why the bar is missed; empty if it must be met.
     """
 
     text: str
@@ -63,7 +63,7 @@ class Claim:
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
-    """All claims that a result has figures for."""
+    """Return all claims that a result has figures for."""
     gpu = result["machine"]["kind"] == "cuda"
     operator = _operator_on_gpu if gpu else _operator_on_cpu
     return [
@@ -86,7 +86,7 @@ def _training_memory(rows: list[Row]) -> Iterator[Claim]:
         how = reading.removesuffix("_mib")
         for preset in sorted({row["preset"] for row in rows}):
             if any((preset, variant) not in peaks for variant in _COMPARED):
-                continue  # only some were measured
+                continue  # not measured
             dense, exact, mixed = (peaks[preset, variant] for variant in _COMPARED)
             bar = 80 if preset.endswith("448") else 51
             text = f"training memory of {preset}, {how}"
@@ -125,7 +125,7 @@ def _operator_on_cpu(rows: list[Row]) -> Iterator[Claim]:
 
 
 def _memory_of_operator(row: Row, what: str) -> Iterator[Claim]:
-    """As shares of one feature map, beyond inputs and results."""
+    """Yield claims of memory beyond inputs and results, as shares of one feature map."""
     size = row["floor_bytes"] / FLOOR_IN_MAPS[row["mode"]]
     results = {"forward": 0, "backward": 2 * size}  # gradients of both maps
     if row["mode"] in results:
@@ -176,7 +176,7 @@ def _throughput(rows: list[Row], gpu: bool) -> Iterator[Claim]:
 
 
 def _bars_of(row: Row, bars: dict[str, float]) -> list[tuple[str, float]]:
-    """The bars of rivals that ran."""
+    """Return the bars of the rivals that ran."""
     return [(peer, bar) for peer, bar in bars.items() if peer in row["times"]]
 
 
@@ -195,7 +195,7 @@ def _below(figure: float, than: float) -> float:
 def main() -> None:
     found = claims(json.loads(Path(sys.argv[1]).read_text()))
     if not found:
-        sys.exit(f"{sys.argv[1]} has no figure that a claim is about")
+        sys.exit(f"{sys.argv[1]} has no figure for any claim")
     print("\n".join(map(str, found)))
     sys.exit(any(claim.verdict == "FAIL" for claim in found))
 

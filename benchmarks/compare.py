@@ -1,6 +1,6 @@
-"""Two results side by side: `python -m benchmarks.compare OLD.json NEW.json`.
+"""Compares two results: `python -m benchmarks.compare OLD.json NEW.json`.
 
-A time counts as changed (marked *) where the quartiles of the two don't overlap; machines are noisy.
+A time is marked * as changed if the interquartile ranges don't overlap.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Key = tuple[tuple[str, Any], ...]
 
 
 def compare(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
-    """A line for every time of ours that both results have, and for every memory reading."""
+    """Yield a line for every time of ours and every memory reading that both results have."""
     for suite in sorted(set(old) & set(new)):
         if not isinstance(old[suite], list):
             continue
@@ -28,7 +28,7 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
 
 
 def key(row: Row) -> Key:
-    """What identifies a measurement: its plain fields that are no figures."""
+    """Return the fields that identify a measurement."""
     return tuple((k, v) for k, v in row.items() if isinstance(v, str | bool | int) or v is None)
 
 

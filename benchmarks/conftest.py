@@ -1,9 +1,9 @@
-"""`pytest benchmarks`: every test measures some rows and records them; the session writes them as one json file.
+"""`pytest benchmarks`: every test measures and records rows, and the session writes them to one json file.
 
     pytest benchmarks/test_training_memory.py --save result.json
 
-A row is in result.jsonl as soon as it is measured. A later run adds to that file, so the parts of a run
-(`--part 2/6`) make one result, and a run that was killed goes on with `--missing`.
+Each row is written to result.jsonl as soon as it is measured. A later run appends to that file, so the parts of a run
+(`--part 2/6`) make one result, and `--missing` continues a killed run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from . import journal, parts
 from .machine import commit, machine
 
-# What needs whole models, and so timm; a machine with a GPU may not have it.
+# Modules that need whole models and therefore timm, which a GPU machine may lack.
 MODELS = ["test_scaling.py", "test_throughput.py", "test_training_memory.py", "test_training_step.py"]
 collect_ignore = [] if find_spec("timm") else MODELS
 SCOPES = ("quick", "usual", "full")
@@ -34,9 +34,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--scope", choices=SCOPES, default="usual", help="how much to measure: seconds, minutes, hours")
     parser.addoption("--rounds", type=int, help="measurements of each provider (default: 5 on a CPU, 25 on a GPU)")
     parser.addoption("--save", type=Path, help="json file for the results, or a folder of results by device")
-    parser.addoption("--part", help="2/6: the second of six parts, which take about as long as each other")
-    parser.addoption("--minutes", type=float, help="begin no benchmark after so many")
-    parser.addoption("--missing", action="store_true", help="only what the file of --save has no rows of yet")
+    parser.addoption("--part", help="2/6: the second of six parts of similar duration")
+    parser.addoption("--minutes", type=float, help="start no benchmark after this time")
+    parser.addoption("--missing", action="store_true", help="only benchmarks without rows in the file of --save")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -62,7 +62,7 @@ def _open_journal(config: pytest.Config) -> journal.Journal:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The part that was asked for, and what is missing of it."""
+    """Select the requested part, and with --missing its missing benchmarks."""
     kept = list(items)
     if config.getoption("--part"):
         seconds = [parts.seconds_of(item) for item in items]
@@ -81,7 +81,7 @@ def pytest_report_header() -> str:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A module's `cases(kind, scope)` are the cases of its tests that take a `case`."""
+    """Parametrise tests that take a `case` with their module's `cases(kind, scope)`."""
     if "case" in metafunc.fixturenames:
         kind = torch.device(metafunc.config.getoption("--device")).type
         metafunc.parametrize("case", metafunc.module.cases(kind, metafunc.config.getoption("--scope")), ids=str)
@@ -104,7 +104,7 @@ def rounds(request: pytest.FixtureRequest, device: torch.device) -> int:
 
 @pytest.fixture
 def record(request: pytest.FixtureRequest) -> Record:
-    """Add a row to a suite of the result; it is on the disk when this returns."""
+    """Return a function that adds a row to a suite of the result and flushes it to disk."""
     file, test = request.config.stash[_JOURNAL], request.node.nodeid
     return lambda suite, row: None if file is None else file.row(test, suite, row)
 
@@ -113,7 +113,7 @@ def record(request: pytest.FixtureRequest) -> Record:
 def _in_time(request: pytest.FixtureRequest) -> None:
     if request.node.stash[_LATE]:
         minutes = request.config.getoption("--minutes")
-        pytest.skip(f"the {minutes:g} minutes of --minutes are over; --missing measures it")
+        pytest.skip(f"the {minutes:g} minutes of --minutes are over; measure it with --missing")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -127,7 +127,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """What became of a test: a failure anywhere, else how it ran."""
+    """Record the outcome of a test, which fails if any of its phases does."""
     report = yield
     file = item.config.stash[_JOURNAL]
     if file is not None and (report.failed or report.when == "call"):
@@ -136,7 +136,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """The result is written even if a test failed."""
+    """Write the result, even if a test failed."""
     file = session.config.stash[_JOURNAL]
     if file is not None:
         entries = journal.read([file.path])

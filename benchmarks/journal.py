@@ -1,9 +1,9 @@
-"""The rows of a run, each on the disk as soon as it is measured, and the result that is made of them.
+"""Stores the rows of a run on disk as soon as they are measured, and makes the result.
 
     python -m benchmarks.journal RESULT.json PART.jsonl [PART.jsonl ...]
 
-makes one result of what several runs measured, or of what a run left that was killed. Of a test that ran more than once
-the rows of its last run count.
+merges the rows of several runs, or of a killed run, into one result. If a test ran more than once, the rows of its last
+run are used.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Entry = dict[str, Any]
 
 
 class Journal:
-    """Lines of json beside the result: what the runs were, when each test began, and what it measured."""
+    """A JSON lines file beside the result, with runs, starts and ends of tests, and rows."""
 
     def __init__(self, path: Path, run: Entry) -> None:
         self.path = path
@@ -35,7 +35,7 @@ class Journal:
         self.write({"run": run})
 
     def write(self, entry: Entry) -> None:
-        """On the disk when this returns."""
+        """Append an entry and flush it to disk."""
         with open(self.path, "a") as file:
             file.write(json.dumps(entry) + "\n")
             file.flush()
@@ -52,9 +52,9 @@ class Journal:
 
 
 def place(target: Path, device: str, commit: str) -> Path:
-    """The journal for a result `target`: a json file, or a folder that gets <device>/<date>-<commit>.json.
+    """Return the journal of a result `target`: a json file, or a folder for <device>/<date>-<commit>.json.
 
-    In a folder a result whose journal is gone stays as it is: the new one gets a number.
+    In a folder, a result without a journal is not overwritten: the new one gets a number.
     """
     if target.suffix == ".json":
         return target.with_suffix(".jsonl")
@@ -68,19 +68,19 @@ def place(target: Path, device: str, commit: str) -> Path:
 
 
 def read(paths: Iterable[Path]) -> list[Entry]:
-    """All entries in order. A line that a killed run left half written is passed over."""
+    """Read all entries in order, and skip a line that a killed run left incomplete."""
     entries = []
     for path in paths:
         for line in path.read_text().splitlines():
             try:
                 entries.append(json.loads(line))
             except json.JSONDecodeError:
-                print(f"{path} holds a line that is cut off; what it measured is lost", file=sys.stderr)
+                print(f"{path} has a truncated line, which is skipped", file=sys.stderr)
     return entries
 
 
 def result_of(entries: list[Entry]) -> dict[str, Any]:
-    """The result: about the last run, all rows by suite, the claims they make, and how many tests failed."""
+    """Make the result: the last run's description, all rows by suite, claims, and the number of failed tests."""
     about: Entry = {}
     tests: dict[str, list[Entry]] = {}
     for entry in entries:
@@ -91,7 +91,7 @@ def result_of(entries: list[Entry]) -> dict[str, Any]:
         else:
             tests.setdefault(entry["test"], []).append(entry)
     if not about:
-        raise ValueError("the journal must begin with a line about its run")
+        raise ValueError("the journal must begin with an entry of its run")
     suites: dict[str, list[Any]] = {}
     failed = 0
     for found in tests.values():
@@ -106,7 +106,7 @@ def result_of(entries: list[Entry]) -> dict[str, Any]:
 
 
 def write_result(path: Path, entries: list[Entry]) -> Path:
-    """Write the result, whole or not at all."""
+    """Write the result atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".json.part")
     part.write_text(json.dumps(result_of(entries), indent=1) + "\n")
@@ -129,7 +129,7 @@ def main() -> None:
 
 
 def sorted_runs(paths: list[Path]) -> list[Entry]:
-    """The entries of several journals, the earliest run first."""
+    """Read the entries of several journals, the earliest run first."""
     return [entry for entries in sorted((read([path]) for path in paths), key=_began) for entry in entries]
 
 

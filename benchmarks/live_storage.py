@@ -1,7 +1,7 @@
-"""Memory of a training step, counted without data and without a GPU.
+"""Counts the memory of a training step without data and without a GPU.
 
-Under `FakeTensorMode` every operator runs on shapes alone. Each storage that an operator makes is counted from its
-creation to its release; the most that is alive at one time is the peak. What kernels use inside is not seen.
+Under `FakeTensorMode` every operator runs on shapes only. Each storage that an operator creates is counted until its
+release; the peak is the largest total. The scratch memory of kernels is not counted.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class LiveStorage(TorchDispatchMode):
     """Counts the bytes of all storages that operators return while it is active.
 
     Attributes:
-        live: bytes in use now.
-        peak: most of them at one time since `reset_peak`.
+        live: bytes in use.
+        peak: largest `live` since `reset_peak`.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class LiveStorage(TorchDispatchMode):
         return result
 
     def count(self, tensor: torch.Tensor) -> None:
-        """Count a tensor's storage, once however many tensors share it."""
+        """Count a tensor's storage once, even if tensors share it."""
         storage = tensor.untyped_storage()
         if storage in self._known:
             return
@@ -60,13 +60,13 @@ class LiveStorage(TorchDispatchMode):
 
 @contextmanager
 def counted() -> Iterator[LiveStorage]:
-    """Fake tensors whose storages are counted."""
+    """Count the storages of fake tensors while the block runs."""
     with FakeTensorMode(allow_non_fake_inputs=False), LiveStorage() as storage:
         yield storage
 
 
 def empty_weights(network: Network, device: str = "cpu") -> Network:
-    """The network with fresh tensors in the place of its parameters and buffers, which may be on "meta"."""
+    """Replace a network's parameters and buffers, which may be on "meta", by empty tensors."""
     for module in network.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             fresh = torch.empty(parameter.shape, dtype=parameter.dtype, device=device)
@@ -77,7 +77,7 @@ def empty_weights(network: Network, device: str = "cpu") -> Network:
 
 
 def peak_of(step: Callable[[], object], storage: LiveStorage) -> int:
-    """Most bytes alive during a call, all that lived before it included."""
+    """Return the peak during a call, including storages created before it."""
     storage.reset_peak()
     step()
     return storage.peak

@@ -1,4 +1,4 @@
-"""Where a result was measured."""
+"""Describes the machine of a result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from . import measure
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """The device, its speed of copying, and the versions of what ran on it."""
+    """Return the device, its copy bandwidth, and the software versions."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     else:
@@ -38,7 +38,7 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def _gpu() -> dict[str, Any]:
-    """Driver and clocks, as nvidia-smi tells them."""
+    """Return driver and clocks from nvidia-smi."""
     fields = ("driver_version", "clocks.sm", "clocks.mem", "clocks.max.sm", "power.limit")
     query = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"]
     try:
@@ -49,7 +49,7 @@ def _gpu() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Of this checkout: SIMPLEMATCH_COMMIT, else what git says; "unknown" where there is neither."""
+    """Return the commit of this checkout from SIMPLEMATCH_COMMIT or git, or "unknown"."""
     named = os.environ.get("SIMPLEMATCH_COMMIT", "").strip()
     if named:
         return named

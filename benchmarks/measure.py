@@ -1,4 +1,4 @@
-"""Times and memory, measured the same way on a CPU and on a GPU."""
+"""Measures time and memory, the same way on a CPU and on a GPU."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ Work = Callable[[], object]
 def interleaved(
     work: Mapping[str, Work], device: torch.device, rounds: int, warmup: int = 2, settle: bool = True
 ) -> dict[str, list[float]]:
-    """Seconds of every provider in every round; the providers take turns, so that a noisy machine is noisy to all.
+    """Measure the seconds of every provider in every round, in alternation, so that noise affects all equally.
 
-    To let them settle, a turn begins with calls that aren't timed: as in a training loop, a call then finds the memory
-    that its own predecessor gave back. After another provider's, a virtual machine may first have to fetch pages from
-    its host.
+    A turn starts with untimed calls. As in a training loop, a call then reuses the memory that the previous call freed;
+    after another provider, a virtual machine may have to fetch pages from its host.
     """
     for run in work.values():
         for _ in range(warmup):
@@ -36,7 +35,7 @@ def interleaved(
 
 
 def _settle(run: Work, device: torch.device, seconds: float = 0.15) -> None:
-    """At least one call; on a CPU calls for that long."""
+    """Run at least one call; on a CPU run calls for `seconds`."""
     end = time.perf_counter() + seconds
     run()
     while device.type == "cpu" and time.perf_counter() < end:
@@ -51,7 +50,7 @@ def _seconds(run: Work, device: torch.device) -> float:
     first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     torch.cuda.synchronize()
     _flush_l2(device)
-    torch.cuda._sleep(_LAUNCH_CYCLES)  # meanwhile everything is launched: what is timed is the GPU's work alone
+    torch.cuda._sleep(_LAUNCH_CYCLES)  # hides the launches, so that only the GPU's work is timed
     first.record()
     run()
     last.record()
@@ -64,7 +63,7 @@ _LAUNCH_CYCLES = 4_000_000
 
 
 def _flush_l2(device: torch.device) -> None:
-    """Read more than any L2 holds: a provider finds none of its inputs there, and no line that it has to write back."""
+    """Read more data than any L2 cache holds, to evict inputs and dirty lines."""
     _l2_filler(device).sum()
 
 
@@ -74,7 +73,7 @@ def _l2_filler(device: torch.device) -> torch.Tensor:
 
 
 def host_seconds(run: Work, device: torch.device, rounds: int) -> list[float]:
-    """Seconds until a call is done, with all that Python and the driver cost."""
+    """Measure the seconds of a call on the host, including Python and the driver."""
     times = []
     for _ in range(rounds + 50):
         start = time.perf_counter()
@@ -86,18 +85,18 @@ def host_seconds(run: Work, device: torch.device, rounds: int) -> list[float]:
 
 
 def summary(seconds: list[float]) -> dict[str, float]:
-    """Median and quartiles in milliseconds."""
+    """Return median and quartiles in milliseconds."""
     low, middle, high = statistics.quantiles(seconds, n=4)
     return {"median_ms": middle * 1e3, "q1_ms": low * 1e3, "q3_ms": high * 1e3}
 
 
 def ratio(ours: list[float], others: list[float]) -> float:
-    """How many times faster ours is: the median over the rounds, whose two times share the state of the machine."""
+    """Return our speedup, the median over rounds; both times of a round share the state of the machine."""
     return statistics.median(other / own for own, other in zip(ours, others, strict=True))
 
 
 def launches(run: Work, device: torch.device) -> int | None:
-    """Kernels that a call starts on a GPU; None on a CPU."""
+    """Count the kernels that a call launches on a GPU; None on a CPU."""
     if device.type != "cuda":
         return None
     activities = [torch.profiler.ProfilerActivity.CUDA]
@@ -108,7 +107,7 @@ def launches(run: Work, device: torch.device) -> int | None:
 
 
 def kept_bytes(forward: Work, given: list[torch.Tensor]) -> int:
-    """Bytes that a forward pass keeps for its backward beyond the tensors `given`."""
+    """Count the bytes that a forward saves for its backward beyond the tensors `given`."""
     kept: dict[int, int] = {}
 
     def pack(x: torch.Tensor) -> torch.Tensor:
@@ -123,10 +122,10 @@ def kept_bytes(forward: Work, given: list[torch.Tensor]) -> int:
 
 
 def peak_bytes(run: Work, device: torch.device) -> int:
-    """Most memory in use at one time during `run`, above what was in use before.
+    """Measure the peak memory of `run` above the memory in use before.
 
-    On a GPU the allocator's count. On a CPU the growth of the process's resident memory (Linux), which also sees what
-    C++ allocates; good to a megabyte.
+    On a GPU this is the allocator's count. On a CPU it is the growth of the resident memory (Linux), which includes C++
+    allocations and is accurate to a megabyte.
     """
     if device.type == "cuda":
         torch.cuda.synchronize()
@@ -135,7 +134,7 @@ def peak_bytes(run: Work, device: torch.device) -> int:
         run()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
-    ctypes.CDLL(None).malloc_trim(0)  # memory that was freed but not given back would hide new use
+    ctypes.CDLL(None).malloc_trim(0)  # freed memory that the heap still holds would hide new allocations
     Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
     before = _status("VmRSS")
     run()
@@ -150,7 +149,7 @@ def _status(field: str) -> int:
 
 
 def copy_bandwidth(device: torch.device, megabytes: int = 256, rounds: int = 7) -> float:
-    """Bytes per second of a large copy, read and written bytes both counted."""
+    """Measure the bytes per second of a large copy, counting bytes read and written."""
     x = torch.ones(megabytes * 2**20 // 4, device=device)
     y = torch.empty_like(x)
     times = interleaved({"copy": lambda: y.copy_(x)}, device, rounds)["copy"]

@@ -1,4 +1,4 @@
-"""Tables about the operator."""
+"""Tables of the operator's results."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def _times(title: str, rows: list[Row]) -> str:
         where = [describe(row), f"{row['dtype']}, {row['layout']}", row["mode"]]
         lines.append([*where, milliseconds(row["times"]["ours"]), *cells])
     about = (
-        "Milliseconds, and how many times faster ours is. *eager* is the reference in plain PyTorch, which divides "
-        "scores by norms; *by hand* is what codebases write, with a normalised copy of the features; *compile* is "
-        "`torch.compile`; *two stages* has an operator for windows alone."
+        "Milliseconds, and our speedup. *eager* is the reference in plain PyTorch, which divides "
+        "scores by norms; *by hand* is typical code of other codebases, with a normalised copy of the features; "
+        "*compile* is `torch.compile`; *two stages* has a separate window operator."
         if "by hand" in rivals
-        else "*attention* is `scaled_dot_product_attention` whose values are the coordinates of the cells."
+        else "*attention* is `scaled_dot_product_attention` with the coordinates of the cells as values."
     )
     reasons = dict.fromkeys(f"{name}: {why}" for row in rows for name, why in row["failed"].items())
     notes = "".join(f"\n\n{reason}" for reason in reasons)
@@ -53,7 +53,7 @@ def _times(title: str, rows: list[Row]) -> str:
 
 
 def _resources(rows: list[Row]) -> str:
-    """Against the floor of bytes, and errors."""
+    """Make a table of bytes, memory and errors."""
     if not rows:
         return ""
     launches = any(row["launches"]["ours"] is not None for row in rows)
@@ -66,14 +66,14 @@ def _resources(rows: list[Row]) -> str:
         line = [describe(row), f"{row['dtype']}, {row['layout']}", row["mode"], *share, *peaks, *errors]
         lines.append(line + ([f"{row['launches']['ours']} / {row['launches']['eager']}"] if launches else []))
     about = (
-        "The floor reads the target once a pass and writes two gradients. Peak memory is beyond the inputs, results "
-        "included. The error is that of the target's gradient against float64."
+        "The floor reads the target once per pass and writes two gradients. Peak memory excludes the inputs and "
+        "includes results. The error is that of the target's gradient against float64."
     )
     return "### Bytes, memory and error\n\n" + about + "\n\n" + table(head + (["launches"] if launches else []), lines)
 
 
 def _memory(rows: list[Row]) -> str:
-    """As shares of a map, at the first shape."""
+    """Make a table of memory as shares of a map, at the first shape."""
     if not rows:
         return ""
     shape = describe(rows[0])
@@ -88,8 +88,8 @@ def _memory(rows: list[Row]) -> str:
                 shares = [row["kept_bytes"][name], row["peak_bytes"][name], back["peak_bytes"][name] - 2 * size]
                 lines.append([row["layout"], name, *(f"{100 * share / size:.1f} %" for share in shares)])
     about = (
-        f"{shape}, float32: shares of one feature map. *Kept*: for the backward, beyond the inputs. *Transient*: the "
-        f"most in use at one time beyond inputs, results and what is kept ({MEMORY_BARS})."
+        f"{shape}, float32: shares of one feature map. *Kept* memory is saved for the backward, beyond the inputs. "
+        f"*Transient* memory is the peak beyond inputs, results and kept memory ({MEMORY_BARS})."
     )
     head = ["layout", "", "kept", "transient, forward", "transient, backward"]
     return "### Memory of the operator\n\n" + about + "\n\n" + table(head, lines)
@@ -122,6 +122,6 @@ def _smallest_call(rows: list[Row], result: dict[str, Any]) -> str:
     for row in result.get("start", []):
         text += (
             f"\n\nImporting the package adds {row['import_s'] * 1e3:.0f} ms to `import torch` (bar: 300 ms); the first "
-            f"call takes {row['first_call_s'] * 1e3:.1f} ms and compiles nothing."
+            f"call takes {row['first_call_s'] * 1e3:.1f} ms, without compilation."
         )
     return text

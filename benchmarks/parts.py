@@ -1,4 +1,4 @@
-"""A run of the benchmarks in parts, for machines that are lent for minutes: `--part 2/6`, `--minutes 8`."""
+"""Splits the benchmarks into parts, for limited machine time: `--part 2/6`, `--minutes 8`."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SECONDS = {
     "test_gradients_are_those_of_dense_matching": 20.0,
     "test_time": 60.0,
 }
-"""About what a case of each benchmark takes on a GPU. Guesses, so that parts come out alike: no GPU was measured."""
+"""Estimated seconds of a case of each benchmark on a GPU, used to balance parts; not measured."""
 
 SECONDS_COMPILED = 120.0
-"""The same with rivals that `torch.compile` makes."""
+"""Estimated seconds with rivals that need `torch.compile`."""
 
 
 def parse_part(text: str) -> tuple[int, int]:
-    """(2, 6) of "2/6"."""
+    """Parse "2/6" as (2, 6)."""
     found = re.fullmatch(r"(\d+)/(\d+)", text)
     part, parts = map(int, found.groups()) if found else (0, 0)
     if not 1 <= part <= parts:
@@ -38,7 +38,7 @@ def parse_part(text: str) -> tuple[int, int]:
 
 
 def seconds_of(item: pytest.Item) -> float:
-    """What a benchmark takes on a GPU, about."""
+    """Estimate the seconds of a benchmark on a GPU."""
     function = getattr(item, "originalname", item.name)
     case = getattr(item, "callspec", None)
     case = case.params.get("case") if case else None
@@ -48,7 +48,7 @@ def seconds_of(item: pytest.Item) -> float:
 
 
 def chosen(seconds: Sequence[float], part: int, parts: int) -> list[int]:
-    """Indices of a part: the longest first, each to the part that has least to do; in their old order."""
+    """Return the indices of a part in order; the longest items first go to the part with the least work."""
     load, found = [0.0] * parts, []
     for index in sorted(range(len(seconds)), key=lambda index: (-seconds[index], index)):
         lightest = min(range(parts), key=lambda each: (load[each], each))
@@ -59,7 +59,7 @@ def chosen(seconds: Sequence[float], part: int, parts: int) -> list[int]:
 
 
 class Deadline:
-    """Of a part that must end by itself: no test begins after `minutes`."""
+    """The deadline of a part: no test starts after `minutes`."""
 
     def __init__(self, minutes: float | None) -> None:
         self.end = None if minutes is None else time.monotonic() + 60 * minutes

@@ -1,4 +1,4 @@
-"""The providers that are compared: ours on each backend, plain PyTorch, and existing fused kernels."""
+"""The compared providers: ours on each backend, plain PyTorch, and existing fused kernels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .problem import Matcher, Shape
 
 
 def ours(shape: Shape, device: torch.device) -> dict[str, Matcher]:
-    """The operator, by the backend that is chosen here and by every other that can run and has kernels."""
+    """Return the operator on the default backend and on every other available backend with kernels."""
 
     def by(backend: str | None) -> Matcher:
         return partial(smk.sparse_window_match, **_options(shape), backend=backend)
@@ -33,7 +33,7 @@ def ours(shape: Shape, device: torch.device) -> dict[str, Matcher]:
 
 
 def rivals(shape: Shape, compiled: bool = True) -> dict[str, Matcher]:
-    """The reference and what codebases write by hand, both eager and compiled, and fused kernels that come close."""
+    """Return the reference and hand-written code, both eager and compiled, and similar fused kernels."""
     eager: Matcher = partial(reference.sparse_window_match, **_options(shape))
     plain, to_compile = _window_rivals(shape.window) if shape.localization == "window" else _global_rivals()
     found = {"eager": eager} | plain
@@ -45,7 +45,7 @@ def rivals(shape: Shape, compiled: bool = True) -> dict[str, Matcher]:
 
 
 def _window_rivals(window: int) -> tuple[dict[str, Matcher], dict[str, Matcher]]:
-    """Those that run as they are, and those to compile."""
+    """Return the eager rivals and the rivals to compile."""
     by_hand: Matcher = partial(match_by_hand, window=window)
     plain: dict[str, Matcher] = {"by hand": by_hand, "two stages": partial(match_in_two_stages, window=window)}
     return plain, {"by hand, compile": by_hand, "FlexAttention": partial(match_by_flex_attention, window=window)}
@@ -59,7 +59,7 @@ def _global_rivals() -> tuple[dict[str, Matcher], dict[str, Matcher]]:
 
 
 def match_by_hand(source: Tensor, target: Tensor, keypoints: Tensor, window: int) -> Matches:
-    """The usual way: normalised copies of descriptors and features, a score map, a gathered window, a soft-argmax."""
+    """Match the usual way: normalised copies of descriptors and features, score map, gathered window, soft-argmax."""
     batch, (height, width) = torch.arange(len(source), device=source.device)[:, None], target.shape[2:]
     queries = source[batch, :, keypoints[..., 1].long(), keypoints[..., 0].long()]
     queries = queries / (queries.norm(dim=2, keepdim=True) + 1e-8)
@@ -79,7 +79,7 @@ def match_by_hand(source: Tensor, target: Tensor, keypoints: Tensor, window: int
 
 
 def match_in_two_stages(source: Tensor, target: Tensor, keypoints: Tensor, window: int) -> Matches:
-    """A score map, then windows by an operator of their own (ours), then a soft-argmax: the authors' division."""
+    """Match with a score map, a window operator (ours) and a soft-argmax, like the authors' implementation."""
     queries, cells = unit_rows(source, target, keypoints)
     height, width = target.shape[2:]
     scores = (queries @ cells.transpose(1, 2)).unflatten(2, (height, width))

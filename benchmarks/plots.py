@@ -1,4 +1,4 @@
-"""Pictures of a result, one svg each."""
+"""Plots of a result, one svg each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STYLE: dict[Any, Any] = {
 
 
 def draw(result: dict[str, Any], folder: Path) -> Iterator[tuple[str, str]]:
-    """Draw what the result has rows for; yields titles and file names."""
+    """Draw a plot for each suite in the result; yields titles and file names."""
     device = re.sub(r"[^a-z0-9]+", "-", result["machine"]["device"].lower()).strip("-")
     pictures = {
         "memory": ("Memory of a training step, MiB", "training_memory", _memory),
@@ -52,7 +52,7 @@ def _memory(figure: Figure, rows: list[Row]) -> None:
 
 
 def _operator(figure: Figure, rows: list[Row]) -> None:
-    """At the first shape, in window mode."""
+    """Draw times at the first shape, in window mode."""
     shape = {k: rows[0][k] for k in ("batch", "queries", "channels", "side", "window", "localization")}
     chosen = [row for row in rows if shape.items() <= row.items() and row["mode"] != "backward"]
     columns = 2

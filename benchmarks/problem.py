@@ -1,4 +1,4 @@
-"""The matching problems that are timed, how a provider runs on one, and whether its answer is right."""
+"""The matching problems to time, and checks of a provider's results."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ PAPER = Shape()
 
 
 def make(shape: Shape, device: torch.device) -> Inputs:
-    """(source, target, keypoints) of smooth maps, as networks make them; the target is the source, moved and noisy."""
+    """Make (source, target, keypoints) of smooth maps; the target is the shifted source plus noise."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randn(shape.batch, shape.channels, *(max(2, shape.side // 4),) * 2, generator=generator)
     smooth = F.interpolate(coarse, (shape.side, shape.side), mode="bicubic", align_corners=False)
@@ -73,14 +73,14 @@ def forward(match: Matcher, inputs: Inputs) -> measure.Work:
 
 
 def backward(match: Matcher, inputs: Inputs) -> measure.Work:
-    """The gradients of both maps alone, fresh each time."""
+    """Return a call that computes new gradients of both maps."""
     leaves = _leaves(inputs)
     loss = _loss(match(*leaves, inputs[2]), inputs[2])
     return lambda: torch.autograd.grad(loss, leaves, retain_graph=True)
 
 
 def forward_backward(match: Matcher, inputs: Inputs) -> measure.Work:
-    """A training step's share: forward, a loss on the coordinates, gradients of both maps, fresh each time."""
+    """Return a call that runs forward, a loss on the coordinates, and the backward to new gradients of both maps."""
     leaves = _leaves(inputs)
     return lambda: torch.autograd.grad(_loss(match(*leaves, inputs[2]), inputs[2]), leaves)
 
@@ -89,13 +89,13 @@ MODES = {"forward": forward, "backward": backward, "forward+backward": forward_b
 
 
 def kept_bytes(match: Matcher, inputs: Inputs) -> int:
-    """What a forward keeps for its backward, beyond its inputs."""
+    """Count the bytes that a forward saves for its backward, beyond its inputs."""
     given = [*_leaves(inputs), inputs[2]]
     return measure.kept_bytes(lambda: match(*given), given)
 
 
 FLOOR_IN_MAPS = {"forward": 1, "backward": 3, "forward+backward": 4}
-"""The least that must be moved: the target read once by each pass, and two gradients written by the backward."""
+"""Maps to move at least: each pass reads the target once, and the backward writes two gradients."""
 
 
 def floor_bytes(shape: Shape, mode: str) -> int:
@@ -103,7 +103,7 @@ def floor_bytes(shape: Shape, mode: str) -> int:
 
 
 def assert_correct(match: Matcher, inputs: Inputs, shape: Shape, strict: bool = True) -> dict[str, float]:
-    """Errors against float64; if `strict`, raises where they exceed what the dtype allows, before anything is timed."""
+    """Return errors against float64; if `strict`, raise if they exceed the dtype's tolerance."""
     source, target, keypoints = inputs
     exact_leaves = _leaves((source.double(), target.double(), keypoints))
     exact = reference.sparse_window_match(
@@ -114,7 +114,7 @@ def assert_correct(match: Matcher, inputs: Inputs, shape: Shape, strict: bool = 
     matches = match(*leaves, keypoints)
     gradients = torch.autograd.grad(_loss(matches, keypoints), leaves)
     errors = {"keypoints": _relative(matches.keypoints, exact.keypoints)}
-    if matches.score.dim():  # attention tells no scores
+    if matches.score.dim():  # attention returns no scores
         errors |= {"score": _relative(matches.score, exact.score)}
     errors |= {"source_gradient": _relative(gradients[0], exact_gradients[0])}
     errors |= {"target_gradient": _relative(gradients[1], exact_gradients[1])}

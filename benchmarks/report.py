@@ -1,6 +1,6 @@
-"""docs/benchmarks.md and its pictures, from result files alone.
+"""Writes docs/benchmarks.md and its plots from result files.
 
-python -m benchmarks.report [RESULT.json ...]      default: all; of every device and suite the newest rows
+python -m benchmarks.report [RESULT.json ...]      default: all; uses the newest rows of every device and suite
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ PICTURES = ROOT / "docs/images"
 def main() -> None:
     paths = [Path(name) for name in sys.argv[1:]] or sorted(RESULTS.glob("*/*.json"))
     if not paths:
-        sys.exit(f"{RESULTS} has no results: `make bench` measures some")
+        sys.exit(f"{RESULTS} has no results: run `make bench`")
     PAGE.write_text(page(read(paths), PICTURES) + "\n")
     print(f"{PAGE} is made of {', '.join(map(str, paths))}")
 
 
 def read(paths: list[Path]) -> list[Result]:
-    """A result for each device: of every suite the rows that were measured last."""
+    """Return a result for each device, with the newest rows of every suite."""
     devices: dict[str, Result] = {}
     for result in sorted((json.loads(path.read_text()) for path in paths), key=lambda result: str(result["time"])):
         earlier = devices.get(result["machine"]["device"], {})
@@ -44,9 +44,9 @@ def read(paths: list[Path]) -> list[Result]:
 def page(results: list[Result], pictures: Path) -> str:
     parts = [
         "# Benchmarks",
-        "Written by `python -m benchmarks.report` from the json files in `benchmarks/results` alone. Times are medians "
-        "with quartiles; the providers take turns in one run, and each was compared with float64 before it was timed. "
-        "How fast it could be, and what each version brought: [performance.md](performance.md).",
+        "`python -m benchmarks.report` writes this page from the json files in `benchmarks/results`. Times are medians "
+        "with quartiles; the providers alternate in one run, and each is compared with float64 before it is timed. "
+        "[performance.md](performance.md) has lower bounds and the effect of each optimisation.",
     ]
     for result in sorted(results, key=lambda result: str(result["machine"]["kind"]), reverse=True):  # GPUs first
         parts += _sections(result, pictures)

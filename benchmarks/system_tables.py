@@ -1,4 +1,4 @@
-"""Tables about whole models: memory and time of training steps, inference, evaluation; and how the operator scales."""
+"""Tables of whole models (memory and time of training steps, inference, evaluation) and of the operator's scaling."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def _training_memory(rows: list[Row]) -> str:
         return ""
     text = (
         "### Memory of a training step\n\nA whole step at batch 8 with 30 keypoints: weights, gradients, Adam's "
-        "moments, images and activations; MiB, and how much less than with dense matching. *Counted*: live storages on "
-        "fake tensors, so that it needs no GPU; what kernels use inside is not seen. *Checkpointing* computes "
-        "activations again in the backward: those of each trained block of a ViT, and of each step of the decoder. The "
-        "paper's Table 11 reads 21941, 16287 and 10675 MB (-51 %) for dense, window and sparse; the authors' "
-        "implementation, counted like this, 8811, 8025 and 6319 MiB (iBOT) and 6578, 5862 and 4241 MiB (DINOv2, 252)."
+        "moments, images and activations, in MiB and relative to dense matching. *Counted* is the live storage of fake "
+        "tensors, which needs no GPU and excludes the scratch memory of kernels. *Checkpointing* recomputes the "
+        "activations of each trained block of a ViT and of each step of the decoder in the backward. Table 11 of the "
+        "paper reports 21941, 16287 and 10675 MB (-51 %) for dense, window and sparse; the authors' implementation, "
+        "counted in the same way, takes 8811, 8025 and 6319 MiB (iBOT) and 6578, 5862 and 4241 MiB (DINOv2, 252)."
     )
     for reading in (x for x in ("counted_mib", "allocated_mib", "reserved_mib") if x in rows[0]):
         text += f"\n\n{reading.removesuffix('_mib').capitalize()}:\n\n" + _pivot(rows, "variant", "preset", reading)
@@ -43,7 +43,7 @@ def _stage(rows: list[Row]) -> str:
     named = [row | {"cells": f"{row['side']} x {row['side']}"} for row in rows]
     return (
         "### Memory of the matching stage\n\nGather, projection, similarity, window and soft-argmax, forward and "
-        "backward at B=8, C=768, window 45: MiB beyond both maps, their gradients and the projection's. What stays of "
+        "backward at B=8, C=768, window 45: MiB beyond both maps, their gradients and the projection's. The memory of "
         "*fused* is the projected target and its gradient.\n\n" + _pivot(named, "matching", "cells", "counted_mib")
     )
 
@@ -70,14 +70,14 @@ def _step_time(rows: list[Row], gradients: list[Row]) -> str:
         cells = [f"{milliseconds(t, digits=0)}: {t['median_ms'] / plain:.2f}x" for t in row["times"].values()]
         lines.append([row["preset"], *cells])
     text = (
-        f"### Time of a training step\n\nBatch {rows[0]['batch']}, float32: milliseconds, and over those of *fused*. "
-        "Computing activations again takes one more forward of what is trained of the encoder, and of the decoder.\n\n"
+        f"### Time of a training step\n\nBatch {rows[0]['batch']}, float32: milliseconds, and relative to *fused*. "
+        "Recomputation takes one more forward of the trained blocks of the encoder and of the decoder.\n\n"
         + table(["", *names], lines)
     )
     for row in gradients:
         text += (
-            f"\n\nGradients of a step of {row['preset']}, all parameters together, fused with recomputation beside "
-            f"dense: {row['difference']:.1e} apart (batch {row['batch']}, float32)."
+            f"\n\nThe gradients of a step of {row['preset']}, over all parameters, fused with recomputation and dense "
+            f"differ by {row['difference']:.1e} (batch {row['batch']}, float32)."
         )
     return text
 
@@ -97,9 +97,9 @@ def _throughput(rows: list[Row]) -> str:
     order = " / ".join(names)
     head = ["model", "batch", "", "", "images a second", "faster than", "matching, % of the time", "memory, MiB"]
     return (
-        f"### Inference\n\n{order}; fused over {' / '.join(names[1:])}, encoder and decoder taken once for all, and "
-        "what a matching stage that took no time would gain. Thirty keypoints a pair; memory is beyond weights and "
-        "images. The paper's Table 3 has 65 images a second at 252 x 252 (RTX 4090).\n\n" + table(head, lines)
+        f"### Inference\n\n{order}; fused over {' / '.join(names[1:])}, with one time of encoder and decoder for all, "
+        "and the speedup of a matching stage that takes no time. Pairs have 30 keypoints; memory excludes weights and "
+        "images. Table 3 of the paper reports 65 images per second at 252 x 252 (RTX 4090).\n\n" + table(head, lines)
     )
 
 
@@ -111,15 +111,14 @@ def _scaling(rows: list[Row], threads: list[Row]) -> str:
         points = ", ".join(f"{size}: {time:.2f}" for size, time in zip(row["sizes"], row["median_ms"], strict=True))
         lines.append([row["axis"], row["mode"], points, f"{row['exponent']:.2f}"])
     text = (
-        "### Scaling\n\nB=1, N=64, C=256, 64 x 64 cells, window 15, float32, contiguous, but for what is named; "
-        "milliseconds. The exponent is fitted to the three largest sizes, in cells and windows to their number; 1 is "
-        "linear.\n\n" + table(["", "", "size: time", "exponent"], lines)
+        "### Scaling\n\nMilliseconds at B=1, N=64, C=256, 64 x 64 cells, window 15, float32, contiguous, except for "
+        "the varied size. The exponent is fitted to the three largest sizes, for cells and windows in the number of "
+        "cells; 1 is linear.\n\n" + table(["", "", "size: time", "exponent"], lines)
     )
     for row in threads:
         one, two = (row["threads"][x]["median_ms"] for x in ("1", "2"))
-        text += (
-            f"\n\nThe paper's shape, {row['mode']}: {one:.1f} ms by one thread, {two:.1f} by two ({one / two:.2f}x)."
-        )
+        text += f"\n\nThe paper's shape, {row['mode']}: {one:.1f} ms with one thread, "
+        text += f"{two:.1f} with two ({one / two:.2f}x)."
     return text
 
 

@@ -11,6 +11,6 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def milliseconds(times: Mapping[str, float], scale: float = 1.0, digits: int = 2) -> str:
-    """Median and quartiles; in microseconds with a scale of 1000."""
+    """Format median and quartiles; a scale of 1000 gives microseconds."""
     middle, low, high = (times[key] * scale for key in ("median_ms", "q1_ms", "q3_ms"))
     return f"{middle:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"

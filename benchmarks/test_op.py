@@ -1,9 +1,9 @@
-"""The operator beside everything that does its work, at many shapes: time, launches, bytes, memory and error.
+"""The operator and its rivals at many shapes: time, launches, bytes, memory and error.
 
-Window mode has as rivals the reference (eager and compiled), what codebases write by hand (both), a path of two stages
-with a window operator of its own, as the paper's authors have it, and FlexAttention with a window mask. Global mode has
-`scaled_dot_product_attention` with coordinates as values, the closest existing fused kernel, and KeOps where it is
-installed. Each is compared with float64 before it is timed.
+The rivals in window mode are the reference and hand-written code (both eager and compiled), a two-stage path with a
+separate window operator, like the authors' implementation, and FlexAttention with a window mask. In global mode they
+are `scaled_dot_product_attention` with coordinates as values, the closest existing fused kernel, and KeOps if it is
+installed. Each provider is compared with float64 before it is timed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MODES_OF = {"quick": ("forward", "forward+backward"), "usual": tuple(problem.MOD
 
 
 def cases(kind: str, scope: str) -> list[Shape]:
-    """Quick: the paper's shape in float32, beside the reference. Full: everything. Usual: what takes minutes."""
+    """Quick: the paper's shape in float32 against the reference. Usual: a few minutes. Full: everything."""
 
     def formats(shape: Shape, *dtypes: str) -> list[Shape]:
         return [replace(shape, dtype=dtype, layout=layout) for dtype in dtypes for layout in LAYOUTS]
@@ -78,7 +78,7 @@ def test_time_and_memory(case: Shape, device: torch.device, scope: str, rounds: 
 
 
 def figures(work: dict[str, measure.Work], device: torch.device, rounds: int) -> dict[str, Any]:
-    """Times, launches and peak memory of every provider."""
+    """Measure times, launches and peak memory of every provider."""
     return {
         "times": {name: measure.summary(x) for name, x in measure.interleaved(work, device, rounds).items()},
         "launches": {name: measure.launches(x, device) for name, x in work.items()},
@@ -89,9 +89,9 @@ def figures(work: dict[str, measure.Work], device: torch.device, rounds: int) ->
 def try_out(
     matchers: dict[str, Matcher], inputs: Inputs, shape: Shape
 ) -> tuple[dict[str, dict[str, float]], dict[str, str], dict[str, str]]:
-    """Errors against float64 of the providers; why some have no backward here; why some don't run at all.
+    """Return the providers' errors against float64, and the reasons why some have no backward or don't run.
 
-    Ours must be right. Rivals may lose what a normalised copy in 16 bits loses; it is recorded.
+    Ours must be accurate. Rivals may lose the accuracy of a normalised copy in 16 bits, which is recorded.
     """
     errors: dict[str, dict[str, float]] = {}
     forward_only: dict[str, str] = {}
@@ -100,7 +100,7 @@ def try_out(
         own = name.startswith("ours")
         try:
             errors[name] = problem.assert_correct(match, inputs, shape, strict=own or shape.dtype == "float32")
-        except Exception as error:  # compilers fail with exceptions of their own
+        except Exception as error:  # compilers raise errors of any type
             if own or isinstance(error, AssertionError):
                 raise
             (forward_only if runs_forward(match, inputs) else failed)[name] = str(error).splitlines()[0]
@@ -120,7 +120,7 @@ STEPS = ("gather_keypoints", "cosine_similarity", "localize")
 
 @pytest.mark.parametrize("step", STEPS)
 def test_step(step: str, device: torch.device, rounds: int, record: Record) -> None:
-    """Each step as an operator of its own, beside the reference backend."""
+    """Each step as a separate operator, compared with the reference backend."""
     inputs = problem.make(PAPER, device)
     runs = {name: step_of(step, inputs, backend) for name, backend in (("ours", None), ("eager", "reference"))}
     torch.testing.assert_close(runs["ours"](), runs["eager"](), rtol=1e-4, atol=1e-4)
@@ -141,7 +141,7 @@ def step_of(step: str, inputs: Inputs, backend: str | None) -> Callable[[], torc
 
 @pytest.mark.parametrize("mode", ["forward", "forward+backward"])
 def test_smallest_call(mode: str, device: torch.device, rounds: int, record: Record) -> None:
-    """What a call costs before any arithmetic, on the host."""
+    """The host overhead of a call."""
     shape = Shape(batch=1, queries=1, channels=8, side=4)
     inputs = problem.make(shape, device)
     matchers = peers.ours(shape, device) | {"eager": peers.rivals(shape, compiled=False)["eager"]}
@@ -153,7 +153,7 @@ def test_smallest_call(mode: str, device: torch.device, rounds: int, record: Rec
 
 
 def test_start(record: Record) -> None:
-    """Seconds that the package's import adds to torch's, and that a first call on the CPU takes; best of five."""
+    """Seconds that the import adds to torch's, and seconds of the first call on the CPU; best of five."""
     code = (
         "import time, torch; a = time.perf_counter(); import simplematch_kernels as smk; b = time.perf_counter();"
         "m = torch.randn(1, 8, 4, 4); k = torch.zeros(1, 1, 2); c = time.perf_counter();"
@@ -166,9 +166,9 @@ def test_start(record: Record) -> None:
 
 @pytest.mark.parametrize("batch", [1, 8])
 def test_cuda_graph(batch: int, device: torch.device, rounds: int, record: Record) -> None:
-    """Forward and backward replayed as one graph: what is left when Python costs nothing."""
+    """Forward and backward replayed as one CUDA graph, without Python's overhead."""
     if device.type != "cuda":
-        pytest.skip("a CPU has no CUDA graphs")
+        pytest.skip("CUDA graphs need a GPU")
     shape = replace(PAPER, batch=batch)
     run = problem.forward_backward(peers.ours(shape, device)["ours"], problem.make(shape, device))
     side = torch.cuda.Stream()

@@ -1,4 +1,4 @@
-"""Cost against the number of keypoints, cells, channels, pairs and the window; threads; and pairs of an evaluation."""
+"""Scaling with the number of keypoints, cells, channels, pairs, window size and threads; speed of an evaluation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 from simplematch.data import PairDataset
 from simplematch.data.records import PairInfo
 from simplematch.data.table import PairTable
-from simplematch.evaluation import Protocol, evaluate
+from simplematch.evaluation import PCKProtocol, evaluate
 from simplematch.models import SimpleMatch
 
 from . import measure, peers, problem
@@ -37,7 +37,7 @@ MODES = {"forward": problem.forward, "forward+backward": problem.forward_backwar
 @pytest.mark.parametrize("mode", list(MODES))
 @pytest.mark.parametrize("axis", list(AXES))
 def test_cost(axis: str, mode: str, device: torch.device, rounds: int, record: Record) -> None:
-    """The exponent is fitted to the three largest sizes; in cells and windows it is that of their number."""
+    """The exponent is fitted to the three largest sizes; for cells and windows, in the number of cells."""
     field, sizes = AXES[axis]
     medians = []
     for size in sizes:
@@ -53,7 +53,7 @@ def test_cost(axis: str, mode: str, device: torch.device, rounds: int, record: R
 @pytest.mark.parametrize("mode", list(MODES))
 def test_threads(mode: str, device: torch.device, rounds: int, record: Record) -> None:
     if device.type != "cpu":
-        pytest.skip("threads matter on a CPU")
+        pytest.skip("threads need a CPU")
     run = MODES[mode](peers.ours(PAPER, device)["ours"], problem.make(PAPER, device))
     before, times = torch.get_num_threads(), {}
     try:
@@ -67,19 +67,19 @@ def test_threads(mode: str, device: torch.device, rounds: int, record: Record) -
 
 @pytest.mark.parametrize("pairs_per_image", [1, 4, 16])
 def test_evaluation(pairs_per_image: int, device: torch.device, record: Record) -> None:
-    """Pairs a second of evaluating a data set: each image is encoded once, so they grow with the pairs an image has."""
+    """Pairs per second of an evaluation; they increase with the pairs per image, as each image is encoded once."""
     dataset = NoiseImages(images=17, pairs_per_image=pairs_per_image)
     torch.manual_seed(0)
     model = SimpleMatch.from_preset("efficientnet-lite0-256", pretrained=False).eval().to(device)
     start = time.perf_counter()
-    found = evaluate(model, dataset, [Protocol("image")], keep_predictions=False)
+    found = evaluate(model, dataset, [PCKProtocol("image")], keep_predictions=False)
     seconds = time.perf_counter() - start
     assert found.encoded == found.images == 17
     record("evaluation", {"pairs_per_image": pairs_per_image, "pairs_per_s": len(dataset) / seconds, **found.seconds})
 
 
 class NoiseImages(PairDataset):
-    """Images of noise, each the source of some pairs with those that follow it in a ring."""
+    """Images of noise in a ring, each paired with its successors."""
 
     def __init__(self, images: int, pairs_per_image: int) -> None:
         draw = np.random.default_rng(0)
@@ -98,5 +98,5 @@ class NoiseImages(PairDataset):
 
 
 def exponent(sizes: list[float], times: list[float]) -> float:
-    """Slope of log time over log size: 1 is linear."""
+    """Return the slope of log time over log size; 1 is linear."""
     return statistics.linear_regression([math.log(x) for x in sizes], [math.log(x) for x in times]).slope

@@ -1,6 +1,6 @@
-"""Images a second and memory of inference (the paper's Table 3): the whole model, and its matching stage alone.
+"""Images per second and memory of inference (Table 3 of the paper): the whole model, and its matching stage.
 
-Rivals in every row: the same network with plain PyTorch in the place of the operators, `sparse` and `dense`.
+The rivals are the same network with plain PyTorch instead of the operators, `sparse` and `dense`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ KEYPOINTS = 30
 
 @dataclass(frozen=True)
 class Case:
-    """How a model runs."""
+    """How to run a model."""
 
     preset: str
     batch: int = 1
@@ -38,7 +38,7 @@ class Case:
 
 
 def cases(kind: str, scope: str) -> list[Case]:
-    """Full: everything. Usual, on a GPU: compiled only where it counts; on a CPU: two small models, one pair each."""
+    """Full: everything. Usual: on a GPU few compiled models, on a CPU two small models with one pair each."""
     if scope == "full":
         return [Case(*fields) for fields in product(PRESETS, (1, 8), ("fp32", "bf16"), (False, True))]
     if kind == "cpu" or scope == "quick":
@@ -73,10 +73,10 @@ def test_inference(case: Case, device: torch.device, rounds: int, record: Record
 
 
 def gain(case: Case, seconds: dict[str, list[float]], shared_ms: float, rival: str) -> float:
-    """How many times faster fused is than a rival.
+    """Return the speedup of fused over a rival.
 
-    Encoder and decoder are the same code in both, and vary by more from call to call than matching takes; so for eager
-    models their time is taken once, and both matching stages added to it. Compiled models are compared as a whole.
+    Encoder and decoder run the same code in both, and their time varies by more than the time of matching. So for eager
+    models, one time of encoder and decoder is added to both matching stages. Compiled models are compared as a whole.
     """
     if case.compiled:
         return measure.ratio(seconds["fused"], seconds[rival])
@@ -85,7 +85,7 @@ def gain(case: Case, seconds: dict[str, list[float]], shared_ms: float, rival: s
 
 
 def networks(preset: str, device: torch.device) -> dict[str, SimpleMatch]:
-    """One network for each way of matching, of equal weights, which are random: time doesn't depend on them."""
+    """Return one network for each way of matching, with equal random weights."""
     torch.manual_seed(0)
     with torch.device(device):
         models = {name: SimpleMatch.from_preset(preset, pretrained=False, matching=name).eval() for name in MATCHING}
@@ -113,7 +113,7 @@ def inference(
 def matching_stage(
     model: SimpleMatch, inputs: tuple[torch.Tensor, ...], mixed: AbstractContextManager[None]
 ) -> measure.Work:
-    """What follows encoder and decoder, eager."""
+    """Return a call of the matching stage, eager."""
     source, target, keypoints = inputs
     with torch.inference_mode(), mixed:
         maps = model._decode_pair(source, target)
@@ -122,9 +122,9 @@ def matching_stage(
 
 
 def assert_agree(found: dict[str, Matches], precision: str) -> None:
-    """Before anything is timed: the same matches, but for the few points whose best two cells nearly tie."""
+    """Check that matches agree, except for a few points whose two best cells nearly tie."""
     expected = found["sparse"].keypoints.float()
     for name, matches in found.items():
         distance = (matches.keypoints.float() - expected).norm(dim=-1)
         close = distance < (0.05 if precision == "fp32" else 4.0)
-        assert close.float().mean() > (0.98 if precision == "fp32" else 0.8), f"{name} finds other points than sparse"
+        assert close.float().mean() > (0.98 if precision == "fp32" else 0.8), f"{name} must agree with sparse"

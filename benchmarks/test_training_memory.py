@@ -1,7 +1,7 @@
-"""Memory of a whole training step, and of its matching stage alone (the paper's Table 11).
+"""Memory of a whole training step, and of its matching stage (Table 11 of the paper).
 
-Two readings: `counted`, the live storages of the step on fake tensors, which needs neither data nor a GPU; and on a GPU
-the allocator's peaks. Both hold everything: weights, gradients, Adam's moments, images and activations.
+There are two readings: `counted`, the live storages of the step on fake tensors, which needs neither data nor a GPU;
+and the allocator's peaks on a GPU. Both include weights, gradients, Adam's moments, images and activations.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def test_whole_step(preset: str, changes: dict[str, Any], device: torch.device, 
 @pytest.mark.parametrize("side", [64, 63, 112])
 @pytest.mark.parametrize("matching", MATCHING)
 def test_matching_stage(side: int, matching: str, record: Record) -> None:
-    """Beyond the stage's inputs (both maps) and results (their gradients and those of `proj`)."""
+    """Memory beyond the stage's inputs (both maps) and results (gradients of the maps and of `proj`)."""
     with counted() as storage:
         matcher = KeypointMatcher(768, 45, 0.02, matching)
         source, target = (torch.empty(8, 768, side, side).requires_grad_() for _ in range(2))
@@ -65,7 +65,7 @@ def test_matching_stage(side: int, matching: str, record: Record) -> None:
 
 
 def counted_step(variant: Variant) -> int:
-    """Bytes alive at the peak of a second step, when Adam's moments are there."""
+    """Return the peak bytes of the second step, which has Adam's moments."""
     network = build(variant, "meta")
     with counted() as storage:
         step = training_step(empty_weights(network), variant)
@@ -74,7 +74,7 @@ def counted_step(variant: Variant) -> int:
 
 
 def allocated_step(variant: Variant, device: torch.device) -> dict[str, float]:
-    """The CUDA allocator's peaks in a second step."""
+    """Return the CUDA allocator's peaks in the second step."""
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated(device)
     step = training_step(build(variant, device), variant)

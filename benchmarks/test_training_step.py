@@ -1,4 +1,4 @@
-"""A whole training step in float32, not counted but run: its gradients, and the time that recomputation costs."""
+"""A whole training step in float32: its gradients, and the time of recomputation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GRADIENTS_DIFFER_BY = 1e-5
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_gradients_are_those_of_dense_matching(preset: str, device: torch.device, record: Record) -> None:
-    """Of all parameters together; fused matching, and every activation that can be computed again is."""
+    """Gradients of all parameters, with fused matching and all recomputation enabled."""
     dense = Variant(preset, matching="dense", batch=_batch(device))
     fused = replace(dense, matching="fused", checkpointing=True)
     torch.manual_seed(0)
@@ -46,7 +46,7 @@ def gradients(variant: Variant, state: dict[str, torch.Tensor], device: torch.de
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_time(preset: str, device: torch.device, scope: str, rounds: int, record: Record) -> None:
-    """On a CPU of a single pair; and whole-map matching, which takes long there, only when all is measured."""
+    """Time of a step; on a CPU with a single pair, and dense matching, which is slow there, only in full scope."""
     chosen = CHANGES[:2] if device.type == "cpu" and scope != "full" else CHANGES
     variants = [replace(Variant(preset, batch=_batch(device)), **changes) for changes in chosen]
     work = {str(variant): training_step(build(variant, device), variant) for variant in variants}

@@ -1,4 +1,4 @@
-"""A whole training step of a preset: what Table 11 of the paper measures the memory of."""
+"""A whole training step of a preset, as in Table 11 of the paper."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from simplematch.models import SimpleMatch, multi_scale_loss
 
 @dataclass(frozen=True)
 class Variant:
-    """How a step is run."""
+    """How to run a step."""
 
     preset: str = "ibot-b16-256"
     matching: str = "fused"
@@ -34,7 +34,7 @@ class Variant:
 
 
 def build(variant: Variant, device: torch.device | str = "cpu", **changes: Any) -> SimpleMatch:
-    """The preset's network with random weights, in training mode."""
+    """Build the preset's network with random weights, in training mode."""
     flags: dict[str, Any] = {"checkpoint_encoder": variant.checkpointing, "checkpoint_decoder": variant.checkpointing}
     with torch.device(device):
         network = SimpleMatch.from_preset(
@@ -44,7 +44,7 @@ def build(variant: Variant, device: torch.device | str = "cpu", **changes: Any) 
 
 
 def random_batch(network: SimpleMatch, variant: Variant) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Source and target images, keypoints of the first, and where they lie in the second, all random."""
+    """Return random source and target images, source keypoints and target keypoints."""
     side = network.image_size
     device = next(network.parameters()).device
     generator = torch.Generator(device).manual_seed(0)
@@ -54,7 +54,7 @@ def random_batch(network: SimpleMatch, variant: Variant) -> tuple[Tensor, Tensor
 
 
 def step_loss(network: SimpleMatch, variant: Variant, batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
-    """Forward and loss."""
+    """Run the forward and return the loss."""
     source, target, keypoints, truth = batch
     mixed = variant.precision != "fp32"
     with torch.autocast(source.device.type, torch.bfloat16) if mixed else nullcontext():
@@ -63,7 +63,7 @@ def step_loss(network: SimpleMatch, variant: Variant, batch: tuple[Tensor, Tenso
 
 
 def training_step(network: SimpleMatch, variant: Variant) -> Callable[[], Tensor]:
-    """Forward, loss, backward and Adam on random images; each call is one step."""
+    """Return a call that runs one step on random images: forward, loss, backward and Adam."""
     batch = random_batch(network, variant)
     optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], 1e-4)
 

@@ -1,8 +1,9 @@
-"""Installs an sdist where nothing compiles, and uses what results: the package in pure Python.
+"""Installs an sdist without a compiler, and tests the resulting pure Python package.
 
     python tools/check_sdist.py build/wheel/simplematch_kernels-*.tar.gz
 
-Run by a Python that has torch. The installation must say once that it has no compiled kernels; so must the first use.
+Run it with a Python that has torch. The installation and the first use must each report once that the compiled kernels
+are missing.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def check_content(sdist: Path) -> None:
 
 
 def install(sdist: Path, folder: str) -> str:
-    """What pip prints. Its build environment gets CMake and ninja, which find no compiler."""
+    """Install the sdist and return pip's output. The build has CMake and ninja, but no compiler."""
     command = [sys.executable, "-m", "pip", "install", "--verbose", "--no-deps", "--no-cache-dir", "--target", folder]
     environment = {**os.environ, "PATH": "/nonexistent", "CC": "/bin/false", "CXX": "/bin/false"}
     environment.pop("SIMPLEMATCH_REQUIRE_NATIVE", None)
@@ -63,7 +64,7 @@ def install(sdist: Path, folder: str) -> str:
 
 
 def use(folder: str) -> str:
-    """What the package prints. No .pth files: by one, an editable installation would lend it a compiled module."""
+    """Use the package and return its output, ignoring .pth files, because an editable installation has the module."""
     path = os.pathsep.join([folder, *site.getsitepackages()])
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("SIMPLEMATCH_", "TRITON_INTERPRET"))}
     printed = run([sys.executable, "-S", "-c", USE], {**environment, "PYTHONPATH": path}, cwd=folder)
@@ -83,7 +84,7 @@ def run(command: list[str], environment: dict[str, str], cwd: str | None = None)
 
 def expect_once(message: str, printed: str) -> None:
     if printed.count(message) != 1:
-        sys.exit(f"expected once, came {printed.count(message)} times: {message!r} in\n{printed}")
+        sys.exit(f"expected {message!r} once, got it {printed.count(message)} times in\n{printed}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Checks a wheel without installing it: size, what it links, which systems it runs on.
+"""Checks a wheel without installing it: its size, linked libraries and supported systems.
 
     python tools/check_wheel.py dist/simplematch_kernels-*.whl
 
-Needs auditwheel, and pyelftools, which comes with it.
+It needs auditwheel, which installs pyelftools.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import Any
 from elftools.elf.elffile import ELFFile
 
 NEWEST_GLIBC = (2, 34)
-"""Of the systems that the wheel may ask for: manylinux_2_34 or older."""
+"""The newest glibc that the wheel may require: manylinux_2_34 or older."""
 
 SYSTEM = re.compile(r"(libc|libm|libstdc\+\+|libgcc_s|libpthread|libdl|librt|ld-linux-[a-z0-9-]+)\.so\.\d+")
-"""Libraries that every manylinux system has. No torch, no CUDA runtime: those that the wheel runs beside may vary."""
+"""Libraries of every manylinux system. torch and the CUDA runtime are not allowed, because their versions vary."""
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def check_content(names: list[str]) -> list[str]:
     wanted = {"the compiled module": r"simplematch_kernels/_C\..*\.so", "types": r"simplematch_kernels/py\.typed"}
     faults = [f"no {what}" for what, pattern in wanted.items() if not any(re.fullmatch(pattern, n) for n in names)]
     stray = {n.split("/")[0] for n in names} - {"simplematch_kernels", "simplematch"}
-    return faults + [f"{n}/ is none of the packages'" for n in sorted(stray) if not n.endswith(".dist-info")]
+    return faults + [f"{n}/ belongs to no package" for n in sorted(stray) if not n.endswith(".dist-info")]
 
 
 def check_library(name: str, elf: Any, libraries: dict[str, Any]) -> list[str]:
@@ -82,14 +82,14 @@ def newest_glibc(elf: Any) -> tuple[int, int]:
 
 
 def check_tag(wheel: Path) -> list[str]:
-    """The manylinux tag in the name is one that auditwheel agrees with, and not newer than allowed."""
+    """Check that the manylinux tag in the name is valid according to auditwheel, and not too new."""
     command = [sys.executable, "-m", "auditwheel", "show", str(wheel)]
     shown = " ".join(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
     policy = re.search(r'platform tag: "(\w+)"', shown)
     tags = re.findall(r"manylinux_(\d+)_(\d+)_\w+?(?=\.|$)", wheel.stem)
     print(f"auditwheel: {policy.group(1) if policy else shown}")
     if policy is None or not tags or policy.group(1) not in wheel.stem:
-        return [f"the name has no manylinux tag that auditwheel agrees with: {shown}"]
+        return [f"the name has no manylinux tag that auditwheel accepts: {shown}"]
     oldest = min((int(major), int(minor)) for major, minor in tags)
     return [f"manylinux_{oldest[0]}_{oldest[1]} is too new"] if oldest > NEWEST_GLIBC else []
 

@@ -1,12 +1,12 @@
-"""Assembles the package as the `kernels` library of Hugging Face loads it: `python tools/hub_layout.py [FOLDER]`.
+"""Writes the package in the layout of Hugging Face's `kernels` library: `python tools/hub_layout.py [FOLDER]`.
 
     FOLDER/build.toml                                a copy
-    FOLDER/torch-ext/simplematch_kernels/            what the kernel builder starts from
-    FOLDER/build/torch-cpu/, torch-cuda/             what `kernels` loads: the same, and metadata.json
+    FOLDER/torch-ext/simplematch_kernels/            the input of the kernel builder
+    FOLDER/build/torch-cpu/, torch-cuda/             the layers that `kernels` loads, with metadata.json
 
-Each holds an `__init__.py` with the public names, and the package as its subpackage `op`: beside `__init__.py` the
-builder writes an `_ops.py` of its own, a name that the package uses too. Nothing compiled is part of it.
-Needs Python 3.11 or newer.
+Each has an `__init__.py` with the public names, and the package as its subpackage `op`, because the builder writes an
+`_ops.py` beside `__init__.py`, a name that the package uses too. It contains no compiled code.
+It needs Python 3.11 or newer.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def write_layer(folder: Path) -> None:
 
 
 def metadata(general: dict[str, Any], backend: str, content: str) -> dict[str, Any]:
-    """`id` is the name under which the layer is imported: one of its own for every content and backend."""
+    """Make the metadata; `id` is the layer's import name, unique for each content and backend."""
     return {
         "name": general["name"],
         "id": f"_{general['name'].replace('-', '_')}_{backend}_{content[:12]}",

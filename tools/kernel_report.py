@@ -1,7 +1,7 @@
-"""What every CUDA kernel takes of a chip: registers, shared memory, occupancy. Reads objects, or a compiled module.
+"""Reports registers, shared memory and occupancy of every CUDA kernel, from object files or a compiled module.
 
-python tools/kernel_report.py FILE...             fails if a kernel has a stack or local memory (spills, arrays), or if
-                                                  code for a chip is missing
+python tools/kernel_report.py FILE...             fails if a kernel uses stack or local memory (spills, arrays), or if
+                                                  code for an architecture is missing
 python tools/kernel_report.py --markdown FILE...  prints the tables of docs/cuda-kernels.md
 """
 
@@ -19,9 +19,9 @@ from pathlib import Path
 
 CHIPS = tuple(map(int, re.findall(r"\d+", os.environ.get("CUDAARCHS", "75 80 86 89 90 100 120"))))
 SHOWN = (80, 90, 100)  # in the tables
-MOST_SHARED = 48 * 1024  # that every chip gives a block without being asked
+MOST_SHARED = 48 * 1024  # per block, available on every architecture by default
 
-# Per multiprocessor: (threads, blocks, kilobytes of shared memory); 65536 registers each, given out 256 a warp.
+# Per multiprocessor: (threads, blocks, kilobytes of shared memory); 65536 registers, allocated 256 per warp.
 LIMITS = {
     75: (1024, 16, 64), 80: (2048, 32, 164), 86: (1536, 16, 100), 89: (1536, 24, 100), 90: (2048, 32, 228),
     100: (2048, 32, 228), 120: (1536, 24, 100),
@@ -46,7 +46,7 @@ SCORES = 8 * 30 * 63 * 63
 
 
 def megabytes(step: str, item: int) -> float:
-    """Bytes that a step must move at the paper's shape, with maps of `item` bytes a number."""
+    """Return the megabytes that a step must move at the paper's shape, with `item` bytes per number."""
     numbers = {
         "gather": 2 * QUERIES * item,
         "similarity": MAP * item + SCORES * 4,
@@ -72,7 +72,7 @@ class Kernel:
 
     @property
     def blocks(self) -> int:
-        """That fit on a multiprocessor at a time. The chip keeps 1 KiB of shared memory a block for itself."""
+        """The blocks that fit on a multiprocessor. The hardware reserves 1 KiB of shared memory per block."""
         threads, blocks, kilobytes = LIMITS[self.chip]
         warps = self.threads // 32
         by_registers = 65536 // (-(-self.registers * 32 // 256) * 256) // warps
@@ -84,19 +84,19 @@ class Kernel:
 
 
 def find(program: str) -> str:
-    """`cuobjdump` and `c++filt`, on the PATH or with Triton, which brings NVIDIA's."""
+    """Find `cuobjdump` or `c++filt` on the PATH or in Triton, which includes NVIDIA's tools."""
     found = shutil.which(program)
     if found is None:
         import triton
 
         found = shutil.which(program, path=str(Path(triton.__file__).parent / "backends" / "nvidia" / "bin"))
     if found is None:
-        raise SystemExit(f"{program} was found neither on the PATH nor with Triton")
+        raise SystemExit(f"{program} must be on the PATH or in Triton, got neither")
     return found
 
 
 def read(file: Path) -> list[Kernel]:
-    """Every kernel in the file, for every chip."""
+    """Read every kernel in a file, for every architecture."""
     dumped = subprocess.run([find("cuobjdump"), "--dump-resource-usage", file], capture_output=True, text=True)
     names = subprocess.run([find("c++filt")], input=dumped.stdout, capture_output=True, text=True, check=True)
     return list(_parse(names.stdout))
@@ -122,29 +122,29 @@ def _parse(text: str) -> Iterator[Kernel]:
 
 
 def check(kernels: list[Kernel]) -> list[str]:
-    """What is wrong with them, a sentence each."""
+    """Return the faults of kernels, one sentence each."""
     faults = [f"there is no code for sm_{chip}" for chip in CHIPS if all(k.chip != chip for k in kernels)]
     for k in kernels:
         what = f"{k.name}<{k.variant}> for sm_{k.chip}"
         if k.stack or k.local:
-            faults.append(f"{what} has {k.stack} bytes of stack and {k.local} of local memory, it may have none")
+            faults.append(f"{what} must use no stack or local memory, got {k.stack} and {k.local} bytes")
         if k.shared > MOST_SHARED:
-            faults.append(f"{what} has {k.shared} bytes of shared memory, it may have {MOST_SHARED}")
+            faults.append(f"{what} must use at most {MOST_SHARED} bytes of shared memory, got {k.shared}")
     return faults
 
 
 def markdown(kernels: list[Kernel]) -> str:
-    """One table a step: every variant, on the chips in SHOWN."""
+    """Format one table per step, with every variant on the architectures in SHOWN."""
     lines = [
         "# CUDA kernels",
         "",
-        "Made by `make cuda-report`. Registers of a thread, shared memory of a block, and the blocks that fit on a",
-        "multiprocessor with the share of its threads that they fill. Variants by template arguments: types, whether",
-        "channels lie closest, numbers read at once, and the tile (queries, cells, channels, threads, and the sums of",
-        "one thread). No variant spills or has local memory, on any chip from sm_75 to sm_120.",
+        "`make cuda-report` writes this page. It lists registers per thread, shared memory per block, and the blocks",
+        "that fit on a multiprocessor with their occupancy. Variants are named by template arguments: types, whether",
+        "channels are contiguous, numbers per load, and the tile (queries, cells, channels, threads, and sums per",
+        "thread). No variant spills or uses local memory, on any architecture from sm_75 to sm_120.",
         "",
-        "Bytes: what a step must move at the paper's shape (B=8, N=30, C=768, 63 x 63, window 45), in float32 and",
-        "16 bits.",
+        "The bytes of a step are the least it must move at the paper's shape (B=8, N=30, C=768, 63 x 63, window",
+        "45), in float32 and 16 bits.",
     ]
     for step in STEPS:
         mine = [k for k in kernels if k.name == step]

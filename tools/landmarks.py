@@ -1,7 +1,7 @@
-"""Results of a training run on Landmarks-SPair, as json, from which `tools/results_page.py` writes docs/results.md.
+"""Writes results of a training run on Landmarks-SPair as json; `tools/results_page.py` makes docs/results.md of them.
 
-python tools/landmarks.py curve RUN OUT.json       what the run logged: losses, PCK on the validation pairs, speed
-python tools/landmarks.py ceiling ROOT OUT.json    what a perfect matcher would score on its test pairs of faces
+python tools/landmarks.py curve RUN OUT.json       the run's log: losses, validation PCK, speed
+python tools/landmarks.py ceiling ROOT OUT.json    the score of a perfect matcher on the test pairs of faces
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ALPHAS = (0.05, 0.1, 0.15)
 
 
 def curve(run: Path) -> dict[str, Any]:
-    """What TensorBoard's log of a run holds, by the name of the number: steps, minutes since the first, and values."""
+    """Read a run's TensorBoard log by name: steps, minutes since the first, and values."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     # A run that was resumed has several logs.
@@ -46,14 +46,14 @@ def curve(run: Path) -> dict[str, Any]:
 
 
 def ceiling(root: Path) -> dict[str, Any]:
-    """PCK of the map that carries a photograph's own keypoints onto the other's, on the pairs as they were handed out.
+    """Compute PCK, on the original pairs, of the map that takes an image's own keypoints to the other's.
 
-    Those pairs have keypoints that don't lie on the photographs, see docs/results.md. The map takes each photograph's
-    own keypoints exactly to the other's, and between them it is linear: no matcher knows more.
+    The keypoints of these pairs don't match their images, see docs/results.md. The map takes each image's own keypoints
+    exactly to the other's and is linear in between, so it bounds the score of any matcher.
     """
     from scipy.interpolate import RBFInterpolator
 
-    own, pairs = (open_dataset("spair", root, "test", believe=x) for x in ("image", "pair"))
+    own, pairs = (open_dataset("spair", root, "test", annotations=x) for x in ("image", "pair"))
     metric = PCK(preset("default", "spair"), 256, {"category": pairs.categories})
     for index in range(len(pairs)):
         info, truth = pairs.info(index), own.info(index)
@@ -66,7 +66,7 @@ def ceiling(root: Path) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Where and of what a result was made."""
+    """Return the machine and the versions of a result."""
     processor = next(
         (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
         platform.processor(),

@@ -1,9 +1,9 @@
-"""Installs a wheel beside other versions of torch, each in a fresh environment, and runs it there.
+"""Tests a wheel with several versions of torch, each in a new environment.
 
     python tools/matrix.py dist/simplematch_kernels-*.whl                     every version below, and no torch at all
     python tools/matrix.py dist/simplematch_kernels-*.whl none 2.13.0         these
 
-Nothing is built: the packages come as wheels, and what runs finds no compiler.
+Nothing is built: all packages are wheels, and the tests run without a compiler.
 """
 
 from __future__ import annotations

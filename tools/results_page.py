@@ -1,4 +1,4 @@
-"""docs/results.md and its picture, from the json files under results/ alone.
+"""Writes docs/results.md and its figure from the json files under results/.
 
 python tools/results_page.py
 """
@@ -44,7 +44,7 @@ def landmarks() -> str:
         ("EfficientNet-Lite0, `landmarks-lite0-256`", "landmarks/trained"),
     ]
     table = [
-        "| model, 256 x 256 | face | people | face, pairs as handed out | people, pairs as handed out |",
+        "| model, 256 x 256 | face | people | face, original pairs | people, original pairs |",
         "|---|---|---|---|---|",
     ]
     for title, name in rows:
@@ -58,18 +58,17 @@ def landmarks() -> str:
     return f"""## Landmarks-SPair
 
 772 photographs of faces and of people in sport, in the layout of SPair-71k. Trained for {minutes:.0f} minutes,
-{steps} steps of 16 images in 2 groups of 8, {speed:.1f} images/s, with other work beside it for a part of the time;
-the last model, chosen by nothing.
+{steps} steps of 16 images in 2 groups of 8, {speed:.1f} images/s, with other load on the machine for part of the time;
+the final checkpoint, without model selection.
 
 {chr(10).join(table)}
 
-**Pairs as handed out.** The annotations of 360 of the 500 test pairs of faces don't lie on their photographs:
-keypoints and box are those of another cutting of the same image, typically 15 % of the face's box away (training
-and validation pairs, and all pairs of people, agree with their photographs to the pixel). Drawn on the photographs,
-those of `ImageAnnotation` lie where they should and those of `PairAnnotation` don't. A map that carries each
-photograph's own landmarks exactly onto the other's scores what the last row says, so no figure above it means
-anything. `open_dataset` believes `ImageAnnotation` in such a case and says so; `--believe pair` measures the files
-as they are.
+**Original pairs.** The annotations of 360 of the 500 test pairs of faces don't match their images:
+keypoints and boxes belong to a different crop of the same image, typically shifted by 15 % of the face's box (training
+and validation pairs, and all pairs of people, match their images to the pixel). `ImageAnnotation` is correct for these
+images, and `PairAnnotation` is not. The last row is the score of a map that takes each image's own landmarks
+exactly to the other's, so higher scores on the original pairs are meaningless. In such cases `open_dataset` uses
+`ImageAnnotation` and logs a warning; `--annotations pair` evaluates the original pairs.
 
 ![Loss and validation PCK over the run](images/landmarks.png)"""
 
@@ -92,7 +91,7 @@ def map_sizes() -> str:
         lines.append(f"| {title} | {' | '.join(cells)} |")
     return f"""## Feature-map size (the paper's Tables 2 and 9)
 
-The same recipe with its decoder ended at 1/16, 1/8 and 1/4 of the image, every run for {table["epochs"]} epochs
+The same recipe with a decoder that ends at 1/16, 1/8 or 1/4 of the image; each run has {table["epochs"]} epochs
 (`simplematch ablate feature-map-size`).
 
 {chr(10).join(lines)}"""
@@ -118,15 +117,15 @@ def willow() -> str:
         lines.append(f"| {title} | {' | '.join(cells)} | {spent} |")
     return f"""## PF-WILLOW
 
-All 900 pairs, each of the 100 images encoded once, distances in the squashed image or in pixels of the
-original. The legacy threshold (squashed) lets
-padding enter the extent of the keypoints and is too large; it is what much of the literature reports.
+The results cover all 900 pairs; each of the 100 images is encoded once. Distances are in the squashed image or in
+pixels of the original. The legacy threshold (squashed) includes padding in the extent of the keypoints and is too
+large; much of the literature reports it.
 
 {chr(10).join(lines)}"""
 
 
 def smoothed(values: list[float], width: int = 9) -> list[float]:
-    """Means over neighbours: a batch has two groups, and those of people lie further off."""
+    """Smooth over neighbours, because a batch has two groups, and people have larger errors."""
     return [
         sum(part) / len(part)
         for i in range(len(values))
@@ -135,7 +134,7 @@ def smoothed(values: list[float], width: int = 9) -> list[float]:
 
 
 def draw_training(series: dict[str, dict[str, list[float]]]) -> Figure:
-    """Losses of the scales, and PCK on the validation pairs, over the minutes."""
+    """Draw the losses of the scales and the validation PCK over time."""
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     losses, pck = figure.subplots(1, 2)
     names = {"loss/scale 0": "1/16", "loss/scale 1": "1/8", "loss/scale 2": "1/4"}

@@ -1,4 +1,4 @@
-"""Runs the NumPy functions of the installed package, torch not being there."""
+"""Runs the NumPy functions of the installed package in an environment without torch."""
 
 from importlib.util import find_spec
 
@@ -7,7 +7,7 @@ import numpy as np
 import simplematch_kernels
 import simplematch_kernels.numpy as smn
 
-assert find_spec("torch") is None, "this is for an environment without torch"
+assert find_spec("torch") is None, "torch must not be installed"
 generator = np.random.default_rng(0)
 target = generator.standard_normal((2, 64, 40, 48), np.float32)
 source = np.roll(target, (-3, -5), (2, 3))

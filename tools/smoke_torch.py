@@ -1,6 +1,6 @@
-"""Runs the operators of the installed package on the CPU, forward and backward, beside the torch that is there.
+"""Runs the operators of the installed package on the CPU, forward and backward, with the installed torch.
 
-On Linux also: the process has one OpenMP runtime, and the operators bring no threads beyond those of torch.
+On Linux it also checks that the process has one OpenMP runtime, and that the operators add no threads to torch's.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""One call and its gradient: where do a few points of one feature map lie in another?"""
+"""Match a few points of one feature map in another, and compute the gradient."""
 
 import torch
 

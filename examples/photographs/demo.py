@@ -1,9 +1,9 @@
-"""Find keypoints of one photograph in another, and compare with the truth.
+"""Match keypoints of one photograph in another, and compare with the ground truth.
 
     python examples/photographs/demo.py            writes demo.png and prints the percentage of correct keypoints
 
-Four pairs: three photographs with known warps, and a stereo pair with measured disparities. The features are those
-of a network trained to name objects; the localisation is `sparse_window_match`, beside a plain argmax.
+There are four pairs: three photographs with known warps, and a stereo pair with measured disparity. The features come
+from an ImageNet classifier; `sparse_window_match` is compared with a plain argmax.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def match(source: Tensor, target: Tensor, keypoints: Tensor, size: tuple[int, int], localization: str) -> smk.Matches:
-    """The whole method: where in the target are the keypoints of the source?"""
+    """Match the keypoints of the source in the target."""
     return smk.sparse_window_match(
         source,
         target,
@@ -80,18 +80,18 @@ def match(source: Tensor, target: Tensor, keypoints: Tensor, size: tuple[int, in
 
 
 def distances(found: np.ndarray, pair: Pair) -> np.ndarray:
-    """(N,) pixels between what was found and the truth."""
+    """Compute the distances (N,) in pixels between the matches and the ground truth."""
     return np.linalg.norm(found - pair.truth, axis=1)
 
 
 def scores(errors: np.ndarray, size: tuple[int, int]) -> str:
-    """PCK at every threshold and the median error, as columns."""
+    """Format PCK at every threshold and the median error as columns."""
     percentages = [100 * np.mean(errors <= threshold * max(size)) for threshold in THRESHOLDS]
     return "{:7.0f} {:5.0f} {:5.0f} {:6.2f}".format(*percentages, np.median(errors))
 
 
 def milliseconds(run: Callable[[], object], device: torch.device, repeats: int = 10) -> float:
-    """Median time of a call, after those that came before."""
+    """Return the median time of a call."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -104,9 +104,9 @@ def milliseconds(run: Callable[[], object], device: torch.device, repeats: int =
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("demo.png"), help="where to write the picture")
-    parser.add_argument("--small-copy", type=Path, help="where to write a small copy of it, if anywhere")
-    parser.add_argument("--keypoints", type=int, default=60, help="at most so many for each pair")
+    parser.add_argument("--output", type=Path, default=Path("demo.png"), help="where to write the figure")
+    parser.add_argument("--small-copy", type=Path, help="where to write a small copy of the figure")
+    parser.add_argument("--keypoints", type=int, default=60, help="largest number per pair")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""The picture: both photographs of every pair, with lines from keypoints to where they were found."""
+"""Draws both photographs of every pair, with lines between matches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WIDTH, TITLE, MARGIN = 14.0, 0.34, 0.12  # inches
 def draw_matches(
     path: Path, pairs: list[Pair], found: list[np.ndarray], right: list[np.ndarray], titles: list[str]
 ) -> None:
-    """Write a picture with two pairs a row; `found` (N, 2) is drawn green where `right` (N,) and red elsewhere."""
+    """Write a figure with two pairs per row; `found` (N, 2) is green where `right` (N,) is True and red elsewhere."""
     panels = list(zip(pairs, found, right, titles, strict=True))
     rows = [panels[i : i + 2] for i in range(0, len(panels), 2)]
     shapes = [[aspect(pair) for pair, *_ in row] for row in rows]
@@ -42,7 +42,7 @@ def draw_matches(
 
 
 def aspect(pair: Pair) -> float:
-    """Width by height of a pair's panel."""
+    """Return the width of a pair's panel divided by its height."""
     height, width = pair.source.shape[:2]
     return (2 * width + GAP) / height
 
@@ -62,7 +62,7 @@ def draw_pair(panel: Axes, pair: Pair, found: np.ndarray, right: np.ndarray, tit
 
 
 def write_small_copy(picture: Path, copy: Path, width: int = 1100) -> None:
-    """A copy for a web page: narrower, with a palette of 256 colours."""
+    """Write a narrower copy for a web page, with a palette of 256 colours."""
     with Image.open(picture) as image:
         size = (width, round(image.height * width / image.width))
         small = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)

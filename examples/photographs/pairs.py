@@ -1,4 +1,4 @@
-"""Pairs of photographs with exactly known matches, all from files inside the scikit-image package.
+"""Pairs of photographs with known ground truth, from files of the scikit-image package.
 
 Coordinates are (x, y) in pixels; pixel (0, 0) is the centre of the top-left pixel.
 """
@@ -13,7 +13,7 @@ from skimage import color, data, feature, transform
 
 @dataclass(frozen=True)
 class Pair:
-    """Two photographs (H, W, 3) uint8, keypoints (N, 2) of the source and where the target has them, `truth` (N, 2)."""
+    """Two photographs (H, W, 3) uint8, keypoints (N, 2) of the source and their ground truth (N, 2) in the target."""
 
     name: str
     source: np.ndarray
@@ -23,7 +23,7 @@ class Pair:
 
 
 def load_pairs(count: int = 60) -> list[Pair]:
-    """Three photographs beside a known warp of each, and one stereo pair; at most `count` keypoints each."""
+    """Load three photographs with a known warp of each, and one stereo pair; at most `count` keypoints each."""
     return [
         warped_pair("astronaut", data.astronaut(), count, degrees=18, scale=0.8, tilt=(0.15, -0.1)),
         warped_pair("chelsea", data.chelsea(), count, degrees=-12, scale=1.15, tilt=(0.2, 0.2)),
@@ -35,7 +35,7 @@ def load_pairs(count: int = 60) -> list[Pair]:
 def warped_pair(
     name: str, photograph: np.ndarray, count: int, degrees: float, scale: float, tilt: tuple[float, float]
 ) -> Pair:
-    """A photograph and its image under a projective map, which is the truth."""
+    """Pair a photograph with its image under a known projective map."""
     source = crop(photograph)
     height, width = source.shape[:2]
     warp = projective_map(width, height, degrees, scale, tilt)
@@ -49,7 +49,7 @@ def warped_pair(
 def projective_map(
     width: int, height: int, degrees: float, scale: float, tilt: tuple[float, float]
 ) -> transform.ProjectiveTransform:
-    """Rotation and scaling about the centre, and a tilt that makes one side nearer."""
+    """Compose a rotation and scaling about the centre with a perspective tilt."""
     cos, sin = scale * np.cos(np.deg2rad(degrees)), scale * np.sin(np.deg2rad(degrees))
     to_centre = np.array([[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, 1]])
     about_centre = np.array([[cos, -sin, 0], [sin, cos, 0], [tilt[0] / width, tilt[1] / height, 1]])
@@ -57,9 +57,9 @@ def projective_map(
 
 
 def stereo_pair(name: str, left: np.ndarray, right: np.ndarray, disparity: np.ndarray, count: int) -> Pair:
-    """Two cameras side by side: the pixel (x, y) of the left one is (x - disparity, y) of the right one.
+    """Make a stereo pair: pixel (x, y) of the left image is (x - disparity, y) of the right image.
 
-    Keypoints are taken where the disparity was measured and the right camera sees the same surface.
+    Keypoints are where the disparity is measured and the surface is visible in the right image.
     """
     source, target, disparity = crop(left), crop(right), crop(disparity)
     keypoints = interest_points(source, visible_in_both(disparity), count)
@@ -68,7 +68,7 @@ def stereo_pair(name: str, left: np.ndarray, right: np.ndarray, disparity: np.nd
 
 
 def visible_in_both(disparity: np.ndarray) -> np.ndarray:
-    """(H, W) bool: pixels of the left photograph with a known match that nothing nearer hides."""
+    """Return a mask (H, W) of the left image's pixels that have a known match and are not occluded."""
     height, width = disparity.shape
     known = np.isfinite(disparity)
     y, x = np.nonzero(known)
@@ -84,7 +84,7 @@ def visible_in_both(disparity: np.ndarray) -> np.ndarray:
 
 
 def interest_points(photograph: np.ndarray, allowed: np.ndarray, count: int) -> np.ndarray:
-    """(N, 2): the strongest corners of the photograph where `allowed`, at least 10 pixels apart."""
+    """Find the strongest corners (N, 2) of a photograph where `allowed`, at least 10 pixels apart."""
     strength = feature.corner_shi_tomasi(color.rgb2gray(photograph), sigma=2)
     corners = feature.corner_peaks(
         np.where(allowed, strength, 0), min_distance=10, threshold_rel=0.005, exclude_border=12, num_peaks=count
@@ -93,7 +93,7 @@ def interest_points(photograph: np.ndarray, allowed: np.ndarray, count: int) -> 
 
 
 def crop(photograph: np.ndarray) -> np.ndarray:
-    """The middle of it, with sides of 32 k + 1 pixels: see `PhotographFeatures`."""
+    """Crop the centre, with sides of 32 k + 1 pixels; see `PhotographFeatures`."""
     (height, width) = ((side - 1) // 32 * 32 + 1 for side in photograph.shape[:2])
     top, left = (photograph.shape[0] - height) // 2, (photograph.shape[1] - width) // 2
     return photograph[top : top + height, left : left + width]

@@ -1,6 +1,6 @@
-"""SimpleMatch: keypoints of one photograph found in another, after the paper of that name.
+"""SimpleMatch: finds keypoints of one image in another, as in the paper of that name.
 
-The model, its training and its evaluation, on top of the operators of `simplematch_kernels`.
+The package holds the model, its training and its evaluation, built on the operators of `simplematch_kernels`.
 """
 
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> object:
-        # Not before they are asked for: they import everything.
+        # Imported on first use, because they import the whole package.
         if name in ("Correspondences", "match"):
             from . import correspondences
 

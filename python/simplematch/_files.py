@@ -1,4 +1,4 @@
-"""Files written whole or not at all: each is written beside its place, forced to the disk, and then renamed."""
+"""Atomic writes: each file is written under another name, flushed to disk, and then renamed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import BinaryIO, cast
 _REMEDIES = {
     errno.ENOSPC: "free some space, or write to another place",
     errno.EDQUOT: "free some space, or write to another place",
-    errno.EFBIG: "raise the limit of the file's size, or write to another place",
+    errno.EFBIG: "raise the file size limit, or write to another place",
     errno.EACCES: "choose a folder that you may write to",
     errno.EPERM: "choose a folder that you may write to",
     errno.EROFS: "choose a folder that you may write to",
@@ -25,23 +25,23 @@ _REMEDIES = {
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.ELOOP: "remove the link",
 }
-_AS_THEY_ARE = ("/dev/std", "/dev/fd/", "/proc/")  # streams of this process, even where a file lies behind them
+_STREAMS = ("/dev/std", "/dev/fd/", "/proc/")  # streams of this process, even if they lead to a regular file
 
 
 class DataError(ValueError):
-    """A file is missing, or doesn't hold what it must."""
+    """A file is missing or has invalid contents."""
 
 
 class WriteError(OSError):
-    """A file can't be written. One sentence names it, the reason and the remedy; `errno` is that of the reason."""
+    """A file can't be written. The message names the file, the reason and a remedy; `errno` is the system's."""
 
 
 class NewFiles:
-    """Files that appear together: all are written beside their places, and renamed once every one is on the disk.
+    """Writes several files atomically: all are written under other names, and renamed once every one is on disk.
 
-    An error, Ctrl-C or a killed process leaves the earlier files as they were. A file that replaces another keeps its
-    mode. A symbolic link stays, and the file that it leads to is replaced. What is no regular file, such as a pipe or
-    /dev/stdout, is written to directly.
+    An error, Ctrl-C or a killed process leaves the earlier files unchanged. A new file keeps the mode of the file it
+    replaces. A symbolic link is kept and its target replaced. Pipes and devices such as /dev/stdout are written
+    directly.
 
     >>> with NewFiles() as files:  # doctest: +SKIP
     ...     files.add(Path("a.json")).write(b"{}")
@@ -49,15 +49,15 @@ class NewFiles:
     """
 
     def __init__(self, *, sync: bool = True) -> None:
-        """Begin without files; `sync=False` leaves it to the system when they get to the disk."""
+        """Start without files. `sync=False` doesn't wait until the files are on disk."""
         self._sync = sync
-        self._files: list[tuple[Path, Path, Path, BinaryIO]] = []  # name, place, written beside it, open file
+        self._files: list[tuple[Path, Path, Path, BinaryIO]] = []  # given path, target, temporary path, open file
 
     def add(self, path: Path | str) -> BinaryIO:
-        """The open file to write to.
+        """Open a file for writing.
 
         Raises:
-            WriteError: its folder is missing or takes no files, or the name is that of a folder.
+            WriteError: the folder is missing or not writable, or the path is a folder.
         """
         path = Path(path)
         with writing(path):
@@ -99,10 +99,10 @@ class NewFiles:
                 sync_folder(folder)
 
     def _discard(self) -> None:
-        """Close what is open, and remove what wasn't renamed."""
+        """Close all files, and remove those that weren't renamed."""
         for _, place, beside, file in self._files:
             with contextlib.suppress(OSError):
-                file.close()  # writes what is buffered, for which there may be no room
+                file.close()  # flushes, which fails on a full disk
             if beside != place:
                 with contextlib.suppress(OSError):
                     beside.unlink(missing_ok=True)
@@ -110,7 +110,7 @@ class NewFiles:
 
 @contextlib.contextmanager
 def new_file(path: Path | str) -> Iterator[BinaryIO]:
-    """One file of `NewFiles`.
+    """Write one file atomically; see `NewFiles`.
 
     >>> with new_file("table.csv") as file:  # doctest: +SKIP
     ...     file.write(b"x,y")
@@ -120,25 +120,22 @@ def new_file(path: Path | str) -> Iterator[BinaryIO]:
 
 
 def write_bytes(path: Path | str, content: bytes) -> None:
-    """Write a file whole or not at all.
+    """Write a file atomically.
 
     Raises:
-        WriteError: there is no room, no folder or no permission; an earlier file is unchanged.
+        WriteError: the disk is full, or the folder is missing or not writable; an earlier file is unchanged.
     """
     with new_file(path) as file:
         file.write(content)
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """`write_bytes` of a text in UTF-8."""
+    """Write a text file in UTF-8 atomically; see `write_bytes`."""
     write_bytes(path, text.encode())
 
 
 def check_output(path: Path | str) -> None:
-    """Raise a WriteError now if `write_bytes` would, before hours of work are done for it.
-
-    It doesn't foresee a full disk.
-    """
+    """Raise the WriteError that `write_bytes` would raise, unless the disk is full; call it before a long run."""
     path = Path(path)
     if _is_stream(path):
         return
@@ -149,7 +146,7 @@ def check_output(path: Path | str) -> None:
 
 
 def target_of(path: Path) -> Path:
-    """The file itself: what a symbolic link leads to, whether or not it is there yet."""
+    """Resolve symbolic links; the target need not exist."""
     place = Path(os.path.realpath(path))
     if place.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
@@ -159,7 +156,7 @@ def target_of(path: Path) -> Path:
 
 
 def sync_folder(folder: Path) -> None:
-    """Force a folder's names to the disk, so that a renamed file survives a crash; a file system may not offer it."""
+    """Flush a folder's entries to disk, so that a rename survives a crash, if the file system supports it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -169,7 +166,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_error(path: Path, error: OSError) -> WriteError:
-    """The sentence for an error of the system."""
+    """Make a WriteError of a system error."""
     remedy = _REMEDIES.get(error.errno or 0, "choose another place")
     there = " (the file that was there is unchanged)" if os.path.isfile(path) and not _is_stream(path) else ""
     found = WriteError(f"{path} can't be written, {reason_of(error)}: {remedy}{there}.")
@@ -179,35 +176,35 @@ def write_error(path: Path, error: OSError) -> WriteError:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """What fails in the block becomes a WriteError that names the path."""
+    """Turn errors in the block into a WriteError that names the path."""
     try:
         yield
     except WriteError:
         raise
     except OSError as error:
         raise write_error(path, error) from error
-    except ValueError as error:  # a NUL, or half of a surrogate pair
-        raise WriteError(f"{str(path)!r} can't be the name of a file: {reason_of(error)}.") from error
+    except ValueError as error:  # a NUL or a lone surrogate
+        raise WriteError(f"{str(path)!r} is not a valid file name: {reason_of(error)}.") from error
 
 
 def reason_of(error: Exception) -> str:
-    """Why, without the names of files that the system adds."""
+    """Return an error's reason without the file names that the system adds."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror[0].lower() + error.strerror[1:]
     return str(error).rstrip(".") or type(error).__name__
 
 
 def _open_beside(place: Path) -> tuple[Path, BinaryIO]:
-    """A new file in the folder of another, with its mode."""
-    beside = place.with_name(f".{secrets.token_hex(6)}.part")  # short: the other's name may be as long as names can be
+    """Open a new file in the folder of `place`, with the mode of `place`."""
+    beside = place.with_name(f".{secrets.token_hex(6)}.part")  # short: `place` may be as long as allowed
     file = open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "wb")  # noqa: SIM115
-    with contextlib.suppress(OSError):  # there is no other yet, or the file system has no modes
+    with contextlib.suppress(OSError):  # `place` doesn't exist yet, or the file system has no modes
         os.chmod(beside, stat.S_IMODE(place.stat().st_mode))
     return beside, file
 
 
 def _is_stream(path: Path) -> bool:
-    if str(path).startswith(_AS_THEY_ARE):
+    if str(path).startswith(_STREAMS):
         return True
     try:
         mode = path.stat().st_mode

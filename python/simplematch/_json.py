@@ -1,4 +1,4 @@
-"""JSON read strictly and written whole: what the standard leaves open is an error that names the file."""
+"""Strict JSON reading and atomic writing; errors name the file."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 
 from ._files import DataError, reason_of, write_text
 
-LARGEST = 256 << 20  # bytes: more is no annotation, and takes ten times as much memory
-_DIGITS = 308  # of a whole number that a float can hold
+LARGEST = 256 << 20  # bytes; parsing takes ten times as much memory
+_DIGITS = 308  # of the largest integer that a float can hold
 
 
 def read_json(path: Path | str, *, largest: int = LARGEST) -> Any:
-    """What a JSON file holds.
+    """Read a JSON file.
 
     Raises:
-        DataError: the file is missing, unreadable, larger than `largest` bytes, or no JSON. NaN, Infinity, numbers too
-            large for a float, a key that comes twice in an object, and nesting too deep to read are none.
+        DataError: the file is missing, unreadable, larger than `largest` bytes, or not valid JSON. NaN, Infinity,
+            numbers too large for a float, duplicate keys and too deep nesting are invalid.
     """
     try:
         with open(path, "rb") as file:
@@ -34,21 +34,21 @@ def read_json(path: Path | str, *, largest: int = LARGEST) -> Any:
 
 
 def read_object(path: Path | str, *, largest: int = LARGEST) -> dict[str, Any]:
-    """The object in a JSON file; see `read_json`."""
+    """Read a JSON file that holds an object; see `read_json`."""
     content = read_json(path, largest=largest)
     if not isinstance(content, dict):
-        raise DataError(f"{path} holds a JSON {type(content).__name__}, where an object is needed.")
+        raise DataError(f"{path} must hold a JSON object, got {type(content).__name__}.")
     return content
 
 
 def read_lines(path: Path | str, *, largest: int = LARGEST) -> Iterator[Any]:
-    """The value in each line of a file of JSON lines, of at most `largest` bytes each; see `read_json`."""
+    """Yield the values of a JSON lines file, with lines of at most `largest` bytes; see `read_json`."""
     try:
         with open(path, "rb") as file:
             for number, line in enumerate(iter(lambda: file.readline(largest + 1), b""), start=1):
                 if len(line) > largest:
-                    raise DataError(f"{path}, line {number}, is larger than {largest >> 20} MiB.")
-                yield parse_json(line, f"{path}, line {number},")
+                    raise DataError(f"{path}, line {number} is larger than {largest >> 20} MiB.")
+                yield parse_json(line, f"{path}, line {number}")
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing.") from error
     except OSError as error:
@@ -56,7 +56,7 @@ def read_lines(path: Path | str, *, largest: int = LARGEST) -> Iterator[Any]:
 
 
 def parse_json(content: bytes | str, where: Path | str) -> Any:
-    """The value of a JSON text; `where` it comes from begins the message of an error."""
+    """Parse a JSON text; error messages begin with `where`."""
     try:
         return loads(content)
     except ValueError as error:
@@ -64,7 +64,7 @@ def parse_json(content: bytes | str, where: Path | str) -> Any:
 
 
 def loads(content: bytes | str) -> Any:
-    """`json.loads` without what the standard doesn't have, or leaves open; a ValueError says why."""
+    """Parse a JSON text strictly; a ValueError gives the reason why it is invalid."""
     try:
         return json.loads(
             content,
@@ -78,17 +78,17 @@ def loads(content: bytes | str) -> Any:
 
 
 def write_json(path: Path | str, content: Any, *, indent: int | None = None) -> None:
-    """Write a JSON file whole or not at all.
+    """Write a JSON file atomically.
 
     Raises:
-        ValueError: a number is NaN or infinite, which JSON can't say.
+        ValueError: a number is NaN or infinite.
         WriteError: see `write_bytes`.
     """
     write_text(path, to_json(content, indent=indent))
 
 
 def to_json(content: Any, *, indent: int | None = None) -> str:
-    """The JSON text of a value without NaN and infinities."""
+    """Serialise a value without NaN or infinities."""
     return json.dumps(content, indent=indent, allow_nan=False)
 
 
@@ -97,12 +97,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {twice[:60]!r} comes twice in an object")
+        raise ValueError(f"the key {twice[:60]!r} appears twice in an object")
     return found
 
 
 def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _finite(text: str) -> float:

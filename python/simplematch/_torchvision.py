@@ -1,10 +1,10 @@
-"""torchvision, imported also where its compiled part doesn't fit the installed torch.
+"""Imports torchvision even if its compiled part doesn't match the installed torch.
 
-PyPI's torchvision for Linux is a CUDA build. Beside a CPU build of torch its compiled part can't be loaded, and
-`import torchvision` stops with "operator torchvision::nms does not exist". Only box operators are missing then, which
-this package never calls, so declaring their schemas is enough.
+PyPI's torchvision for Linux is a CUDA build. Beside a CPU build of torch its compiled part fails to load, and
+`import torchvision` raises "operator torchvision::nms does not exist". This package never calls the missing box
+operators, so it is enough to declare their schemas.
 
-Import what is needed from here: `from simplematch._torchvision import tv_tensors, transforms`.
+Import torchvision from here: `from simplematch._torchvision import tv_tensors, transforms`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _schemas: library.Library | None = None  # the schemas live as long as this obje
 
 
 def import_torchvision() -> None:
-    """Import torchvision, declaring the operators it lacks only if it fails without them."""
+    """Import torchvision; if that fails for lack of its operators, declare them and try again."""
     global _schemas
     try:
         importlib.import_module("torchvision")
@@ -31,7 +31,7 @@ def import_torchvision() -> None:
         for name in ("nms", "qnms"):
             _schemas.define(name + _SCHEMA)
         for module in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-            del sys.modules[module]  # what the failed import left behind
+            del sys.modules[module]  # left by the failed import
         importlib.import_module("torchvision")
 
 

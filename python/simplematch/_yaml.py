@@ -1,4 +1,4 @@
-"""YAML read as strictly as JSON: a key that comes twice, NaN and infinity are errors that name the file."""
+"""Strict YAML reading: duplicate keys, NaN and infinity are errors that name the file."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import yaml
 
 from ._files import DataError, reason_of
 
-_LARGEST = 1 << 20  # bytes: a configuration has a few hundred
+_LARGEST = 1 << 20  # bytes; a configuration has a few hundred
 
 
 def read_yaml(path: Path | str) -> dict[str, Any]:
-    """The fields in a YAML file.
+    """Read the fields of a YAML file.
 
     Raises:
-        DataError: the file is missing, unreadable, larger than 1 MiB, no YAML, or holds no fields.
+        DataError: the file is missing, unreadable, larger than 1 MiB, not valid YAML, or not a mapping.
     """
     try:
         with open(path, "rb") as file:
@@ -45,18 +45,18 @@ class _StrictLoader(yaml.SafeLoader):  # type: ignore[misc]  # yaml declares no 
         seen: set[str] = set()
         for key, _ in node.value:
             if str(key.value) in seen:
-                raise ValueError(f"the key {key.value[:60]!r} comes again in line {key.start_mark.line + 1}")
+                raise ValueError(f"the key {key.value[:60]!r} appears again in line {key.start_mark.line + 1}")
             seen.add(str(key.value))
         return super().construct_mapping(node, deep)
 
     def construct_yaml_float(self, node: Any) -> float:
         value = float(super().construct_yaml_float(node))
         if not math.isfinite(value):
-            raise ValueError(f"line {node.start_mark.line + 1} has {node.value[:60]}, where a finite number is needed")
+            raise ValueError(f"line {node.start_mark.line + 1} must have a finite number, got {node.value[:60]}")
         return value
 
 
-# YAML 1.1 takes 1e-3 for text, YAML 1.2 and everybody who writes a learning rate for a number.
+# YAML 1.1 reads 1e-3 as text; read it as a number, as YAML 1.2 does.
 _StrictLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )

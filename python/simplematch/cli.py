@@ -15,47 +15,57 @@ from ._files import reason_of
 from .commands import COMMANDS, POSITIONAL
 from .training.stop import Interrupted
 
+RENAMED = {"--believe": "--annotations"}
+
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command; what the user can mend is one sentence on standard error, and status 2."""
+    """Run a command. An error that the user can fix prints one sentence to standard error and exits with status 2."""
     _log_to_standard_error()
-    parser = ArgumentParser(prog="simplematch", description="Keypoints of one photograph found in another.")
+    parser = ArgumentParser(prog="simplematch", description="Find keypoints of one image in another.")
     commands = parser.add_subcommands(required=True, dest="command")
     for name, function in COMMANDS.items():
         summary = str(function.__doc__).splitlines()[0]
         command = ArgumentParser(description=summary)
         command.add_function_arguments(function, as_positional=name in POSITIONAL)
         commands.add_subcommand(name, command, help=summary)
+    _check_names(sys.argv[1:] if arguments is None else arguments)
     chosen = parser.parse_args(arguments)
     try:
         COMMANDS[chosen.command](**chosen[chosen.command].as_dict())
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever read what is printed has seen enough
-        _drop_output()
+    except BrokenPipeError:  # the reader of a pipe, such as head, has closed it
+        _discard_output()
         sys.exit(1)
-    except (OSError, ValueError) as error:  # WriteError, DataError and ImageError too
-        _say(_sentence(error))
-        _drop_output()
+    except (OSError, ValueError) as error:  # includes WriteError, DataError and ImageError
+        _print_error(_sentence(error))
+        _discard_output()
         sys.exit(2)
     except KeyboardInterrupt as interruption:
-        _say(str(interruption) or "stopped")
-        _drop_output()
+        _print_error(str(interruption) or "stopped")
+        _discard_output()
         sys.exit(interruption.status if isinstance(interruption, Interrupted) else 130)
 
 
-def _say(text: str) -> None:
-    with contextlib.suppress(OSError):  # the terminal is gone
+def _check_names(arguments: list[str]) -> None:
+    for name in (argument.partition("=")[0] for argument in arguments):
+        if name in RENAMED:
+            _print_error(f"option {name} must be given as {RENAMED[name]}, its new name")
+            sys.exit(2)
+
+
+def _print_error(text: str) -> None:
+    with contextlib.suppress(OSError):  # the terminal is closed
         print(f"simplematch: {text}", file=sys.stderr)
 
 
 def _sentence(error: OSError | ValueError) -> str:
-    if not isinstance(error, OSError) or error.strerror is None:  # a sentence already
+    if not isinstance(error, OSError) or error.strerror is None:  # already a sentence
         return str(error)
-    return f"{error.filename or 'what is printed'}: {reason_of(error)}"
+    return f"{error.filename or 'standard output'}: {reason_of(error)}"
 
 
-def _drop_output() -> None:
-    """What couldn't be printed isn't tried again at the end, which would print a traceback."""
+def _discard_output() -> None:
+    """Redirect standard output to the null device if it fails, so that the flush at exit prints no traceback."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -65,12 +75,12 @@ def _drop_output() -> None:
 
 def _log_to_standard_error() -> None:
     console = Console(stderr=True)
-    if console.is_terminal:  # lines stay above a progress bar
+    if console.is_terminal:  # RichHandler prints above a progress bar
         handler: logging.Handler = RichHandler(console=console, show_path=False, show_level=False)
     else:
         handler = logging.StreamHandler()
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
-    logging.getLogger("accelerate").setLevel(logging.WARNING)  # it names every file of a state
+    logging.getLogger("accelerate").setLevel(logging.WARNING)  # it logs every file it saves
 
 
 if __name__ == "__main__":

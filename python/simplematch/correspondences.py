@@ -1,4 +1,4 @@
-"""Matching two photographs: from files and points in their own pixels to points, confidences, tables and a picture."""
+"""Matching of two images: takes files and points in pixels, returns matches and confidences."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from .models import default_device, load_model
 
 DEFAULT_MODEL = "efficientnet-lite0-448-nn"
 ImageLike = str | Path | Image.Image | np.ndarray[Any, Any] | Tensor
-_CHUNK = 1024  # points matched at once: the score map of each has a cell for every 16 pixels
+_CHUNK = 1024  # points matched at once; each needs a score map with a cell for every 16 pixels
 
 
 @dataclass(frozen=True, eq=False)
 class Correspondences:
-    """Points of image A and where image B has them; (x, y) in the images' own pixels, as viewers show them.
+    """Points of image A and their matches in image B, (x, y) in pixels of the images as viewers show them.
 
     Attributes:
         points, matches: (N, 2) float64, in A and in B.
         confidence: (N,) similarity of the descriptors at the best cell, -1 to 1.
-        cycle_distance: (N,) pixels in A between a point and what its match is matched with in return: small where both
+        cycle_distance: (N,) distance in pixels of A between a point and the match of its match; it is small where both
             directions agree.
         size_a, size_b: (height, width).
-        model: what matched them.
+        model: the name of the model.
     """
 
     points: FloatArray
@@ -55,7 +55,7 @@ class Correspondences:
         return len(self.points)
 
     def to_json(self) -> str:
-        """Everything, as the text of a json file; null where a number is none."""
+        """Serialise all fields as JSON; NaN becomes null."""
         rows = [
             {name: x if math.isfinite(x) else None for name, x in zip(_COLUMNS, row, strict=True)}
             for row in self._rows()
@@ -65,7 +65,7 @@ class Correspondences:
         return to_json({"model": self.model, **sizes, "matches": rows}, indent=1)
 
     def to_csv(self) -> str:
-        """A line for each point."""
+        """Serialise as CSV, one line per point."""
         output = io.StringIO()
         writer = csv.writer(output, lineterminator="\n")
         writer.writerow(_COLUMNS)
@@ -90,26 +90,26 @@ def match(
     model: Matcher | str | Path | None = None,
     device: torch.device | str | None = None,
 ) -> Correspondences:
-    """Find points of one photograph in another.
+    """Find points of one image in another.
 
     >>> found = simplematch.match("a.jpg", "b.jpg", [(120, 80)])  # doctest: +SKIP
     >>> found.matches, found.confidence  # doctest: +SKIP
 
     Args:
-        image_a, image_b: files, PIL images, or RGB pixels: uint8 arrays (H, W, 3) or tensors (3, H, W). `read_image`
-            says what becomes of 16 bits, transparency and colour profiles.
-        points: (N, 2) as (x, y) in pixels of image A; None: a regular grid.
-        grid: points along the longer side of that grid.
-        model: a trained model, or its folder, or the name of a preset. Default: an untrained matcher whose weights are
-            those of an installed package.
-        device: default: CUDA where there is one.
+        image_a, image_b: files, PIL images, uint8 RGB arrays (H, W, 3) or tensors (3, H, W). `read_image` describes
+            the treatment of 16-bit images, transparency and colour profiles.
+        points: (N, 2) as (x, y) in pixels of image A. Default: a regular grid.
+        grid: points along the longer side of the grid.
+        model: a trained model, its folder, or the name of a preset. Default: an untrained matcher with weights from an
+            installed package.
+        device: default: CUDA if available.
 
     Raises:
         ImageError: an image can't be read.
-        ValueError: points have another shape, are not finite or lie outside of image A; or there is no such model.
+        ValueError: points have a wrong shape, are not finite or lie outside image A; or the model is unknown.
 
     Warns:
-        ImageWarning: an image is an animation, or so small or long that matches mean little, or the like.
+        ImageWarning: matches may be unreliable, for example because an image is animated, tiny or very elongated.
     """
     pictures = [open_image(image, f"image_{side}") for image, side in ((image_a, "a"), (image_b, "b"))]
     for picture in pictures:
@@ -127,7 +127,7 @@ def match_pictures(
     model: Matcher | str | Path | None = None,
     device: torch.device | str | None = None,
 ) -> Correspondences:
-    """`match` of two images that `open_image` has read."""
+    """Match two images that `open_image` returned; see `match`."""
     network, name = _model(DEFAULT_MODEL if model is None else model)
     device = default_device() if device is None else torch.device(device)
     if isinstance(network, torch.nn.Module):
@@ -145,7 +145,7 @@ def match_pictures(
 
 
 def grid_points(size: Size, count: int) -> FloatArray:
-    """The centres (N, 2) of square tiles, `count` of them along the longer side of an image of (height, width)."""
+    """Return the centres (N, 2) of square tiles of an image (height, width), `count` along its longer side."""
     if count < 1:
         raise ValueError(f"grid must be a whole number above zero, got {count}")
     height, width = size
@@ -156,16 +156,16 @@ def grid_points(size: Size, count: int) -> FloatArray:
 
 
 def read_image(image: ImageLike, name: str = "image") -> Image.Image:
-    """An RGB image, turned as its EXIF tag says.
+    """Read an image as RGB, with its EXIF rotation applied.
 
-    What has 16 bits is scaled by its range, transparent pixels are shown on white, colour profiles are applied, and of
-    several frames the first is taken; floats, signed and 32-bit integers are refused.
+    16-bit values are scaled by their range, transparent pixels are composited on white, colour profiles are applied,
+    and only the first frame is read. Floats, signed integers and 32-bit integers raise.
 
     Raises:
-        ImageError: a file can't be read, or pixels are of another type or shape.
+        ImageError: the file can't be read, or the pixels have an unsupported type or shape.
 
     Warns:
-        ImageWarning: it is an animation, or so small or long that matches mean little, or the like.
+        ImageWarning: matches may be unreliable, for example because the image is animated, tiny or very elongated.
     """
     picture = open_image(image, name)
     _warn(picture)
@@ -173,7 +173,7 @@ def read_image(image: ImageLike, name: str = "image") -> Image.Image:
 
 
 def open_image(image: ImageLike, name: str = "image") -> Picture:
-    """`read_image` with what it would warn of."""
+    """Read an image like `read_image`, and return its warnings instead of issuing them."""
     if isinstance(image, Tensor):
         image = image.detach().cpu().permute(1, 2, 0).numpy() if image.dim() == 3 else image.detach().cpu().numpy()
     if isinstance(image, np.ndarray):
@@ -189,7 +189,7 @@ def open_image(image: ImageLike, name: str = "image") -> Picture:
 
 def _warn(picture: Picture) -> None:
     for note in picture.notes.values():
-        warnings.warn(note, ImageWarning, stacklevel=3)  # where match or read_image is called
+        warnings.warn(note, ImageWarning, stacklevel=3)  # the caller of match or read_image
 
 
 def _pixels(image: Image.Image) -> tv_tensors.Image:
@@ -202,14 +202,14 @@ def _points(points: Any, size: Size) -> FloatArray:
         raise ValueError(f"points must be (N, 2) with N above zero, got shape {array.shape}")
     height, width = size
     inside = ((array >= 0) & (array < (width, height))).all(1)
-    if not inside.all():  # not-a-numbers too
+    if not inside.all():  # NaN too
         x, y = array[~inside][0]
         raise ValueError(f"points must lie in image A, {width} x {height} pixels, got ({x:g}, {y:g})")
     return array
 
 
 def _match(network: Matcher, source: Any, target: Any, points: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Points (N, 2) in pixels of the network's input: their matches, likewise, and confidences (N,)."""
+    """Match points (N, 2) in pixels of the network's input; return matches (N, 2) and confidences (N,)."""
     keypoints = torch.from_numpy(points).to(device=source.device, dtype=torch.float32)
     found = [network.match_features(source, target, part[None]) for part in keypoints.split(_CHUNK)]
     matches = torch.cat([x.keypoints[0] for x in found]).double().cpu().numpy()
@@ -229,7 +229,7 @@ def _loaded(name: str) -> Matcher:
 
 
 def _scale(image_size: int, size: Size) -> FloatArray:
-    """From pixels of an image to those of the network's square input, along x and y."""
+    """Return the factors (x, y) from pixels of an image to pixels of the network's square input."""
     return image_size / np.array(size[::-1], dtype=np.float64)
 
 

@@ -1,4 +1,4 @@
-"""What the tests of the system share."""
+"""Fixtures of the system tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 @pytest.fixture(autouse=True)
 def cache_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test has its own cache of annotations."""
+    """Give every test its own annotation cache."""
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("SIMPLEMATCH_CACHE", str(folder))
     return folder
@@ -19,7 +19,7 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
 
 @pytest.fixture(scope="session")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two smooth images of 80 x 96 pixels, of each of which the data set makes three pairs by known warps."""
+    """Two smooth images of 80 x 96 pixels; the data set makes three pairs of each by known warps."""
     folder = tmp_path_factory.mktemp("photographs")
     random = np.random.default_rng(0)
     for i in range(2):

@@ -1,4 +1,4 @@
-"""What the benchmarks measure with, claim and write."""
+"""The tools of the benchmarks: measurement, claims and reports."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_claims_of_memory_compare_with_dense() -> None:
 
 
 def test_a_bar_that_was_met_must_stay_met() -> None:
-    """Only the bars that are known to be missed may be."""
+    """Only known misses are allowed."""
     shape = {"batch": 8, "channels": 768, "side": 63, "localization": "window", "dtype": "float32"}
     medians = {"ours": 10.0, "eager": 39.0, "compile": 39.0}
     measured = {"times": {name: times(ms, 1.0) for name, ms in medians.items()}, "peak_bytes": {"ours": 11}}
@@ -104,7 +104,7 @@ def times(median: float, spread: float) -> dict[str, float]:
 
 @pytest.mark.parametrize("spread, mark", [(0.5, " *"), (2.0, "")])
 def test_compare_marks_what_lies_apart(spread: float, mark: str) -> None:
-    """Quartiles that overlap are no change."""
+    """Overlapping quartiles are not a change."""
 
     def result(median: float) -> dict[str, Any]:
         row = {"mode": "forward", "times": {"ours": times(median, spread), "eager": times(50.0, 1.0)}}
@@ -189,7 +189,7 @@ def test_a_part_that_is_none_is_refused(text: str) -> None:
 
 
 def test_the_caches_are_flushed_by_reading(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was written would have to go back to memory while a provider is timed."""
+    """Writing would leave dirty lines, which are written back while a provider is timed."""
     filler = torch.ones(8)
     monkeypatch.setattr(measure, "_l2_filler", lambda device: filler)
     measure._flush_l2(torch.device("cpu"))
@@ -197,7 +197,7 @@ def test_the_caches_are_flushed_by_reading(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_two_milliseconds_of_launches_are_hidden() -> None:
-    fastest_clock = 1.98e9  # of an H100
+    fastest_clock = 1.98e9  # H100
     assert measure._LAUNCH_CYCLES / fastest_clock >= 2e-3
 
 

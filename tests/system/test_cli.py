@@ -1,4 +1,4 @@
-"""The commands, run as a user runs them."""
+"""The commands, run through the command line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_eval_writes_what_it_prints(photographs: Path, tmp_path: Path, capsys: p
 
 
 def test_train_resume_and_eval(photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = tmp_path / "run.json"  # json is YAML too
+    run = tmp_path / "run.json"  # JSON is valid YAML
     config: TrainConfig = configuration(photographs, tmp_path / "out", evaluate_every=9)
     run.write_text(json.dumps(config.to_dict()))
     main(["train", "--config", str(run), "--fields", '{"max_steps": 2}'])
@@ -53,7 +53,16 @@ def test_stats(photographs: Path, capsys: pytest.CaptureFixture[str]) -> None:
             ["eval", "--dataset", "spair", "--root", ".", "--preset", "x"],
             "model must be the folder of a checkpoint or one of",
         ),
-        (["stats", "--dataset", "spair", "--root", ".", "--grids", "4,x"], "grids must be whole numbers above zero"),
+        (
+            ["stats", "--dataset", "spair", "--root", ".", "--grids", "4,x"],
+            "grids must be comma-separated whole numbers above zero",
+        ),
+        (["eval", "--believe", "pair"], "option --believe must be given as --annotations"),
+        (["eval", "--believe=pair"], "option --believe must be given as --annotations"),
+        (
+            ["train", "--recipe", "ibot-spair-256", "--root", ".", "--output", "o", "--fields.exchange", "0.5"],
+            "must have the field 'swap', got its earlier name 'exchange'",
+        ),
         (["train"], "train needs --recipe or --config, and not both"),
         (["train", "--recipe", "ibot-spair-256"], "train --recipe needs --root and --output"),
     ],

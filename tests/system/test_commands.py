@@ -22,7 +22,7 @@ TINY = CHANGES["efficientnet-lite0-256"]
 
 
 def colour_count(path: Path, colour: str) -> int:
-    """Pixels of a picture that are close to a colour such as #ff0000."""
+    """Count the pixels of an image that are close to a colour such as #ff0000."""
     wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
     pixels = np.array(Image.open(path).convert("RGB")).astype(int)
     return int((np.abs(pixels - wanted).max(-1) < 30).sum())
@@ -68,7 +68,7 @@ def test_curve_draws_results_of_eval(tmp_path: Path, capsys: pytest.CaptureFixtu
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(SystemExit):
         main(["curve", str(tmp_path / "other.json")])
-    assert "other.json is no result of simplematch eval --output" in capsys.readouterr().err
+    assert "other.json is not a result of simplematch eval --output" in capsys.readouterr().err
 
 
 def test_ablate_trains_each_row_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,10 +90,11 @@ def test_ablate_trains_each_row_once(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out == printed
     assert [path.stat().st_mtime_ns for path in models] == written
 
-    with pytest.raises(SystemExit):  # a result of other settings is none of this table's
+    with pytest.raises(SystemExit):  # a result with other settings doesn't belong to this table
         main([*command, json.dumps(fields | {"learning_rate": 1e-5})])
     error = capsys.readouterr().err
-    assert "holds a run with learning_rate 0.001, and this one has 1e-05: name another folder" in error
+    assert "learning_rate must be 0.001, as in the run in" in error
+    assert "got 1e-05: choose another output folder" in error
 
 
 def configuration(preset: str, tmp_path: Path) -> TrainConfig:
@@ -130,9 +131,9 @@ def test_rows_of_resolutions_fit_the_patches(tmp_path: Path) -> None:
 def test_unknown_ablation(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"name must be one of {', '.join(NAMES)}, got 'colour'"):
         rows_of("colour", configuration("ibot-b16-256", tmp_path))
-    with pytest.raises(ValueError, match="sizes must be left out for multi-scale-loss"):
+    with pytest.raises(ValueError, match="sizes must be None for multi-scale-loss"):
         rows_of("multi-scale-loss", configuration("resnet101-256", tmp_path), [3])
-    with pytest.raises(ValueError, match="must be supervised at several scales for multi-scale-loss"):
+    with pytest.raises(ValueError, match="preset must have several levels for multi-scale-loss"):
         rows_of("multi-scale-loss", configuration("ibot-b16-256", tmp_path))
 
 
@@ -144,7 +145,7 @@ def test_doctor_names_what_is_there_and_what_is_not(
     main(["doctor"])
     printed = capsys.readouterr().out
     assert f"spair: {tmp_path / 'somewhere'}" in printed
-    assert "pf-willow: not found; needed are test_pairs.csv" in printed
+    assert "pf-willow: not found; it must have test_pairs.csv" in printed
     assert "https://www.di.ens.fr/willow/research/proposalflow" in printed
     for text in ("torch 2.", "cpu: ", "ibot-b16-256", "https://github.com/bytedance/ibot"):
         assert text in printed

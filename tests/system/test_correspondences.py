@@ -1,4 +1,4 @@
-"""Matching two photographs, from Python and from the command line."""
+"""Matching two images, from Python and from the command line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHIFT = 24  # pixels between the two pictures
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Two cuttings of one picture of smooth blobs, the second one SHIFT pixels further right and down."""
+    """Two crops of one image of smooth blobs, the second SHIFT pixels further right and down."""
     folder = tmp_path_factory.mktemp("pictures")
     coarse = np.random.default_rng(5).integers(0, 256, (14, 18, 3), dtype=np.uint8)
     whole = Image.fromarray(coarse).resize((360, 280), Image.Resampling.BICUBIC)
@@ -62,7 +62,7 @@ def test_every_kind_of_image_gives_the_same(pictures: tuple[Path, Path]) -> None
 def test_a_turned_photograph_is_read_as_viewers_show_it(tmp_path: Path, pictures: tuple[Path, Path]) -> None:
     upright = Image.open(pictures[0])
     exif = upright.getexif()
-    exif[0x0112] = 6  # to be shown turned by 90 degrees
+    exif[0x0112] = 6  # rotate by 90 degrees
     upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
     assert (np.array(read_image(tmp_path / "turned.png")) == np.array(upright)).all()
 

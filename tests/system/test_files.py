@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, and JSON is read strictly."""
+"""Atomic file writing and strict JSON reading."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_full_disk_leaves_the_earlier_file(call: str, tmp_path: Path, monkeypa
 
 
 def test_a_limit_met_in_the_middle_of_a_file_leaves_the_earlier_one(tmp_path: Path) -> None:
-    """As on a full disk: the system takes the first 4096 bytes and no more."""
+    """As on a full disk, the system writes only the first 4096 bytes."""
     path = tmp_path / "a.txt"
     write_text(path, "earlier")
     code = (
@@ -47,7 +47,9 @@ def test_a_limit_met_in_the_middle_of_a_file_leaves_the_earlier_one(tmp_path: Pa
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); write_text(sys.argv[1], 'x' * 100000)"
     )
     run = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
-    assert run.returncode == 1 and "WriteError" in run.stderr and "file too large: raise the limit" in run.stderr
+    assert (
+        run.returncode == 1 and "WriteError" in run.stderr and "file too large: raise the file size limit" in run.stderr
+    )
     assert path.read_text() == "earlier" and os.listdir(tmp_path) == ["a.txt"]
 
 
@@ -74,7 +76,7 @@ def test_a_stop_leaves_nothing(tmp_path: Path) -> None:
 def test_every_crash_point_leaves_the_earlier_or_the_later_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file is looked at after every call of the system, where a power cut could come."""
+    """Check the file after every system call, where a power failure could happen."""
     path = tmp_path / "a"
     write_text(path, "earlier")
     seen = []
@@ -131,7 +133,7 @@ def test_streams_are_written_to_directly() -> None:
         ("file/a", "not a directory: make its folder first"),
         (".", "is a directory: name a file"),
         ("x" * 300, "file name too long: choose a shorter name"),
-        ("a\0b", "can't be the name of a file"),
+        ("a\0b", "is not a valid file name"),
     ],
 )
 def test_a_wrong_place_is_named_before_the_work(name: str, message: str, tmp_path: Path) -> None:
@@ -150,9 +152,9 @@ def test_a_place_that_can_be_written_is_left_as_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b'{"a": 1, "b": 2, "a": 3}', "the key 'a' comes twice in an object"),
-        (b"[NaN]", "NaN is no number of JSON"),
-        (b"[-Infinity]", "-Infinity is no number of JSON"),
+        (b'{"a": 1, "b": 2, "a": 3}', "the key 'a' appears twice in an object"),
+        (b"[NaN]", "NaN is not a JSON number"),
+        (b"[-Infinity]", "-Infinity is not a JSON number"),
         (b"[1e999]", "the number 1e999 is too large"),
         (b"[-1e999]", "the number -1e999 is too large"),
         (b"1" * 400, r"the number 1{60}\.\.\. is too large"),
@@ -176,12 +178,12 @@ def test_json_of_a_wrong_kind_or_size(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text("[1, 2]")
     assert read_json(path) == [1, 2]
-    with pytest.raises(DataError, match=r"a\.json holds a JSON list, where an object is needed"):
+    with pytest.raises(DataError, match=r"a\.json must hold a JSON object, got list"):
         read_object(path)
     path.write_bytes(b"[" + b" " * (1 << 20) + b"]")
     with pytest.raises(DataError, match=r"a\.json can't be read as JSON: it is larger than 1 MiB"):
         read_json(path, largest=1 << 20)
-    with pytest.raises(DataError, match=r"a\.json, line 1, is larger than 1 MiB"):
+    with pytest.raises(DataError, match=r"a\.json, line 1 is larger than 1 MiB"):
         list(read_lines(path, largest=1 << 20))
     for wrong, message in ((tmp_path / "none.json", "is missing"), (tmp_path, "can't be read as JSON: .*directory")):
         for read in (read_json, lambda path: list(read_lines(path))):
@@ -192,7 +194,7 @@ def test_json_of_a_wrong_kind_or_size(tmp_path: Path) -> None:
 def test_lines_are_named(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"a": 1}\n{"a": NaN}\n')
-    with pytest.raises(DataError, match=r"a\.jsonl, line 2, can't be read as JSON: NaN is no number of JSON"):
+    with pytest.raises(DataError, match=r"a\.jsonl, line 2 can't be read as JSON: NaN is not a JSON number"):
         list(read_lines(path))
 
 

@@ -1,4 +1,4 @@
-"""What the commands write, on full disks, over links and in wrong places: one sentence, and nothing half-written."""
+"""Outputs of the commands on full disks, over links and at invalid paths: one sentence, and no partial files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .data.trees import make_ap10k, make_spair, write_image, write_json
 from .models.tiny import tiny_model
 
 Sentence = Callable[..., str]
-# By name: the package has functions of the same names.
+# Imported by name, because the package has functions of the same names.
 draw_module, evaluate_module, match_module = (
     import_module(f"simplematch.commands.{name}") for name in ("draw", "evaluate", "match")
 )
@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def sentence(capsys: pytest.CaptureFixture[str]) -> Sentence:
-    """Runs a command that must fail, and gives its only line on standard error."""
+    """Run a command that must fail, and return its only line on standard error."""
 
     def run(*arguments: object) -> str:
         with pytest.raises(SystemExit) as caught:
@@ -72,7 +72,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def earlier(folder: Path, *names: str) -> dict[str, str]:
-    """Files of an earlier call."""
+    """Write files of an earlier call."""
     for name in names:
         (folder / name).write_text("earlier")
     return contents(folder)
@@ -85,7 +85,7 @@ def test_eval_on_a_full_disk(folder: Path, tmp_path: Path, capsys: pytest.Captur
         main(list(map(str, evaluating(folder, "--output", tmp_path / "r.json", "--predictions", tmp_path / "p.jsonl"))))
     printed = capsys.readouterr()
     assert caught.value.code == 2 and contents(tmp_path) == before
-    assert "per image" in printed.out  # hours of work, which can still be read
+    assert "per image" in printed.out  # the results of a long run are still printed
     assert printed.err.count("\n") == 1
     assert "r.json can't be written, no space left on device: free some space" in printed.err
     assert "(the file that was there is unchanged)" in printed.err
@@ -113,15 +113,15 @@ def test_a_full_disk_behind_what_is_printed(
     command = ["stats", "--dataset", "images", "--root", str(tmp_path)]
     with open("/dev/full", "w") as full:
         monkeypatch.setattr("sys.stdout", full)
-        assert sentence(*command) == "what is printed: no space left on device"
+        assert sentence(*command) == "standard output: no space left on device"
     reading, writing = os.pipe()
-    os.close(reading)  # as `| head` does when it has seen enough
+    os.close(reading)  # as `| head` does
     with os.fdopen(writing, "w") as pipe:
         monkeypatch.setattr("sys.stdout", pipe)
         with pytest.raises(SystemExit) as caught:
             main(command)
         assert caught.value.code == 1 and capsys.readouterr().err == ""
-    # Closing both, as Python does at its end, raised nothing.
+    # Closing both, as Python does at exit, raises nothing.
 
 
 def test_wrong_places_are_named_before_the_work(
@@ -143,10 +143,10 @@ def test_wrong_places_are_named_before_the_work(
 
 def test_files_that_would_replace_one_another(folder: Path, tmp_path: Path, sentence: Sentence) -> None:
     error = sentence(*evaluating(folder, "--output", tmp_path / "r.csv"))
-    assert error.startswith("output must not end in .csv, as the table beside it does")
+    assert error.startswith("output must not end in .csv, the suffix of the table beside it")
     for name in ("r.json", "r.csv"):
         error = sentence(*evaluating(folder, "--output", tmp_path / "r.json", "--predictions", tmp_path / name))
-        assert error.startswith("predictions must be another file than output and its table")
+        assert error.startswith("predictions must differ from output and its table")
 
 
 def test_match_never_replaces_its_photographs(folder: Path, tmp_path: Path, sentence: Sentence) -> None:
@@ -154,7 +154,7 @@ def test_match_never_replaces_its_photographs(folder: Path, tmp_path: Path, sent
     (tmp_path / "link.png").symlink_to("a.png")
     for name in ("a", "link"):
         error = sentence("match", photograph, folder / "b.png", "--output", tmp_path / name)
-        assert error.startswith("output must not be the name of an image that is matched")
+        assert error.startswith("output must not overwrite an input image")
     assert photograph.read_bytes() == (folder / "a.png").read_bytes() and len(os.listdir(tmp_path)) == 2
 
 
@@ -170,7 +170,7 @@ def test_links_stay_and_their_files_are_replaced(folder: Path, tmp_path: Path) -
 
 
 def test_match_draws_the_pixels_that_it_matched(folder: Path, tmp_path: Path) -> None:
-    """A photograph in 16 bits is drawn as the one in 8 bits is."""
+    """A 16-bit image is drawn like the 8-bit image."""
     grey = np.array(Image.open(folder / "a.png").convert("L"))
     wide = grey.astype(np.uint16) * 257
     Image.fromarray(wide).save(tmp_path / "wide.png")
@@ -193,7 +193,7 @@ def test_match_says_what_is_odd_about_a_photograph(
     main(["match", str(tmp_path / "long.png"), str(folder / "b.png"), "--model", str(folder / "model"),
           "--output", str(tmp_path / "out")])  # fmt: skip
     (record,) = [record for record in caplog.records if record.name == "simplematch.commands.match"]
-    assert record.getMessage().startswith(f"image_a {tmp_path / 'long.png'} is 4 x 300 pixels; with a side below")
+    assert record.getMessage().startswith(f"image_a {tmp_path / 'long.png'} is 4 x 300 pixels; below 16 pixels a side")
 
 
 def headline(**changes: Any) -> dict[str, Any]:
@@ -214,16 +214,16 @@ def test_curves_of_results_with_one_name_and_without_pairs(tmp_path: Path, monke
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{}", "is no result of simplematch eval --output"),
-        (json.dumps({"results": {"0": 1}}), "is no result of"),
-        (json.dumps({"results": [headline(headline=[1, 2, 3])]}), "is no result of"),
-        (json.dumps({"results": [headline(headline="ab")]}), "is no result of"),
-        (json.dumps({"results": [headline(protocol=[])]}), "is no result of"),
-        ('{"results": [NaN]}', "NaN is no number of JSON"),
+        ("{}", "is not a result of simplematch eval --output"),
+        (json.dumps({"results": {"0": 1}}), "is not a result of"),
+        (json.dumps({"results": [headline(headline=[1, 2, 3])]}), "is not a result of"),
+        (json.dumps({"results": [headline(headline="ab")]}), "is not a result of"),
+        (json.dumps({"results": [headline(protocol=[])]}), "is not a result of"),
+        ('{"results": [NaN]}', "NaN is not a JSON number"),
         ('{"results": [1e999]}', "the number 1e999 is too large"),
-        ('{"results": 1, "results": 2}', "the key 'results' comes twice"),
+        ('{"results": 1, "results": 2}', "the key 'results' appears twice"),
         ("[" * 5000, "it is nested too deeply"),
-        ("[]", "holds a JSON list, where an object is needed"),
+        ("[]", "must hold a JSON object, got list"),
     ],
 )
 def test_results_that_are_none(text: str, message: str, tmp_path: Path, sentence: Sentence) -> None:
@@ -243,10 +243,10 @@ def test_results_of_an_ablation_that_are_none(text: str, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[[1, NaN]]", "NaN is no number of JSON"),
+        ("[[1, NaN]]", "NaN is not a JSON number"),
         ("[[1, 1e999]]", "the number 1e999 is too large"),
         ("[" * 5000, "it is nested too deeply"),
-        ('{"x": 1, "x": 2}', "the key 'x' comes twice"),
+        ('{"x": 1, "x": 2}', "the key 'x' appears twice"),
     ],
 )
 def test_points_that_are_none(text: str, message: str, tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ def test_prepared_pairs_appear_when_all_are_written(tmp_path: Path, monkeypatch:
         with pytest.raises(_files.WriteError, match="PairAnnotation can't be written, no space left on device"):
             prepare_ap10k(tmp_path / "raw", tmp_path / "out")
     assert sorted(os.listdir(tmp_path / "out")) == ["ImageAnnotation", "JPEGImages"]
-    write_json(tmp_path / "out/PairAnnotation.part/trn/half.json", {})  # of a killed process
+    write_json(tmp_path / "out/PairAnnotation.part/trn/half.json", {})  # left by a killed process
     counts = prepare_ap10k(tmp_path / "raw", tmp_path / "out")
     assert len(AP10K(tmp_path / "out", "trn")) == counts["trn"]
     assert sorted(os.listdir(tmp_path / "out")) == ["ImageAnnotation", "JPEGImages", "PairAnnotation"]
@@ -281,7 +281,7 @@ def test_prepared_pairs_appear_when_all_are_written(tmp_path: Path, monkeypatch:
 
 
 def test_copies_replace_links_and_leave_the_raw_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sync", lambda: None)  # it waits for everything else on the machine
+    monkeypatch.setattr(os, "sync", lambda: None)  # it would wait for all other writes on the machine
     make_ap10k(tmp_path / "raw", 53)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "raw/data").iterdir()}
     prepare_ap10k(tmp_path / "raw", tmp_path / "out")

@@ -1,4 +1,4 @@
-"""What `simplematch COMMAND` runs: one function for each command, whose arguments are its options."""
+"""The functions behind `simplematch COMMAND`; their arguments are the command's options."""
 
 from __future__ import annotations
 
@@ -24,4 +24,4 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "doctor": doctor,
 }
 POSITIONAL = ("match", "ablate", "curve")
-"""Commands whose arguments without a default need no name."""
+"""Commands that take their arguments without a default by position."""

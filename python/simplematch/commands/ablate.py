@@ -18,16 +18,16 @@ def ablate(
     sizes: str | None = None,
     fields: dict[str, Any] | None = None,
 ) -> None:
-    """Train a model for each row of one of the paper's ablations, evaluate them alike, and print its table.
+    """Train and evaluate a model for each row of one of the paper's ablations, and print the table.
 
-    What is done is kept: a row that was stopped goes on where it was, and one that has its result isn't run again.
+    Called again, it resumes an interrupted row and skips finished rows.
 
     Args:
         name: feature-map-size (Tables 2 and 9), window (Table 7), multi-scale-loss (Table 8) or resolution (Table 10).
         root: folder of the data set.
-        output: gets a folder for each row, and table.json.
-        recipe: one of simplematch.configs, which every row changes in one thing.
-        sizes: cells of the window, or pixels of the image, with commas: what to compare instead of the paper's values.
+        output: output folder, with a folder for each row and table.json.
+        recipe: one of simplematch.configs, the base of every row.
+        sizes: comma-separated window sizes in cells, or image sizes in pixels; default: the paper's.
         fields: fields of TrainConfig to replace in every row, such as --fields '{"epochs": 3}'.
     """
     config = TrainConfig.from_recipe(recipe, root, output, **(fields or {}))

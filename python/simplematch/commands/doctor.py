@@ -19,15 +19,15 @@ from ..models.weights import weight_origin
 from .lists import names
 
 DISTRIBUTION = "simplematch-kernels"
-_DEPTH = 2  # folders below a root in which data sets are looked for
+_DEPTH = 2  # levels of folders searched for data sets
 _EXTRA = "train"
 
 
 def doctor(root: str | None = None) -> None:
-    """Say what is installed, which backend runs where, which data sets are found, and where to get what is missing.
+    """Print installed packages, available backends, data sets found, and where to get missing ones.
 
     Args:
-        root: folders that hold data sets, with commas between them; default: SIMPLEMATCH_DATA, or the present folder.
+        root: comma-separated folders to search for data sets; default: SIMPLEMATCH_DATA, or the current folder.
     """
     roots = [Path(name) for name in names(root or os.environ.get("SIMPLEMATCH_DATA", "."))]
     sections = {
@@ -58,7 +58,7 @@ def _installed() -> list[str]:
 def _extra_packages() -> list[str]:
     try:
         declared = requires(DISTRIBUTION) or []
-    except PackageNotFoundError:  # run from a source tree that isn't installed
+    except PackageNotFoundError:  # a source tree that isn't installed
         return []
     lines = [line for line in declared if f'extra == "{_EXTRA}"' in line]
     return [match[0] for line in lines if (match := re.match(r"[\w.-]+", line))]
@@ -78,12 +78,12 @@ def _datasets(roots: list[Path]) -> list[str]:
     lines = []
     for name, needed in NEEDED.items():
         if name != "images":
-            lines.append(f"{name}: {found[name]}" if name in found else f"{name}: not found; needed are {needed}")
+            lines.append(f"{name}: {found[name]}" if name in found else f"{name}: not found; it must have {needed}")
     return lines
 
 
 def _folders(root: Path, depth: int) -> list[Path]:
-    """A folder and those below it, the nearest first; none if it isn't there or can't be read."""
+    """List a folder and its subfolders, the nearest first; empty if it is missing or unreadable."""
     try:
         children = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     except OSError:

@@ -1,4 +1,4 @@
-"""`simplematch draw` (the paper's Figures 5 and 6) and `simplematch curve` (Figure 4)."""
+"""`simplematch draw` (Figures 5 and 6 of the paper) and `simplematch curve` (Figure 4)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .. import evaluation
 from .._files import DataError, check_output
 from .._json import read_object
 from ..data import PairDataset, open_dataset
-from ..evaluation import Protocol
+from ..evaluation import PCKProtocol
 from ..models import default_device, load_model
 from ..viz import MatchPanel, draw_curves, draw_grid, prediction_panel, save_figure
 from .lists import names
@@ -28,17 +28,17 @@ def draw(
     alpha: float = 0.1,
     seed: int = 0,
 ) -> None:
-    """Draw matches of pairs of a data set, a column for each model: right ones green, wrong ones red.
+    """Draw matches of random pairs of a data set, one column per model: correct matches green, wrong ones red.
 
     Args:
-        models: presets or folders of trained models, with commas between them.
+        models: comma-separated presets or folders of trained models.
         dataset: as for eval.
         root: folder of the data set.
-        output: the picture.
-        split: of the data set.
-        pairs: how many, chosen at random.
-        alpha: a match is right within alpha times the data set's threshold.
-        seed: of the choice.
+        output: image file to write.
+        split: split of the data set.
+        pairs: number of pairs.
+        alpha: a match is correct within alpha times the data set's threshold.
+        seed: seed of the choice of pairs.
     """
     check_output(output)
     opened = open_dataset(dataset, root, split)
@@ -49,8 +49,8 @@ def draw(
     print(f"written: {output}")
 
 
-def match_panels(name: str, pairs: PairDataset, protocol: Protocol, alpha: float) -> list[MatchPanel]:
-    """What a model finds in each pair, in the order of their names."""
+def match_panels(name: str, pairs: PairDataset, protocol: PCKProtocol, alpha: float) -> list[MatchPanel]:
+    """Make a panel with a model's matches for each pair, sorted by pair name."""
     model = load_model(name).to(default_device())
     predictions = evaluation.evaluate(model, pairs, [protocol]).predictions
     assert predictions is not None
@@ -59,11 +59,11 @@ def match_panels(name: str, pairs: PairDataset, protocol: Protocol, alpha: float
 
 
 def curve(results: str, output: Path = Path("curve.png")) -> None:
-    """Draw PCK against alpha, a line for each result.
+    """Draw PCK against alpha, one line per result.
 
     Args:
-        results: json files of `simplematch eval --output`, with commas between them.
-        output: the picture.
+        results: comma-separated json files of `simplematch eval --output`.
+        output: image file to write.
     """
     paths = list(map(Path, names(results)))
     stems = [path.stem for path in paths]
@@ -76,7 +76,7 @@ def curve(results: str, output: Path = Path("curve.png")) -> None:
 
 
 def _headline(path: Path) -> tuple[list[float], list[float], str]:
-    """Alphas, PCK at each of them (NaN without pairs) and the threshold, of the first protocol in a result."""
+    """Read alphas, PCK (NaN without pairs) and the threshold of the first protocol in a result."""
     content = read_object(path)
     try:
         result: dict[str, Any] = content["results"][0]
@@ -86,5 +86,5 @@ def _headline(path: Path) -> tuple[list[float], list[float], str]:
         if len(alphas) != len(pck) or not isinstance(threshold, str):
             raise ValueError
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is no result of simplematch eval --output.") from error
+        raise DataError(f"{path} is not a result of simplematch eval --output.") from error
     return alphas, pck, threshold

@@ -25,7 +25,7 @@ def evaluate(
     weights: Path | None = None,
     split: str = "test",
     codebase: str | None = None,
-    believe: str = "image",
+    annotations: str = "image",
     batch_size: int = 16,
     output: Path | None = None,
     predictions: Path | None = None,
@@ -38,26 +38,26 @@ def evaluate(
     Args:
         dataset: spair, pf-pascal, pf-willow, ap10k, images or auto.
         root: folder of the data set, in any of its known layouts.
-        preset: a model with its pretrained encoder; the -nn ones are untrained nearest-neighbour matchers.
-        checkpoint: a folder that training or save_pretrained wrote, in place of a preset.
+        preset: a model with a pretrained encoder; -nn presets are untrained nearest-neighbour matchers.
+        checkpoint: a folder that training or save_pretrained wrote, instead of a preset.
         weights: file of the preset's encoder weights.
-        split: of the data set.
-        codebase: whose protocols to measure by, such as default,cats; also simplematch, sd4match, geoaware-sc,
-            sd-dino and dift.
-        believe: image or pair, where PairAnnotation has other keypoints than ImageAnnotation (SPair-71k layout alone).
-        batch_size: pairs at a time.
-        output: a json file, and a csv beside it, with every number. Files appear whole; links stay links.
-        predictions: a file for all predictions, from which any protocol can be computed again.
-        skip_broken: leave out images that can't be read, and say how many.
-        backend: of the operators; the best that runs, if none is given.
-        device: cuda where there is one, if none is given.
+        split: split of the data set.
+        codebase: comma-separated codebases whose PCK protocols to use: default, cats, simplematch, sd4match,
+            geoaware-sc, sd-dino, dift.
+        annotations: image or pair: which annotation to use where the two differ (SPair-71k layout only).
+        batch_size: pairs per batch.
+        output: json file for the results; a csv file with the same name is written beside it.
+        predictions: file for all predictions, from which any protocol can be computed later.
+        skip_broken: skip unreadable images and report how many.
+        backend: backend of the operators; default: the fastest available.
+        device: default: cuda if available.
     """
     files = _outputs(output, predictions)
-    chosen = _existing(checkpoint) if checkpoint else preset
-    check_model(chosen)  # before a large data set is read
-    if believe != "image" and dataset != "spair":
-        raise ValueError(f"believe must be image where dataset isn't spair, got {believe!r}")
-    options: dict[str, Any] = {"believe": believe} if dataset == "spair" else {}
+    chosen = _checked_folder(checkpoint) if checkpoint else preset
+    check_model(chosen)  # before reading a large data set
+    if annotations != "image" and dataset != "spair":
+        raise ValueError(f"annotations must be image unless dataset is spair, got {annotations!r}")
+    options: dict[str, Any] = {"annotations": annotations} if dataset == "spair" else {}
     pairs = open_dataset(dataset, root, split, skip_broken=skip_broken, **options)
     protocols = [evaluation.preset(name, pairs.name) for name in names(codebase)] if codebase else None
     model = load_model(chosen, weights)
@@ -76,26 +76,26 @@ def evaluate(
                 new.add(files[1]).write(evaluation.to_csv(found.results).encode())
             if predictions is not None and found.predictions is not None:
                 found.predictions.write(new.add(predictions))
-    finally:  # what can't be written can still be read
+    finally:  # print the results even if they can't be written
         print("\n\n".join(evaluation.format_result(result) for result in found.results))
         seconds = ", ".join(f"{part} {value:.1f}" for part, value in found.seconds.items())
         print(f"\n{len(pairs)} pairs of {found.images} images, {found.encoded} encoded; seconds: {seconds}")
 
 
 def _outputs(output: Path | None, predictions: Path | None) -> list[Path]:
-    """The files to be written; before hours of work are done for them."""
+    """List the output files, and check that they can be written."""
     files = [] if output is None else [output, output.with_suffix(".csv")]
     files += [] if predictions is None else [predictions]
     if output is not None and output.suffix == ".csv":
-        raise ValueError(f"output must not end in .csv, as the table beside it does, got {output}")
+        raise ValueError(f"output must not end in .csv, the suffix of the table beside it, got {output}")
     if predictions is not None and predictions in files[:-1]:
-        raise ValueError(f"predictions must be another file than output and its table, got {predictions}")
+        raise ValueError(f"predictions must differ from output and its table, got {predictions}")
     for file in files:
         check_output(file)
     return files
 
 
-def _existing(checkpoint: Path) -> Path:
+def _checked_folder(checkpoint: Path) -> Path:
     if not checkpoint.is_dir():
         raise FileNotFoundError(f"checkpoint must be a folder with config.json and model.safetensors, got {checkpoint}")
     return checkpoint

@@ -1,20 +1,20 @@
-"""Options that take several values: "a,b,c"."""
+"""Parsing of comma-separated options: "a,b,c"."""
 
 from __future__ import annotations
 
 
 def names(text: str) -> list[str]:
-    """The names in a list with commas."""
+    """Split a comma-separated list of names."""
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def numbers(option: str, text: str) -> list[int]:
-    """The whole numbers above zero in a list with commas.
+    """Split a comma-separated list of positive integers.
 
     Raises:
-        ValueError: something else is in it.
+        ValueError: an item is not a positive integer.
     """
     found = names(text)
     if not found or not all(part.isdecimal() and int(part) > 0 for part in found):
-        raise ValueError(f"{option} must be whole numbers above zero with commas between them, got {text!r}")
+        raise ValueError(f"{option} must be comma-separated whole numbers above zero, got {text!r}")
     return [int(part) for part in found]

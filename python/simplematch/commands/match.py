@@ -28,16 +28,16 @@ def match(
     output: Path | None = None,
     device: str | None = None,
 ) -> None:
-    """Find points of one photograph in another; writes OUTPUT.json, OUTPUT.csv and OUTPUT.png.
+    """Find points of one image in another, and write OUTPUT.json, OUTPUT.csv and OUTPUT.png.
 
     Args:
-        image_a: a photograph.
-        image_b: another, of the same thing or the same kind of thing.
-        points: in pixels of the first one: "120,80 200,150", or a file: csv with columns x and y, or a json list.
-        grid: points along the longer side of a regular grid, if no points are given.
+        image_a: the first image.
+        image_b: the second image, of the same object or category.
+        points: points in pixels of image_a: "120,80 200,150", a csv file with columns x and y, or a json list.
+        grid: points along the longer side of a regular grid, used without `points`.
         model: a preset or the folder of a trained model.
-        output: what the files' names begin with; default: the names of both images, in the present folder.
-        device: cuda where there is one, if none is given.
+        output: path of the output files without suffix; default: the names of both images, in the current folder.
+        device: default: cuda if available.
     """
     chosen = None if points is None else read_points(points)
     output = output or Path(f"{image_a.stem}-{image_b.stem}")
@@ -64,15 +64,15 @@ def match(
 def _check_outputs(files: list[Path], inputs: list[Path]) -> None:
     for file in files:
         if any(file.exists() and path.exists() and file.samefile(path) for path in inputs):
-            raise ValueError(f"output must not be the name of an image that is matched, got {file}")
+            raise ValueError(f"output must not overwrite an input image, got {file}")
         check_output(file)
 
 
 def read_points(text: str) -> FloatArray:
-    """Points (N, 2) of "x,y x,y ...", or of the file that the text names.
+    """Parse points (N, 2) from "x,y x,y ..." or from a file.
 
     Raises:
-        DataError: the file holds something else.
+        DataError: the file doesn't hold points.
         ValueError: the text is neither a file nor points.
     """
     path = Path(text)
@@ -100,7 +100,7 @@ def _read_file(path: Path) -> FloatArray:
 
 
 def _columns(first: list[str]) -> tuple[int, int] | None:
-    """Where the headings x and y (or x_a and y_a, as this command writes) stand; None without headings."""
+    """Find the columns named x and y (or x_a and y_a, as this command writes); None without a header."""
     for names in (("x", "y"), ("x_a", "y_a")):
         if set(names) <= set(first):
             return first.index(names[0]), first.index(names[1])

@@ -1,4 +1,4 @@
-"""A progress bar on standard error, where a person is looking."""
+"""A progress bar on standard error, shown on a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A function that takes what is done and the total; the bar goes when the block ends."""
+    """Yield a function of the number done and the total; the bar disappears when the block ends."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

@@ -19,16 +19,16 @@ def train(
     resume: bool = False,
     allow_changes: bool = False,
 ) -> None:
-    """Train a model by a recipe or a YAML file; `accelerate launch -m simplematch train ...` uses several GPUs.
+    """Train a model from a recipe or a YAML file; `accelerate launch -m simplematch train ...` uses several GPUs.
 
     Args:
         root: folder of the data set.
         output: folder for checkpoints and logs.
         recipe: one of simplematch.configs.
-        config: a YAML file with fields of TrainConfig, in place of a recipe.
+        config: a YAML file with fields of TrainConfig, instead of a recipe.
         fields: fields to replace, such as --fields '{"epochs": 3}' or --fields.epochs 3.
-        resume: go on where a run with this output was stopped.
-        allow_changes: resume with another precision, data set or recipe than before.
+        resume: resume the interrupted run in `output`.
+        allow_changes: resume although settings that decide the result have changed.
     """
     if (recipe is None) == (config is None):
         raise ValueError("train needs --recipe or --config, and not both")

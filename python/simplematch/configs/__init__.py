@@ -1,4 +1,4 @@
-"""Recipes of training runs, a YAML file each: the paper's schedules. What they leave out is `TrainConfig`'s default."""
+"""Training recipes, one YAML file each, with the paper's schedules; other fields keep the defaults of `TrainConfig`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import yaml
 
 
 def names() -> list[str]:
-    """Of all recipes."""
+    """List the names of all recipes."""
     return sorted(path.name.removesuffix(".yaml") for path in files(__name__).iterdir() if path.name.endswith(".yaml"))
 
 
 def recipe(name: str) -> dict[str, Any]:
-    """The fields that a recipe sets.
+    """Return the fields that a recipe sets.
 
     Raises:
         ValueError: no recipe has that name.

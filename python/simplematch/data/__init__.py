@@ -1,6 +1,6 @@
 """Data sets of image pairs, their transforms and batches.
 
-`open_dataset` opens one; `TransformedPairs` with `collate`, or `ImageGroups` with `collate_groups`, feed a
+`open_dataset` opens a data set. `TransformedPairs` with `collate`, or `ImageGroups` with `collate_groups`, feed a
 `DataLoader`.
 """
 
@@ -17,7 +17,7 @@ from .prepare import prepare_ap10k
 from .records import ImageInfo, PairInfo, PairSample
 from .spair import SPair
 from .table import PairTable
-from .transforms import NetworkSample, PairTransform, training_transform
+from .transforms import NetworkSample, PairTransform
 from .warps import WarpedImages
 
 __all__ = [
@@ -48,5 +48,4 @@ __all__ = [
     "pair_visibility",
     "prepare_ap10k",
     "recognise",
-    "training_transform",
 ]

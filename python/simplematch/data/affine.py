@@ -1,4 +1,4 @@
-"""A random affine map of an image and its keypoints."""
+"""Random affine augmentation of an image and its keypoints."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from torch import Generator, Tensor
 
 from .._torchvision import tv_tensors
 
-SCALE = 0.45  # of the logarithm, along each axis
+SCALE = 0.45  # largest |log scale| along each axis
 SHEAR = 0.25
-SHIFT = 0.3  # of half the side
+SHIFT = 0.3  # fraction of half the side
 DEGREES = 30.0
 
 
 def random_affine(
     image: Tensor, points: tv_tensors.KeyPoints, generator: Generator
 ) -> tuple[Tensor, tv_tensors.KeyPoints]:
-    """Scale, shear, turn and shift an image (3, H, W) uint8 and points (N, 2) in it; black where it has ended."""
+    """Scale, shear, rotate and shift an image (3, H, W) uint8 and its points (N, 2); the outside is black."""
     matrix, shift = _draw_map(generator)
     height, width = image.shape[-2:]
-    theta = torch.cat((matrix, shift[:, None]), 1).float()[None]  # from the result to the image, in -1..1
+    theta = torch.cat((matrix, shift[:, None]), 1).float()[None]  # maps output to input, in -1..1
     grid = torch.nn.functional.affine_grid(theta, [1, 3, height, width], align_corners=False)
     pixels = image.as_subclass(Tensor)[None].float()
     moved = torch.nn.functional.grid_sample(pixels, grid, align_corners=False)
@@ -33,10 +33,10 @@ def random_affine(
 
 
 def _draw_map(generator: Generator) -> tuple[Tensor, Tensor]:
-    """Matrix (2, 2) and shift (2,) from the result to the image; the middle stays in sight."""
+    """Draw a matrix (2, 2) and a shift (2,) that map output to input; the centre stays visible."""
     draws = 2 * torch.rand(6, generator=generator, dtype=torch.float64) - 1
     angle = math.radians(DEGREES) * draws[0]
-    turn = torch.stack((torch.stack((angle.cos(), -angle.sin())), torch.stack((angle.sin(), angle.cos()))))
+    rotation = torch.stack((torch.stack((angle.cos(), -angle.sin())), torch.stack((angle.sin(), angle.cos()))))
     shear = torch.eye(2, dtype=torch.float64)
     shear[0, 1] = SHEAR * draws[1]
-    return turn @ shear @ torch.diag(torch.exp(SCALE * draws[2:4])), SHIFT * draws[4:6]
+    return rotation @ shear @ torch.diag(torch.exp(SCALE * draws[2:4])), SHIFT * draws[4:6]

@@ -1,4 +1,4 @@
-"""AP-10K as pairs: the layout that `prepare_ap10k` and the published preparations write."""
+"""AP-10K as pairs, in the layout that `prepare_ap10k` and published scripts write."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .table import PairTable, cached_table
 
 FOLDERS = ("", "ap-10k", "AP-10K", "ap10k")
 _KINDS = {"": "intra-species", "_cross_species": "cross-species", "_cross_family": "cross-family"}
-_ORIGIN = "prepare_ap10k makes it from the raw AP-10K of https://github.com/AlexTheBad/AP-10K"
+_ORIGIN = "prepare_ap10k writes it from the raw AP-10K of https://github.com/AlexTheBad/AP-10K"
 
 
 class AP10K(PairDataset):
     """`{ImageAnnotation,JPEGImages}/<family>/<species>/` and `PairAnnotation/<split>/*.json`.
 
-    The paths in a pair's file are relative to some other folder: what follows `ImageAnnotation` in them counts.
+    Only the part of an annotation's path from `ImageAnnotation` on is used.
     """
 
     name = "ap10k"
@@ -32,10 +32,10 @@ class AP10K(PairDataset):
         """Read the records of a split.
 
         Args:
-            root: the folder that holds `PairAnnotation`, or one that holds it.
+            root: the folder that contains `PairAnnotation`, or its parent.
             split: "trn", "val", "test", or the latter two followed by "_cross_species" or "_cross_family".
-            skip_broken: leave out pairs with a broken annotation, with a warning that counts them.
-            cache: keep the records in the user's cache folder.
+            skip_broken: skip pairs with a broken annotation and log how many.
+            cache: cache the records in the user's cache folder.
         """
         root = next((root / name for name in FOLDERS if (root / name / "PairAnnotation").is_dir()), root)
         folder = root / "PairAnnotation" / split
@@ -52,7 +52,7 @@ class AP10K(PairDataset):
         super().__init__(root, split, cached_table(root, key, annotations, build) if cache else build())
 
     def images(self) -> list[ImageInfo]:
-        """Every image of the pairs once, with all its visible keypoints."""
+        """List every image once, with all its visible keypoints."""
         paths = {path for i in range(len(self)) for path in (self.info(i).source_path, self.info(i).target_path)}
         images = []
         for path in sorted(paths):
@@ -98,8 +98,8 @@ class _Reader:
     def _reroot(self, name: str, path: Path) -> Path:
         parts = Path(name.replace("\\", "/")).parts
         if "ImageAnnotation" not in parts:
-            raise DataError(f"{path} names '{name}', where a path with the folder ImageAnnotation is needed.")
-        return self.root / inside(str(Path(*parts[parts.index("ImageAnnotation") :])), f"{path}: a path in it")
+            raise DataError(f"{path}: every path must contain the folder ImageAnnotation, got '{name}'.")
+        return self.root / inside(str(Path(*parts[parts.index("ImageAnnotation") :])), f"{path}: every path")
 
     def _image(self, annotation: Path) -> Path:
         stem = self.root / "JPEGImages" / annotation.relative_to(self.root / "ImageAnnotation")
@@ -112,8 +112,8 @@ def _size(record: dict[str, Any], path: Path) -> Size:
 
 
 def keypoints_of(record: dict[str, Any], path: Path) -> FloatArray:
-    """(17, 3): x, y and visibility, above zero where the point is annotated."""
+    """Return (17, 3): x, y and visibility, which is positive for annotated points."""
     values = read_field(record, "keypoints", path)
     if not isinstance(values, list) or len(values) % 3:
-        raise DataError(f"{path}, field 'keypoints', is no flat list of x, y, visibility.")
+        raise DataError(f"{path}: field 'keypoints' must be a flat list of x, y, visibility.")
     return read_points([values[i : i + 3] for i in range(0, len(values), 3)], "keypoints", path, columns=3)

@@ -1,4 +1,4 @@
-"""Samples for a training loop: transformed pairs, and batches padded to their longest."""
+"""Transformed pairs, and their padded batches."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class PairBatch:
-    """B pairs as the network takes them.
+    """A batch of B pairs, the network's input.
 
     Attributes:
         source_images, target_images: (B, 3, S, S) float32, normalised.
         source_keypoints, target_keypoints: (B, N, 2) float32 (x, y) in pixels of the S x S input; N is the largest
-            number in the batch, rows from num_keypoints on are padding and hold -1.
+            number in the batch. Rows from num_keypoints on are padding, with value -1.
         num_keypoints: (B,) int64.
         infos: B records, with all keypoints in original pixels.
-        skipped: one sentence for each pair that could not be read and was replaced.
+        skipped: one sentence for each unreadable pair that was replaced.
     """
 
     source_images: Tensor
@@ -45,38 +45,38 @@ class PairBatch:
 
     @property
     def valid(self) -> Tensor:
-        """(B, N) bool: True where a row is a keypoint, False where it is padding."""
+        """(B, N) bool: True for keypoints, False for padding."""
         rows = torch.arange(self.source_keypoints.shape[1], device=self.num_keypoints.device)
         return rows < self.num_keypoints[:, None]
 
     @property
     def images_encoded(self) -> int:
-        """How many images the batch has."""
+        """The number of images in the batch."""
         return 2 * len(self)
 
     @property
     def files(self) -> list[str]:
-        """Of the images."""
+        """The paths of the images."""
         return [str(path) for info in self.infos for path in (info.source_path, info.target_path)]
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
-        """What `PairLosses` takes."""
+        """The arguments of `PairLosses`."""
         return (
             self.source_images, self.target_images, self.source_keypoints, self.target_keypoints, self.num_keypoints,
         )  # fmt: skip
 
     @property
     def count(self) -> Tensor:
-        """How many keypoints the loss is the mean of."""
+        """The number of keypoints that the loss averages over."""
         return self.num_keypoints.sum()
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> PairBatch:
-        """The batch with its tensors on a device."""
+        """Copy the tensors to a device."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> PairBatch:
-        """The batch in page-locked memory; `DataLoader(pin_memory=True)` calls it."""
+        """Copy the tensors to pinned memory; `DataLoader(pin_memory=True)` calls it."""
         return self._map(Tensor.pin_memory)
 
     def _map(self, function: Any) -> PairBatch:
@@ -85,9 +85,9 @@ class PairBatch:
 
 
 def collate(samples: Sequence[NetworkSample]) -> PairBatch:
-    """A batch of samples, padded to the longest."""
+    """Collate samples into a batch, padded to the largest number of keypoints."""
     if not samples:
-        raise ValueError("samples is empty, where at least one is needed.")
+        raise ValueError("samples must have at least one item, got none")
     return PairBatch(
         source_images=torch.stack([sample.source for sample in samples]),
         target_images=torch.stack([sample.target for sample in samples]),
@@ -100,14 +100,14 @@ def collate(samples: Sequence[NetworkSample]) -> PairBatch:
 
 
 def pad_keypoints(points: Sequence[Tensor]) -> Tensor:
-    """(B, N, 2) of B tensors (Ni, 2); padding holds -1."""
+    """Pad B tensors (Ni, 2) with -1 to (B, N, 2)."""
     return torch.nn.utils.rnn.pad_sequence(list(points), batch_first=True, padding_value=-1.0)
 
 
 class TransformedPairs(SeededDataset[NetworkSample]):
-    """A data set under a transform, for `DataLoader(..., collate_fn=collate)`.
+    """A data set with a transform, for `DataLoader(..., collate_fn=collate)`.
 
-    A sample depends on seed, epoch and index alone.
+    A sample depends only on seed, epoch and index.
     """
 
     def __init__(
@@ -117,10 +117,10 @@ class TransformedPairs(SeededDataset[NetworkSample]):
 
         Args:
             dataset: the pairs.
-            transform: to the network's input.
-            seed: of the augmentation.
-            skip_broken: put the next readable pair in the place of one whose image can't be read; the sample says so
-                in `skipped`, and `SkippedPairs` counts. Otherwise such a pair raises ImageError.
+            transform: transforms a pair to the network's input.
+            seed: seed of the augmentation.
+            skip_broken: replace a pair with an unreadable image by the next readable pair; the sample's `skipped`
+                names it, and `SkippedPairs` counts it. Otherwise such a pair raises ImageError.
         """
         super().__init__(seed)
         self.dataset = dataset
@@ -141,23 +141,23 @@ class TransformedPairs(SeededDataset[NetworkSample]):
                 skipped.append(str(error))
             else:
                 return replace(sample, skipped=tuple(skipped))
-        raise ImageError(f"none of the {len(self)} pairs can be read; the first: {skipped[0]}")
+        raise ImageError(f"none of the {len(self)} pairs can be read; the first reason: {skipped[0]}")
 
     def _sample(self, index: int) -> NetworkSample:
         return self.transform(self.dataset[index], self.generator(index))
 
 
 class SkippedPairs:
-    """Counts what a training run had to skip, and warns of each new reason with the count so far."""
+    """Counts the pairs that a training run skips, and logs each new reason with the count so far."""
 
     def __init__(self) -> None:
         self.count = 0
         self.reasons: dict[str, int] = {}
 
     def add(self, reasons: Sequence[str]) -> None:
-        """Take note of a batch's `skipped`."""
+        """Count a batch's `skipped`."""
         for reason in reasons:
             self.count += 1
             self.reasons[reason] = self.reasons.get(reason, 0) + 1
             if self.reasons[reason] == 1:
-                _log.warning("skipped %d images so far, %d reasons; now: %s", self.count, len(self.reasons), reason)
+                _log.warning("skipped %d images so far, %d reasons; new: %s", self.count, len(self.reasons), reason)

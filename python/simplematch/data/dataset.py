@@ -24,14 +24,14 @@ _Item = TypeVar("_Item")
 class PairDataset(Dataset[PairSample]):
     """Pairs of images with corresponding keypoints.
 
-    `len(dataset)`, `dataset.info(i)` (a record, no pixels) and `dataset[i]` (decoded). Data sets differ in how they
-    read their records; those whose images aren't simply files override `load_image`.
+    `len(dataset)` is the number of pairs, `dataset.info(i)` the record of a pair, and `dataset[i]` the decoded pair.
+    Subclasses read the records; those that don't store images as plain files override `load_image`.
 
     Attributes:
         name: "spair", "pf-pascal", "pf-willow", "ap10k" or "images".
         root: folder of the data set.
-        split: "trn", "val", "test", or what else the data set has.
-        max_keypoints: how many keypoints of a pair are used in training at most.
+        split: "trn", "val", "test", or another split of the data set.
+        max_keypoints: the largest number of keypoints per training pair.
     """
 
     name: str = ""
@@ -46,14 +46,14 @@ class PairDataset(Dataset[PairSample]):
         return len(self.table)
 
     def info(self, index: int) -> PairInfo:
-        """The record of a pair, without decoding its images."""
+        """Return the record of a pair without decoding its images."""
         return self.table[index]
 
     def __getitem__(self, index: int) -> PairSample:
         """Decode a pair.
 
         Raises:
-            ImageError: an image is missing, can't be decoded, or is not of its annotation's size.
+            ImageError: an image is missing, can't be decoded, or differs from its annotation in size.
         """
         info = self.info(index)
         return PairSample(
@@ -65,22 +65,22 @@ class PairDataset(Dataset[PairSample]):
         )
 
     def load_image(self, path: Path, size: Size, variant: str = "") -> tv_tensors.Image:
-        """The pixels (3, H, W) uint8 of an image of size (height, width); variant "mirrored" flips it."""
+        """Load the pixels (3, H, W) uint8 of an image of size (height, width); variant "hflip" flips them."""
         image = decode_image(path, size)
-        return transforms.horizontal_flip(image) if variant == "mirrored" else image
+        return transforms.horizontal_flip(image) if variant == "hflip" else image
 
     @property
     def categories(self) -> list[str]:
-        """The categories that the pairs have, sorted."""
+        """The categories of the pairs, sorted."""
         return sorted(set(self.table.column("category")))
 
     @property
     def variations(self) -> dict[str, list[str]]:
-        """Every field that pairs can be grouped by, with the values it has."""
+        """The values of every field that pairs can be grouped by."""
         return self.table.variation_values()
 
     def images(self) -> list[ImageInfo]:
-        """Every image of the pairs once, with all keypoints known of it."""
+        """List every image once, with all its known keypoints."""
         found: dict[tuple[str, str], tuple[Path, str, Size, list[FloatArray]]] = {}
         for info in map(self.info, range(len(self))):
             for key, path, size, points in (
@@ -91,7 +91,7 @@ class PairDataset(Dataset[PairSample]):
         return [ImageInfo(path, c, size, np.unique(np.concatenate(p), axis=0)) for path, c, size, p in found.values()]
 
     def subset(self, indices: Sequence[int]) -> PairDataset:
-        """The same data set with only some of its pairs."""
+        """Return the data set with only the pairs at `indices`."""
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other.table = self.table.select(indices)
@@ -101,7 +101,7 @@ class PairDataset(Dataset[PairSample]):
 def read_records(
     items: Iterable[_Item], read: Callable[[_Item], PairInfo], *, skip_broken: bool, what: str
 ) -> list[PairInfo]:
-    """The records of all pairs; broken annotations stop it, or are left out with a warning that counts them."""
+    """Read the records of all pairs; a broken annotation raises, or with `skip_broken` is skipped and counted."""
     records, broken = [], []
     for item in items:
         try:
@@ -112,10 +112,10 @@ def read_records(
             broken.append(str(error))
     if broken:
         _log.warning(
-            "%s: skipped %d of %d pairs; the first: %s", what, len(broken), len(broken) + len(records), broken[0]
+            "%s: skipped %d of %d pairs; the first reason: %s", what, len(broken), len(broken) + len(records), broken[0]
         )
     if not records:
-        raise DataError(f"{what} has no usable pair" + (f"; the first problem: {broken[0]}" if broken else "."))
+        raise DataError(f"{what} has no usable pair" + (f"; the first reason: {broken[0]}" if broken else "."))
     return records
 
 

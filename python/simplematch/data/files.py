@@ -1,4 +1,4 @@
-"""Reading files, with errors of one sentence that name the file and the field."""
+"""Readers of annotation fields; their errors name the file and the field in one sentence."""
 
 from __future__ import annotations
 
@@ -14,96 +14,94 @@ from .records import Box, FloatArray, Size
 
 
 def read_field(record: Any, name: str, path: Path | str) -> Any:
-    """One field of an annotation."""
+    """Return a field of an annotation."""
     if not isinstance(record, Mapping):
-        raise DataError(f"{path} holds {_short(record)}, where an object with the field '{name}' is needed.")
+        raise DataError(f"{path} must be an object with the field '{name}', got {_short(record)}.")
     if name not in record:
         raise DataError(f"{path} has no field '{name}'.")
     return record[name]
 
 
 def read_list(record: Any, name: str, path: Path | str) -> list[Any]:
-    """A field that holds a list."""
+    """Return a field that must be a list."""
     values = read_field(record, name, path)
     if not isinstance(values, list):
-        raise DataError(f"{path}, field '{name}', is {_short(values)}, where a list is needed.")
+        raise DataError(f"{path}: field '{name}' must be a list, got {_short(values)}.")
     return values
 
 
 def read_number(record: Any, name: str, path: Path | str) -> int:
-    """A field that holds a whole number."""
+    """Return a field that must be a whole number."""
     value = read_field(record, name, path)
     if not isinstance(value, int) or isinstance(value, bool):
-        raise DataError(f"{path}, field '{name}', is {_short(value)}, where a whole number is needed.")
+        raise DataError(f"{path}: field '{name}' must be a whole number, got {_short(value)}.")
     return value
 
 
 def inside(name: Any, where: object) -> Path:
-    """A path that a data set gives for one of its files: it must stay in the folder that it is relative to.
+    """Return a relative path from an annotation, after checking that it stays inside its folder.
 
-    Symbolic links in that folder are its owner's and are followed.
+    Symbolic links inside the folder are followed.
 
     Raises:
-        DataError: it is absolute, goes up by "..", or can't be a path. The message begins with `where`.
+        DataError: the path is absolute, contains "..", or is not a path. The message begins with `where`.
     """
     if not isinstance(name, str) or not name or "\0" in name or not _is_text(name):
-        raise DataError(f"{where} is {_short(name)}, where the name of a file is needed.")
+        raise DataError(f"{where} must be the name of a file, got {_short(name)}.")
     path = Path(name)
     if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise DataError(f"{where} is {_short(name)}, where a path inside the folder of the data set is needed.")
+        raise DataError(f"{where} must be a path inside the folder of the data set, got {_short(name)}.")
     return path
 
 
 def _is_text(name: str) -> bool:
     try:
         name.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can write
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can encode
         return False
     return True
 
 
 def read_points(values: Any, name: str, path: Path | str, columns: int = 2) -> FloatArray:
-    """(N, columns) float64 of a field that holds a list of points; at least one, all finite."""
+    """Return a field as points (N, columns) float64. It must hold at least one point, and finite numbers only."""
     try:
         points = np.asarray(values)
-    except (TypeError, ValueError):  # lists of different lengths, or too deep
+    except (TypeError, ValueError):  # ragged or too deeply nested
         points = np.empty(1, dtype=object)
-    if points.size and points.dtype.kind not in "iuf":  # asked for floats, NumPy takes numbers in quotes
-        raise DataError(f"{path}, field '{name}', is {_short(values)}, where a list of points is needed.")
+    if points.size and points.dtype.kind not in "iuf":  # dtype=float64 would accept numbers in quotes
+        raise DataError(f"{path}: field '{name}' must be a list of points, got {_short(values)}.")
     points = points.astype(np.float64)
     if points.size == 0:
-        raise DataError(f"{path}, field '{name}', is empty: the pair has no common keypoint.")
+        raise DataError(f"{path}: field '{name}' must hold at least one common keypoint, got none.")
     if points.ndim != 2 or points.shape[1] != columns or not np.isfinite(points).all():
-        raise DataError(
-            f"{path}, field '{name}', is {_short(values)}, where {columns} finite numbers a point are needed."
-        )
+        raise DataError(f"{path}: field '{name}' must hold {columns} finite numbers per point, got {_short(values)}.")
     return points
 
 
 def read_box(values: Any, name: str, path: Path | str, *, corners: bool = True) -> Box:
-    """A box as (x1, y1, x2, y2); `corners=False` reads (left, top, width, height). It must have an area."""
+    """Return a box (x1, y1, x2, y2) of positive area; `corners=False` reads (left, top, width, height)."""
     try:
         if isinstance(values, str) or any(isinstance(value, str) for value in values):
             raise TypeError
         left, top, right, bottom = (float(value) for value in values)
     except (TypeError, ValueError):
-        raise DataError(f"{path}, field '{name}', is {_short(values)}, where four numbers are needed.") from None
+        raise DataError(f"{path}: field '{name}' must be four numbers, got {_short(values)}.") from None
     if not corners:
         right, bottom = left + right, top + bottom
     if not (right > left and bottom > top and math.isfinite(left + top + right + bottom)):
-        raise DataError(f"{path}, field '{name}', is {_short(values)}: a box of zero size, where an area is needed.")
+        raise DataError(f"{path}: field '{name}' must be a box of positive area, got {_short(values)}.")
     return left, top, right, bottom
 
 
 def read_size(width: Any, height: Any, name: str, path: Path | str) -> Size:
-    """(height, width) of an image, positive integers."""
+    """Return the size (height, width) of an image, two positive integers."""
     if not all(isinstance(side, int) and 0 < side < 1 << 31 and side is not True for side in (width, height)):
-        raise DataError(f"{path}, field '{name}', says {_short((width, height))}, where positive integers are needed.")
+        raise DataError(f"{path}: field '{name}' must be positive integers, got {_short((width, height))}.")
     return height, width
 
 
 def read_text(path: Path, origin: str) -> str:
-    """A text file that a data set can't do without; `origin` says where it comes from."""
+    """Read a text file that a data set requires; `origin` tells the user where to get it."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
@@ -113,7 +111,7 @@ def read_text(path: Path, origin: str) -> str:
 
 
 def read_mat(path: Path, name: str) -> FloatArray:
-    """One array of a MATLAB file, float64."""
+    """Read an array of a MATLAB file as float64."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
@@ -121,13 +119,13 @@ def read_mat(path: Path, name: str) -> FloatArray:
         raise DataError(f"{path} is missing.")
     try:
         content = loadmat(path)
-    except (OSError, ValueError, TypeError, RuntimeError, MatReadError) as error:  # RuntimeError: MATLAB 7.3, an HDF5
+    except (OSError, ValueError, TypeError, RuntimeError, MatReadError) as error:  # RuntimeError: MATLAB 7.3 (HDF5)
         raise DataError(f"{path} can't be read as a MATLAB file: {reason_of(error)}.") from error
     return np.asarray(read_field(content, name, path), dtype=np.float64)
 
 
 def first_folder(candidates: Sequence[Path]) -> Path | None:
-    """The first of the folders that exists."""
+    """Return the first folder that exists, or None."""
     return next((folder for folder in candidates if folder.is_dir()), None)
 
 

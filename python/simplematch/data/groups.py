@@ -1,4 +1,4 @@
-"""Groups of images of one category: every image is encoded once, and every ordered pair in the group is trained on."""
+"""Groups of images of one category: each image is encoded once, and training uses every ordered pair of a group."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _Key = tuple[str, str]
 
 @dataclass(frozen=True, eq=False)
 class NamedImage:
-    """An image with every keypoint that the pairs of its data set know of it: (x, y) in original pixels, by name."""
+    """An image with its keypoints by name, (x, y) in original pixels, collected from all its pairs."""
 
     path: Path
     variant: str
@@ -37,14 +37,14 @@ class NamedImage:
 
 @dataclass(frozen=True, eq=False)
 class GroupSample:
-    """G images of one category.
+    """A group of G images of one category.
 
     Attributes:
         images: (G, 3, S, S) float32, normalised.
-        keypoints: (G, P, 2) float32 (x, y) in pixels of the S x S input; column p is the same point of every object.
-        visible: (G, P) bool: False where an image lacks the point, whose coordinates are then -1.
-        skipped: one sentence for each image that could not be read and whose place another one takes.
-        files: of the images.
+        keypoints: (G, P, 2) float32 (x, y) in pixels of the S x S input; column p is the same point in every image.
+        visible: (G, P) bool: False where an image lacks the point; its coordinates are then -1.
+        skipped: one sentence for each unreadable image that was replaced.
+        files: the paths of the images.
     """
 
     images: Tensor
@@ -56,7 +56,7 @@ class GroupSample:
 
 @dataclass(eq=False)
 class GroupBatch:
-    """B groups as the network takes them: images (B, G, 3, S, S), keypoints (B, G, P, 2), visible (B, G, P)."""
+    """A batch of B groups: images (B, G, 3, S, S), keypoints (B, G, P, 2), visible (B, G, P)."""
 
     images: Tensor
     keypoints: Tensor
@@ -71,21 +71,21 @@ class GroupBatch:
 
     @property
     def images_encoded(self) -> int:
-        """How many images the batch has."""
+        """The number of images in the batch."""
         return self.images.shape[0] * self.images.shape[1]
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
-        """What `GroupLosses` takes."""
+        """The arguments of `GroupLosses`."""
         return self.images, self.keypoints, self.visible
 
     @property
     def count(self) -> Tensor:
-        """How many keypoints the loss is the mean of."""
+        """The number of keypoints that the loss averages over."""
         return pair_visibility(self.visible).sum()
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> GroupBatch:
-        """The batch with its tensors on a device."""
+        """Copy the tensors to a device."""
         return replace(
             self,
             images=self.images.to(device, non_blocking=non_blocking),
@@ -94,7 +94,7 @@ class GroupBatch:
         )
 
     def pin_memory(self) -> GroupBatch:
-        """The batch in page-locked memory; `DataLoader(pin_memory=True)` calls it."""
+        """Copy the tensors to pinned memory; `DataLoader(pin_memory=True)` calls it."""
         return replace(
             self,
             images=self.images.pin_memory(),
@@ -104,17 +104,17 @@ class GroupBatch:
 
 
 def pair_visibility(visible: Tensor) -> Tensor:
-    """(B, G target, G source, P) bool, of visible (B, G, P): both images have the point, and are not the same."""
+    """Expand visible (B, G, P) to pairs: (B, G targets, G sources, P) bool, False where source and target are equal."""
     both = visible[:, :, None] & visible[:, None]
     different = ~torch.eye(visible.shape[1], dtype=torch.bool, device=visible.device)
     return both & different[None, :, :, None]
 
 
 def collate_groups(samples: Sequence[GroupSample]) -> GroupBatch:
-    """A batch of groups of equal size, padded to the longest list of keypoints."""
+    """Collate groups of equal size into a batch, padded to the largest number of keypoints."""
     if not samples:
-        raise ValueError("samples is empty, where at least one is needed.")
-    points = [sample.keypoints.transpose(0, 1) for sample in samples]  # (P, G, 2): padding goes along P
+        raise ValueError("samples must have at least one item, got none")
+    points = [sample.keypoints.transpose(0, 1) for sample in samples]  # (P, G, 2): pad along P
     visible = [sample.visible.T for sample in samples]
     return GroupBatch(
         images=torch.stack([sample.images for sample in samples]),
@@ -126,10 +126,10 @@ def collate_groups(samples: Sequence[GroupSample]) -> GroupBatch:
 
 
 class ImageGroups(SeededDataset[GroupSample]):
-    """The images of a data set of pairs, by category in groups of G; in every epoch others come together.
+    """The images of a data set of pairs, in groups of G of one category, reshuffled in every epoch.
 
-    A sample depends on seed, epoch and index alone. An epoch has every image about once: the last group of a category
-    is filled up with images from its beginning.
+    A sample depends only on seed, epoch and index. Each epoch uses every image about once: the last group of a category
+    is filled with images of the first.
     """
 
     def __init__(
@@ -144,11 +144,11 @@ class ImageGroups(SeededDataset[GroupSample]):
         """Collect the images.
 
         Args:
-            dataset: pairs whose keypoints have names, so that those of any two images can be joined.
-            transform: to the network's input; its `max_keypoints` and `exchange` have no use here.
-            group_size: G, 2 or more.
-            seed: of the groups and of the augmentation.
-            skip_broken: put another image of the category in the place of one that can't be read.
+            dataset: pairs whose keypoints have names, so that the keypoints of any two images correspond.
+            transform: transforms an image to the network's input; `max_keypoints` and `swap` have no effect.
+            group_size: G, at least 2.
+            seed: seed of the groups and the augmentation.
+            skip_broken: replace an unreadable image by another image of its category.
 
         Raises:
             DataError: the keypoints have no names, or no category has two images.
@@ -161,7 +161,7 @@ class ImageGroups(SeededDataset[GroupSample]):
             by_category.setdefault(image.category, []).append(image)
         self.categories = {name: images for name, images in sorted(by_category.items()) if len(images) > 1}
         if not self.categories:
-            raise DataError(f"{dataset.root} has no category with two images or more, which groups are made of.")
+            raise DataError(f"{dataset.root} must have a category with two images or more, got none.")
         self.names = {
             category: sorted({name for image in images for name in image.keypoints})
             for category, images in self.categories.items()
@@ -181,11 +181,11 @@ class ImageGroups(SeededDataset[GroupSample]):
         images = self.categories[category]
         order = np.random.default_rng([self.seed, self.epoch, self._number(category)]).permutation(len(images))
         generator = self.generator(index)
-        mirrored = self.transform.draws_mirror(generator)
+        hflip = self.transform.draw_hflip(generator)
         skipped: list[str] = []
         files: list[str] = []
         members = [
-            self._member(images, order, first + place, generator, mirrored, skipped, files)
+            self._member(images, order, first + place, generator, hflip, skipped, files)
             for place in range(self.group_size)
         ]
         columns = zip(*members, strict=True)
@@ -198,14 +198,14 @@ class ImageGroups(SeededDataset[GroupSample]):
         order: Any,
         place: int,
         generator: Generator,
-        mirrored: bool,
+        hflip: bool,
         skipped: list[str],
         files: list[str],
     ) -> tuple[Tensor, Tensor, Tensor]:
         for offset in range(len(images)):
             image = images[order[(place + offset) % len(images)]]
             try:
-                member = self._load(image, generator, mirrored)
+                member = self._load(image, generator, hflip)
             except ImageError as error:
                 if not self.skip_broken:
                     raise
@@ -213,15 +213,16 @@ class ImageGroups(SeededDataset[GroupSample]):
             else:
                 files.append(str(image.path))
                 return member
-        raise ImageError(f"none of the images of category {images[0].category} can be read; the first: {skipped[0]}")
+        category = images[0].category
+        raise ImageError(f"none of the images of category {category} can be read; the first reason: {skipped[0]}")
 
-    def _load(self, image: NamedImage, generator: Generator, mirrored: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def _load(self, image: NamedImage, generator: Generator, hflip: bool) -> tuple[Tensor, Tensor, Tensor]:
         pixels = self.dataset.load_image(image.path, image.size, image.variant)
         names = self.names[image.category]
         known = [i for i, name in enumerate(names) if name in image.keypoints]
         coordinates = torch.tensor(np.stack([image.keypoints[names[i]] for i in known]))
         points = tv_tensors.KeyPoints(coordinates, canvas_size=image.size)
-        pixels, moved, inside = self.transform.augment(pixels, points, image.box, image.category, generator, mirrored)
+        pixels, moved, inside = self.transform.augment(pixels, points, image.box, image.category, generator, hflip)
         keypoints = torch.full((len(names), 2), -1.0)
         visible = torch.zeros(len(names), dtype=torch.bool)
         visible[known] = inside
@@ -233,7 +234,7 @@ class ImageGroups(SeededDataset[GroupSample]):
 
 
 def named_images(dataset: PairDataset) -> list[NamedImage]:
-    """Every image of the pairs once, with the keypoints that any of its pairs has.
+    """List every image once, with the keypoints of all its pairs.
 
     Raises:
         DataError: a pair's keypoints have no names.
@@ -242,8 +243,8 @@ def named_images(dataset: PairDataset) -> list[NamedImage]:
     for info in map(dataset.info, range(len(dataset))):
         if len(info.keypoint_ids) != len(info.target_keypoints):
             raise DataError(
-                f"pair {info.pair_id} of {dataset.root} has keypoints without names (kps_ids), which groups need; "
-                "train on its pairs: group_size: null."
+                f"pair {info.pair_id} of {dataset.root} has keypoints without names (kps_ids), which groups need: "
+                "train on pairs instead, with group_size: null."
             )
         for side in (_source(info), _target(info)):
             image, points = side

@@ -1,10 +1,10 @@
-"""Every picture is read here: files and PIL images of any kind to the 8-bit sRGB pixels that the network takes.
+"""Reads image files and PIL images as 8-bit sRGB, the network's input.
 
-- 16 bits a channel are scaled by their range; values of 12 bits or fewer that are stored in 16 are scaled by theirs.
-- Floats, signed and 32-bit integers are refused: nothing says what their values mean.
-- Transparent pixels are shown on white, as viewers show them; the colours stored beneath them are arbitrary.
-- Of an animation, and of a file with several pages, the first picture is taken.
-- An embedded colour profile is applied. CMYK in a JPEG is taken as inverted, as Adobe's programs write it.
+- 16-bit channels are scaled by their range; so are values of 12 bits or fewer that are stored in 16 bits.
+- Floats, signed integers and 32-bit integers raise, because their range is unknown.
+- Transparent pixels are composited on white; their stored colours are arbitrary.
+- Animations and multi-page files yield their first frame.
+- Embedded colour profiles are applied. CMYK JPEGs are read as inverted, as Adobe's programs write them.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from .records import Size
 
 _log = logging.getLogger(__name__)
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000")
-_ORIENTATION = 0x0112  # of EXIF
+_ORIENTATION = 0x0112  # EXIF tag
 _TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 SMALLEST_SIDE, LARGEST_RATIO = 16, 10  # a cell of a feature map spans about 16 pixels of a square
 
 
 class ImageError(DataError):
-    """An image can't be decoded, or isn't of the size its annotation says."""
+    """An image can't be decoded, or differs from its annotation in size."""
 
 
 class ImageWarning(UserWarning):
-    """An image was read, but its matches may not be what its owner expects."""
+    """An image was read, but its matches may be unreliable."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """RGB pixels, and what a user should know of them: a sentence for each kind of note."""
+    """RGB pixels, with a warning sentence for each kind of problem."""
 
     pixels: Image.Image
     notes: dict[str, str] = field(default_factory=dict)
@@ -52,16 +52,16 @@ class Picture:
 def read_picture(
     source: Path | str | Image.Image, name: str = "image", *, upright: bool = True, failure: str = "can't be read"
 ) -> Picture:
-    """A picture as 8-bit sRGB; the head of this module says what becomes of its kind.
+    """Read an image as 8-bit sRGB, by the rules in this module's docstring.
 
     Args:
-        source: a file, or a PIL image, which stays open and at its frame.
-        name: of the argument; messages begin with it.
-        upright: turn the picture as its EXIF tag says.
-        failure: what the message of an error says of it.
+        source: a file, or a PIL image, which stays open at its current frame.
+        name: name of the argument; messages begin with it.
+        upright: apply the rotation of the EXIF tag.
+        failure: the verb of error messages.
 
     Raises:
-        ImageError: it is missing, damaged, no picture, or one of a kind that can't be shown in 8 bits.
+        ImageError: the image is missing, damaged, of an unknown format, or of a mode that has no 8-bit equivalent.
     """
     name = f"{name} (a PIL image)" if isinstance(source, Image.Image) else f"{name} {source}"
     try:
@@ -70,13 +70,13 @@ def read_picture(
         else:
             with open(source, "rb") as file, _open(_seekable(file)) as image:
                 picture = _to_picture(image, upright)
-    except Exception as error:  # decoders raise what they stumble over: struct.error, IndexError, zlib.error, ...
+    except Exception as error:  # damaged files raise errors of any type: struct.error, IndexError, zlib.error, ...
         raise _image_error(name, error, failure) from error
     return Picture(picture.pixels, {kind: f"{name} {note}." for kind, note in picture.notes.items()})
 
 
 def image_size(path: Path) -> Size:
-    """(height, width) of an image file, from its header."""
+    """Read the size (height, width) of an image file from its header."""
     try:
         with open(path, "rb") as file, _open(file) as image:
             return image.height, image.width
@@ -85,35 +85,35 @@ def image_size(path: Path) -> Size:
 
 
 def decode_image(path: Path, size: Size | None = None) -> tv_tensors.Image:
-    """The pixels of an image of a data set, uint8 (3, H, W), as stored: annotations know nothing of EXIF rotations.
+    """Decode an image of a data set as uint8 (3, H, W), without its EXIF rotation, which annotations ignore.
 
     Args:
         path: the file.
-        size: the (height, width) that its annotation says, which it must have to the pixel that rounding leaves open.
+        size: (height, width) in its annotation; the decoded size may differ by one pixel.
     """
     picture = read_picture(path, upright=False, failure="can't be decoded")
     pixels = torch.from_numpy(np.array(picture.pixels)).permute(2, 0, 1).contiguous()
     if size is not None and max(abs(a - b) for a, b in zip(pixels.shape[1:], size, strict=True)) > 1:
         height, width = pixels.shape[1:]
-        raise ImageError(f"image {path} is {width} x {height}, its annotation says {size[1]} x {size[0]}.")
+        raise ImageError(f"image {path} must be {size[1]} x {size[0]} as in its annotation, got {width} x {height}.")
     _log_once(picture.notes)
     return tv_tensors.Image(pixels)
 
 
 def size_notes(size: Size) -> dict[str, str]:
-    """The note on an image of (height, width) that is too small or too long to be matched."""
+    """Return a note if an image of (height, width) is too small or too elongated to match reliably."""
     height, width = size
     if min(size) >= SMALLEST_SIDE and max(size) <= LARGEST_RATIO * min(size):
         return {}
-    limits = f"a side below {SMALLEST_SIDE} pixels or one more than {LARGEST_RATIO} times the other"
-    return {"size": f"is {width} x {height} pixels; with {limits}, matches and their confidence mean little"}
+    limits = f"below {SMALLEST_SIDE} pixels a side or above an aspect ratio of {LARGEST_RATIO}"
+    return {"size": f"is {width} x {height} pixels; {limits}, matches and confidences are unreliable"}
 
 
 _logged: set[str] = set()
 
 
 def _log_once(notes: dict[str, str]) -> None:
-    """A data set may have thousands of images of a kind: each process logs the first one."""
+    """Log only the first image of a kind in each process, because a data set may have thousands."""
     for kind in notes.keys() - _logged:
         _logged.add(kind)
         _log.warning("%s Further images of this kind are not reported.", notes[kind])
@@ -131,37 +131,37 @@ def _open(file: BinaryIO) -> Image.Image:
         file.seek(0)
         head = file.read(4)
     if not head:
-        raise ValueError("it is empty")
+        raise ValueError("the file is empty")
     if head in _TIFF_HEADS:
-        raise ValueError(f"it is a damaged TIFF, or one of floats or other samples that can't be read; {REMEDY}")
-    raise ValueError(f"it is damaged, or of none of the formats {', '.join(FORMATS)}")
+        raise ValueError(f"the TIFF is damaged, or has samples of an unsupported type, such as floats; {REMEDY}")
+    raise ValueError(f"the file is damaged, or is not one of the formats {', '.join(FORMATS)}")
 
 
 def _image_error(name: str, error: Exception, failure: str) -> ImageError:
     if isinstance(error, FileNotFoundError):
         return ImageError(f"{name} is missing.")
-    reason = reason_of(error) if isinstance(error, OSError | ValueError) else f"it is damaged ({error!r})"
+    reason = reason_of(error) if isinstance(error, OSError | ValueError) else f"the file is damaged ({error!r})"
     if isinstance(error, Image.DecompressionBombError):
-        reason = f"{error}; PIL.Image.MAX_IMAGE_PIXELS can be raised for files that you trust"
+        reason = f"{error}; raise PIL.Image.MAX_IMAGE_PIXELS for files that you trust"
     return ImageError(f"{name} {failure}: {reason}.")
 
 
 def _to_picture(image: Image.Image, upright: bool) -> Picture:
     kind = FileKind.of(image)
     image.load()
-    turned = _upright(image) if upright else image
-    notes = size_notes((turned.height, turned.width))
-    base, alpha = to_8_bits(turned, kind, notes)
-    pixels = _as_srgb(base, turned.info.get("icc_profile"), notes)
+    rotated = _upright(image) if upright else image
+    notes = size_notes((rotated.height, rotated.width))
+    base, alpha = to_8_bits(rotated, kind, notes)
+    pixels = _as_srgb(base, rotated.info.get("icc_profile"), notes)
     if alpha is not None:
         pixels = Image.composite(pixels, Image.new("RGB", pixels.size, "white"), alpha)
-    if kind.format != "MPO" and _has_more(image):  # an MPO's other pictures are previews and depth maps
-        notes["frames"] = "holds several pictures, of which the first is taken"
+    if kind.format != "MPO" and _has_more(image):  # the other images of an MPO are previews and depth maps
+        notes["frames"] = "has several frames or pages; only the first is used"
     return Picture(pixels, notes)
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    with suppress(Exception):  # a damaged tag says nothing
+    with suppress(Exception):  # a damaged tag is ignored
         if image.getexif().get(_ORIENTATION, 1) != 1:
             return ImageOps.exif_transpose(image)
     return image
@@ -172,11 +172,11 @@ def _as_srgb(image: Image.Image, profile: bytes | None, notes: dict[str, str]) -
         try:
             return apply_profile(image, profile)
         except ProfileError as error:
-            notes["profile"] = f"has a colour profile that can't be applied ({error}); its colours are taken as sRGB"
+            notes["profile"] = f"has a colour profile that can't be applied ({error}); its colours are read as sRGB"
     return image.convert("RGB")
 
 
 def _has_more(image: Image.Image) -> bool:
-    with suppress(Exception):  # a GIF looks for its second frame now, which may be damaged
+    with suppress(Exception):  # Pillow seeks a GIF's second frame here, which may be damaged
         return bool(getattr(image, "is_animated", False)) and image.tell() == 0
     return False

@@ -1,4 +1,4 @@
-"""Pictures of every mode that Pillow has as 8 bits without transparency, and the transparency."""
+"""Conversion of every mode of Pillow to 8 bits and a separate alpha channel."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-_16_BIT_FORMATS = ("PNG", "PPM")  # whose unsigned 16 bits Pillow may widen to its mode "I"
-_FEWER_BITS = (8, 10, 12)  # that are often stored in 16
-# Tags of a TIFF, and values of theirs.
+_16_BIT_FORMATS = ("PNG", "PPM")  # Pillow may widen their unsigned 16 bits to its mode "I"
+_FEWER_BITS = (8, 10, 12)  # depths that are often stored in 16 bits
+# TIFF tags and their values.
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANES, _SAMPLE_FORMAT = 258, 262, 284, 339
 _WHITE_IS_ZERO, _SEPARATE = 0, 2
 _SAMPLES = {2: "signed integers", 3: "floats", 5: "complex integers", 6: "complex numbers"}
-REMEDY = "scale its values to 0..255 or 0..65535, and save them as 8 or 16 bits without sign"
+REMEDY = "scale its values to 0..255 or 0..65535 and save them as unsigned 8 or 16 bits"
 
 
 @dataclass(frozen=True)
 class FileKind:
-    """What the file says of its pixels, which a turned or converted copy doesn't know any more.
+    """The file's properties that a rotated or converted copy of the image loses.
 
     Attributes:
-        format: Pillow's name of it; None for an image that comes from no file.
-        tags: of a TIFF.
+        format: Pillow's name of the format; None for an image without a file.
+        tags: TIFF tags.
         wide: whether a channel has 16 bits.
-        misread: whether Pillow takes its 16 bits for 8.
+        misread: whether Pillow misreads its 16 bits as 8.
     """
 
     format: str | None = None
@@ -36,7 +36,7 @@ class FileKind:
 
     @classmethod
     def of(cls, image: Image.Image) -> FileKind:
-        """The kind of an image that isn't loaded yet."""
+        """Return the kind of an image that isn't loaded yet."""
         tiles = getattr(image, "tile", None) or ()
         wide = image.format in ("PNG", "TIFF") and any(";16" in str(tile) for tile in tiles)
         tags = dict(getattr(image, "tag_v2", {}))
@@ -44,26 +44,26 @@ class FileKind:
         return cls(image.format, tags, wide, misread=planes and not wide)
 
     def check(self, mode: str) -> None:
-        """Raise a ValueError unless the values' meaning is known; `mode` is that of the image."""
+        """Raise a ValueError unless the range of the values is known; `mode` is the image's mode."""
         held = _SAMPLES.get(_first(self.tags.get(_SAMPLE_FORMAT)), "")
         if not held and (mode == "F" or (mode == "I" and self.format not in _16_BIT_FORMATS)):
-            held = "floats" if mode == "F" else "integers of 32 bits, or signed ones"
+            held = "floats" if mode == "F" else "32-bit or signed integers"
         if held:
-            raise ValueError(f"it holds {held} (mode {mode}), whose range isn't known; {REMEDY}")
+            raise ValueError(f"it has {held} (mode {mode}) of unknown range; {REMEDY}")
         if self.misread:
-            raise ValueError("it keeps each channel's 16 bits in a plane of its own; save its channels interleaved")
+            raise ValueError("it stores 16-bit channels in separate planes; save its channels interleaved")
 
 
 def to_8_bits(image: Image.Image, kind: FileKind, notes: dict[str, str]) -> tuple[Image.Image, Image.Image | None]:
-    """The picture in 8 bits a channel (mode L, RGB, CMYK, ...), and its transparency, None if nothing is transparent.
+    """Convert an image to 8 bits per channel (mode L, RGB, CMYK, ...) and its alpha channel, None if it is opaque.
 
     Args:
-        image: loaded.
-        kind: of the file that it comes from.
-        notes: gets what a user should know.
+        image: a loaded image.
+        kind: the kind of its file.
+        notes: receives warnings for the user.
 
     Raises:
-        ValueError: nothing says what the values mean.
+        ValueError: the range of the values is unknown.
     """
     kind.check(image.mode)
     if image.mode.startswith("I"):
@@ -72,21 +72,21 @@ def to_8_bits(image: Image.Image, kind: FileKind, notes: dict[str, str]) -> tupl
         base, alpha = _split(image, kind) if image.has_transparency_data else (image, None)
         if kind.wide and 0 < max(high for _, high in _extrema(base)) < 1 << (12 - 8):
             notes["bits"] = (
-                "has 16 bits a channel and uses the lower 12 alone, of which 4 can be read; scale it to 0..65535"
+                "has 16-bit channels but only uses the lower 12 bits, of which 4 can be read; scale it to 0..65535"
             )
     if alpha is not None and alpha.getextrema() == (0, 0):
-        notes["transparent"] = "is transparent everywhere; its colours are taken as if it were not"
+        notes["transparent"] = "is fully transparent; its transparency is ignored"
         alpha = None
     return base, alpha
 
 
 def _split(image: Image.Image, kind: FileKind) -> tuple[Image.Image, Image.Image]:
-    """Colours and transparency of 8 bits."""
+    """Split an image into 8-bit colours and alpha."""
     key = image.info.get("transparency")
-    if kind.wide and isinstance(key, tuple):  # a colour, still in 16 bits
+    if kind.wide and isinstance(key, tuple):  # a 16-bit colour
         image = image.copy()
         image.info["transparency"] = tuple(value >> 8 for value in key)
-    if image.mode == "La":  # which converts to nothing else
+    if image.mode == "La":  # Pillow converts "La" to "LA" only
         image = image.convert("LA")
     grey = image.getbands()[0] in ("1", "L")
     with_alpha = image.convert("RGBA")
@@ -94,7 +94,7 @@ def _split(image: Image.Image, kind: FileKind) -> tuple[Image.Image, Image.Image
 
 
 def _from_16_bits(image: Image.Image, kind: FileKind, notes: dict[str, str]) -> tuple[Image.Image, Image.Image | None]:
-    """Grey pictures of 16 bits, or of fewer stored in 16, scaled by their range; and their transparency."""
+    """Scale a grey image of 16 bits, or fewer stored in 16, by its range; return it and its alpha."""
     values = np.asarray(image)
     declared, largest = _first(kind.tags.get(_BITS_PER_SAMPLE)), int(values.max())
     bits = 16
@@ -103,15 +103,15 @@ def _from_16_bits(image: Image.Image, kind: FileKind, notes: dict[str, str]) -> 
     elif 0 < largest < 1 << max(_FEWER_BITS):
         bits = next(bits for bits in _FEWER_BITS if largest < 1 << bits)
         notes["bits"] = (
-            f"has 16 bits and values up to {largest}; it is taken as {bits} bits stored in 16, 0 to {(1 << bits) - 1}"
+            f"has 16 bits and values up to {largest}; it is read as {bits} bits stored in 16, 0 to {(1 << bits) - 1}"
         )
     scale = (1 << bits) - 1
-    if values.min() < 0 or largest > scale:  # of mode "I", which holds more, when somebody wrote into it
-        raise ValueError(f"it holds values from {values.min()} to {largest}, where 0 to {scale} are needed; {REMEDY}")
+    if values.min() < 0 or largest > scale:  # mode "I" holds a larger range, if a caller wrote into it
+        raise ValueError(f"its values must be 0 to {scale}, got {values.min()} to {largest}; {REMEDY}")
     key = image.info.get("transparency")
     alpha = None if key is None else Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
     table = ((np.arange(scale + 1) * 255 + scale // 2) // scale).astype(np.uint8)
-    if kind.tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow inverts those of 8 bits and 1
+    if kind.tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow inverts only 1-bit and 8-bit images
         table = table[::-1]
     return Image.fromarray(table[values]), alpha
 

@@ -1,4 +1,4 @@
-"""From a folder that the user has to a data set."""
+"""Opens a data set from its folder."""
 
 from __future__ import annotations
 
@@ -26,58 +26,58 @@ NEEDED = {
     "which PF-dataset-PASCAL.zip from https://www.di.ens.fr/willow/research/proposalflow holds",
     "pf-willow": "test_pairs.csv, or <class>/*.mat with <class>/*.png, which PF-dataset.zip from "
     "https://www.di.ens.fr/willow/research/proposalflow holds",
-    "ap10k": "PairAnnotation, ImageAnnotation and JPEGImages, which prepare_ap10k makes from the raw AP-10K of "
+    "ap10k": "PairAnnotation, ImageAnnotation and JPEGImages, which prepare_ap10k writes from the raw AP-10K of "
     "https://github.com/AlexTheBad/AP-10K",
     "images": f"images ({', '.join(sorted(SUFFIXES))})",
 }
 
 
 def open_dataset(name: str, root: Path | str, split: str = "test", **options: Any) -> PairDataset:
-    """Open a data set in the layout in which it lies.
+    """Open a data set in any of its known layouts.
 
     Args:
-        name: "spair", "pf-pascal", "pf-willow", "ap10k", "images", or "auto" to go by what the folder holds.
-        root: the folder of the data set, or one that holds it under its usual name.
-        split: "trn" (or "train"), "val" or "test"; AP-10K also has "test_cross_species", "test_cross_family" and the
-            same of "val"; the SPair-71k layout has "all".
-        options: of the data set's class, such as `skip_broken=True`.
+        name: "spair", "pf-pascal", "pf-willow", "ap10k", "images", or "auto" to detect it from the folder's contents.
+        root: the folder of the data set, or its parent if the folder has its usual name.
+        split: "trn" (or "train"), "val" or "test". AP-10K also has "test_cross_species", "test_cross_family",
+            "val_cross_species" and "val_cross_family"; the SPair-71k layout has "all".
+        options: options of the data set's class, such as `skip_broken=True`.
 
     Raises:
         ValueError: name or split is unknown.
-        DataError: something is missing or broken; in one sentence, with the file and where it comes from.
+        DataError: a file is missing or broken; one sentence names the file and its origin.
     """
     root = Path(root).expanduser()
     split = _SPLITS.get(split, split)
     if name not in (*NEEDED, "auto"):
-        raise ValueError(f"name is '{name}', where 'auto' or one of {', '.join(NEEDED)} may come.")
+        raise ValueError(f"name must be 'auto' or one of {', '.join(NEEDED)}, got '{name}'")
     if not root.is_dir():
-        needed = f"; needed are {NEEDED[name]}" if name in NEEDED else ""
+        needed = f"; it must have {NEEDED[name]}" if name in NEEDED else ""
         raise DataError(f"the folder {root} is missing{needed}.")
     found = recognise(root)
     if name == "auto":
         if not found:
-            raise DataError(f"{root} has the layout of no known data set ({', '.join(NEEDED)}).")
+            raise DataError(f"{root} must have the layout of a known data set ({', '.join(NEEDED)}), got another.")
         name = found[0]
     elif name not in found:
         instead = f" (it looks like {found[0]})" if found else ""
-        raise DataError(f"{root} isn't {name}{instead}; needed are {NEEDED[name]}.")
+        raise DataError(f"{root} isn't {name}{instead}; it must have {NEEDED[name]}.")
     _check_split(name, split)
     return _OPENERS[name](root, split, **options)
 
 
 def recognise(root: Path, *, images: bool = True) -> list[str]:
-    """The data sets whose layout the folder has, the most particular first; "images" is any folder with images.
+    """List the data sets whose layout a folder has, the most specific first.
 
-    Without `images` that last one isn't looked for, which would walk through everything below.
+    "images" is any folder with images. `images=False` leaves it out, which avoids walking the whole folder.
     """
     return [name for name, has_layout in _LAYOUTS.items() if (images or name != "images") and has_layout(root)]
 
 
 def _check_split(name: str, split: str) -> None:
-    particular = {"spair": [*_SPLIT_NAMES, "all"], "pf-willow": ["test"], "ap10k": [*_SPLIT_NAMES, *_CROSS]}
-    splits = particular.get(name, _SPLIT_NAMES)
+    special = {"spair": [*_SPLIT_NAMES, "all"], "pf-willow": ["test"], "ap10k": [*_SPLIT_NAMES, *_CROSS]}
+    splits = special.get(name, _SPLIT_NAMES)
     if name != "images" and split not in splits:
-        raise ValueError(f"split is '{split}', where one of {', '.join(splits)} may come for {name}.")
+        raise ValueError(f"split must be one of {', '.join(splits)} for {name}, got '{split}'")
 
 
 _SPLIT_NAMES = ["trn", "val", "test"]

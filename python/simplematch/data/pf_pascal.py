@@ -1,4 +1,4 @@
-"""PF-PASCAL, in the two forms in which it is passed on."""
+"""PF-PASCAL, in its two published forms."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Points = tuple[FloatArray, FloatArray, tuple[str, ...]]
 
 
 def find_list(root: Path, split: str) -> Path | None:
-    """The csv file with the pairs of a split, in `root` or a folder that is known to hold it."""
+    """Find the csv file with the pairs of a split, in `root` or one of its known folders."""
     for folder in (root / name for name in FOLDERS):
         for stem in _LISTS.get(split, ()):
             for path in (folder / f"{stem}.csv", *sorted(folder.glob(f"{stem}*.csv"))):
@@ -46,13 +46,13 @@ def find_list(root: Path, split: str) -> Path | None:
 class PFPascal(PairDataset):
     """A csv list of pairs, `JPEGImages`, and keypoints either in the csv (XA;YA;XB;YB) or in `Annotations/*.mat`.
 
-    Which of the two, the columns of the csv say. A row with flip = 1 mirrors both images, x -> W - x.
+    The columns of the csv decide which. A row with flip = 1 flips both images horizontally, x -> W - x.
     """
 
     name = "pf-pascal"
 
     def __init__(self, root: Path, split: str, *, skip_broken: bool = False) -> None:
-        """Read the records of a split: "trn", "val" or "test". `skip_broken` leaves out and counts broken pairs."""
+        """Read the records of "trn", "val" or "test". `skip_broken` skips broken pairs and logs how many."""
         path = find_list(root, split)
         if path is None:
             raise DataError(f"{root} has no {_LISTS[split][0]}.csv; the lists of pairs come with NC-Net and DHPF.")
@@ -66,7 +66,7 @@ class PFPascal(PairDataset):
 
 
 class _Reader:
-    """Rows of one csv file to records."""
+    """Reads the rows of a csv file as records."""
 
     def __init__(self, path: Path, images: Path) -> None:
         self.path = path
@@ -96,17 +96,17 @@ class _Reader:
             target_keypoints=points[1],
             keypoint_ids=points[2],
         )
-        return _mirrored(info) if row.get("flip", "0").strip() == "1" else info
+        return _hflipped(info) if row.get("flip", "0").strip() == "1" else info
 
     def _image(self, row: Mapping[str, str], column: str, where: str) -> Path:
-        """Only the name counts: the lists were made in different folders."""
-        return self.images / inside(Path(_column(row, column, where)).name, f"{where}, column '{column}',")
+        """Return the path of an image; the folders in the lists are ignored, because they differ between lists."""
+        return self.images / inside(Path(_column(row, column, where)).name, f"{where}: column '{column}'")
 
     def _annotated_points(self, source: Path, target: Path, category: str, where: str) -> Points:
-        """The points that both images have: a missing one is NaN."""
+        """Return the points that both images have; missing points are NaN."""
         a, b = self.annotation(source.stem, category), self.annotation(target.stem, category)
         if a.shape != b.shape:
-            raise DataError(f"{where}: its images have {len(a)} and {len(b)} points in their field 'kps', not as many.")
+            raise DataError(f"{where}: both images must have as many points in 'kps', got {len(a)} and {len(b)}.")
         common = np.flatnonzero(np.isfinite(a).all(1) & np.isfinite(b).all(1))
         if not len(common):
             raise DataError(f"{where}: {source.name} and {target.name} have no common keypoint.")
@@ -116,7 +116,7 @@ class _Reader:
         path = self.annotations / category / f"{stem}.mat"
         points = read_mat(path, "kps")
         if points.ndim != 2 or points.shape[1] != 2:
-            raise DataError(f"{path}, field 'kps', has shape {points.shape}, where (N, 2) is needed.")
+            raise DataError(f"{path}: field 'kps' must be (N, 2), got {points.shape}.")
         return points
 
     def _box(self, image: Path, category: str) -> Box | None:
@@ -136,7 +136,7 @@ def _column(row: Mapping[str, str], name: str, where: str) -> str:
 
 def _category(number: str, where: str) -> str:
     if not number.strip().isdigit() or not 1 <= int(number) <= len(CLASSES):
-        raise DataError(f"{where}, column 'class', is '{number}', where 1 to {len(CLASSES)} may come.")
+        raise DataError(f"{where}: column 'class' must be 1 to {len(CLASSES)}, got '{number}'.")
     return CLASSES[int(number) - 1]
 
 
@@ -146,9 +146,9 @@ def _listed_points(row: Mapping[str, str], where: str) -> Points:
         try:
             columns.append(np.array([float(value) for value in _column(row, name, where).split(";") if value.strip()]))
         except ValueError:
-            raise DataError(f"{where}, column '{name}', is '{row[name]}', where numbers and ';' may come.") from None
+            raise DataError(f"{where}: column '{name}' must be numbers separated by ';', got '{row[name]}'.") from None
     if len({len(column) for column in columns}) != 1:
-        raise DataError(f"{where} has {[len(c) for c in columns]} numbers in XA, YA, XB, YB, not as many.")
+        raise DataError(f"{where}: XA, YA, XB and YB must have as many numbers, got {[len(c) for c in columns]}.")
     points = np.stack(columns, axis=1)
     points = points[np.isfinite(points).all(1)]
     if not len(points):
@@ -156,8 +156,8 @@ def _listed_points(row: Mapping[str, str], where: str) -> Points:
     return points[:, :2], points[:, 2:], ()
 
 
-def _mirrored(info: PairInfo) -> PairInfo:
-    fields = vars(info) | {"source_variant": "mirrored", "target_variant": "mirrored"}
+def _hflipped(info: PairInfo) -> PairInfo:
+    fields = vars(info) | {"source_variant": "hflip", "target_variant": "hflip"}
     for side in ("source", "target"):
         size: Size = fields[f"{side}_size"]
         box: Box | None = fields[f"{side}_box"]

@@ -23,7 +23,7 @@ _POINTS = 10
 
 
 class PFWillow(PairDataset):
-    """`test_pairs.csv` and `<class>/*.png`; without a csv, all ordered pairs of a class, from its `.mat` files."""
+    """The pairs in `test_pairs.csv`; without it, all ordered pairs of each class, with points from `.mat` files."""
 
     name = "pf-willow"
 
@@ -31,13 +31,13 @@ class PFWillow(PairDataset):
         """Read the records.
 
         Args:
-            root: the folder with the csv or with the folders of classes, or one that holds it.
-            split: "test", the only one.
-            use_csv: read the list of pairs if there is one, rather than the `.mat` files.
-            skip_broken: leave out broken pairs, with a warning that counts them.
+            root: the folder with the csv or the folders of classes, or its parent.
+            split: "test", the only split.
+            use_csv: prefer the csv list of pairs to the `.mat` files.
+            skip_broken: skip broken pairs and log how many.
         """
         if split != "test":
-            raise DataError(f"PF-WILLOW has only the split 'test'; '{split}' came.")
+            raise DataError(f"split must be 'test' for PF-WILLOW, got '{split}'.")
         folders = [root / name for name in FOLDERS]
         path = next((f / name for f in folders for name in _LISTS if (f / name).is_file()), None) if use_csv else None
         if path is not None:
@@ -49,7 +49,7 @@ class PFWillow(PairDataset):
             return
         found = next((folder for folder in folders if next(folder.glob("*/*.mat"), None)), None)
         if found is None:
-            raise DataError(f"{root} has neither test_pairs.csv nor <class>/*.mat; {_ORIGIN}.")
+            raise DataError(f"{root} must have test_pairs.csv or <class>/*.mat, got neither; {_ORIGIN}.")
         reader = _Reader(found)
         pairs = [pair for c in sorted(found.iterdir()) for pair in permutations(sorted(c.glob("*.mat")), 2)]
         records = read_records(pairs, reader.read_annotations, skip_broken=skip_broken, what=str(found))
@@ -63,16 +63,16 @@ class _Reader:
         self.points = remember(_read_points)
 
     def read_row(self, numbered_row: tuple[int, list[str]]) -> PairInfo:
-        """A row imageA, imageB, XA1..10, YA1..10, XB1..10, YB1..10."""
+        """Read a row imageA, imageB, XA1..10, YA1..10, XB1..10, YB1..10."""
         line, row = numbered_row
         where = f"{self.path}, line {line}"
         if len(row) != 2 + 4 * _POINTS:
-            raise DataError(f"{where} has {len(row)} columns, where {2 + 4 * _POINTS} are needed.")
+            raise DataError(f"{where} must have {2 + 4 * _POINTS} columns, got {len(row)}.")
         try:
             numbers = np.array([float(value or "nan") for value in row[2:]]).reshape(2, 2, _POINTS)
         except ValueError as error:
             raise DataError(f"{where}: {error}.") from None
-        source, target = (self._image(inside(name, f"{where}, an image,")) for name in row[:2])
+        source, target = (self._image(inside(name, f"{where}: an image")) for name in row[:2])
         return self._info(f"{line - 2:06d}", source, target, numbers[0].T, numbers[1].T, where)
 
     def read_annotations(self, files: tuple[Path, Path]) -> PairInfo:
@@ -99,7 +99,7 @@ class _Reader:
         )
 
     def _image(self, name: Path) -> Path:
-        """A csv names images from one of several folders above them."""
+        """Find an image, whose path in the csv starts at one of several parent folders."""
         tails = (name, Path(*name.parts[-2:]), Path("PF-dataset", *name.parts[-2:]))
         return next((p for p in (self.path.parent / tail for tail in tails) if p.is_file()), self.path.parent / name)
 
@@ -107,5 +107,5 @@ class _Reader:
 def _read_points(path: Path) -> FloatArray:
     points = read_mat(path, "pts_coord")
     if points.ndim != 2 or points.shape[0] < 2:
-        raise DataError(f"{path}, field 'pts_coord', has shape {points.shape}, where (2, N) is needed.")
+        raise DataError(f"{path}: field 'pts_coord' must be (2, N), got {points.shape}.")
     return points[:2].T

@@ -1,4 +1,4 @@
-"""Changes of colour that leave every keypoint where it is."""
+"""Photometric augmentation."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .._torchvision import transforms as F
 
 
 def photometric(image: Tensor, strength: float, generator: Generator) -> Tensor:
-    """Each change with its own probability, in this order: gray .1; posterize, equalize, sharpen, brightness and
-    contrast, solarize, colour jitter .2.
+    """Apply grayscale with probability 0.1, then each of posterize, equalize, sharpen, brightness and contrast,
+    solarize and colour jitter with probability 0.2.
 
     Args:
         image: (3, H, W) uint8.
         strength: scales the probabilities.
-        generator: of all that is random.
+        generator: random number generator.
     """
     for probability, change in _CHANGES:
         if _uniform(0, 1, generator) < strength * probability:
@@ -51,7 +51,7 @@ def _solarize(image: Tensor, generator: Generator) -> Tensor:
 
 
 def _colour_jitter(image: Tensor, generator: Generator) -> Tensor:
-    """Brightness, contrast, saturation and hue by up to 0.2, in a random order."""
+    """Change brightness, contrast, saturation and hue by up to 0.2, in random order."""
     adjustments: list[Callable[[Tensor], Tensor]] = [
         lambda x: F.adjust_brightness(x, _uniform(0.8, 1.2, generator)),
         lambda x: F.adjust_contrast(x, _uniform(0.8, 1.2, generator)),

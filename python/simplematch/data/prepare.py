@@ -1,4 +1,4 @@
-"""Pairs from the raw AP-10K (COCO json and a folder of images), the same on every machine."""
+"""Makes pairs from the raw AP-10K (COCO json and a folder of images), the same pairs on every machine."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _ORIGIN = "it comes with AP-10K from https://github.com/AlexTheBad/AP-10K"
 
 @dataclass(frozen=True, eq=False)
 class _Animal:
-    """One image with its only annotation. visible: (17,) bool."""
+    """An image with its only annotation; `visible` is (17,) bool."""
 
     family: str
     species: str
@@ -54,32 +54,33 @@ _Pair = tuple[_Animal, _Animal, str]
 def prepare_ap10k(source: Path | str, destination: Path | str, *, images: str = "link") -> dict[str, int]:
     """Write AP-10K as pairs, in the layout that `AP10K` reads.
 
-    Images with one annotation that is no crowd and has 3 keypoints or more. Of each species, by image id, the last 30
-    images are for testing, the 20 before them for validation, the others for training. Pairs have 3 common visible
-    keypoints or more: in training at most 50 of each image, in testing and validation all of a species, 900 (400) of
-    a family across its species, 30 (20) of each two families. Everything is sorted and drawn with seed 42.
+    It uses images with exactly one annotation that is not a crowd and has 3 keypoints or more. Of each species, sorted
+    by image id, the last 30 images are for testing, the 20 before them for validation, and the rest for training. Pairs
+    share 3 visible keypoints or more. Training has at most 50 pairs per image; testing (validation) has all pairs
+    within a species, 900 (400) pairs across the species of each family, and 30 (20) pairs across every two families.
+    Pairs are sorted and drawn with seed 42.
 
     Args:
         source: the raw folder: `annotations/ap10k-{train,val,test}-split1.json` and `data/*.jpg`.
-        destination: gets `ImageAnnotation`, `JPEGImages` and `PairAnnotation`; may be `source` itself.
+        destination: receives `ImageAnnotation`, `JPEGImages` and `PairAnnotation`; may be `source` itself.
         images: "link" (symbolic links to the raw images) or "copy".
 
-    The pairs appear when all of them are written: what was stopped before begins again.
+    `PairAnnotation` appears only when all pairs are written; after an interruption, call it again.
 
     Returns:
         The number of pairs of every split, such as {"trn": ..., "test_cross_family": ...}.
 
     Raises:
-        DataError: a file is missing, or lacks a field; or the destination has pairs already.
-        WriteError: there is no room, or no permission to write.
-        ValueError: `images` is neither.
+        DataError: a file is missing, or lacks a field; or the destination already has pairs.
+        WriteError: the disk is full, or the destination is not writable.
+        ValueError: `images` is neither "link" nor "copy".
     """
     if images not in ("link", "copy"):
-        raise ValueError(f"images is '{images}', where 'link' or 'copy' may come.")
+        raise ValueError(f"images must be 'link' or 'copy', got '{images}'")
     source, destination = Path(source), Path(destination)
     folder = destination / "PairAnnotation"
     if folder.is_dir() and any(folder.iterdir()):
-        raise DataError(f"{folder} has pairs already; delete them, or choose another folder.")
+        raise DataError(f"{folder} already has pairs; delete them, or choose another folder.")
     animals = _read_animals(source)
     for animal in animals:
         _write_image(animal, destination, images)
@@ -94,14 +95,14 @@ def prepare_ap10k(source: Path | str, destination: Path | str, *, images: str = 
 
 @contextmanager
 def _whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder that gets its name when all is written: one without it is removed, now or by the next call."""
+    """Write a folder under another name and rename it at the end; an unfinished folder is removed."""
     beside = folder.with_name(f"{folder.name}.part")
     with writing(folder):
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
         try:
             yield beside
-            os.sync()  # once for all files; the name must not reach the disk before them
+            os.sync()  # one call for all files, which must reach the disk before the name does
             os.replace(beside, folder)
         except BaseException:
             shutil.rmtree(beside, ignore_errors=True)
@@ -109,7 +110,7 @@ def _whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def _read_animals(source: Path) -> list[_Animal]:
-    """The usable images of all three files, sorted by family, species and image id."""
+    """Read the usable images of all three files, sorted by family, species and image id."""
     animals: list[_Animal] = []
     for part in ("train", "val", "test"):
         path = source / "annotations" / f"ap10k-{part}-split1.json"
@@ -131,27 +132,27 @@ def _animals_of(path: Path, folder: Path) -> Iterator[_Animal]:
         if count[annotation["image_id"]] > 1 or annotation.get("iscrowd", 0) or visible.sum() < _MIN_COMMON:
             continue
         if annotation["image_id"] not in images:
-            raise DataError(f"{path} has an annotation of image {annotation['image_id']}, which 'images' lacks.")
+            raise DataError(f"{path} has an annotation of image {annotation['image_id']}, which is not in 'images'.")
         image = images[annotation["image_id"]]
         category = categories.get(read_number(annotation, "category_id", path))
         if category is None:
             number = annotation["category_id"]
-            raise DataError(f"{path} has an annotation of category {number}, which 'categories' lacks.")
+            raise DataError(f"{path} has an annotation of category {number}, which is not in 'categories'.")
         read_box(read_field(annotation, "bbox", path), "bbox", path, corners=False)
         names = ("id", "image_id", "category_id", "bbox", "keypoints")
         record = {name: read_field(annotation, name, path) for name in names}
         record |= {name: read_field(image, name, path) for name in ("file_name", "width", "height")}
         record |= {name: read_field(category, name, path) for name in ("name", "supercategory")}
-        family, species = (_folder_name(record[name], f"{path}, field '{name}',") for name in ("supercategory", "name"))
-        file = folder / inside(record["file_name"], f"{path}, field 'file_name',")
+        family, species = (_folder_name(record[name], f"{path}: field '{name}'") for name in ("supercategory", "name"))
+        file = folder / inside(record["file_name"], f"{path}: field 'file_name'")
         yield _Animal(family, species, record["image_id"], file, visible, record)
 
 
 def _folder_name(name: Any, where: str) -> str:
-    """The name of a folder to be made in the destination."""
+    """Check the name of a folder that will be made in the destination."""
     path = inside(name, where)
     if len(path.parts) > 1:
-        raise DataError(f"{where} is {name!r}, where a name without '/' is needed.")
+        raise DataError(f"{where} must be a name without '/', got {name!r}.")
     return str(path)
 
 
@@ -169,7 +170,7 @@ def _split(animals: list[_Animal]) -> dict[str, list[_Animal]]:
 
 
 def _pairs_of(split: str, animals: list[_Animal], draw: random.Random) -> Iterator[tuple[str, list[_Pair]]]:
-    """(name of the split, its pairs)."""
+    """Yield the name of each split with its pairs."""
     species, families = defaultdict(list), defaultdict(list)
     for animal in animals:
         species[animal.folder].append(animal)
@@ -198,7 +199,7 @@ def _training_pairs(members: list[_Animal], draw: random.Random) -> Iterator[_Pa
 
 
 def _matching(sources: list[_Animal], targets: list[_Animal]) -> Iterator[tuple[_Animal, _Animal]]:
-    """The pairs with enough common visible keypoints, in the order of the lists."""
+    """Yield the pairs with enough common visible keypoints, in the order of the lists."""
     a = np.stack([animal.visible for animal in sources]).astype(np.int64)
     b = np.stack([animal.visible for animal in targets]).astype(np.int64)
     for i, j in np.argwhere(a @ b.T >= _MIN_COMMON):
@@ -218,7 +219,7 @@ def _write_image(animal: _Animal, destination: Path, how: str) -> None:
 
 
 def _place(path: Path, make: Callable[[Path], object]) -> None:
-    """Make a file beside its place, then rename it: it replaces a link, not what the link leads to."""
+    """Make a file under another name, then rename it; this replaces a link instead of its target."""
     beside = path.with_name(f".{path.name}.part")
     beside.unlink(missing_ok=True)
     try:
@@ -242,5 +243,5 @@ def _write_pairs(folder: Path, pairs: list[_Pair]) -> int:
         names = [str(Path("ImageAnnotation", x.folder, f"{x.file.stem}.json")) for x in (a, b)]
         record = {"src_json_path": names[0], "trg_json_path": names[1]}
         path = folder / f"{number:06d}-{a.file.stem}-{b.file.stem}:{category}.json"
-        path.write_text(to_json(record))  # the folder isn't in its place yet
+        path.write_text(to_json(record))  # no atomic write: the whole folder is renamed later
     return len(pairs)

@@ -1,4 +1,4 @@
-"""What a pair of images is: its record, its decoded sample, and the record of one image."""
+"""Records of pairs and images, and the decoded sample of a pair."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class PairInfo:
-    """A pair of images, without their pixels. Coordinates are (x, y) in pixels of the original images.
+    """The record of a pair of images, without pixels. Coordinates are (x, y) in pixels of the original images.
 
     Attributes:
         pair_id: unique within its data set and split.
-        category: the group of the per-category table.
-        source_path, target_path: files of the images.
+        category: its row in tables per category.
+        source_path, target_path: the image files.
         source_size, target_size: (height, width) in pixels.
         source_box, target_box: (x1, y1, x2, y2), or None where the data set has none.
         source_keypoints, target_keypoints: (N, 2) float64; row n of both is the same point of the object.
-        keypoint_ids: N names of the points, or () where the data set has none.
-        variations: what the breakdowns group by, such as {"viewpoint_variation": "0"}.
-        source_variant, target_variant: "" for the image as stored, otherwise what is done to it ("mirrored", a warp).
+        keypoint_ids: the names of the N points, or () where the data set has none.
+        variations: further fields to group results by, such as {"viewpoint_variation": "0"}.
+        source_variant, target_variant: "" for the stored image, "hflip" for its flip, or the name of a warp.
     """
 
     pair_id: str
@@ -49,15 +49,16 @@ class PairInfo:
 
     @property
     def source_key(self) -> tuple[str, str]:
-        """What tells the source's pixels from those of other images."""
+        """Identifies the source's pixels."""
         return str(self.source_path), self.source_variant
 
     @property
     def target_key(self) -> tuple[str, str]:
+        """Identifies the target's pixels."""
         return str(self.target_path), self.target_variant
 
-    def exchanged(self) -> PairInfo:
-        """The pair with source and target in each other's place."""
+    def swapped(self) -> PairInfo:
+        """Return the pair with source and target swapped."""
         return replace(
             self,
             source_path=self.target_path,
@@ -75,7 +76,7 @@ class PairInfo:
 
 @dataclass(frozen=True, eq=False)
 class ImageInfo:
-    """One image with all its keypoints (N, 2) float64, in original pixels; size is (height, width)."""
+    """An image with all its keypoints (N, 2) float64 in original pixels; `size` is (height, width)."""
 
     path: Path
     category: str
@@ -85,7 +86,7 @@ class ImageInfo:
 
 @dataclass(frozen=True, eq=False)
 class PairSample:
-    """A pair with its pixels: uint8 images (3, H, W), each in its own size, and float64 keypoints (N, 2) in them."""
+    """A decoded pair: uint8 images (3, H, W) of their own sizes, and float64 keypoints (N, 2)."""
 
     info: PairInfo
     source: tv_tensors.Image

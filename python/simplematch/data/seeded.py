@@ -1,4 +1,4 @@
-"""Samples that depend on seed, epoch and index alone: not on the worker, the order or what was drawn before."""
+"""Data sets whose samples depend only on seed, epoch and index, not on the worker or the order."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class SeededDataset(Dataset[Sample]):
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that live on see it change
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # shared with persistent workers
 
     @property
     def epoch(self) -> int:
         return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw other samples from now on, in running workers too."""
+        """Set the epoch, also in running workers."""
         self._epoch.fill_(epoch)
 
     def generator(self, index: int) -> Generator:
-        """The random numbers of a sample in this epoch."""
+        """Return the random number generator of a sample in this epoch."""
         state = np.random.SeedSequence([self.seed, self.epoch, index]).generate_state(1, np.uint64)
         return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))

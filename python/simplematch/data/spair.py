@@ -20,7 +20,7 @@ from .table import PairTable, cached_table
 _log = logging.getLogger(__name__)
 _ORIGIN = "it comes with SPair-71k.tar.gz from https://cvlab.postech.ac.kr/research/SPair-71k"
 SPLITS = ("trn", "val", "test")
-BELIEVE = ("image", "pair")
+ANNOTATIONS = ("image", "pair")
 _TOLERANCE = 1.0  # pixels: annotations round
 _VARIATIONS = ("viewpoint_variation", "scale_variation", "truncation", "occlusion")
 
@@ -40,7 +40,7 @@ class SPair(PairDataset):
         split: str,
         *,
         layout: str = "large",
-        believe: str = "image",
+        annotations: str = "image",
         skip_broken: bool = False,
         cache: bool = True,
     ) -> None:
@@ -48,40 +48,40 @@ class SPair(PairDataset):
 
         Args:
             root: the folder that holds `Layout`.
-            split: "trn", "val", "test", or "all" for the three together with every annotated image.
+            split: "trn", "val", "test", or "all": the three splits, and every annotated image.
             layout: "large" or "small", the folder under `Layout`.
-            believe: where `PairAnnotation` says something else of an image than `ImageAnnotation`, "image" takes size,
-                box and keypoints from the latter, which was made with the image itself; "pair" takes box and keypoints
-                as the pair has them. SPair-71k's own files agree with each other; copies of its layout may not.
-            skip_broken: leave out pairs with a broken annotation, with a warning that counts them.
-            cache: keep the records in the user's cache folder.
+            annotations: which annotation to use where `PairAnnotation` and `ImageAnnotation` differ: "image" takes
+                size, box and keypoints from `ImageAnnotation`; "pair" takes box and keypoints from `PairAnnotation`.
+                They agree in SPair-71k itself, but not in every data set of its layout.
+            skip_broken: skip pairs with a broken annotation and log how many.
+            cache: cache the records in the user's cache folder.
         """
-        if believe not in BELIEVE:
-            raise ValueError(f"believe is '{believe}', where one of {', '.join(BELIEVE)} may come.")
+        if annotations not in ANNOTATIONS:
+            raise ValueError(f"annotations must be one of {', '.join(ANNOTATIONS)}, got '{annotations}'")
         splits = SPLITS if split == "all" else (split,)
         lists = [root / "Layout" / layout / f"{name}.txt" for name in splits]
         lines = [(name, line) for name, path in zip(splits, lists, strict=True) for line in _lines(path)]
         folders = [root / "ImageAnnotation", *(root / "PairAnnotation" / name for name in splits)]
 
         def build() -> PairTable:
-            what = f"{root}, split '{split}',"
-            reader = _Reader(root, believe)
+            what = f"{root}, split '{split}'"
+            reader = _Reader(root, annotations)
             records = read_records(lines, reader.read, skip_broken=skip_broken, what=what)
             for number, have in ((reader.other_sizes, "another size"), (reader.other_keypoints, "other keypoints")):
                 if number:
                     _log.warning(
-                        "%s %d images have %s in PairAnnotation than in ImageAnnotation, which is believed",
+                        "%s: %d images have %s in PairAnnotation than in ImageAnnotation, which is used",
                         what,
                         number,
                         have,
                     )
             return PairTable.of(records, root)
 
-        key = f"spair {layout} {split} {believe} {skip_broken}"
+        key = f"spair {layout} {split} {annotations} {skip_broken}"
         super().__init__(root, split, cached_table(root, key, [*lists, *folders], build) if cache else build())
 
     def images(self) -> list[ImageInfo]:
-        """Every image of the pairs once, with all keypoints of `ImageAnnotation`; of "all", every image there."""
+        """List every image once, with all keypoints of its `ImageAnnotation`; split "all" has every annotated image."""
         folder = self.root / "ImageAnnotation"
         if self.split == "all":
             return [self._read_image(file) for file in sorted(folder.glob("*/*.json"))]
@@ -94,7 +94,7 @@ class SPair(PairDataset):
         path = self.root / "JPEGImages" / category / _image_name(record, "filename", file)
         keypoints = read_field(record, "kps", file)
         if not isinstance(keypoints, dict):
-            raise DataError(f"{file}, field 'kps', is a {type(keypoints).__name__}, where an object is needed.")
+            raise DataError(f"{file}: field 'kps' must be an object, got {type(keypoints).__name__}.")
         points = [point for point in keypoints.values() if point is not None]
         size = read_size(read_field(record, "image_width", file), record.get("image_height"), "image_width", file)
         return ImageInfo(path, category, size, read_points(points, "kps", file) if points else np.zeros((0, 2)))
@@ -113,26 +113,26 @@ class _ImageAnnotation:
 
 
 class _Reader:
-    """Lines of the lists to records."""
+    """Reads the lines of the lists as records."""
 
-    def __init__(self, root: Path, believe: str) -> None:
+    def __init__(self, root: Path, annotations: str) -> None:
         self.root = root
-        self.believe = believe
+        self.annotations = annotations
         self.annotation = remember(self._annotation)
         self.other_sizes = self.other_keypoints = 0
 
     def read(self, item: tuple[str, str]) -> PairInfo:
-        """The record of a split's line such as 000009-2008_001546-2009_000327:aeroplane; image names may hold '-'."""
+        """Read the record of a line such as 000009-2008_001546-2009_000327:aeroplane; image names may contain '-'."""
         split, line = item
-        where = f"a line of the list of {split} pairs in {self.root / 'Layout'}"
+        where = f"{self.root / 'Layout'}: a line of the list of {split} pairs"
         path = self.root / "PairAnnotation" / split / inside(f"{line}.json", where)
         record = read_json(path)
-        category = str(inside(record.get("category") or line.rpartition(":")[2], f"{path}, field 'category',"))
+        category = str(inside(record.get("category") or line.rpartition(":")[2], f"{path}: field 'category'"))
         source = read_points(read_field(record, "src_kps", path), "src_kps", path)
         target = read_points(read_field(record, "trg_kps", path), "trg_kps", path)
         if len(source) != len(target):
             raise DataError(
-                f"{path} has {len(source)} points in 'src_kps' and {len(target)} in 'trg_kps', not as many."
+                f"{path}: 'src_kps' and 'trg_kps' must have as many points, got {len(source)} and {len(target)}."
             )
         ids = tuple(str(name) for name in read_list(record, "kps_ids", path)) if record.get("kps_ids") else ()
         ids = ids if len(ids) == len(source) else tuple(str(i) for i in range(len(source)))
@@ -160,7 +160,7 @@ class _Reader:
         )
 
     def _size(self, record: dict[str, Any], name: str, image: Path, path: Path) -> Size:
-        """Of the image's own annotation if it has one: pairs have been seen to exchange their two sizes."""
+        """Return the size in the image's own annotation, if any: some pair annotations swap the two sizes."""
         size = _size(read_field(record, name, path), name, path)
         own = self.annotation(image)
         known = size if own is None else own.size
@@ -168,9 +168,9 @@ class _Reader:
         return known
 
     def _own(self, image: Path, ids: tuple[str, ...], points: FloatArray, box: Box) -> tuple[FloatArray, Box]:
-        """Keypoints and box of the image's own annotation, if the pair's differ from them and are not believed."""
+        """Return keypoints and box, from the image's own annotation if the pair's differ and `annotations` says so."""
         own = self.annotation(image)
-        if self.believe == "pair" or own is None or any(own.keypoints.get(name) is None for name in ids):
+        if self.annotations == "pair" or own is None or any(own.keypoints.get(name) is None for name in ids):
             return points, box
         known = read_points([own.keypoints[name] for name in ids], "kps", own.file)
         if np.allclose(known, points, rtol=0, atol=_TOLERANCE):
@@ -190,10 +190,10 @@ class _Reader:
 
 
 def _image_name(record: dict[str, Any], name: str, path: Path) -> Path:
-    return inside(read_field(record, name, path), f"{path}, field '{name}',")
+    return inside(read_field(record, name, path), f"{path}: field '{name}'")
 
 
 def _size(values: object, name: str, path: Path) -> Size:
     if not isinstance(values, list) or len(values) < 2:
-        raise DataError(f"{path}, field '{name}', is {values!r}, where [width, height, channels] is needed.")
+        raise DataError(f"{path}: field '{name}' must be [width, height, channels], got {values!r}.")
     return read_size(values[0], values[1], name, path)

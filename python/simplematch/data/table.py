@@ -1,4 +1,4 @@
-"""Many pair records in a few arrays: small in memory, shared by forked workers, kept in a file between runs."""
+"""Pair records stored as arrays: small in memory, shared by forked workers, and cached in a file between runs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ import numpy.typing as npt
 from .._files import new_file
 from .records import Box, FloatArray, PairInfo
 
-_VERSION = "2"  # of the columns; another one makes old cache files unread
+_VERSION = "2"  # version of the columns; a new one invalidates old cache files
 
 
 class PairTable:
-    """`PairInfo` records as columns. Paths are relative to `root` in the columns, whole in the records."""
+    """`PairInfo` records as columns, which store paths relative to `root`."""
 
     def __init__(self, columns: Mapping[str, npt.NDArray[Any]], root: Path) -> None:
-        """Take columns as `columns_of` makes them, and the folder of their relative paths."""
+        """Wrap the columns of `columns_of`, whose paths are relative to `root`."""
         self._columns = dict(columns)
         self._root = root
 
@@ -32,7 +32,7 @@ class PairTable:
 
     def __getitem__(self, index: int) -> PairInfo:
         if not -len(self) <= index < len(self):
-            raise IndexError(f"pair {index} is asked for; there are {len(self)}.")
+            raise IndexError(f"index must be 0 to {len(self) - 1}, got {index}")
         row = {name: column[index % len(self)] for name, column in self._columns.items() if not name.startswith("_")}
         start, stop = self._columns["_first_keypoint"][index % len(self) : index % len(self) + 2]
         ids = self._columns["_keypoint_ids"]
@@ -58,38 +58,38 @@ class PairTable:
         return self._root / str(self._columns["_images"][image])
 
     def column(self, name: str) -> list[str]:
-        """A column of strings, such as "category", for all pairs."""
+        """Return a column of strings, such as "category", for all pairs."""
         return [str(value) for value in self._columns[name]]
 
     def variation_values(self) -> dict[str, list[str]]:
-        """Every variation field with the values it has."""
+        """Return the values of every variation field."""
         names, values = self._columns["_variation_names"], self._columns["variations"]
         return {str(name): sorted({str(v) for v in values[:, i] if v}) for i, name in enumerate(names)}
 
     def select(self, indices: Sequence[int]) -> PairTable:
-        """The table of some of the pairs, in the order given."""
+        """Return a table of the pairs at `indices`, in that order."""
         return PairTable.of([self[i] for i in indices], self._root)
 
     @classmethod
     def of(cls, infos: Iterable[PairInfo], root: Path) -> PairTable:
-        """The table of these records, whose paths lie under `root` or elsewhere."""
+        """Make a table of records; their paths may lie outside `root`."""
         return cls(columns_of(list(infos), root), root)
 
     def save(self, path: Path) -> None:
-        """Write the columns to an .npz file, whole or not at all."""
+        """Write the columns to an .npz file atomically."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with new_file(path) as file:
             np.savez(file, **self._columns)  # type: ignore[arg-type]  # numpy's stub mistakes the columns for allow_pickle
 
     @classmethod
     def load(cls, path: Path, root: Path) -> PairTable:
-        """Read what `save` wrote."""
+        """Read a file that `save` wrote."""
         with np.load(path, allow_pickle=False) as file:
             return cls({name: file[name] for name in file.files}, root)
 
 
 def columns_of(infos: list[PairInfo], root: Path) -> dict[str, npt.NDArray[Any]]:
-    """The columns of a `PairTable`: strings, sizes, boxes (NaN for none), and all keypoints in one array."""
+    """Make the columns of a `PairTable`: strings, sizes, boxes (NaN for none), and all keypoints in one array."""
     images: dict[str, int] = {}
 
     def image(path: Path) -> int:
@@ -120,27 +120,27 @@ def columns_of(infos: list[PairInfo], root: Path) -> dict[str, npt.NDArray[Any]]
 
 
 def cache_folder() -> Path:
-    """Where tables are kept: SIMPLEMATCH_CACHE, or `simplematch` in the user's cache folder."""
+    """Return the cache folder: SIMPLEMATCH_CACHE, or `simplematch` in the user's cache folder."""
     if folder := os.environ.get("SIMPLEMATCH_CACHE"):
         return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "simplematch"
 
 
 def cached_table(root: Path, name: str, annotations: Sequence[Path], build: Callable[[], PairTable]) -> PairTable:
-    """The table that `build` makes, read from the cache if no annotation changed since it was written.
+    """Return the table that `build` makes, from the cache unless an annotation has changed.
 
     Args:
         root: folder of the data set.
-        name: what else distinguishes the table, such as its split.
-        annotations: files and folders (with all below them) whose names, sizes and times must not have changed.
+        name: distinguishes the tables of a root, for example by split.
+        annotations: files and folders whose names, sizes and times decide whether the cache is valid.
         build: reads the annotations.
     """
     path = cache_folder() / "pairs" / f"{_fingerprint(root, name, annotations)}.npz"
     try:
         return PairTable.load(path, root)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        table = build()  # no cache yet, or a damaged one
-    with contextlib.suppress(OSError):  # in a read-only home the next run reads the annotations again
+        table = build()  # the cache file is missing or damaged
+    with contextlib.suppress(OSError):  # the cache folder may be read-only
         table.save(path)
     return table
 

@@ -1,6 +1,6 @@
-"""From a decoded pair to the network's input, with the augmentation of training; keypoints follow.
+"""Transforms from a decoded pair to the network's input, with augmentation.
 
-All randomness comes from a generator that the caller passes, so a sample depends only on its seed.
+All randomness comes from the caller's generator.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True, eq=False)
 class NetworkSample:
-    """A pair as the network takes it.
+    """A pair as the network's input.
 
     Attributes:
         source, target: (3, S, S) float32, normalised.
         source_keypoints, target_keypoints: (N, 2) float32 (x, y) in pixels of the S x S input.
-        info: the pair's record; exchanged if the pair was. All its keypoints are in it, in original pixels.
-        skipped: one sentence for each pair that could not be read and whose place this one takes.
+        info: the pair's record, swapped if the pair was, with all keypoints in original pixels.
+        skipped: one sentence for each unreadable pair that this one replaces.
     """
 
     source: Tensor
@@ -42,22 +42,21 @@ class NetworkSample:
 
 @dataclass(frozen=True)
 class PairTransform:
-    """Squash both images to S x S and normalise; with probabilities above zero, augment.
+    """Resizes both images to S x S and normalises them; positive probabilities enable augmentation.
 
     Attributes:
         image_size: S.
-        mean, std: of the normalisation, for values from 0 to 1.
-        max_keypoints: more are thinned at random; None keeps all, as evaluation must.
-        crop: probability, for each image, of a crop that keeps the box and all keypoints.
-        rotate: probability of turning source, target or both (one in three each), within +-30 degrees; bottles +-180.
-            Points that leave either image are dropped; a turn that would drop all isn't made.
-        photometric: scales the probabilities of the changes of colour, gray .1 and the others .2 each; 0 is none.
-        exchange: probability that source and target change places.
-        affine: probability, for each image by itself, of another scale along each axis (0.6 to 1.5), a shear, a shift
-            and a turn within +-30 degrees, so that neither place nor proportions tell a point. Outside is black; points
-            that leave either image are dropped.
-        mirror: probability that both images are mirrored, left for right: what looks like a left hand then does so in
-            both, and matches keep their sense.
+        mean, std: statistics of the normalisation, for values from 0 to 1.
+        max_keypoints: the largest number of keypoints; a random subset is kept. None keeps all, as for evaluation.
+        crop: probability, for each image, of a random crop that keeps the box and all keypoints.
+        rotate: probability of rotating source, target or both (one in three each), within +-30 degrees; bottles +-180.
+            Points that leave either image are dropped; a rotation that would drop every point is skipped.
+        photometric: scales the probabilities of colour changes, 0.1 for grayscale and 0.2 for each other change.
+        swap: probability of swapping source and target.
+        affine: probability, for each image, of a random scale along each axis (0.6 to 1.5), shear, shift and rotation
+            within +-30 degrees. The outside is black; points that leave either image are dropped.
+        hflip: probability of flipping both images horizontally; both flip together, so left/right labels stay
+            consistent.
     """
 
     image_size: int
@@ -67,37 +66,37 @@ class PairTransform:
     crop: float = 0.0
     rotate: float = 0.0
     photometric: float = 0.0
-    exchange: float = 0.0
+    swap: float = 0.0
     affine: float = 0.0
-    mirror: float = 0.0
+    hflip: float = 0.0
 
     def __call__(self, sample: PairSample, generator: Generator | None = None) -> NetworkSample:
-        """Transform a pair; without a generator, only if nothing is random.
+        """Transform a pair.
 
         Raises:
-            ValueError: the transform is random and no generator came.
+            ValueError: the transform is random and `generator` is None.
         """
-        random = any((self.crop, self.rotate, self.photometric, self.exchange, self.affine, self.mirror))
+        random = any((self.crop, self.rotate, self.photometric, self.swap, self.affine, self.hflip))
         if generator is None:
             if random:
-                raise ValueError("generator is None, where augmentation needs a torch.Generator.")
+                raise ValueError("generator must be a torch.Generator for augmentation, got None")
             generator = torch.Generator()
-        if self.exchange and _draw(generator) < self.exchange:
-            sample = _exchanged(sample)
+        if self.swap and _draw(generator) < self.swap:
+            sample = _swapped(sample)
         info = sample.info
         source, source_points = self._squash(sample.source, sample.source_keypoints, info.source_box, generator)
         target, target_points = self._squash(sample.target, sample.target_keypoints, info.target_box, generator)
         if self.rotate and _draw(generator) < self.rotate:
             source, target, source_points, target_points = _rotate_pair(
-                source, target, source_points, target_points, _turn_limit(info.category), generator
+                source, target, source_points, target_points, _rotation_limit(info.category), generator
             )
         if self.affine:
             source, target, source_points, target_points = self._move_pair(
                 source, target, source_points, target_points, generator
             )
-        if self.draws_mirror(generator):
+        if self.draw_hflip(generator):
             source, target = F.horizontal_flip(source), F.horizontal_flip(target)
-            source_points, target_points = _mirror_points(source_points), _mirror_points(target_points)
+            source_points, target_points = _hflip_points(source_points), _hflip_points(target_points)
         if self.photometric:
             source, target = (photometric(image, self.photometric, generator) for image in (source, target))
         keep = self._choose(len(source_points), generator)
@@ -116,36 +115,36 @@ class PairTransform:
         box: Box | None,
         category: str,
         generator: Generator,
-        mirrored: bool = False,
+        hflip: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One image, augmented by itself; it is turned as often as one of a pair is, two times in three of `rotate`.
+        """Augment one image. It rotates with probability 2/3 of `rotate`, as each image of a pair does.
 
-        Whether it is `mirrored` has to be decided for all images that are matched with each other.
+        `hflip` must be the same for all images that are matched with each other; see `draw_hflip`.
 
         Returns:
-            The network's input (3, S, S), the points (N, 2) float32 in its pixels, and (N,) bool: which are inside.
+            The network's input (3, S, S), the points (N, 2) float32 in its pixels, and (N,) bool: the points inside.
         """
         image, points = self._squash(image, points, box, generator)
         if self.rotate and _draw(generator) < 2 / 3 * self.rotate:
-            angle = (2 * _draw(generator) - 1) * _turn_limit(category)
-            turned = _rotate_points(points, angle)
-            if _inside(turned).any():
-                image, points = F.rotate(image, angle, interpolation=F.InterpolationMode.BILINEAR), turned
+            angle = (2 * _draw(generator) - 1) * _rotation_limit(category)
+            rotated = _rotate_points(points, angle)
+            if _inside(rotated).any():
+                image, points = F.rotate(image, angle, interpolation=F.InterpolationMode.BILINEAR), rotated
         moved_image, moved_points = self._move(image, points, generator)
         if _inside(moved_points).any():
             image, points = moved_image, moved_points
-        if mirrored:
-            image, points = F.horizontal_flip(image), _mirror_points(points)
+        if hflip:
+            image, points = F.horizontal_flip(image), _hflip_points(points)
         if self.photometric:
             image = photometric(image, self.photometric, generator)
         return self._normalise(image), points.as_subclass(Tensor).float(), _inside(points)
 
-    def draws_mirror(self, generator: Generator) -> bool:
-        """Whether the next pair or group is mirrored."""
-        return self.mirror > 0 and _draw(generator) < self.mirror
+    def draw_hflip(self, generator: Generator) -> bool:
+        """Draw whether the next pair or group is flipped."""
+        return self.hflip > 0 and _draw(generator) < self.hflip
 
     def prepare(self, image: tv_tensors.Image) -> Tensor:
-        """One image (3, H, W) uint8 to the network's input (3, S, S), without augmentation."""
+        """Transform an image (3, H, W) uint8 to the network's input (3, S, S), without augmentation."""
         return self._normalise(F.resize(image, [self.image_size] * 2, antialias=True))
 
     def _squash(
@@ -195,27 +194,8 @@ class PairTransform:
         return F.normalize(scaled, list(self.mean), list(self.std)).as_subclass(Tensor)
 
 
-def training_transform(
-    dataset_name: str,
-    image_size: int,
-    max_keypoints: int,
-    mean: tuple[float, float, float] = IMAGENET_MEAN,
-    std: tuple[float, float, float] = IMAGENET_STD,
-) -> PairTransform:
-    """The augmentation of the paper's training runs; on PF-PASCAL source and target also change places.
-
-    Args:
-        dataset_name: `PairDataset.name`.
-        image_size: S.
-        max_keypoints: `PairDataset.max_keypoints`.
-        mean, std: of the normalisation.
-    """
-    exchange = 0.5 if dataset_name == "pf-pascal" else 0.0
-    return PairTransform(image_size, mean, std, max_keypoints, crop=0.5, rotate=0.5, photometric=1.0, exchange=exchange)
-
-
 def crop_around(points: tv_tensors.KeyPoints, box: Box | None, generator: Generator) -> tuple[int, int, int, int]:
-    """A random crop (top, left, height, width) that keeps the box and every keypoint of the image."""
+    """Draw a crop (top, left, height, width) that keeps the box and every keypoint."""
     image_height, image_width = points.canvas_size
     corners = points.as_subclass(Tensor)
     if box is not None:
@@ -254,24 +234,24 @@ def _rotate_pair(
     )
 
 
-def _turn_limit(category: str) -> float:
-    """Degrees; a bottle lies as often as it stands."""
+def _rotation_limit(category: str) -> float:
+    """Return the largest rotation in degrees; bottles have no preferred orientation."""
     return 180 if category == "bottle" else 30
 
 
 def _rotate_points(points: tv_tensors.KeyPoints, angle: float) -> tv_tensors.KeyPoints:
-    """Counter-clockwise about the middle of the image, as `F.rotate` turns the pixels."""
+    """Rotate points counter-clockwise about the image's centre, as `F.rotate` rotates pixels."""
     if not angle:
         return points
     height, width = points.canvas_size
     middle = torch.tensor([width / 2, height / 2], dtype=points.dtype)
     cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-    turn = torch.tensor([[cos, sin], [-sin, cos]], dtype=points.dtype)
-    return tv_tensors.wrap((points.as_subclass(Tensor) - middle) @ turn.T + middle, like=points)
+    rotation = torch.tensor([[cos, sin], [-sin, cos]], dtype=points.dtype)
+    return tv_tensors.wrap((points.as_subclass(Tensor) - middle) @ rotation.T + middle, like=points)
 
 
-def _mirror_points(points: tv_tensors.KeyPoints) -> tv_tensors.KeyPoints:
-    """x becomes W - x: coordinates count from the image's edge, not, as torchvision's, from a pixel's centre."""
+def _hflip_points(points: tv_tensors.KeyPoints) -> tv_tensors.KeyPoints:
+    """Map x to W - x: coordinates start at the image's edge, unlike torchvision's, which start at a pixel's centre."""
     x, y = points.as_subclass(Tensor).unbind(-1)
     return tv_tensors.wrap(torch.stack((points.canvas_size[1] - x, y), -1), like=points)
 
@@ -282,9 +262,9 @@ def _inside(points: tv_tensors.KeyPoints) -> Tensor:
     return (x >= 0) & (x < width) & (y >= 0) & (y < height)
 
 
-def _exchanged(sample: PairSample) -> PairSample:
+def _swapped(sample: PairSample) -> PairSample:
     return PairSample(
-        sample.info.exchanged(), sample.target, sample.source, sample.target_keypoints, sample.source_keypoints
+        sample.info.swapped(), sample.target, sample.source, sample.target_keypoints, sample.source_keypoints
     )
 
 
@@ -293,5 +273,5 @@ def _draw(generator: Generator) -> float:
 
 
 def _draw_integer(first: int, last: int, generator: Generator) -> int:
-    """From first to last, both included; first if last lies before it."""
+    """Draw from first to last, both included; return first if last is smaller."""
     return int(torch.randint(first, max(first, last) + 1, (), generator=generator))

@@ -1,4 +1,4 @@
-"""Pairs without annotation: an image and the same image under a known random warp."""
+"""Pairs without annotation: an image and a warped copy of it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Warp = Callable[[FloatArray], FloatArray]
 
 
 class WarpedImages(PairDataset):
-    """A folder of images, each paired with warped copies of itself.
+    """A folder of images, each paired with randomly warped copies of itself.
 
-    A warp maps points of the target to points of the source: the target's pixels are read through it, and keypoints
-    are drawn in the target and mapped, so correspondences are exact for every kind, thin plates too. Warps work in
-    coordinates from -1 to 1 over the image and depend only on `seed`, the image's place and the pair's number.
+    A warp maps points of the target to points of the source. It resamples the target's pixels and maps keypoints drawn
+    in the target, so correspondences are exact for every kind of warp. Warps use coordinates from -1 to 1 over the
+    image and depend only on `seed`, the image's index and the pair's number.
     """
 
     name = "images"
@@ -44,19 +44,19 @@ class WarpedImages(PairDataset):
         """List the images below a folder and draw their warps.
 
         Args:
-            root: the folder; images are looked for in all folders below.
+            root: the folder, searched recursively.
             split: a name, for tables.
-            pairs_per_image: how many warps of each image; their kinds take turns.
-            num_keypoints: how many points are drawn; those that come from outside the source are left out.
+            pairs_per_image: number of warps per image; their kinds alternate.
+            num_keypoints: largest number of points per pair; points outside the source are dropped.
             kinds: some of "affine", "perspective" and "thin-plate".
-            seed: other seeds draw other warps and points.
-            skip_broken: leave out images that can't be read, with a warning that counts them.
+            seed: seed of the warps and points.
+            skip_broken: skip unreadable images and log how many.
         """
         if not kinds or not set(kinds) <= set(_WARPS):
-            raise ValueError(f"kinds is {list(kinds)}, where some of {sorted(_WARPS)} may come.")
+            raise ValueError(f"kinds must be some of {sorted(_WARPS)}, got {list(kinds)}")
         files = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
         if not files:
-            raise DataError(f"{root} holds no image ({', '.join(sorted(SUFFIXES))}).")
+            raise DataError(f"{root} must hold images ({', '.join(sorted(SUFFIXES))}), got none.")
         self.num_keypoints = num_keypoints
         numbers = range(pairs_per_image)
         pairs = [(f, f"{kinds[j % len(kinds)]}:{seed}:{i}:{j}") for i, f in enumerate(files) for j in numbers]
@@ -85,20 +85,20 @@ class WarpedImages(PairDataset):
         )
 
     def load_image(self, path: Path, size: Size, variant: str = "") -> tv_tensors.Image:
-        """The pixels (3, H, W) uint8 of an image, warped as its variant says; black where the source has ended."""
+        """Load the pixels (3, H, W) uint8 of an image, warped if `variant` names a warp; the outside is black."""
         image = decode_image(path, size)
         return tv_tensors.Image(warp_image(image, random_warp(variant)[0])) if variant else image
 
 
 def random_warp(variant: str) -> tuple[Warp, np.random.Generator]:
-    """The warp "kind:seed:image:number", from target to source in -1..1, and the generator after drawing it."""
+    """Draw the warp "kind:seed:image:number", from target to source in -1..1; also return the generator."""
     kind, *numbers = variant.split(":")
     draw = np.random.default_rng([int(number) for number in numbers])
     return _WARPS[kind](draw), draw
 
 
 def warp_image(image: Tensor, warp: Warp) -> Tensor:
-    """An image (3, H, W) uint8 whose pixel at p is the input's at warp(p), bilinearly, zero outside."""
+    """Resample an image (3, H, W) uint8: the output at p is the input at warp(p), bilinear, zero outside."""
     height, width = image.shape[-2:]
     y, x = np.meshgrid(
         (np.arange(height) + 0.5) * 2 / height - 1, (np.arange(width) + 0.5) * 2 / width - 1, indexing="ij"
@@ -120,7 +120,7 @@ def _affine(draw: np.random.Generator) -> Warp:
 
 
 def _perspective(draw: np.random.Generator) -> Warp:
-    """The projective map that moves the four corners by up to 0.35, found from eight linear equations."""
+    """Solve for the projective map that moves the four corners by up to 0.35."""
     corners = np.array([[-1.0, -1], [1, -1], [1, 1], [-1, 1]])
     moved = corners + draw.uniform(-0.35, 0.35, (4, 2))
     rows = []
@@ -136,7 +136,7 @@ def _perspective(draw: np.random.Generator) -> Warp:
 
 
 def _thin_plate(draw: np.random.Generator) -> Warp:
-    """Interpolates displacements of up to 0.15 at 3 x 3 points with the kernel r^2 log r^2 and an affine part."""
+    """Interpolate displacements of up to 0.15 at 3 x 3 points with the kernel r^2 log r^2 and an affine part."""
     line = np.linspace(-1, 1, 3)
     knots = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
     moved = knots + draw.uniform(-0.15, 0.15, knots.shape)
@@ -157,12 +157,12 @@ def _plate(points: FloatArray, knots: FloatArray) -> FloatArray:
 
 
 def _draw_points(warp: Warp, count: int, draw: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-    """Points of the target whose source lies in the image, and those sources."""
+    """Draw points of the target that map into the source, and return both."""
     target = draw.uniform(-0.95, 0.95, (16 * count, 2))
     source = warp(target)
     inside = np.flatnonzero((np.abs(source) < 0.98).all(axis=1))[:count]
     if not len(inside):
-        raise DataError("a warp shows nothing of its image; another seed will.")
+        raise DataError("a warp moves its whole image out of sight; use another seed.")
     return target[inside], source[inside]
 
 

@@ -1,9 +1,9 @@
-"""PCK under every protocol of the field, evaluation of a model, and statistics of keypoints."""
+"""PCK under published protocols, evaluation of a model, and keypoint statistics."""
 
 from .evaluate import Evaluation, Matcher, evaluate
 from .pck import PCK, PCKResult, Scores
 from .predictions import Prediction, Predictions, pck_curve, score_predictions
-from .protocol import ALPHAS, Protocol, default_protocols, preset
+from .protocol import ALPHAS, PCKProtocol, default_protocols, preset
 from .statistics import Fusion, format_statistics, statistics
 from .tables import format_result, to_csv, to_json
 
@@ -13,10 +13,10 @@ __all__ = [
     "Evaluation",
     "Fusion",
     "Matcher",
+    "PCKProtocol",
     "PCKResult",
     "Prediction",
     "Predictions",
-    "Protocol",
     "Scores",
     "default_protocols",
     "evaluate",

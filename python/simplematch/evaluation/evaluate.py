@@ -1,4 +1,4 @@
-"""Evaluation of a model on a data set: each image encoded once, every protocol in one pass."""
+"""Evaluates a model on a data set under several protocols, encoding each image once."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from typing import Protocol as Interface
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -26,14 +25,14 @@ from ..data.transforms import PairTransform
 from .features import FeatureCache, concatenate
 from .pck import PCK, PCKResult, to_original
 from .predictions import Prediction, Predictions
-from .protocol import Protocol, default_protocols
+from .protocol import PCKProtocol, default_protocols
 
 _log = logging.getLogger(__name__)
 _Image = tuple[str, str]
 
 
-class Matcher(Interface):
-    """What a model must have to be evaluated; images are (B, 3, S, S), normalised by `mean` and `std`."""
+class Matcher(Protocol):
+    """The interface of a model for evaluation; images are (B, 3, S, S), normalised with `mean` and `std`."""
 
     @property
     def image_size(self) -> int: ...
@@ -49,15 +48,15 @@ class Matcher(Interface):
 
 @dataclass
 class Evaluation:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Attributes:
-        results: one for each protocol, in their order.
-        predictions: of all pairs; None if they weren't kept.
-        images: different images among the pairs of this process.
-        encoded: how many images this process encoded; larger than `images` only if the cache was too small.
-        seconds: of this process, by part: "decode", "encode", "match" and "metric".
-        skipped: one sentence for each pair that was left out because an image can't be read.
+        results: one result per protocol, in order.
+        predictions: the predictions of all pairs; None unless `keep_predictions`.
+        images: number of distinct images in the pairs of this process.
+        encoded: number of images that this process encoded; larger than `images` only if the cache was too small.
+        seconds: time of this process by part: "decode", "encode", "match" and "metric".
+        skipped: one sentence for each pair skipped because of an unreadable image.
     """
 
     results: list[PCKResult]
@@ -71,7 +70,7 @@ class Evaluation:
 def evaluate(
     model: Matcher,
     dataset: PairDataset,
-    protocols: Sequence[Protocol] | None = None,
+    protocols: Sequence[PCKProtocol] | None = None,
     *,
     batch_size: int = 16,
     device: torch.device | str | None = None,
@@ -82,49 +81,49 @@ def evaluate(
     window: object = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Match all pairs of a data set and score them under several protocols at once.
+    """Match all pairs of a data set and score them under several protocols.
 
-    In a process group each process takes a share of the pairs; results and predictions are those of all of them.
+    In a process group each process evaluates a share of the pairs; results and predictions cover all processes.
 
     Args:
-        model: see `Matcher`. It is put in eval mode and back.
+        model: the model, see `Matcher`; it runs in eval mode and returns to its previous mode.
         dataset: the pairs; all their keypoints are used.
-        protocols: None is `default_protocols` of the data set.
+        protocols: default: `default_protocols` of the data set.
         batch_size: pairs matched at once; up to twice as many images are encoded at once.
-        device: of the images; None is that of the model's parameters, or the CPU.
-        cache_bytes: what the features of images that later pairs need may take.
-        threads: that decode images.
-        skip_broken: leave out pairs with an unreadable image, with a counted warning, instead of raising ImageError.
-        keep_predictions: collect them in the result.
-        window: for the description; None takes the model's `window_size`, if it has one.
-        progress: called with the pairs done and their number, after each batch.
+        device: device of the images; default: that of the model's parameters, or the CPU.
+        cache_bytes: memory for cached features that later pairs need.
+        threads: number of threads that decode images.
+        skip_broken: skip pairs with an unreadable image and log how many, instead of raising ImageError.
+        keep_predictions: keep the predictions in the result.
+        window: window size in the description; default: the model's `window_size`, if any.
+        progress: called after each batch with the number of pairs done and the total.
 
     Raises:
         ImageError: an image can't be read and `skip_broken` is False.
-        ValueError: the data set is empty, or a pair has no threshold under a protocol; before anything is encoded.
+        ValueError: the data set is empty, or a pair has no threshold under a protocol; raised before any encoding.
     """
     protocols = list(default_protocols(dataset.name) if protocols is None else protocols)
     if not len(dataset) or not protocols:
-        raise ValueError("dataset and protocols must each hold one item or more.")
+        raise ValueError("dataset and protocols must each hold at least one item, got none")
     _check_thresholds(dataset, protocols, model.image_size)
     groups = {"category": dataset.categories, **dataset.variations}
     window = getattr(model, "window_size", None) if window is None else window
     metrics = [PCK(protocol, model.image_size, groups, window) for protocol in protocols]
     run = _Run(model, dataset, metrics, _device(model, device), threads, skip_broken, keep_predictions)
     with _eval_mode(model), torch.inference_mode():
-        run.go(_share(_order(dataset)), batch_size, cache_bytes, progress)
+        run.run(_share(_order(dataset)), batch_size, cache_bytes, progress)
     predictions = None
     if run.predictions is not None:
         predictions = Predictions(_gather(run.predictions), model.image_size, window, dataset.name)
     skipped = _gather(run.skipped)
     if skipped:
-        _log.warning("skipped %d of %d pairs; the first: %s", len(skipped), len(dataset), skipped[0])
+        _log.warning("skipped %d of %d pairs; the first reason: %s", len(skipped), len(dataset), skipped[0])
     results = [metric.compute() for metric in metrics]
     return Evaluation(results, predictions, run.images, run.encoded, run.seconds, skipped)
 
 
 class _Run:
-    """The state of one evaluation on one process."""
+    """An evaluation on one process."""
 
     def __init__(
         self,
@@ -151,7 +150,7 @@ class _Run:
         self._decoded: dict[_Image, Tensor] = {}
         self._broken: dict[_Image, str] = {}
 
-    def go(
+    def run(
         self, order: list[int], batch_size: int, cache_bytes: int, progress: Callable[[int, int], None] | None
     ) -> None:
         steps = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
@@ -185,7 +184,7 @@ class _Run:
                     self._broken[key] = image
 
     def _load(self, key: _Image) -> Tensor | str:
-        """The network's input of an image, or why there is none."""
+        """Return the network's input of an image, or the reason why it can't be read."""
         try:
             return self.transform.prepare(self.dataset.load_image(Path(key[0]), self._sizes[key], key[1]))
         except ImageError as error:
@@ -214,7 +213,7 @@ class _Run:
         directions = {metric.protocol.reverse for metric in self.metrics}
         for reverse in sorted(directions):
             if reverse:
-                source, target, infos = target, source, [info.exchanged() for info in infos]
+                source, target, infos = target, source, [info.swapped() for info in infos]
             self._match_one_way(source, target, infos, reverse)
 
     def _match_one_way(self, source: Any, target: Any, infos: list[PairInfo], reverse: bool) -> None:
@@ -244,20 +243,20 @@ class _Run:
 
 
 def _order(dataset: PairDataset) -> list[int]:
-    """Pairs whose images the cache can share come together."""
+    """Order pairs so that pairs with common images are neighbours."""
     infos = [dataset.info(i) for i in range(len(dataset))]
     return sorted(range(len(infos)), key=lambda i: (infos[i].category, infos[i].source_key, infos[i].target_key))
 
 
-def _check_thresholds(dataset: PairDataset, protocols: Sequence[Protocol], image_size: int) -> None:
+def _check_thresholds(dataset: PairDataset, protocols: Sequence[PCKProtocol], image_size: int) -> None:
     for index in range(len(dataset)):
         info = dataset.info(index)
         for protocol in protocols:
-            protocol.threshold_of(info.exchanged() if protocol.reverse else info, image_size)
+            protocol.threshold_of(info.swapped() if protocol.reverse else info, image_size)
 
 
 def _share(order: list[int]) -> list[int]:
-    """This process's part: neighbours stay together, and no pair is counted twice."""
+    """Return this process's share: neighbours stay together, and no pair is counted twice."""
     if not distributed.is_available() or not distributed.is_initialized():
         return order
     rank, world = distributed.get_rank(), distributed.get_world_size()

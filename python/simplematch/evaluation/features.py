@@ -1,4 +1,4 @@
-"""Features of images, computed once each and kept only while a later pair needs them."""
+"""A cache of image features, which keeps features only while a later pair needs them."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ Key = Hashable
 
 
 class FeatureCache:
-    """Features by image, in bounded memory.
+    """Caches features by image in bounded memory.
 
-    The whole order of use is known, so an image is dropped after its last use, and if memory still runs short, the
-    one whose next use is farthest away goes first. Only then is an image encoded again.
+    The order of use is known, so an image is dropped after its last use. If memory runs short, the cache drops the
+    image with the latest next use, which is encoded again when needed.
 
     Attributes:
-        encoded: how many images were encoded so far, repetitions included.
+        encoded: number of images encoded so far, repetitions included.
     """
 
     def __init__(self, encode: Callable[[Sequence[Key]], Any], uses: Sequence[Sequence[Key]], max_bytes: int) -> None:
-        """Begin with nothing encoded.
+        """Start empty.
 
         Args:
-            encode: features of some images, as a tensor or a nest of tensors with the images along dimension 0.
+            encode: returns the features of images as a nest of tensors with the images along dimension 0.
             uses: the images that each step needs, in the order of the steps.
-            max_bytes: what the features may take; those of one step are kept in any case.
+            max_bytes: memory for the features; the features of one step are always kept.
         """
         self._encode = encode
         self._max_bytes = max_bytes
@@ -40,15 +40,15 @@ class FeatureCache:
             for key in set(keys):
                 self._uses[key].append(step)
         for steps in self._uses.values():
-            steps.reverse()  # the next use is the last entry
+            steps.reverse()  # so that the next use is the last entry
         self.encoded = 0
 
     def has(self, key: Key) -> bool:
-        """Whether an image need not be encoded now."""
+        """Return whether an image's features are cached."""
         return key in self._features
 
     def get(self, step: int, keys: Sequence[Key]) -> dict[Key, Any]:
-        """The features of a step's images; steps come in order."""
+        """Return the features of a step's images; call it for the steps in order."""
         wanted = list(dict.fromkeys(keys))
         missing = [key for key in wanted if key not in self._features]
         if missing:
@@ -78,5 +78,5 @@ class FeatureCache:
 
 
 def concatenate(features: Sequence[Any]) -> Any:
-    """Features of single images as those of a batch."""
+    """Concatenate the features of single images to those of a batch."""
     return tree_map(lambda *tensors: torch.cat(tensors), *features)

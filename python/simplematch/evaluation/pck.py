@@ -1,4 +1,4 @@
-"""PCK as a metric that sums over batches and over processes."""
+"""PCK as a torchmetrics Metric, which sums over batches and processes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from ..data.records import FloatArray, PairInfo
-from .protocol import Protocol
+from .protocol import PCKProtocol
 
 Groups = Mapping[str, Sequence[str]]
 
 
 @dataclass
 class Scores:
-    """PCK of some pairs, one number from 0 to 1 for each alpha (NaN without pairs)."""
+    """PCK of a group of pairs, one number from 0 to 1 per alpha (NaN without pairs)."""
 
     pairs: int
     points: int
@@ -31,16 +31,16 @@ class PCKResult:
     """PCK of a data set under one protocol.
 
     Attributes:
-        protocol: what was measured; `description` says it in one line.
-        overall: of all pairs.
-        category_mean: mean over categories of their `per_image`, one number for each alpha.
-        groups: for "category" and every variation field, the scores of each value.
+        protocol: the protocol; `description` is its one-line description.
+        overall: the scores of all pairs.
+        category_mean: mean over categories of their `per_image`, one number per alpha.
+        groups: the scores of each value of "category" and of every variation field.
     """
 
-    # No dataclass: torchmetrics would walk into it and refuse the frozen protocol.
+    # Not a dataclass: torchmetrics would recurse into it and fail on the frozen protocol.
     def __init__(
         self,
-        protocol: Protocol,
+        protocol: PCKProtocol,
         description: str,
         overall: Scores,
         category_mean: list[float],
@@ -54,7 +54,7 @@ class PCKResult:
 
     @property
     def headline(self) -> list[float]:
-        """The protocol's own averaging, one number for each alpha."""
+        """PCK with the protocol's averaging, one number per alpha."""
         averages = {
             "per-image": self.overall.per_image,
             "per-point": self.overall.per_point,
@@ -63,16 +63,16 @@ class PCKResult:
         return averages[self.protocol.averaging]
 
     def at(self, alpha: float) -> float:
-        """The headline at one alpha of the protocol."""
+        """Return the headline at one alpha of the protocol."""
         if alpha not in self.protocol.alphas:
-            raise ValueError(f"alpha is {alpha}, where one of {self.protocol.alphas} may come.")
+            raise ValueError(f"alpha must be one of {self.protocol.alphas}, got {alpha}")
         return self.headline[self.protocol.alphas.index(alpha)]
 
 
 class PCK(Metric):
     """Percentage of correct keypoints under one protocol, overall and by groups of pairs.
 
-    States are sums, so that `compute` is exact over any split into batches and processes.
+    Its states are sums, so `compute` is exact for any split into batches and processes.
     """
 
     full_state_update = False
@@ -83,16 +83,21 @@ class PCK(Metric):
     point_counts: Tensor
 
     def __init__(
-        self, protocol: Protocol, image_size: int, groups: Groups | None = None, window: object = None, **options: Any
+        self,
+        protocol: PCKProtocol,
+        image_size: int,
+        groups: Groups | None = None,
+        window: object = None,
+        **options: Any,
     ) -> None:
-        """Begin with nothing counted.
+        """Initialise the counts.
 
         Args:
-            protocol: how to measure.
-            image_size: S of the network's input.
-            groups: for "category" and each variation field, the values there are: the same on every process.
+            protocol: the protocol.
+            image_size: side S of the network's input.
+            groups: the values of "category" and of each variation field; they must be equal on all processes.
             window: size of the matching window, for the description.
-            options: of `torchmetrics.Metric`.
+            options: options of `torchmetrics.Metric`.
         """
         super().__init__(**options)
         self.protocol = protocol
@@ -110,15 +115,15 @@ class PCK(Metric):
         """Count a batch.
 
         Args:
-            predicted: (B, N, 2) points found, in pixels of the S x S input, rows beyond a pair's keypoints ignored;
-                or B arrays (Ni, 2) in original pixels of the target images.
-            infos: B records; those of `reverse` protocols already exchanged. Their target keypoints are the truth.
+            predicted: predicted points (B, N, 2) in pixels of the S x S input, where rows past a pair's keypoints are
+                ignored; or B arrays (Ni, 2) in original pixels of the target images.
+            infos: B records, already swapped for `reverse` protocols. Their target keypoints are the ground truth.
 
         Raises:
             ValueError: the lengths differ, a pair's group is unknown, or a pair has no threshold.
         """
         if len(predicted) != len(infos):
-            raise ValueError(f"predicted holds {len(predicted)} pairs and infos {len(infos)}, must be as many.")
+            raise ValueError(f"predicted and infos must have as many pairs, got {len(predicted)} and {len(infos)}")
         if isinstance(predicted, Tensor):
             predicted = to_original(predicted, infos, self.image_size)
         hits, rows, lengths = [], [], []
@@ -132,7 +137,7 @@ class PCK(Metric):
             self._add(np.stack(hits), rows, lengths)
 
     def compute(self) -> PCKResult:
-        """The result over all batches and processes."""
+        """Compute the result over all batches and processes."""
         scores = {key: self._scores(row) for key, row in self._rows.items()}
         groups: dict[str, dict[str, Scores]] = {}
         for (field, value), score in scores.items():
@@ -145,10 +150,10 @@ class PCK(Metric):
         return PCKResult(self.protocol, description, scores[("", "")], mean, groups)
 
     def _correct(self, points: FloatArray, info: PairInfo) -> FloatArray:
-        """(A,) how many of a pair's keypoints are correct at each alpha."""
+        """Count a pair's correct keypoints at each alpha, (A,)."""
         if len(points) != len(info.target_keypoints):
             count = len(info.target_keypoints)
-            raise ValueError(f"pair {info.pair_id} has {count} keypoints, {len(points)} predictions came.")
+            raise ValueError(f"pair {info.pair_id} must have {count} predictions, got {len(points)}")
         distances = self.protocol.distances(points, info, self.image_size)[:, None]
         alphas = np.array(self.protocol.alphas)
         return np.asarray((distances < alphas if self.protocol.strict else distances <= alphas).sum(0))
@@ -159,7 +164,7 @@ class PCK(Metric):
         try:
             return [0, *(self._rows[key] for key in keys if key[0] in fields)]
         except KeyError as error:
-            raise ValueError(f"pair {info.pair_id} has the group {error}, which groups doesn't name.") from None
+            raise ValueError(f"groups must have the group {error} of pair {info.pair_id}") from None
 
     def _add(self, hits: FloatArray, rows: list[int], lengths: list[int]) -> None:
         device = self.pair_sums.device
@@ -178,7 +183,7 @@ class PCK(Metric):
 
 
 def to_original(predicted: Tensor, infos: Sequence[PairInfo], image_size: int) -> list[FloatArray]:
-    """Points (B, N, 2) in pixels of the S x S input as B arrays (Ni, 2) float64 in pixels of the target images."""
+    """Convert points (B, N, 2) in pixels of the S x S input to B arrays (Ni, 2) float64 in target pixels."""
     points = predicted.detach().double().cpu().numpy()
     return [
         row[: len(info.target_keypoints)] * (np.array(info.target_size[::-1]) / image_size)

@@ -1,4 +1,4 @@
-"""Predictions in one file, from which every protocol and averaging can be computed again."""
+"""A file format for predictions, from which any protocol and averaging can be computed."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from .._json import read_lines, to_json
 from ..data.files import read_box, read_field, read_list, read_number, read_points, read_size
 from ..data.records import FloatArray, PairInfo
 from .pck import PCK, Groups, PCKResult
-from .protocol import Protocol
+from .protocol import PCKProtocol
 
 _FORMAT = "simplematch-predictions-1"
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What was found for a pair.
+    """The prediction for a pair.
 
     Attributes:
-        info: the pair; exchanged if `reverse`.
+        info: the pair's record, swapped if `reverse`.
         predicted: (N, 2) float64, in original pixels of the target image.
         score: (N,) similarity at the peak.
-        reverse: target keypoints were looked for in the source image.
+        reverse: True if target keypoints were matched in the source image.
     """
 
     info: PairInfo
@@ -39,7 +39,7 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """All predictions of an evaluation, with the input size S and window of the model that made them."""
+    """All predictions of an evaluation, with the model's input size S and window."""
 
     items: list[Prediction]
     image_size: int
@@ -47,9 +47,9 @@ class Predictions:
     dataset: str = ""
 
     def save(self, path: Path | str) -> None:
-        """Write JSON lines, whole or not at all: a header, then one object a pair.
+        """Write a JSON lines file atomically: a header, then one object per pair.
 
-        Numbers are written exactly. What JSON has no number for is "NaN", "Infinity" or "-Infinity".
+        Numbers are written exactly; "NaN", "Infinity" and "-Infinity" are strings.
 
         Raises:
             WriteError: the file can't be written.
@@ -58,7 +58,7 @@ class Predictions:
             self.write(file)
 
     def write(self, file: BinaryIO) -> None:
-        """Write what `save` does to an open file."""
+        """Write the contents of `save` to an open file."""
         header = {"format": _FORMAT, "image_size": self.image_size, "window": self.window, "dataset": self.dataset}
         header["pairs"] = len(self.items)
         for record in (header, *map(_to_json, self.items)):
@@ -66,35 +66,35 @@ class Predictions:
 
     @classmethod
     def load(cls, path: Path | str) -> Predictions:
-        """Read what `save` wrote.
+        """Read a file that `save` wrote.
 
         Raises:
-            DataError: the file is missing, is something else, or lacks a field.
+            DataError: the file is missing, has another format, or lacks a field.
         """
         path = Path(path)
         records = read_lines(path)
         header = next(records, None)
         if not isinstance(header, dict) or header.get("format") != _FORMAT:
-            raise DataError(f"{path} doesn't begin with the header of a file of predictions ({_FORMAT}).")
+            raise DataError(f"{path} must begin with the header of a predictions file ({_FORMAT}).")
         image_size = read_number(header, "image_size", path)
         items = [_from_json(record, f"{path}, line {line}") for line, record in enumerate(records, start=2)]
         if len(items) != header.get("pairs", len(items)):
-            raise DataError(f"{path} has {len(items)} of the {header['pairs']} pairs that it says it has.")
+            raise DataError(f"{path} must have the {header['pairs']} pairs of its header, got {len(items)}.")
         return cls(items, image_size, header.get("window"), str(header.get("dataset", "")))
 
 
-def score_predictions(predictions: Predictions | Path | str, protocol: Protocol) -> PCKResult:
-    """PCK of predictions, or of a file of them, under any protocol.
+def score_predictions(predictions: Predictions | Path | str, protocol: PCKProtocol) -> PCKResult:
+    """Compute PCK of predictions, or of a predictions file, under any protocol.
 
     Raises:
-        ValueError: there are none in the protocol's direction.
+        ValueError: no prediction has the protocol's direction.
     """
     if not isinstance(predictions, Predictions):
         predictions = Predictions.load(predictions)
     items = [item for item in predictions.items if item.reverse == protocol.reverse]
     if not items:
         direction = "target to source" if protocol.reverse else "source to target"
-        raise ValueError(f"predictions holds none from {direction}, which the protocol needs.")
+        raise ValueError(f"predictions must have pairs from {direction} for this protocol, got none")
     metric = PCK(protocol, predictions.image_size, groups_of(item.info for item in items), predictions.window)
     metric.update([item.predicted for item in items], [item.info for item in items])
     result: PCKResult = metric.compute()
@@ -102,15 +102,15 @@ def score_predictions(predictions: Predictions | Path | str, protocol: Protocol)
 
 
 def pck_curve(
-    predictions: Predictions | Path | str, protocol: Protocol, alphas: Sequence[float]
+    predictions: Predictions | Path | str, protocol: PCKProtocol, alphas: Sequence[float]
 ) -> list[tuple[float, float]]:
-    """(alpha, PCK) by the protocol's averaging (paper, Figure 4)."""
+    """Compute pairs (alpha, PCK) with the protocol's averaging (Figure 4 of the paper)."""
     result = score_predictions(predictions, replace(protocol, alphas=tuple(alphas)))
     return list(zip(alphas, result.headline, strict=True))
 
 
 def groups_of(infos: Iterable[PairInfo]) -> Groups:
-    """The categories and values of variation fields that pairs have, as `PCK` needs them."""
+    """Collect the categories and the values of variation fields of pairs, the `groups` of `PCK`."""
     groups: dict[str, set[str]] = {"category": set()}
     for info in infos:
         groups["category"].add(info.category)
@@ -123,7 +123,7 @@ _POINTS = ("source_keypoints", "target_keypoints")
 _SIZES = ("source_size", "target_size")
 _BOXES = ("source_box", "target_box")
 _TEXTS = ("pair_id", "category", "source_path", "target_path", "source_variant", "target_variant")
-_NO_NUMBERS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def _to_json(item: Prediction) -> dict[str, Any]:
@@ -132,13 +132,14 @@ def _to_json(item: Prediction) -> dict[str, Any]:
     record |= {name: getattr(info, name) for name in (*_SIZES, *_BOXES)}
     record |= {name: getattr(info, name).tolist() for name in _POINTS}
     record |= {"keypoint_ids": info.keypoint_ids, "variations": dict(info.variations), "reverse": item.reverse}
-    return record | {"predicted": _named(item.predicted.tolist()), "score": _named(item.score.tolist())}
+    found = {"predicted": item.predicted.tolist(), "score": item.score.tolist()}
+    return record | {name: _encode_numbers(values) for name, values in found.items()}
 
 
-def _named(values: Any) -> Any:
-    """Numbers, or lists of them, with names for those that JSON has not."""
+def _encode_numbers(values: Any) -> Any:
+    """Replace NaN and infinities in a nested list by their names."""
     if isinstance(values, list):
-        return [_named(value) for value in values]
+        return [_encode_numbers(value) for value in values]
     if math.isfinite(values):
         return values
     return "NaN" if math.isnan(values) else "Infinity" if values > 0 else "-Infinity"
@@ -148,7 +149,7 @@ def _from_json(record: Any, where: str) -> Prediction:
     fields: dict[str, Any] = {name: read_field(record, name, where) for name in _TEXTS}
     for name, text in fields.items():
         if not isinstance(text, str):
-            raise DataError(f"{where}, field '{name}', is {text!r}, where text is needed.")
+            raise DataError(f"{where}: field '{name}' must be text, got {text!r}.")
     fields |= {name: Path(fields[name]) for name in ("source_path", "target_path")}
     for name in _SIZES:
         height, width = (*read_list(record, name, where), None, None)[:2]
@@ -160,7 +161,7 @@ def _from_json(record: Any, where: str) -> Prediction:
     fields["keypoint_ids"] = tuple(map(str, read_list(record, "keypoint_ids", where)))
     variations = read_field(record, "variations", where)
     if not isinstance(variations, dict):
-        raise DataError(f"{where}, field 'variations', is {variations!r}, where an object is needed.")
+        raise DataError(f"{where}: field 'variations' must be an object, got {variations!r}.")
     fields["variations"] = {name: str(value) for name, value in variations.items()}
     count = len(fields["source_keypoints"])
     predicted, score = _numbers(record, "predicted", where, (count, 2)), _numbers(record, "score", where, (count,))
@@ -168,18 +169,18 @@ def _from_json(record: Any, where: str) -> Prediction:
 
 
 def _numbers(record: Any, name: str, where: str, shape: tuple[int, ...]) -> FloatArray:
-    """A field of numbers, or the names of those that JSON has not."""
-    given = _unnamed(read_list(record, name, where))
+    """Read a field of numbers, in which NaN and infinities are names."""
+    given = _decode_numbers(read_list(record, name, where))
     try:
         values = np.array(given)
-    except ValueError:  # lists of different lengths
+    except ValueError:  # ragged lists
         values = np.empty(0, dtype=object)
     if values.dtype.kind not in "iuf" or values.shape != shape:
-        raise DataError(f"{where}, field '{name}', isn't a list of numbers of shape {shape}.")
+        raise DataError(f"{where}: field '{name}' must be a list of numbers of shape {shape}.")
     return values.astype(np.float64)
 
 
-def _unnamed(values: Any) -> Any:
+def _decode_numbers(values: Any) -> Any:
     if isinstance(values, list):
-        return [_unnamed(value) for value in values]
-    return _NO_NUMBERS.get(values, values) if isinstance(values, str) else values
+        return [_decode_numbers(value) for value in values]
+    return _NON_FINITE.get(values, values) if isinstance(values, str) else values

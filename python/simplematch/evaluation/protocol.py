@@ -1,4 +1,4 @@
-"""How PCK is measured: every convention of the field as one small record."""
+"""PCK protocols: the conventions of published codebases as records."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ AVERAGINGS = ("per-image", "per-point", "per-category")
 
 
 @dataclass(frozen=True)
-class Protocol:
-    """A keypoint is correct if its distance from the truth is at most alpha times the threshold.
+class PCKProtocol:
+    """A PCK protocol: a keypoint is correct if its error is at most alpha times the threshold.
 
     Attributes:
         threshold: "bbox" (longer side of the target's box), "image" (longer side of the target image), "bbox-kp"
-            (longer extent of the target's keypoints) or "bbox-padded" (the same, taken together with the (-1, -1) that
-            pads a pair to `padded_to` keypoints: too large, but what DHPF, CATs, CHM and others measured).
+            (longer extent of the target's keypoints) or "bbox-padded" ("bbox-kp" of keypoints padded with (-1, -1) to
+            `padded_to`: too large, but used by DHPF, CATs, CHM and others).
         space: where distance and threshold are measured: "squash" (the S x S input), "pad" (scaled by S over the longer
             side) or "original" pixels.
-        strict: < instead of <=.
-        averaging: the headline: "per-image" (mean over pairs), "per-point" (over all keypoints) or "per-category" (mean
-            over categories of their means over pairs). Results hold all three.
-        reverse: target keypoints are found in the source image, and the source's box and size give the threshold.
-        alphas: ascending.
-        padded_to: for "bbox-padded".
-        name: for tables.
+        strict: compare with < instead of <=.
+        averaging: averaging of the headline: "per-image" (mean over pairs), "per-point" (mean over keypoints) or
+            "per-category" (mean over categories of their means over pairs). Results contain all three.
+        reverse: match target keypoints in the source image; the source's box and size give the threshold.
+        alphas: ascending thresholds.
+        padded_to: number of keypoints for "bbox-padded".
+        name: name in tables.
     """
 
     threshold: str
@@ -45,12 +45,12 @@ class Protocol:
     def __post_init__(self) -> None:
         for field, allowed in (("threshold", THRESHOLDS), ("space", SPACES), ("averaging", AVERAGINGS)):
             if getattr(self, field) not in allowed:
-                raise ValueError(f"{field} is '{getattr(self, field)}', where one of {', '.join(allowed)} may come.")
+                raise ValueError(f"{field} must be one of {', '.join(allowed)}, got '{getattr(self, field)}'")
         if not self.alphas or min(self.alphas) < 0 or list(self.alphas) != sorted(set(self.alphas)):
-            raise ValueError(f"alphas is {self.alphas}, where ascending numbers from 0 on may come.")
+            raise ValueError(f"alphas must be ascending and non-negative, got {self.alphas}")
 
     def describe(self, image_size: int, window: object = None) -> str:
-        """The protocol in one line."""
+        """Describe the protocol in one line."""
         parts = [
             f"threshold {self.threshold}",
             f"space {self.space}",
@@ -63,10 +63,10 @@ class Protocol:
         return (f"{self.name}: " if self.name else "") + ", ".join(parts)
 
     def distances(self, predicted: FloatArray, info: PairInfo, image_size: int) -> FloatArray:
-        """(N,) float64 distances over the threshold, of predictions (N, 2) in original pixels of the target.
+        """Compute the distances (N,) float64, divided by the threshold, of predictions (N, 2) in target pixels.
 
         Raises:
-            ValueError: the pair has no box, or a threshold of zero.
+            ValueError: the pair has no box, or its threshold is zero.
         """
         scale = _scale(self.space, info.target_size, image_size)
         truth = info.target_keypoints * scale
@@ -74,7 +74,7 @@ class Protocol:
         return np.hypot(offsets[:, 0], offsets[:, 1]) / self.threshold_of(info, image_size)
 
     def threshold_of(self, info: PairInfo, image_size: int) -> float:
-        """The length that alpha multiplies, in pixels of the protocol's space."""
+        """Return the length that alpha multiplies, in pixels of the protocol's space."""
         scale = _scale(self.space, info.target_size, image_size)
         truth = info.target_keypoints * scale
         if self.threshold == "bbox":
@@ -86,31 +86,29 @@ class Protocol:
                 truth = np.concatenate((truth, [[-1.0, -1.0]]))
             length = float(np.ptp(truth, axis=0).max())
         if not length > 0:
-            raise ValueError(
-                f"the threshold '{self.threshold}' of pair {info.pair_id} is {length}, must be above zero."
-            )
+            raise ValueError(f"threshold '{self.threshold}' of pair {info.pair_id} must be above zero, got {length}")
         return length
 
 
-def default_protocols(dataset: str) -> list[Protocol]:
-    """How `dataset` (a `PairDataset.name`) is measured: its usual threshold; on PF-WILLOW the legacy one too."""
+def default_protocols(dataset: str) -> list[PCKProtocol]:
+    """Return the usual protocols of `dataset` (a `PairDataset.name`); PF-WILLOW also has a legacy one."""
     usual = preset("default", dataset)
     if dataset != "pf-willow":
         return [usual]
     return [usual, replace(usual, threshold="bbox-padded", name="legacy")]
 
 
-def preset(codebase: str, dataset: str) -> Protocol:
-    """The protocol by which a published codebase measures a data set.
+def preset(codebase: str, dataset: str) -> PCKProtocol:
+    """Return the protocol of a published codebase for a data set.
 
     Args:
         codebase: "default", "simplematch", "sd4match", "geoaware-sc", "sd-dino", "dift" or "cats".
         dataset: "spair", "pf-pascal", "pf-willow", "ap10k" or "images".
     """
     if dataset not in _THRESHOLDS:
-        raise ValueError(f"dataset is '{dataset}', where one of {', '.join(_THRESHOLDS)} may come.")
+        raise ValueError(f"dataset must be one of {', '.join(_THRESHOLDS)}, got '{dataset}'")
     if codebase.lower() not in _PRESETS:
-        raise ValueError(f"codebase is '{codebase}', where one of {', '.join(_PRESETS)} may come.")
+        raise ValueError(f"codebase must be one of {', '.join(_PRESETS)}, got '{codebase}'")
     protocol = replace(_PRESETS[codebase.lower()], threshold=_THRESHOLDS[dataset])
     if dataset == "pf-willow" and protocol.name in _PADDED:
         return replace(protocol, threshold="bbox-padded")
@@ -120,18 +118,18 @@ def preset(codebase: str, dataset: str) -> Protocol:
 _THRESHOLDS = {"spair": "bbox", "ap10k": "bbox", "pf-pascal": "image", "pf-willow": "bbox-kp", "images": "image"}
 _PADDED = ("SimpleMatch", "CATs")
 _PRESETS = {
-    "default": Protocol("bbox"),
-    "simplematch": Protocol("bbox", name="SimpleMatch"),
-    "sd4match": Protocol("bbox", name="SD4Match"),
-    "geoaware-sc": Protocol("bbox", space="pad", strict=True, name="GeoAware-SC"),
-    "sd-dino": Protocol("bbox", space="pad", strict=True, averaging="per-point", name="sd-dino"),
-    "dift": Protocol("bbox", space="original", name="DIFT"),
-    "cats": Protocol("bbox", reverse=True, name="CATs"),
+    "default": PCKProtocol("bbox"),
+    "simplematch": PCKProtocol("bbox", name="SimpleMatch"),
+    "sd4match": PCKProtocol("bbox", name="SD4Match"),
+    "geoaware-sc": PCKProtocol("bbox", space="pad", strict=True, name="GeoAware-SC"),
+    "sd-dino": PCKProtocol("bbox", space="pad", strict=True, averaging="per-point", name="sd-dino"),
+    "dift": PCKProtocol("bbox", space="original", name="DIFT"),
+    "cats": PCKProtocol("bbox", reverse=True, name="CATs"),
 }
 
 
 def _scale(space: str, size: Size, image_size: int) -> FloatArray:
-    """(x, y) factors from original pixels to the space."""
+    """Return the factors (x, y) from original pixels to the space."""
     height, width = size
     if space == "squash":
         return np.array([image_size / width, image_size / height])
@@ -141,6 +139,6 @@ def _scale(space: str, size: Size, image_size: int) -> FloatArray:
 def _longer_side(box: Box | None, scale: FloatArray, info: PairInfo) -> float:
     if box is None:
         raise ValueError(
-            f"pair {info.pair_id} has no target box, which the threshold 'bbox' needs; 'image' or 'bbox-kp' may come."
+            f"threshold must be 'image' or 'bbox-kp' for pair {info.pair_id}, which has no target box, got 'bbox'"
         )
     return float(max((box[2] - box[0]) * scale[0], (box[3] - box[1]) * scale[1]))

@@ -1,4 +1,4 @@
-"""Keypoint fusion: how many keypoints share a cell of a feature map (paper, Table 1)."""
+"""Keypoint fusion: counts of keypoints that share a cell of a feature map (Table 1 of the paper)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ..data.records import ImageInfo
 
 @dataclass
 class Fusion:
-    """Keypoints of some images.
+    """Counts of keypoints over images.
 
     Attributes:
-        images, keypoints: how many.
-        shared: for each grid, how many keypoints share their cell with another of their image.
+        images, keypoints: their numbers.
+        shared: for each grid, the number of keypoints that share a cell with another keypoint of their image.
         largest: for each grid, the largest number of keypoints in one cell.
     """
 
@@ -27,20 +27,20 @@ class Fusion:
     largest: dict[int, int] = field(default_factory=dict)
 
     def fraction(self, grid: int) -> float:
-        """The part of the keypoints that share a cell, from 0 to 1."""
+        """Return the fraction of keypoints that share a cell, from 0 to 1."""
         return self.shared[grid] / self.keypoints if self.keypoints else 0.0
 
 
 def statistics(dataset: PairDataset, grids: Sequence[int] = (16, 32, 64)) -> dict[str, Fusion]:
-    """Count keypoints that share a cell, on grids of G x G cells over the image squashed to a square.
+    """Count keypoints that share a cell, on grids of G x G cells over the image resized to a square.
 
     Every image counts once, with all its keypoints.
 
     Returns:
-        One `Fusion` for each category, and "all".
+        A `Fusion` for each category, and one for "all".
     """
     if not grids or min(grids) < 1:
-        raise ValueError(f"grids is {tuple(grids)}, where numbers from 1 on may come.")
+        raise ValueError(f"grids must be positive numbers, got {tuple(grids)}")
     found: dict[str, Fusion] = {}
     for image in dataset.images():
         for name in (image.category, "all"):
@@ -49,7 +49,7 @@ def statistics(dataset: PairDataset, grids: Sequence[int] = (16, 32, 64)) -> dic
 
 
 def format_statistics(found: dict[str, Fusion]) -> str:
-    """The counts as a table of text."""
+    """Format the counts as a text table."""
     grids = list(next(iter(found.values())).shared)
     width = max(len(name) for name in found)
     heads = "".join(f"{f'{grid}x{grid}':>22}" for grid in grids)

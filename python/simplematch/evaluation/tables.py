@@ -13,7 +13,7 @@ from .pck import PCKResult, Scores
 
 
 def format_result(result: PCKResult) -> str:
-    """A table of percentages: the protocol, then a line for each category, average and group."""
+    """Format percentages as a table: the protocol, then a line for each category, average and group."""
     rows: list[tuple[str, int, int, list[float]]] = []
     by_point = result.protocol.averaging == "per-point"
     for field, values in result.groups.items():
@@ -34,12 +34,12 @@ def format_result(result: PCKResult) -> str:
 
 
 def to_json(results: Sequence[PCKResult]) -> list[dict[str, Any]]:
-    """Results as JSON values; PCK from 0 to 1, null where there are no pairs."""
+    """Convert results to JSON values; PCK is 0 to 1, or null without pairs."""
     return [_without_nan(_as_dict(result)) for result in results]
 
 
 def to_csv(results: Sequence[PCKResult]) -> str:
-    """One row for each protocol, group, averaging and alpha."""
+    """Format results as CSV, one row for each protocol, group, averaging and alpha."""
     output = io.StringIO()
     writer = csv.writer(output, lineterminator="\n")
     writer.writerow(("protocol", "field", "value", "averaging", "alpha", "pck", "pairs", "points"))

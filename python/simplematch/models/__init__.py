@@ -1,4 +1,4 @@
-"""The model of the paper, its presets, its loss, and untrained matchers to compare with."""
+"""The paper's model, its presets and loss, and untrained baselines."""
 
 from .config import PRESETS, SimpleMatchConfig, preset
 from .load import check_model, default_device, load_model

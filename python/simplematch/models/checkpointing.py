@@ -1,4 +1,4 @@
-"""Activation checkpointing under which batch norm's running statistics move once, not twice."""
+"""Activation checkpointing that updates the running statistics of batch norm once, not twice."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch.utils.checkpoint import checkpoint
 
 
 def checkpointed(module: nn.Module, forward: Callable[..., Tensor], *inputs: object) -> Tensor:
-    """`forward(*inputs)` without keeping its activations: the backward computes them again.
+    """Compute `forward(*inputs)` without storing activations; the backward recomputes them.
 
     Args:
-        module: holds the batch norms that `forward` runs; the second computation leaves their statistics alone.
+        module: the module of `forward`; recomputation doesn't update its batch norm statistics.
         forward: a function of the module.
         inputs: its arguments.
     """
     if not torch.is_grad_enabled():
         return forward(*inputs)
-    if torch.compiler.is_compiling():  # the compiler moves the statistics once, after the traced forward
+    if torch.compiler.is_compiling():  # the compiler updates the statistics once, after the forward
         compiled: Tensor = checkpoint(forward, *inputs, use_reentrant=False)
         return compiled
     contexts = partial(_contexts, module)
@@ -31,7 +31,7 @@ def checkpointed(module: nn.Module, forward: Callable[..., Tensor], *inputs: obj
 
 
 def checkpoint_blocks(network: nn.Module) -> None:
-    """Let every block of a network, the members of its outermost `nn.Sequential`s, run checkpointed."""
+    """Checkpoint every block of a network, where blocks are the members of its outermost `nn.Sequential`s."""
     for block in _blocks(network):
         block.forward = partial(checkpointed, block, block.forward)
 
@@ -39,22 +39,22 @@ def checkpoint_blocks(network: nn.Module) -> None:
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:
     for child in module.children():
         if isinstance(child, nn.Sequential):
-            # A lone activation may work in place, on what its checkpoint keeps.
+            # Skip bare activations, which may modify the checkpoint's stored input in place.
             yield from (block for block in child if any(True for _ in block.children()))
         else:
             yield from _blocks(child)
 
 
 def _contexts(module: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    return nullcontext(), _still_statistics(module)
+    return nullcontext(), _frozen_statistics(module)
 
 
 @contextmanager
-def _still_statistics(module: nn.Module) -> Iterator[None]:
+def _frozen_statistics(module: nn.Module) -> Iterator[None]:
     norms = [x for x in module.modules() if isinstance(x, _BatchNorm)]
     before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        # With momentum 0 it runs, and saves, just what it did in the forward, and its statistics stay.
+        # Momentum 0 runs and saves the same tensors as the forward, and keeps the statistics.
         norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield

@@ -1,4 +1,4 @@
-"""Checks of arguments that the models share: one sentence each."""
+"""Argument checks shared by the models."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def check_images(name: str, images: object, size: int) -> None:
-    """Floating-point images (B, 3, size, size).
+    """Check that images are floating-point (B, 3, size, size).
 
     Raises:
         TypeError, ValueError: they are not.

@@ -1,4 +1,4 @@
-"""What a SimpleMatch model is made of, as one typed record that a json file holds, and the presets."""
+"""The configuration of a SimpleMatch model, stored as json, and the presets."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ LITE0_MEAN = LITE0_STD = (0.498, 0.498, 0.498)
 
 @dataclass(frozen=True)
 class SimpleMatchConfig:
-    """Everything that decides a model's layers and its answers; weights are not part of it.
+    """The configuration of a model, without its weights.
 
     Attributes:
         encoder: name in timm, with the tag of its hub weights if any ("resnet101.tv_in1k").
         kind: "vit" (one map of tokens, upsampled) or "pyramid" (a `features_only` backbone, strides 4, 8, 16, 32).
         image_size: side S in pixels of the square network input.
-        encoder_options: further arguments of `timm.create_model`, those of `simplematch.models.options`.
-        encoder_training: "all", "lora" (the encoder is frozen beneath low-rank adapters) or "frozen".
+        encoder_options: further arguments of `timm.create_model`, limited to those in `simplematch.models.options`.
+        encoder_training: "all", "lora" (a frozen encoder with low-rank adapters) or "frozen".
         lora_rank, lora_alpha, lora_blocks: rank r, alpha (the adapter is scaled by alpha / r) and the blocks whose
-            `mlp.fc2` gets an adapter.
+            `mlp.fc2` has an adapter.
         width: channels C of a pyramid's decoder; None for a ViT, whose decoder has its encoder's width.
-        variant: "official", as the authors' checkpoints need it, or "paper", as equation 3 reads.
+        variant: "official", compatible with the authors' checkpoints, or "paper", as in equation 3.
         levels: the maps to match on, coarse to fine: 0 is 1/16 (1/14 for patches of 14), 1 twice that, 2 is 1/4. The
-            last gives the result, and the decoder ends there; training supervises all of them (eq. 14).
+            decoder ends at the last level, which gives the result; training supervises all of them (eq. 14).
         windows: for each level, the window's side in cells, or None for the whole map.
-        temperature: of the softmax inside the window.
-        dropout: of a ViT's tokens, before the decoder.
+        temperature: temperature of the softmax inside the window.
+        dropout: dropout of a ViT's tokens, before the decoder.
         matching: "fused" (the operators of simplematch_kernels), or the plain PyTorch of the paper's Table 11:
-            "dense", "dense-window", "sparse"; all give the same numbers.
-        joint_batch: source and target pass as one batch, so that batch norm sees them together.
-        checkpoint_encoder, checkpoint_decoder: compute activations again in the backward instead of keeping them.
-        mean, std: of the RGB values 0..1, to normalise images with.
+            "dense", "dense-window", "sparse". All give the same numbers.
+        joint_batch: pass source and target as one batch, so that batch norm uses joint statistics.
+        checkpoint_encoder, checkpoint_decoder: recompute activations in the backward instead of storing them.
+        mean, std: statistics of RGB values 0..1 that normalise images.
     """
 
     encoder: str
@@ -68,7 +68,7 @@ class SimpleMatchConfig:
     std: tuple[float, float, float] = IMAGENET_STD
 
     def __post_init__(self) -> None:
-        for name in ("levels", "windows", "lora_blocks", "mean", "std"):  # json knows only lists
+        for name in ("levels", "windows", "lora_blocks", "mean", "std"):  # json has only lists
             object.__setattr__(self, name, _as_tuple(name, getattr(self, name)))
         object.__setattr__(self, "encoder_options", _as_json("encoder_options", self.encoder_options))
         check_encoder_options(self.encoder_options)
@@ -86,19 +86,19 @@ class SimpleMatchConfig:
             raise ValueError(f'width must be a number for kind "pyramid" and None for "vit", got {self.width}')
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as json can hold them."""
+        """Return the fields as json values."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any], source: str = "config") -> SimpleMatchConfig:
-        """The reverse of `to_dict`.
+        """Make a configuration from the fields of `to_dict`.
 
         Args:
-            fields: a value for each field; those with a default may be left out.
-            source: what the fields were read from, for the messages.
+            fields: a value for each field; fields with a default may be omitted.
+            source: where the fields come from, for error messages.
 
         Raises:
-            ValueError: a field is unknown, missing, or has a value that can't be.
+            ValueError: a field is unknown, missing or invalid.
         """
         known = {x.name for x in dataclasses.fields(cls)}
         unknown = sorted(set(fields) - known)
@@ -120,11 +120,11 @@ def _as_tuple(name: str, value: object) -> tuple[Any, ...]:
 
 
 def _as_json(name: str, value: object) -> dict[str, Any]:
-    """A copy as it will be read back."""
+    """Return a copy with lists for tuples, as json stores it."""
     try:
         copy = json.loads(json.dumps(value))
     except TypeError as error:
-        raise ValueError(f"{name} must hold what json can, got {value!r}") from error
+        raise ValueError(f"{name} must hold json values, got {value!r}") from error
     if not isinstance(copy, dict):
         raise ValueError(f"{name} must be a dict, got {value!r}")
     return copy
@@ -169,7 +169,7 @@ def _is_number(value: object) -> bool:
 
 def _check_levels(levels: tuple[int, ...], windows: tuple[int | None, ...]) -> None:
     if not levels or not all(_is_whole(x) and 0 <= x <= 2 for x in levels) or list(levels) != sorted(set(levels)):
-        raise ValueError(f"levels must be some of 0, 1, 2 in rising order, got {levels}")
+        raise ValueError(f"levels must be some of 0, 1, 2 in ascending order, got {levels}")
     if len(windows) != len(levels):
         raise ValueError(f"windows must have as many entries as levels, {len(levels)}, got {windows}")
     for window in windows:
@@ -197,10 +197,10 @@ PRESETS: dict[str, SimpleMatchConfig] = {
 
 
 def preset(name: str) -> SimpleMatchConfig:
-    """The configuration of a preset.
+    """Return the configuration of a preset.
 
     Raises:
-        ValueError: no preset has that name.
+        ValueError: the name is unknown.
     """
     if name not in PRESETS:
         raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")

@@ -29,15 +29,15 @@ def _convolution(channels: int) -> nn.Sequential:
 
 
 class UpsamplingDecoder(nn.Module):
-    """One map of tokens, upsampled twice: to twice its size, then to a quarter of the image's (eq. 3).
+    """Upsamples a map of tokens twice: to twice its size, then to a quarter of the image's size (eq. 3).
 
     Args:
-        channels: C of the tokens, and of every map.
-        levels: how many maps to make: 1 (the tokens), 2 or 3.
-        variant: "official": only the first step has a transposed convolution beside the bilinear upsampling;
-            "paper": both have, the second one's result brought to the step's size where twice its input isn't that.
-        dropout: of the tokens.
-        checkpoint: compute each step's activations again in the backward.
+        channels: C of the tokens and of every map.
+        levels: number of maps: 1 (the tokens), 2 or 3.
+        variant: "official": only the first step adds a transposed convolution to the bilinear upsampling; "paper": both
+            steps do, and the second resizes its output if twice its input differs from the step's size.
+        dropout: dropout of the tokens.
+        checkpoint: recompute each step's activations in the backward.
     """
 
     def __init__(self, channels: int, levels: int, variant: str, dropout: float, checkpoint: bool = False) -> None:
@@ -50,7 +50,7 @@ class UpsamplingDecoder(nn.Module):
         self.checkpoint = checkpoint
 
     def forward(self, tokens: Tensor, image_size: tuple[int, int]) -> list[Tensor]:
-        """Maps, coarse to fine, of tokens (B, C, h, w): sizes (h, w), (2h, 2w), (H // 4, W // 4)."""
+        """Compute maps of tokens (B, C, h, w), coarse to fine: sizes (h, w), (2h, 2w), (H // 4, W // 4)."""
         maps = [self.dropout(tokens)]
         height, width = tokens.shape[-2:]
         sizes = [(2 * height, 2 * width), (image_size[0] // 4, image_size[1] // 4)]
@@ -68,16 +68,16 @@ class UpsamplingDecoder(nn.Module):
 
 
 class PyramidDecoder(nn.Module):
-    """Four stages joined from coarse to fine, each step adding the encoder's stage of its size.
+    """Upsamples four encoder stages from coarse to fine; each step adds the stage of its size.
 
     Args:
-        stage_channels: of the encoder's maps of strides 4, 8, 16, 32; 1 x 1 convolutions bring each to `channels`,
-            unless it has as many.
+        stage_channels: channels of the encoder's maps of strides 4, 8, 16, 32; 1 x 1 convolutions project each to
+            `channels` where they differ.
         channels: C of every map.
-        levels: how many maps to make: 1 (1/16), 2 (and 1/8) or 3 (and 1/4).
-        variant: "official": 1/16 and 1/8 come from a transposed convolution, 1/4 from bilinear upsampling with aligned
-            corners; "paper": the skip connections take the place of the transposed convolutions, so all are bilinear.
-        checkpoint: compute each step's activations again in the backward.
+        levels: number of maps: 1 (1/16), 2 (and 1/8) or 3 (and 1/4).
+        variant: "official": transposed convolutions to 1/16 and 1/8, bilinear upsampling with aligned corners to 1/4;
+            "paper": bilinear upsampling everywhere, with skip connections instead of transposed convolutions.
+        checkpoint: recompute each step's activations in the backward.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class PyramidDecoder(nn.Module):
         self.checkpoint = checkpoint
 
     def forward(self, stages: Sequence[Tensor], image_size: tuple[int, int]) -> list[Tensor]:
-        """Maps, coarse to fine, of stages (B, C_i, h_i, w_i) with strides 4, 8, 16, 32; `image_size` has no effect."""
+        """Compute maps of stages (B, C_i, h_i, w_i) of strides 4 to 32, coarse to fine; `image_size` has no effect."""
         aligned = [align(x) for align, x in zip(self.aligns, stages[self.first :], strict=True)]
         maps: list[Tensor] = []
         x = aligned[-1]

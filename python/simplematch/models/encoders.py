@@ -20,17 +20,17 @@ STRIDES = (4, 8, 16, 32)
 
 
 class ViTEncoder(nn.Module):
-    """Images (B, 3, H, W) to the tokens (B, C, H / patch, W / patch) after one block of a ViT, class token dropped.
+    """Encodes images (B, 3, H, W) as patch tokens (B, C, H / patch, W / patch) of a ViT.
 
     Args:
-        name: of a `VisionTransformer` in timm.
+        name: name of a `VisionTransformer` in timm.
         options: further arguments of `timm.create_model`.
-        block: the last block to run; the others are dropped. Default: all run.
-        final_norm: apply the ViT's last LayerNorm. SimpleMatch takes the tokens before it.
-        checkpoint: compute each trained block's activations again in the backward.
+        block: the last block to run; later blocks are removed. Default: the last one.
+        final_norm: apply the ViT's last LayerNorm. SimpleMatch uses the tokens before it.
+        checkpoint: recompute each trained block's activations in the backward.
 
     Raises:
-        ValueError: timm has no such model, it is no `VisionTransformer`, or has no such block.
+        ValueError: timm has no such model, it isn't a `VisionTransformer`, or it has no such block.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class ViTEncoder(nn.Module):
         return maps
 
     def _worth_checkpointing(self, tokens: Tensor, block: nn.Module) -> bool:
-        """A frozen block on inputs without gradient keeps nothing anyway."""
+        """Return False for a frozen block on inputs without gradient, which stores no activations anyway."""
         return self.checkpoint and (tokens.requires_grad or any(p.requires_grad for p in block.parameters()))
 
     def _add_position(self, patches: Tensor) -> Tensor:
-        """Tokens (B, prefix + h * w, C): patches and prefix tokens, with position embeddings as the model defines."""
+        """Add prefix tokens and position embeddings in the model's order; returns (B, prefix + h * w, C)."""
         vit = self.vit
         batch, height, width = patches.shape[:3]
         prefix = [x.expand(batch, -1, -1) for x in (vit.cls_token, vit.reg_token) if x is not None]
@@ -92,10 +92,10 @@ class ViTEncoder(nn.Module):
 
 
 def resample_position(position: Tensor, grid: tuple[int, int], size: tuple[int, int], prefix: int) -> Tensor:
-    """Position embedding (1, prefix + h0 * w0, C) for h x w patches, as DINO, iBOT and DINOv2 were used.
+    """Resample a position embedding (1, prefix + h0 * w0, C) to h x w patches, as DINO, iBOT and DINOv2 do.
 
-    Bicubic with the scale (n + 0.1) / n0 on each axis, without antialiasing. timm resamples otherwise, and its tokens
-    differ from these.
+    It is bicubic with scale (n + 0.1) / n0 on each axis, without antialiasing. timm resamples differently, so its
+    tokens differ.
     """
     if grid == size:
         return position
@@ -106,7 +106,7 @@ def resample_position(position: Tensor, grid: tuple[int, int], size: tuple[int, 
 
 
 def add_lora(encoder: ViTEncoder, rank: int, alpha: int, blocks: Sequence[int]) -> None:
-    """Freeze a ViT and put a low-rank adapter, by peft, on `mlp.fc2` of some of its blocks.
+    """Freeze a ViT and add peft's low-rank adapters to `mlp.fc2` of some blocks.
 
     The adapter adds (alpha / rank) B A x, with A (rank, in) random and B (out, rank) zero.
 
@@ -127,12 +127,12 @@ def add_lora(encoder: ViTEncoder, rank: int, alpha: int, blocks: Sequence[int]) 
 
 
 class PyramidEncoder(nn.Module):
-    """Images (B, 3, H, W) to four maps of strides 4, 8, 16, 32, each (B, channels[i], H / stride, W / stride).
+    """Encodes images (B, 3, H, W) as four maps (B, channels[i], H / stride, W / stride) of strides 4, 8, 16, 32.
 
     Args:
-        name: of any timm model that has `features_only`.
+        name: name of any timm model with `features_only`.
         options: further arguments of `timm.create_model`.
-        checkpoint: compute each block's activations again in the backward.
+        checkpoint: recompute each block's activations in the backward.
 
     Raises:
         ValueError: timm has no such model, or it lacks one of the strides.
@@ -158,12 +158,12 @@ class PyramidEncoder(nn.Module):
 
 
 def create_timm_model(name: str, pretrained: bool = False, **options: Any) -> Any:
-    """`timm.create_model`; what timm can't build is one sentence.
+    """Call `timm.create_model`, with clear errors.
 
     Raises:
         ValueError: timm doesn't know the name, or can't build the model with these options.
     """
-    if ":" in name or "/" in name or not timm.is_model(name.split(".")[0]):  # a colon: an address on a hub, or a file
+    if ":" in name or "/" in name or not timm.is_model(name.split(".")[0]):  # a colon or slash names a hub or a file
         near = timm.list_models(f"*{name.split('.')[0].split('_')[0]}*")[:3]
         raise ValueError(
             f"encoder must be the name of a timm model, such as {', '.join(near or ['resnet50'])}, got {name!r}"
@@ -172,8 +172,6 @@ def create_timm_model(name: str, pretrained: bool = False, **options: Any) -> An
         return timm.create_model(name, pretrained=True, **options)
     try:
         return timm.create_model(name, pretrained=False, **options)
-    except Exception as error:  # timm hands options on, and any of its layers may stumble over one
+    except Exception as error:  # timm passes options on, and its layers raise errors of any type
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
-            f"encoder_options must be such that timm can build {name!r}, got {options}: {reason}"
-        ) from error
+        raise ValueError(f"encoder_options must be valid for timm's {name!r}, got {options}: {reason}") from error

@@ -1,4 +1,4 @@
-"""A model by one name: a preset's, or the folder of a checkpoint."""
+"""Loads a model by the name of a preset or the folder of a checkpoint."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .nearest import NEAREST_PRESETS, NearestNeighbour
 
 
 def load_model(name: str | Path, weights: Path | None = None) -> SimpleMatch | NearestNeighbour:
-    """A model to match with, in eval mode.
+    """Load a model in eval mode.
 
     Args:
-        name: of a preset, with its pretrained encoder; or a folder that training or `save_pretrained` wrote.
+        name: a preset, loaded with its pretrained encoder, or a folder that training or `save_pretrained` wrote.
         weights: file of a preset's encoder weights.
 
     Raises:
-        ValueError: there is no such preset or folder, or `weights` doesn't fit.
+        ValueError: the preset or folder is unknown, or `weights` doesn't fit the model.
     """
     check_model(name)
     if Path(name).is_dir():
@@ -30,12 +30,12 @@ def load_model(name: str | Path, weights: Path | None = None) -> SimpleMatch | N
 
 
 def default_device() -> torch.device:
-    """Where models run unless told otherwise: CUDA where there is one."""
+    """Return CUDA if available, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def check_model(name: str | Path) -> None:
-    """Raise a ValueError unless `load_model` knows the name."""
+    """Raise a ValueError unless `name` is valid for `load_model`."""
     if not Path(name).is_dir() and str(name) not in (*NEAREST_PRESETS, *PRESETS):
         raise ValueError(
             f"model must be the folder of a checkpoint or one of {', '.join((*NEAREST_PRESETS, *PRESETS))}, "

@@ -1,4 +1,4 @@
-"""The training loss: distance to the true keypoints, summed over scales (eq. 13-14)."""
+"""The training loss: distance to the ground-truth keypoints, summed over scales (eq. 13-14)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from simplematch_kernels import Matches
 
 
 def keypoint_loss(predicted: Tensor, truth: Tensor, num_keypoints: Tensor | None = None) -> Tensor:
-    """Mean over the valid keypoints of a batch of |predicted - truth| (eq. 13).
+    """Compute the mean of |predicted - truth| over the valid keypoints of a batch (eq. 13).
 
     Args:
         predicted: (B, N, 2) as (x, y), in pixels of the network's input.
-        truth: (B, N, 2), likewise.
-        num_keypoints: (B,) integers; rows past them are padding, and may hold anything. None: no padding.
+        truth: (B, N, 2), the ground truth in the same pixels.
+        num_keypoints: (B,) integers; rows past them are padding and are ignored. None: no padding.
 
     Returns:
-        A scalar in pixels; 0 where no keypoint is valid. Its gradient at distance 0 is 0.
+        A scalar in pixels; 0 if no keypoint is valid. Its gradient at distance 0 is 0.
 
     Raises:
         ValueError: the shapes don't fit.
@@ -38,13 +38,13 @@ def keypoint_loss(predicted: Tensor, truth: Tensor, num_keypoints: Tensor | None
 
 
 def keypoint_distance(predicted: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
-    """Mean of |predicted - truth| over those rows (..., 2) where `valid` (...) is True; a scalar, 0 if none is."""
-    # Others are replaced before the norm: a NaN there would reach the gradient through a mask after it.
+    """Compute the mean of |predicted - truth| over rows (..., 2) where `valid` (...) is True; 0 if none is."""
+    # Mask before the norm: masking after it would let NaN in invalid rows reach the gradient.
     difference = (predicted - truth).where(valid[..., None], 0.0)
     loss: Tensor = difference.norm(dim=-1).sum() / valid.sum().clamp(min=1)
     return loss
 
 
 def multi_scale_loss(matches: Sequence[Matches], truth: Tensor, num_keypoints: Tensor | None = None) -> list[Tensor]:
-    """`keypoint_loss` of each scale, coarse to fine; the training loss is their sum (eq. 14)."""
+    """Compute `keypoint_loss` for each scale, coarse to fine; the training loss is their sum (eq. 14)."""
     return [keypoint_loss(x.keypoints, truth, num_keypoints) for x in matches]

@@ -1,8 +1,8 @@
-"""The matching step: keypoints gathered, projected, compared with the target, and localised (eq. 6-12).
+"""The matching step: gathers keypoints, projects them, compares them with the target and localises them (eq. 6-12).
 
-"fused" is the operators of `simplematch_kernels`. The others are what the paper compares in Table 11, in plain
-PyTorch: "dense" compares and localises all source cells with whole score maps, "dense-window" cuts windows out of
-them, "sparse" does so for the keypoints alone. All give the same numbers.
+"fused" uses the operators of `simplematch_kernels`. The others are the variants of Table 11 of the paper in plain
+PyTorch: "dense" matches all source cells on whole score maps, "dense-window" on windows of them, and "sparse" matches
+only the keypoints on windows. All give the same numbers.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ EPS = 1e-8
 
 
 class GroupMatches(NamedTuple):
-    """Every image's keypoints matched in every image of its group.
+    """Matches of every image's keypoints in every image of its group.
 
     Attributes:
-        matches: in pixels, of shape (B, G targets, G sources, P).
-        log_probability: (B, G, G, P), of the cell in which the target has the same keypoint itself, under the softmax
-            of all cells; None where the softmax sees a window alone.
+        matches: matches in pixels, of shape (B, G targets, G sources, P).
+        log_probability: (B, G, G, P) log probability of the target's true cell under the softmax over all cells; None
+            if the softmax covers only a window.
     """
 
     matches: Matches
@@ -32,12 +32,12 @@ class GroupMatches(NamedTuple):
 
 
 class KeypointMatcher(nn.Module):
-    """Finds keypoints of a source map in a target map of one scale.
+    """Matches keypoints of a source map in a target map at one scale.
 
     Args:
-        channels: C of both maps; `proj` is a Linear(C, C) over descriptors.
+        channels: C of both maps; `proj` is a Linear(C, C) of the descriptors.
         window: side of the window in cells, or None for the whole map.
-        temperature: T of the softmax inside the window.
+        temperature: temperature of the softmax inside the window.
         matching: "fused", "sparse", "dense-window" or "dense".
     """
 
@@ -51,16 +51,16 @@ class KeypointMatcher(nn.Module):
     def forward(
         self, source: Tensor, target: Tensor, keypoints: Tensor, num_keypoints: Tensor | None, image_size: int
     ) -> Matches:
-        """Project and match: of the source only the rows at keypoints are projected, of the target every cell.
+        """Project the source at its keypoints and the target at every cell, then match.
 
         Args:
             source, target: (B, C, h, w) maps of the decoder.
             keypoints: (B, N, 2) as (x, y) in pixels.
             num_keypoints: (B,) integers; rows past them are padding. None: no padding.
-            image_size: side in pixels of the image that keypoints and answers refer to.
+            image_size: side in pixels of the image that keypoints and matches refer to.
 
         Returns:
-            `Matches`, in pixels.
+            `Matches` in pixels.
         """
         projected = self.project(target)
         if self.matching.startswith("dense"):
@@ -68,15 +68,15 @@ class KeypointMatcher(nn.Module):
         return self._match_rows(self._project_rows(source, keypoints, image_size), projected, num_keypoints, image_size)
 
     def match_groups(self, features: Tensor, keypoints: Tensor, image_size: int) -> GroupMatches:
-        """Match the keypoints of every image of a group in every image of it, the same one included.
+        """Match the keypoints of every image of a group in every image of the group, itself included.
 
         Args:
-            features: (B * G, C, h, w) maps of the decoder, the groups one after the other.
-            keypoints: (B, G, P, 2) as (x, y) in pixels; what lies outside is taken at the border.
-            image_size: side in pixels of the image that keypoints and answers refer to.
+            features: (B * G, C, h, w) maps of the decoder, group after group.
+            keypoints: (B, G, P, 2) as (x, y) in pixels; points outside are clamped to the border.
+            image_size: side in pixels of the image that keypoints and matches refer to.
 
         Raises:
-            ValueError: `matching` is one of the dense ones, which match all cells of a single source.
+            ValueError: `matching` is "dense" or "dense-window".
         """
         if self.matching.startswith("dense"):
             raise ValueError(f'matching must be "fused" or "sparse" for groups of images, got {self.matching!r}')
@@ -87,12 +87,12 @@ class KeypointMatcher(nn.Module):
         matches = Matches(*(x.unflatten(1, (size, points)).unflatten(0, (groups, size)) for x in matches))
         if self.window is not None:
             return GroupMatches(matches, None)
-        unit = _unit(rows.float()).unflatten(0, (groups, size))  # of every image at its own keypoints
+        unit = _unit(rows.float()).unflatten(0, (groups, size))  # each image at its own keypoints
         truth = torch.einsum("btpc,bspc->btsp", unit, unit)
         return GroupMatches(matches, truth / self.temperature - matches.log_sum_exp)
 
     def _project_rows(self, source: Tensor, keypoints: Tensor, image_size: int) -> Tensor:
-        """Projected descriptors (B, N, C) at keypoints (B, N, 2)."""
+        """Project the descriptors at keypoints (B, N, 2) to (B, N, C)."""
         if self.matching == "sparse":
             rows = _rows(source, _cells(keypoints, source, image_size))
         else:
@@ -115,13 +115,13 @@ class KeypointMatcher(nn.Module):
         )
 
     def project(self, features: Tensor) -> Tensor:
-        """`proj` on every cell of (B, C, h, w)."""
+        """Apply `proj` to every cell of (B, C, h, w)."""
         return F.conv2d(features, self.proj.weight[:, :, None, None], self.proj.bias)
 
     def match(
         self, source: Tensor, target: Tensor, keypoints: Tensor, num_keypoints: Tensor | None, image_size: int
     ) -> Matches:
-        """Match maps that `project` made; the arguments are otherwise those of `forward`."""
+        """Match maps that `project` returned; see `forward` for the arguments."""
         if self.matching == "fused":
             return sparse_window_match(
                 source,
@@ -144,7 +144,7 @@ class KeypointMatcher(nn.Module):
         return _blank_padding(picked, num_keypoints)
 
     def _localize(self, queries: Tensor, target: Tensor, num_keypoints: Tensor | None, image_size: int) -> Matches:
-        """Queries (B, N, C) in target (B, C, h, w), in plain PyTorch."""
+        """Localise queries (B, N, C) in target (B, C, h, w) in plain PyTorch."""
         height, width = target.shape[-2:]
         scores = _unit(queries) @ _unit(target.flatten(2).transpose(1, 2)).transpose(1, 2)  # (B, N, M)
         best, peak = scores.max(-1)
@@ -159,7 +159,7 @@ class KeypointMatcher(nn.Module):
         probability = logits.flatten(2).softmax(-1).view_as(logits)
         points = torch.stack(
             (
-                (probability.sum(-2) * x).sum(-1) * (image_size / width),  # of a cell's corner
+                (probability.sum(-2) * x).sum(-1) * (image_size / width),  # the corner of a cell
                 (probability.sum(-1) * y).sum(-1) * (image_size / height),
             ),
             -1,
@@ -173,7 +173,7 @@ def _unit(descriptors: Tensor) -> Tensor:
 
 
 def _cells(keypoints: Tensor, features: Tensor, image_size: int) -> Tensor:
-    """Flat index (B, N) of the cell that holds each keypoint (B, N, 2)."""
+    """Return the flat index (B, N) of the cell that contains each keypoint (B, N, 2)."""
     height, width = features.shape[-2:]
     x = (keypoints[..., 0] * width / image_size).long().clamp(0, width - 1)
     y = (keypoints[..., 1] * height / image_size).long().clamp(0, height - 1)
@@ -181,20 +181,20 @@ def _cells(keypoints: Tensor, features: Tensor, image_size: int) -> Tensor:
 
 
 def _rows(features: Tensor, cells: Tensor) -> Tensor:
-    """Descriptors (B, N, C) of features (B, C, h, w) at flat indices (B, N)."""
+    """Gather descriptors (B, N, C) of features (B, C, h, w) at flat indices (B, N)."""
     rows = features.flatten(2).transpose(1, 2)
     return rows.gather(1, cells[..., None].expand(-1, -1, rows.shape[2]))
 
 
 def _window_start(centre: Tensor, window: int | None, cells: int) -> tuple[Tensor, int]:
-    """First cell and side, on one axis, of the window around each centre, moved inside the map."""
+    """Return the first cell and the side, on one axis, of the window around each centre, moved inside the map."""
     side = cells if window is None else min(window, cells)
     start = torch.zeros_like(centre) if window is None else (centre - window // 2).clamp(0, cells - side)
     return start, side
 
 
 def _window_axes(peak: Tensor, height: int, width: int, window: int | None) -> tuple[Tensor, Tensor]:
-    """Rows (B, N, kh) and columns (B, N, kw) of the map that the window around each peak (B, N) holds."""
+    """Return the rows (B, N, kh) and columns (B, N, kw) of the window around each peak (B, N)."""
     top, rows = _window_start(peak // width, window, height)
     left, columns = _window_start(peak % width, window, width)
     y = top[..., None] + torch.arange(rows, device=peak.device)
@@ -202,13 +202,13 @@ def _window_axes(peak: Tensor, height: int, width: int, window: int | None) -> t
 
 
 def _cut(maps: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """Windows (B, N, kh, kw) of maps (B, N, h, w): rows, then columns, for then the backward keeps only y and x."""
+    """Cut windows (B, N, kh, kw) out of maps (B, N, h, w), rows first, so that autograd saves only the indices."""
     rows = maps.gather(2, y[..., None].expand(-1, -1, -1, maps.shape[3]))
     return rows.gather(3, x[:, :, None].expand(-1, -1, y.shape[2], -1))
 
 
 def _outside_window(peak: Tensor, height: int, width: int, window: int | None) -> Tensor:
-    """(B, N, h, w) bool: the cells of the map that are not in the window around each peak."""
+    """Return a mask (B, N, h, w) of the cells outside the window around each peak."""
     top, rows = _window_start(peak // width, window, height)
     left, columns = _window_start(peak % width, window, width)
     y, x = torch.arange(height, device=peak.device), torch.arange(width, device=peak.device)
@@ -218,7 +218,7 @@ def _outside_window(peak: Tensor, height: int, width: int, window: int | None) -
 
 
 def _blank_padding(matches: Matches, num_keypoints: Tensor | None) -> Matches:
-    """Rows past `num_keypoints` hold what the operators put there."""
+    """Fill rows past `num_keypoints` with the values that the operators write there."""
     if num_keypoints is None:
         return matches
     padding = torch.arange(matches.score.shape[1], device=num_keypoints.device) >= num_keypoints[:, None]

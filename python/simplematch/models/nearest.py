@@ -1,8 +1,8 @@
-"""Nearest-neighbour matching of an encoder's features, untrained: what a trained model has to beat.
+"""Nearest-neighbour matching of an encoder's features without training: the baseline of a trained model.
 
-The query is sampled bilinearly, the target's normalised map upsampled bilinearly to a quarter of the image, and the
-best cell's centre is the answer. The map is never upsampled for matching: upsampling is linear, so the coarse scores
-are upsampled instead, and divided by the norms of the upsampled cells, which are computed once for each image.
+It samples the query bilinearly, upsamples the target's normalised map bilinearly to a quarter of the image, and returns
+the centre of the best cell. Upsampling is linear, so it upsamples the coarse scores instead of the map and divides them
+by the norms of the upsampled cells, which it computes once per image.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from .encoders import PyramidEncoder, ViTEncoder
 
 @dataclass(frozen=True)
 class NearestConfig:
-    """An untrained matcher: the encoder's name in timm, and of a ViT the block whose tokens it compares.
+    """An untrained matcher: the encoder's name in timm and, for a ViT, the block whose tokens it compares.
 
-    A pyramid (`block` None) compares its maps of strides 8 and 16, joined at stride 8.
+    A pyramid (`block` None) compares its maps of strides 8 and 16, concatenated at stride 8.
     """
 
     encoder: str
@@ -45,11 +45,11 @@ NEAREST_PRESETS: dict[str, NearestConfig] = {
 
 
 class NearestNeighbour(nn.Module):
-    """Finds keypoints by the best cosine; the interface of `SimpleMatch`, with nothing to train.
+    """Matches keypoints by the best cosine similarity, with the interface of `SimpleMatch` but without training.
 
     Attributes:
-        image_size: side S in pixels of the images it takes, a multiple of 4.
-        mean, std: of the RGB values 0..1 that images are to be normalised with.
+        image_size: side S in pixels of the input images, a multiple of 4.
+        mean, std: statistics of RGB values 0..1 that input images must be normalised with.
     """
 
     def __init__(self, config: NearestConfig) -> None:
@@ -70,16 +70,16 @@ class NearestNeighbour(nn.Module):
 
     @classmethod
     def from_preset(cls, name: str, pretrained: bool = True, weights: str | Path | None = None) -> NearestNeighbour:
-        """A matcher by name, "efficientnet-lite0-448-nn" or "dinov2-s14-448-nn".
+        """Make a matcher from a preset, "efficientnet-lite0-448-nn" or "dinov2-s14-448-nn".
 
         Args:
             name: one of `NEAREST_PRESETS`.
-            pretrained: load the encoder's weights: from `weights`, or else from where `SimpleMatch` takes them.
-            weights: a file of the encoder's weights.
+            pretrained: load the encoder's weights from `weights`, or by default as `SimpleMatch.from_preset` does.
+            weights: a file of encoder weights.
 
         Raises:
-            ValueError: no such preset; or `weights` doesn't fit.
-            FileNotFoundError: `weights` names no file.
+            ValueError: the preset is unknown, or `weights` doesn't fit the encoder.
+            FileNotFoundError: the file `weights` doesn't exist.
         """
         if name not in NEAREST_PRESETS:
             raise ValueError(f"preset must be one of {', '.join(NEAREST_PRESETS)}, got {name!r}")
@@ -93,21 +93,21 @@ class NearestNeighbour(nn.Module):
         return model
 
     def train(self, mode: bool = True) -> NearestNeighbour:
-        """There is nothing to train: it stays in eval mode."""
+        """Do nothing: the matcher has nothing to train and stays in eval mode."""
         return super().train(False)
 
     def forward(
         self, source_images: Tensor, target_images: Tensor, keypoints: Tensor, num_keypoints: Tensor | None = None
     ) -> Matches:
-        """As `SimpleMatch.forward` in eval mode; `log_sum_exp` has no use, for there is no softmax."""
+        """Match like `SimpleMatch.forward` in eval mode; `log_sum_exp` is meaningless, as there is no softmax."""
         source, target = self.encode(source_images), self.encode(target_images)
         return self.match_features(source, target, keypoints, num_keypoints)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """What matching needs of images (B, 3, S, S), whether as sources or targets: one row (B, K) for each.
+        """Encode images (B, 3, S, S) for `match_features`, as sources or targets; returns one row (B, K) per image.
 
-        A row holds the map (C, h, w) and the norms (S/4, S/4) of its normalised cells once upsampled.
+        A row holds the normalised map (C, h, w) and the norms (S/4, S/4) of its upsampled cells.
         """
         check_images("images", images, self.image_size)
         features = self._features(images)
@@ -118,7 +118,7 @@ class NearestNeighbour(nn.Module):
     def match_features(
         self, source_features: Tensor, target_features: Tensor, keypoints: Tensor, num_keypoints: Tensor | None = None
     ) -> Matches:
-        """Match what `encode` returned; keypoints, counts and result are those of `SimpleMatch.match_features`."""
+        """Match features that `encode` returned; see `SimpleMatch.match_features`."""
         size = (self.image_size, self.image_size)
         source, (target, norms) = self._split(source_features)[0], self._split(target_features)
         queries = gather_keypoints(
@@ -149,7 +149,7 @@ class NearestNeighbour(nn.Module):
         return torch.cat((F.normalize(fine, dim=1), F.normalize(coarse, dim=1)), 1)
 
     def _split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The map (B, C, h, w) and the norms (B, S/4, S/4) of rows that `encode` made."""
+        """Split rows of `encode` into the map (B, C, h, w) and the norms (B, S/4, S/4)."""
         side, fine = self.image_size // self._stride, self._fine_size
         cells, norms = rows[:, : -fine[0] * fine[1]], rows[:, -fine[0] * fine[1] :]
         return cells.unflatten(1, (-1, side, side)), norms.unflatten(1, fine)

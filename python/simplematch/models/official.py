@@ -1,4 +1,4 @@
-"""State dicts of the authors' implementation: their names for this model's tensors."""
+"""Translates state dicts of the authors' implementation to this model's names."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _ADAPTER = re.compile(r"(.+)\.(lora_[AB])")
 
 
 def is_official(state: Mapping[str, Tensor]) -> bool:
-    """Whether the names are those of the authors' checkpoints."""
+    """Return whether a state dict has the names of the authors' checkpoints."""
     return any(name.startswith(("conv_refine1.", "pair_image_encoder.")) for name in state)
 
 
 def holds_encoder(state: Mapping[str, Tensor]) -> bool:
-    """Whether a checkpoint holds more of its encoder than adapters."""
+    """Return whether a checkpoint has encoder weights besides adapters."""
     return any(_ENCODER.search(name) and not _ADAPTER.fullmatch(name) for name in state)
 
 
@@ -52,7 +52,7 @@ def _is_beneath_adapters(name: str) -> bool:
 
 
 def _own_name(model: SimpleMatch, name: str, own: Mapping[str, Tensor]) -> str | None:
-    """This model's name for an official one, which it need not have; None for a tensor without use."""
+    """Translate an official name to this model's name, which may not exist; None for an unused tensor."""
     encoder = _ENCODER.fullmatch(name)
     if encoder:
         return _own_encoder_name(model, encoder[1], own)
@@ -64,7 +64,7 @@ def _own_name(model: SimpleMatch, name: str, own: Mapping[str, Tensor]) -> str |
         return f"decoder.aligns.{int(align[1]) - getattr(model.decoder, 'first', 0)}.{align[2]}"
     if first.startswith("trans_conv"):
         if vit and number == 1 and model.config.variant == "official":
-            return None  # it is in the checkpoint, but no forward uses it
+            return None  # stored in the checkpoint, but unused by the forward
         return f"decoder.transposed.{number}.{rest}"
     if first.startswith("conv_refine"):
         return f"decoder.refine.{number}.{rest}"

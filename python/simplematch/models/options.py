@@ -1,7 +1,7 @@
-"""The arguments of `timm.create_model` that a configuration may give: those that shape layers, and no others.
+"""The arguments of `timm.create_model` that a configuration may set: only those that shape layers.
 
-A configuration can come from a stranger. timm's other arguments name files to load (`checkpoint_path`,
-`pretrained_cfg_overlay`), folders (`cache_dir`), or the hub (`pretrained`).
+A configuration can come from an untrusted source. timm's other arguments load files (`checkpoint_path`,
+`pretrained_cfg_overlay`), set folders (`cache_dir`) or use the hub (`pretrained`).
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ ENCODER_OPTIONS = tuple(sorted((*_VIT, *_CONVOLUTIONAL, *_REGULARISATION, *_LAYE
 
 
 def check_encoder_options(options: dict[str, Any]) -> None:
-    """Only names of ENCODER_OPTIONS, with plain values or lists of them.
+    """Check that options have names of ENCODER_OPTIONS, and plain values or lists of them.
 
     Raises:
-        ValueError: there is another one.
+        ValueError: an option has another name or value.
     """
     for name, value in options.items():
         if name not in ENCODER_OPTIONS:
             raise ValueError(
-                f"encoder_options must not have {name!r}: only options that shape the encoder's layers are allowed, "
-                f"which are {', '.join(ENCODER_OPTIONS)}"
+                f"encoder_options must not have {name!r}: only options that shape the encoder's layers are allowed: "
+                f"{', '.join(ENCODER_OPTIONS)}"
             )
         if not _is_plain(value):
             raise ValueError(

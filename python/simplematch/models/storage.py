@@ -1,8 +1,8 @@
-"""A model as a folder: `config.json` and `model.safetensors`.
+"""Stores a model as a folder with `config.json` and `model.safetensors`.
 
-Both files change together. `save` writes them to the folder `.next` beside them, which appears whole, and then moves
-them into place one by one; `load` takes a file from `.next` as long as it waits there. Killed at any moment, a save
-leaves the old model or the new one, and other files in the folder stay as they are.
+Both files change together. `save` writes them to a temporary folder, renames it to `.next`, and then moves the files
+into place one by one; `load` reads a file from `.next` while it is there. If a save is killed at any moment, the folder
+holds the old model or the new one. Other files in the folder are unchanged.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from .._json import loads, to_json
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 NEXT, UNFINISHED = ".next", ".next.part"
-REMEDY = "copy the folder again, or use another one of the same run, such as best or last"
+REMEDY = "copy the folder again, or use another folder of the same run, such as best or last"
 
 
 def save(folder: Path, fields: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
-    """Replace both files, or make the folder.
+    """Replace both files, and create the folder if necessary.
 
     Raises:
-        WriteError: they can't be written; the model that was there stays.
+        WriteError: the files can't be written; an earlier model is unchanged.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ def save(folder: Path, fields: Mapping[str, Any], state: Mapping[str, Tensor]) -
         _write(folder, CONFIG, f"{to_json(dict(fields), indent=2)}\n".encode())
         _write(folder, WEIGHTS, to_bytes({name: x.contiguous() for name, x in state.items()}))
     except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)  # it may fill a disk
+        shutil.rmtree(unfinished, ignore_errors=True)  # frees space on a full disk
         raise
     with writing(folder):
         unfinished.rename(folder / NEXT)
@@ -53,12 +53,12 @@ def save(folder: Path, fields: Mapping[str, Any], state: Mapping[str, Tensor]) -
 def _write(folder: Path, name: str, content: bytes) -> None:
     try:
         write_bytes(folder / UNFINISHED / name, content)
-    except WriteError as error:  # a user knows the file by its place
+    except WriteError as error:  # name the final path, which the user knows
         raise write_error(folder / name, error.__cause__ if isinstance(error.__cause__, OSError) else error) from error
 
 
 def _finish(folder: Path) -> None:
-    """Move what waits in `.next` into place."""
+    """Move the files in `.next` into place."""
     waiting = folder / NEXT
     if not waiting.is_dir():
         return
@@ -71,16 +71,16 @@ def _finish(folder: Path) -> None:
 
 
 def _place(folder: Path, name: str) -> Path:
-    """Where the newest file of a name is."""
+    """Return the path of the newest file of a name."""
     waiting = folder / NEXT / name
     return waiting if waiting.exists() else folder / name
 
 
 def load(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The fields of the configuration, and the weights on the CPU.
+    """Read the fields of the configuration, and the weights on the CPU.
 
     Raises:
-        FileNotFoundError, ValueError: a file is missing or damaged, in one sentence.
+        FileNotFoundError, ValueError: a file is missing or damaged.
     """
     config, weights = _place(folder, CONFIG), _place(folder, WEIGHTS)
     for path in (folder, config, weights):
@@ -108,7 +108,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _what(path: Path) -> str | None:
-    """What a file is that can't be read, where that is plain to see."""
+    """Describe an unreadable file, if its kind is obvious."""
     if path.is_dir():
         return "a folder"
     try:
@@ -119,7 +119,7 @@ def _what(path: Path) -> str | None:
     if not head:
         return "an empty file"
     if head.startswith(_PICKLES):
-        return "a pickle of Python or PyTorch, which is never loaded because it can run code"
+        return "a pickle of Python or PyTorch, which is never loaded because it could run code"
     return None
 
 
@@ -127,24 +127,22 @@ _PICKLES = (b"PK\x03\x04", *(bytes((0x80, version)) for version in range(2, 6)))
 
 
 def check_fits(model: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str) -> None:
-    """All names of the model and no others, each with its shape.
+    """Check that a state dict has exactly the model's names and shapes.
 
     Raises:
-        ValueError: naming the first tensor that doesn't fit.
+        ValueError: a tensor is missing, unexpected, or has a wrong shape; the message names the first.
     """
     missing = [name for name in model if name not in state]
     if missing:
         raise ValueError(f"{source} must hold {missing[0]!r} ({len(missing)} of {len(model)} tensors are missing)")
     unexpected = [name for name in state if name not in model]
     if unexpected:
-        raise ValueError(f"{source} holds {unexpected[0]!r}, which the model has not ({len(unexpected)} such tensors)")
+        raise ValueError(f"{source} must not hold {unexpected[0]!r} ({len(unexpected)} tensors are unexpected)")
     check_shapes(model, state, source)
 
 
 def check_shapes(model: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str) -> None:
-    """Every tensor of `state` has the shape of its namesake in the model."""
+    """Check that every tensor of `state` has the shape of the model's tensor of that name."""
     for name, value in state.items():
         if value.shape != model[name].shape:
-            raise ValueError(
-                f"{source} has {name!r} of shape {tuple(value.shape)}, but the model needs {tuple(model[name].shape)}"
-            )
+            raise ValueError(f"{source}: {name!r} must have shape {tuple(model[name].shape)}, got {tuple(value.shape)}")

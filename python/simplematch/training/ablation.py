@@ -1,4 +1,4 @@
-"""The paper's ablations (Tables 2, 7, 8, 9 and 10): runs that differ in one thing, evaluated alike."""
+"""The paper's ablations (Tables 2, 7, 8, 9 and 10): runs that differ in one setting, with the same evaluation."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ RESULT, TABLE = "result.json", "table.json"
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: its title, and the fields of the model's configuration that make it."""
+    """A row of a table: its title and its fields of the model's configuration."""
 
     title: str
     model: dict[str, Any]
 
 
 def rows_of(name: str, config: TrainConfig, sizes: list[int] | None = None) -> list[Row]:
-    """The rows of an ablation.
+    """Return the rows of an ablation.
 
     Args:
         name: one of NAMES.
-        config: the run that every row changes.
-        sizes: windows in cells ("window") or images in pixels ("resolution", "feature-map-size"); None: the paper's,
-            and for "feature-map-size" the run's own.
+        config: the base run of every row.
+        sizes: window sizes in cells ("window") or image sizes in pixels ("resolution", "feature-map-size"). Default:
+            the paper's sizes, or for "feature-map-size" the image size of `config`.
 
     Raises:
-        ValueError: no ablation has that name.
+        ValueError: the name is unknown.
     """
     model = replace(preset(config.preset), **config.model)
     if sizes and name == "multi-scale-loss":
-        raise ValueError(f"sizes must be left out for {name}, which has none, got {sizes}")
+        raise ValueError(f"sizes must be None for {name}, got {sizes}")
     if name == "feature-map-size":
         return [row for size in sizes or [model.image_size] for row in _map_sizes(model, size)]
     if name == "window":
         return [Row(f"{x}x{x}", {"windows": (*model.windows[:-1], x)}) for x in sizes or WINDOWS]
     if name == "multi-scale-loss":
         if len(model.levels) == 1:
-            raise ValueError(f"preset must be supervised at several scales for {name}, got {config.preset!r}")
+            raise ValueError(f"preset must have several levels for {name}, got {config.preset!r}")
         alone = {"levels": model.levels[-1:], "windows": model.windows[-1:]}
         return [Row("all scales", {}), Row("w/o multi-scale loss", alone)]
     if name == "resolution":
@@ -63,7 +63,7 @@ def rows_of(name: str, config: TrainConfig, sizes: list[int] | None = None) -> l
 
 
 def run_rows(config: TrainConfig, rows: list[Row]) -> dict[str, dict[str, list[float]]]:
-    """Train and evaluate each row that has no result yet; every row's PCK at ALPHAS, overall and by category."""
+    """Train and evaluate each row that has no result yet; return PCK at ALPHAS by row, overall and by category."""
     table = {}
     for row in rows:
         output = config.output / row.title.replace(" ", "-").replace("/", "")
@@ -77,16 +77,16 @@ def run_rows(config: TrainConfig, rows: list[Row]) -> dict[str, dict[str, list[f
 
 
 def _read_result(path: Path) -> dict[str, list[float]]:
-    """The PCK at ALPHAS of an earlier call, by group."""
+    """Read the PCK at ALPHAS of an earlier call, by group."""
     content = read_object(path)
     for values in content.values():
         if not (isinstance(values, list) and len(values) == len(ALPHAS) and all(isinstance(x, float) for x in values)):
-            raise DataError(f"{path} is no result of simplematch ablate; delete it, and the row is evaluated again.")
+            raise DataError(f"{path} is not a result of simplematch ablate; delete it to evaluate the row again.")
     return content
 
 
 def format_rows(name: str, table: dict[str, dict[str, list[float]]]) -> str:
-    """The table as text: percentages, for all pairs and for each category."""
+    """Format the table as text: percentages for all pairs and for each category."""
     groups = list(next(iter(table.values())))
     width = max(len(name), *(len(title) for title in table))
     wide = 7 * len(ALPHAS)
@@ -99,7 +99,7 @@ def format_rows(name: str, table: dict[str, dict[str, list[float]]]) -> str:
 
 
 def _check_same_run(config: TrainConfig) -> None:
-    """What an earlier call left is of use only if it ran the same."""
+    """Raise a ValueError if an earlier call ran with other settings."""
     path = config.output / checkpoint.CONFIG
     if not path.is_file():
         return
@@ -107,16 +107,16 @@ def _check_same_run(config: TrainConfig) -> None:
     for field in now:
         if json.dumps(earlier[field]) != json.dumps(now[field]):
             raise ValueError(
-                f"output {config.output} holds a run with {field} {earlier[field]!r}, and this one has "
-                f"{now[field]!r}: name another folder"
+                f"{field} must be {earlier[field]!r}, as in the run in {config.output}, got {now[field]!r}: choose "
+                "another output folder"
             )
 
 
 def _run(config: TrainConfig) -> None:
-    """Train, going on where an earlier run was stopped, and write the last model's PCK on the test pairs."""
+    """Train or resume, and write the last model's PCK on the test pairs."""
     result = train(config, resume=checkpoint.has_state(config.output))
     if result.stopped:
-        raise Interrupted(f"stopped; the same command goes on with {config.output}", result.signal)
+        raise Interrupted(f"stopped; run the same command to resume {config.output}", result.signal)
     model = SimpleMatch.from_pretrained(config.output / checkpoint.LAST)
     pairs = open_dataset(config.dataset, config.root, "test", skip_broken=config.skip_broken)
     (found, *_) = evaluate(model, pairs, keep_predictions=False, skip_broken=config.skip_broken).results
@@ -127,12 +127,12 @@ def _run(config: TrainConfig) -> None:
 
 
 def _map_sizes(model: SimpleMatchConfig, image_size: int) -> list[Row]:
-    """The decoder ended at each of its maps, the coarsest first."""
+    """Return rows that end the decoder at each of its maps, coarse to fine."""
     size = _fit(model, image_size)
     rows = []
     for finest in range(3):
         kept = [(level, window) for level, window in zip(model.levels, model.windows, strict=True) if level <= finest]
-        if not kept or kept[-1][0] != finest:  # a model that supervises its finest map alone: none has a window yet
+        if not kept or kept[-1][0] != finest:  # a model with its finest level only: this level has no window yet
             kept = [*kept, (finest, None if finest == 0 else _scaled_window(model, finest))]
         cells = size * 2**finest // 16 if finest < 2 else size // 4
         levels, windows = zip(*kept, strict=True)
@@ -142,12 +142,12 @@ def _map_sizes(model: SimpleMatchConfig, image_size: int) -> list[Row]:
 
 
 def _scaled_window(model: SimpleMatchConfig, level: int) -> int | None:
-    """The window that spans about as much of the image as the finest level's does; odd."""
+    """Return an odd window that spans about as much of the image as the finest level's."""
     finest, window = model.levels[-1], model.windows[-1]
     return None if window is None else max(window >> (finest - level), 1) | 1
 
 
 def _fit(model: SimpleMatchConfig, image_size: int) -> int:
-    """The nearest size that patches or strides divide."""
+    """Return the nearest multiple of the patch size or the largest stride."""
     unit = 14 if "patch14" in model.encoder else 16 if model.kind == "vit" else 32
     return max(round(image_size / unit), 1) * unit

@@ -1,8 +1,8 @@
-"""Checkpoints: states to resume from exactly, and models to use.
+"""Checkpoints: states for exact resumption, and models.
 
-OUTPUT/config.yaml        the run
-OUTPUT/state/000012/      weights, optimizer, random numbers and position, with digests: what `resume` reads
-OUTPUT/last/, best/       models, as `SimpleMatch.from_pretrained` reads them
+OUTPUT/config.yaml        the configuration of the run
+OUTPUT/state/000012/      weights, optimizer, random state and position, with digests, for `resume`
+OUTPUT/last/, best/       models for `SimpleMatch.from_pretrained`
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from .._files import DataError, reason_of, write_text
 from .._json import read_object, write_json
 from ..models import SimpleMatch
 from . import manifest
-from .config import TrainConfig
+from .config import TrainConfig, check_names
 from .random_state import read_random_state, write_random_state
 
 STATE, LAST, BEST, CONFIG, POSITION = "state", "last", "best", "config.yaml", "position.json"
-RANDOM = "random-{}.safetensors"  # of each process
+RANDOM = "random-{}.safetensors"  # one per process
 UNREADABLE = (
     OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOFError, pickle.UnpicklingError,
     SafetensorError,
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Position:
-    """Where a run is: steps done in all, the epoch, samples done in it, and the best validation so far."""
+    """The position of a run: total steps, the epoch, samples done in the epoch, and the best validation PCK."""
 
     step: int = 0
     epoch: int = 0
@@ -47,7 +47,7 @@ class Position:
 
 
 def has_state(output: Path) -> bool:
-    """Whether a run has left something to resume from, whole or not."""
+    """Return whether a folder has a state, complete or not."""
     return bool(manifest.numbered(output / STATE)) or (output / STATE / POSITION).is_file()
 
 
@@ -57,15 +57,15 @@ def write_config(config: TrainConfig) -> None:
 
 
 def save_state(accelerator: Accelerator, config: TrainConfig, position: Position) -> bool:
-    """Add a state, and remove the oldest once it is whole on the disk; False if it can't be written.
+    """Save a state, then remove the oldest one; return False if it can't be written.
 
-    Then the earlier states are as they were, and a warning says why.
+    In that case the earlier states are unchanged, and a warning logs the reason.
     """
     folder = config.output / STATE
     if accelerator.is_main_process:
         manifest.discard(folder)
     accelerator.wait_for_everyone()
-    part = manifest.part_of_next(folder)
+    part = manifest.next_part(folder)
     try:
         accelerator.save_state(str(part))
         (part / f"{RNG_STATE_NAME}_{accelerator.process_index}.pkl").unlink(missing_ok=True)
@@ -78,9 +78,9 @@ def save_state(accelerator: Accelerator, config: TrainConfig, position: Position
             manifest.discard(folder)
             states = manifest.numbered(folder)
             logger.warning(
-                "the state of step %d can't be saved in %s, %s; %s, and the next save tries again: make room",
+                "the state of step %d can't be saved in %s, %s; %s; free some space, and the next save tries again",
                 *(position.step, folder, failure or "another process failed"),
-                f"the state in {states[0].name} stays" if states else "there is no earlier one",
+                f"the state in {states[0].name} is kept" if states else "there is no earlier state",
             )
         accelerator.wait_for_everyone()
         return False
@@ -88,7 +88,7 @@ def save_state(accelerator: Accelerator, config: TrainConfig, position: Position
 
 
 def _finished(accelerator: Accelerator, part: Path, config: TrainConfig, position: Position, failure: str) -> bool:
-    """The main process completes the folder; every process learns whether it could."""
+    """Complete the folder on the main process; return on every process whether that succeeded."""
     if accelerator.is_main_process:
         try:
             write_json(part / POSITION, dataclasses.asdict(position))
@@ -106,12 +106,12 @@ def _failed_anywhere(accelerator: Accelerator, failure: str) -> bool:
 
 
 def load_state(accelerator: Accelerator, config: TrainConfig, allow_changes: bool = False) -> Position:
-    """Go back to the newest state that is whole, with a warning if that is an older one.
+    """Load the newest intact state, and warn if a newer one is damaged.
 
     Raises:
-        FileNotFoundError: there is none.
-        DataError: none is whole, or what is whole doesn't fit this run.
-        ValueError: the run that left it had other settings, and changes weren't allowed.
+        FileNotFoundError: there is no state.
+        DataError: no state is intact, or the state doesn't fit this run.
+        ValueError: the state has other settings and `allow_changes` is False.
     """
     folder = config.output / STATE
     states = manifest.numbered(folder)
@@ -131,25 +131,25 @@ def load_state(accelerator: Accelerator, config: TrainConfig, allow_changes: boo
         _load(accelerator, state)
         return position
     raise DataError(
-        f"{'; '.join(damage)}; nothing was changed. Begin another run, if you like from {config.output / LAST} or "
-        f"{config.output / BEST}, the models that were saved."
+        f"{'; '.join(damage)}; nothing was changed. Start another run, for example from the saved models "
+        f"{config.output / LAST} or {config.output / BEST}."
     )
 
 
 def _no_state(folder: Path) -> Exception:
     if (folder / POSITION).is_file():
         return DataError(
-            f"{folder} is of an earlier version, without digests, and can't be resumed: begin another run, if you like "
+            f"{folder} is of an earlier version without digests and can't be resumed: start another run, for example "
             f"from {folder.parent / LAST} or {folder.parent / BEST}"
         )
-    return FileNotFoundError(f"{folder} is missing or empty: {folder.parent} holds no state to resume from")
+    return FileNotFoundError(f"{folder} is missing or empty: {folder.parent} has no state to resume from")
 
 
 def read_position(path: Path) -> Position:
-    """The position in a file.
+    """Read a position.
 
     Raises:
-        DataError: it isn't three counts and a PCK from -1 to 1.
+        DataError: the file doesn't hold three counts and a PCK from -1 to 1.
     """
     found = read_object(path)
     counts = [found.get(name) for name in ("step", "epoch", "samples")]
@@ -166,41 +166,42 @@ def read_position(path: Path) -> Position:
 
 
 def _check_settings(path: Path, config: TrainConfig, allow_changes: bool) -> None:
-    """Whether the run that left a state was one like this."""
+    """Raise a ValueError if a state's settings differ from `config`, or warn with `allow_changes`."""
     try:
         before = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DataError(f"{path} can't be read as YAML: {reason_of(error)}.") from error
     before, now = before if isinstance(before, Mapping) else {}, yaml.safe_load(yaml.safe_dump(config.to_dict()))
+    check_names(before, str(path))
     changed = [name for name in config.DECIDING if before.get(name) != now[name]]
     if not changed:
         return
     what = "; ".join(f"{name} was {before.get(name)!r} and is {now[name]!r}" for name in changed)
     if not allow_changes:
         raise ValueError(
-            f"output {config.output} holds a run with other settings: {what}; resume with those, or allow_changes=True "
-            "(--allow-changes true) to go on with the new ones"
+            f"output {config.output} has a run with other settings: {what}; resume with its settings, or use the new "
+            "ones with allow_changes=True (--allow-changes true)"
         )
-    logger.warning("going on with other settings: %s", what)
+    logger.warning("resuming with other settings: %s", what)
 
 
 def _load(accelerator: Accelerator, state: Path) -> None:
-    """Weights, optimizer and random numbers; no file can run code, for all are read without full unpickling."""
+    """Load weights, optimizer and random state, without unpickling that could run code."""
     random = state / RANDOM.format(accelerator.process_index)
-    take_back, differs = None, f"no random numbers of process {accelerator.process_index}"
+    restore, differs = None, f"no random numbers of process {accelerator.process_index}"
     if random.is_file():
         try:
-            take_back, differs = read_random_state(random)
+            restore, differs = read_random_state(random)
         except UNREADABLE as error:
             raise _unreadable(random, error) from error
     if differs:
-        logger.warning("%s has %s: those here begin anew", state, differs)
+        logger.warning("%s has %s; they restart from the seed", state, differs)
     try:
         accelerator.load_state(str(state))
     except UNREADABLE as error:
         raise _unreadable(state, error) from error
-    if take_back is not None:
-        take_back()
+    if restore is not None:
+        restore()
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
@@ -209,7 +210,7 @@ def _unreadable(path: Path, error: Exception) -> DataError:
 
 
 def save_model(accelerator: Accelerator, model: SimpleMatch, folder: Path) -> bool:
-    """Replace a model; False, with a warning, if it can't be written. Then the one that was there stays."""
+    """Save a model; if it can't be written, log a warning, keep the earlier model and return False."""
     failure = ""
     if accelerator.is_main_process:
         try:

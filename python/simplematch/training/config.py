@@ -1,4 +1,4 @@
-"""Everything that decides a training run, as one typed record that a YAML file holds."""
+"""The configuration of a training run, stored as YAML."""
 
 from __future__ import annotations
 
@@ -14,39 +14,40 @@ from .._yaml import read_yaml
 from ..configs import recipe
 
 PRECISIONS = ("fp32", "bf16", "fp16")
+RENAMED = {"exchange": "swap", "mirror": "hflip", "gamma_every": "lr_step_size"}
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A training run.
+    """The configuration of a training run.
 
     Attributes:
-        preset: of the model, see `simplematch.models.PRESETS`; `model` replaces fields of its configuration.
-        pretrained, weights: where the encoder's weights come from, as `SimpleMatch.from_preset` takes them.
-        dataset, root: what `open_dataset` takes; trains on "trn", validates on "val".
-        output: folder of checkpoints and logs.
-        group_size: None trains on the data set's own pairs. A number G takes its images in groups of G of a category
-            instead, and trains on all G (G - 1) pairs in a group while encoding each image once.
-        contrast: weight of -log p(true cell) beside the paper's distances, see `GroupLosses`; needs groups.
-        epochs, batch_size, accumulation: batch_size pairs (or groups) on each process, `accumulation` batches to a
-            step.
-        learning_rate, gamma, gamma_every: Adam; the rate is multiplied by gamma every gamma_every steps.
-        encoder_learning_rate: of the encoder's own parameters; None: learning_rate.
+        preset: preset of the model, see `simplematch.models.PRESETS`; `model` replaces fields of its configuration.
+        pretrained, weights: origin of the encoder's weights, see `SimpleMatch.from_preset`.
+        dataset, root: arguments of `open_dataset`; training uses "trn", validation "val".
+        output: folder for checkpoints and logs.
+        group_size: None trains on the data set's pairs. G trains on groups of G images of a category instead: all
+            G (G - 1) pairs of a group, with each image encoded once.
+        contrast: weight of -log p(true cell), added to the paper's distance loss, see `GroupLosses`; needs groups.
+        epochs, batch_size, accumulation: a step has `accumulation` batches of `batch_size` pairs (or groups) on each
+            process.
+        learning_rate, gamma, lr_step_size: Adam with StepLR: the rate is multiplied by gamma every lr_step_size steps.
+        encoder_learning_rate: learning rate of the encoder; None: learning_rate.
         clip: largest norm of the gradient, or None.
-        precision: "fp32", or mixed: "bf16" or "fp16".
-        channels_last: keep images and weights with their channels together, as convolutions on CPUs like them.
-        synchronise: let batch norm see the batches of all processes as one.
-        compile: run the model through torch.compile.
-        max_keypoints: of a training pair; more are thinned at random.
-        crop, rotate, photometric, exchange, affine, mirror: augmentation, as `PairTransform` takes them.
-        skip_broken: put another pair in the place of one whose image can't be read, with a counted warning.
-        workers: processes that decode images, for each process that trains.
+        precision: "fp32", or mixed precision: "bf16" or "fp16".
+        channels_last: use the channels_last memory format, which is faster for convolutions on CPUs.
+        synchronise: synchronise batch norm over all processes.
+        compile: use torch.compile.
+        max_keypoints: largest number of keypoints per training pair; a random subset is kept.
+        crop, rotate, photometric, swap, affine, hflip: augmentation, see `PairTransform`.
+        skip_broken: replace pairs with unreadable images and log how many.
+        workers: image-loading processes per training process.
         evaluate_every: epochs between validations.
-        save_every: steps between checkpoints to resume from, besides those at the end of each epoch.
-        keep_states: how many of these to keep, the newest; a damaged one leaves those before it.
-        log_every: steps between entries of the log.
-        max_steps: stop after so many steps; None: after the epochs.
-        seed: of weights, order and augmentation.
+        save_every: steps between states to resume from; a state is also saved after each epoch.
+        keep_states: number of states to keep, in case the newest is damaged.
+        log_every: steps between log entries.
+        max_steps: stop after this number of steps; None: after the last epoch.
+        seed: seed of weights, order and augmentation.
     """
 
     preset: str
@@ -64,7 +65,7 @@ class TrainConfig:
     learning_rate: float = 6e-4
     encoder_learning_rate: float | None = None
     gamma: float = 0.95
-    gamma_every: int = 800
+    lr_step_size: int = 800
     clip: float | None = None
     precision: str = "fp32"
     channels_last: bool = False
@@ -74,9 +75,9 @@ class TrainConfig:
     crop: float = 0.5
     rotate: float = 0.5
     photometric: float = 1.0
-    exchange: float = 0.0
+    swap: float = 0.0
     affine: float = 0.0
-    mirror: float = 0.0
+    hflip: float = 0.0
     skip_broken: bool = False
     workers: int = 4
     evaluate_every: int = 1
@@ -88,10 +89,10 @@ class TrainConfig:
 
     DECIDING: ClassVar[tuple[str, ...]] = (
         "preset", "model", "dataset", "group_size", "contrast", "batch_size", "accumulation", "learning_rate",
-        "encoder_learning_rate", "gamma", "gamma_every", "clip", "precision", "synchronise", "max_keypoints", "crop",
-        "rotate", "photometric", "exchange", "affine", "mirror", "seed",
+        "encoder_learning_rate", "gamma", "lr_step_size", "clip", "precision", "synchronise", "max_keypoints", "crop",
+        "rotate", "photometric", "swap", "affine", "hflip", "seed",
     )  # fmt: skip
-    """Fields that a resumed run must have as the run before it, for it to be the same run."""
+    """Fields that decide the result: a resumed run must not change them."""
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
@@ -107,7 +108,7 @@ class TrainConfig:
             "epochs",
             "batch_size",
             "accumulation",
-            "gamma_every",
+            "lr_step_size",
             "evaluate_every",
             "save_every",
             "keep_states",
@@ -122,15 +123,16 @@ class TrainConfig:
         if self.group_size is not None and self.group_size < 2:
             raise ValueError(f"group_size must be None or a whole number above one, got {self.group_size!r}")
         if self.contrast < 0 or (self.contrast and self.group_size is None):
-            raise ValueError(f"contrast must be 0, or above it where group_size is a number, got {self.contrast!r}")
+            raise ValueError(f"contrast must be 0, or above 0 with a group_size, got {self.contrast!r}")
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any], source: str = "config") -> TrainConfig:
-        """A configuration from a mapping of its fields.
+        """Make a configuration from a mapping of its fields.
 
         Raises:
-            ValueError: a field is unknown, missing, or has a value that can't be.
+            ValueError: a field is unknown, missing or invalid.
         """
+        check_names(fields, source)
         known = {x.name for x in dataclasses.fields(cls)}
         unknown = sorted(set(fields) - known)
         if unknown:
@@ -142,17 +144,24 @@ class TrainConfig:
 
     @classmethod
     def from_recipe(cls, name: str, root: str | Path, output: str | Path, **changes: Any) -> TrainConfig:
-        """A run of `simplematch.configs`, such as "resnet101-spair-256", with some of its fields replaced."""
+        """Make a configuration from a recipe such as "resnet101-spair-256", with some fields replaced."""
         return cls.from_dict({**recipe(name), "root": root, "output": output, **changes}, f"recipe {name}")
 
     @classmethod
     def from_yaml(cls, path: str | Path, **changes: Any) -> TrainConfig:
-        """A configuration from a YAML file, with some of its fields replaced."""
+        """Make a configuration from a YAML file, with some fields replaced."""
         return cls.from_dict({**read_yaml(path), **changes}, str(path))
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as YAML and json can hold them."""
+        """Return the fields as YAML or json values."""
         return {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}
+
+
+def check_names(fields: Mapping[str, Any], source: str) -> None:
+    """Raise a ValueError if a field has the name of an earlier version."""
+    for old, new in RENAMED.items():
+        if old in fields:
+            raise ValueError(f"{source} must have the field {new!r}, got its earlier name {old!r}")
 
 
 _KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
@@ -166,16 +175,16 @@ _KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
 
 
 def _check_type(name: str, value: Any, hint: Any) -> None:
-    """Raise ValueError unless `value`, perhaps read from YAML, is what the field `name` is declared to be."""
+    """Raise a ValueError unless `value` has the declared type of the field `name`."""
     choices = get_args(hint) if isinstance(hint, UnionType) else (hint,)
     if value is None and NoneType in choices:
         return
     kind = get_origin(choices[0]) or choices[0]
     types, words = _KINDS[kind]
-    if not isinstance(value, types) or (isinstance(value, bool) and kind is not bool) or _is_endless(value):
+    if not isinstance(value, types) or (isinstance(value, bool) and kind is not bool) or _is_non_finite(value):
         also = ", or null" if NoneType in choices else ""
         raise ValueError(f"{name} must be {words}{also}, got {value!r}")
 
 
-def _is_endless(value: Any) -> bool:
+def _is_non_finite(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)

@@ -1,4 +1,4 @@
-"""What a run trains on: the data set's own pairs, or groups of its images."""
+"""The training data: the pairs of a data set, or groups of its images."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from torch.utils.data import DataLoader
 from ..data import ImageGroups, PairTransform, TransformedPairs, collate, collate_groups, open_dataset
 from ..models import SimpleMatch
 from .config import TrainConfig
-from .fetch import Careful, CarefulCollate
+from .fetch import CatchingCollate, CatchingDataset
 from .losses import GroupLosses, PairLosses
 from .sampler import EpochSampler
-from .stop import outlive_signals
+from .stop import ignore_signals
 
 
 def training_data(
     config: TrainConfig, model: SimpleMatch
 ) -> tuple[TransformedPairs | ImageGroups, EpochSampler, DataLoader[Any]]:
-    """The samples, their order, and the loader of batches."""
+    """Make the samples, their sampler, and the data loader."""
     dataset = open_dataset(config.dataset, config.root, "trn", skip_broken=config.skip_broken)
     transform = PairTransform(
         model.image_size, model.mean, model.std, config.max_keypoints, config.crop, config.rotate, config.photometric,
-        config.exchange, config.affine, config.mirror,
+        config.swap, config.affine, config.hflip,
     )  # fmt: skip
     options: dict[str, Any] = {"seed": config.seed, "skip_broken": config.skip_broken}
     samples: TransformedPairs | ImageGroups
@@ -33,14 +33,14 @@ def training_data(
         samples = ImageGroups(dataset, transform, config.group_size, **options)
     sampler = EpochSampler(len(samples), config.seed)
     loader: DataLoader[Any] = DataLoader(
-        Careful(samples), config.batch_size, sampler=sampler, num_workers=config.workers, drop_last=True,
-        collate_fn=CarefulCollate(collate if config.group_size is None else collate_groups),
-        worker_init_fn=outlive_signals,
+        CatchingDataset(samples), config.batch_size, sampler=sampler, num_workers=config.workers, drop_last=True,
+        collate_fn=CatchingCollate(collate if config.group_size is None else collate_groups),
+        worker_init_fn=ignore_signals,
         persistent_workers=config.workers > 0, pin_memory=torch.cuda.is_available(),
     )  # fmt: skip
     return samples, sampler, loader
 
 
 def training_losses(config: TrainConfig, network: SimpleMatch) -> PairLosses | GroupLosses:
-    """The module that makes a batch of `training_data` a list of losses."""
+    """Make the module that computes the losses of a batch of `training_data`."""
     return PairLosses(network) if config.group_size is None else GroupLosses(network, config.contrast)

@@ -1,4 +1,4 @@
-"""Batches for the loop: what can't be read is an object that the loop gets, so that it can save before it raises."""
+"""Fetches batches; read errors are returned to the training loop, so that it can save before it raises."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from .._files import DataError
-from .stop import defer_deaths
+from .stop import defer_worker_errors
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why there is no batch."""
+    """The reason why there is no batch."""
 
     error: Exception
 
 
-class Careful(Dataset[Any]):
-    """A data set that returns a Failure where the other one raises a DataError.
+class CatchingDataset(Dataset[Any]):
+    """Wraps a data set to return a Failure instead of raising a DataError.
 
-    PyTorch would raise it again with the traceback of the process that read the image as its text.
+    PyTorch would re-raise the error with the traceback of the worker as its message.
     """
 
     def __init__(self, samples: Dataset[Any]) -> None:
@@ -39,8 +39,8 @@ class Careful(Dataset[Any]):
             return Failure(error)
 
 
-class CarefulCollate:
-    """A batch of samples, or the first Failure among them."""
+class CatchingCollate:
+    """Wraps a collate function to return the first Failure among the samples, if any."""
 
     def __init__(self, collate: Callable[[Sequence[Any]], Any]) -> None:
         self.collate = collate
@@ -51,7 +51,7 @@ class CarefulCollate:
 
 
 def fetch(batches: Iterator[Any]) -> Any:
-    """The next batch, a Failure, or None after the last."""
+    """Return the next batch, a Failure, or None after the last batch."""
     try:
         return next(batches, None)
     except RuntimeError as error:
@@ -60,9 +60,9 @@ def fetch(batches: Iterator[Any]) -> Any:
         number = re.search(r"\d+", str(error))
         return Failure(
             ChildProcessError(
-                f"a process that reads images (process {number[0] if number else 'unknown'}) was killed, as happens "
-                "where memory or shared memory is short: use fewer workers, or a smaller batch_size."
+                f"a data loader worker (process {number[0] if number else 'unknown'}) was killed, for example because "
+                "memory or shared memory ran out: use fewer workers or a smaller batch_size."
             )
         )
     finally:
-        defer_deaths()
+        defer_worker_errors()

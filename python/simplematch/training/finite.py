@@ -1,4 +1,4 @@
-"""NaN and infinities in a run: traced to their step and images, and kept out of states; see `guard` for the step."""
+"""Detects NaN and infinity in losses and weights; `guard` keeps them out of the weights."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-IN_A_ROW = 3  # losses that are no numbers end a run
-LAG = 2  # steps that pass before a loss is read: a GPU needn't wait for it
-NAMED = 8  # images that a message names
+IN_A_ROW = 3  # consecutive non-finite losses that end a run
+LAG = 2  # steps before a loss is read, so that the CPU doesn't wait for the GPU
+NAMED = 8  # images named in a message
 logger = logging.getLogger(__name__)
 
 
@@ -22,10 +22,10 @@ class DivergedError(ValueError):
 
 
 class LossWatch:
-    """Counts losses that are NaN or infinite one after the other.
+    """Counts consecutive losses that are NaN or infinite.
 
     Attributes:
-        first: the first of them, in words; "" while the last loss was a number.
+        first: a description of the first of them; "" if the last loss was finite.
     """
 
     def __init__(self) -> None:
@@ -37,13 +37,13 @@ class LossWatch:
         return self.count >= IN_A_ROW
 
     def add(self, step: int, loss: Tensor, files: Sequence[str]) -> None:
-        """Take note of a step's loss; it is read LAG steps later."""
+        """Add a step's loss; it is read LAG steps later."""
         self._unread.append((step, loss.detach(), list(files)))
         if len(self._unread) > LAG:
             self._read()
 
     def drain(self) -> None:
-        """Read all losses that are there."""
+        """Read all pending losses."""
         while self._unread:
             self._read()
 
@@ -57,11 +57,11 @@ class LossWatch:
         found = f"the loss of step {step}, or its gradient, is {value}, with the images {', '.join(files[:NAMED])}"
         found += f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
         self.first = self.first or found
-        logger.warning("%s: it has no effect", found)
+        logger.warning("%s: the step is skipped", found)
 
 
 def all_finite(tensors: Iterable[Any]) -> bool:
-    """Whether no tensor of floats holds a NaN or an infinity."""
+    """Return whether all floating-point tensors are finite."""
     floats = [x for x in tensors if isinstance(x, Tensor) and x.is_floating_point()]
     with torch.no_grad():
         return not floats or bool(torch.stack([torch.isfinite(x).all() for x in floats]).all())

@@ -1,4 +1,4 @@
-"""Keeps a step whose loss or gradient is NaN or infinite from the weights and from the statistics of batch norm."""
+"""Keeps NaN and infinite losses and gradients out of the weights and batch norm statistics."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class StepGuard:
-    """Makes a bad step one with a gradient of zero, on all processes alike, and takes its statistics back.
+    """Zeroes the gradients of a non-finite step on all processes, and restores its batch norm statistics.
 
-    A GPU needn't wait: nothing is read from it.
+    It never synchronises with the GPU.
 
     Args:
-        network: whose parameters and batch norms are guarded.
-        total: the sum of a tensor over all processes; None: there is one.
-        scaled: a gradient scaler of fp16 looks after the gradients, whose infinities are how it finds its scale.
+        network: the network to guard.
+        total: sums a tensor over all processes; None: there is one process.
+        scaled: leave gradients to the fp16 gradient scaler, which needs their infinities to adjust its scale.
     """
 
     def __init__(
         self, network: nn.Module, total: Callable[[Tensor], Tensor] | None = None, scaled: bool = False
     ) -> None:
         self.network, self.total, self.scaled = network, total, scaled
-        self._bad: Tensor | None = None  # of the batches since `begin` that made one step
+        self._bad: Tensor | None = None  # over the batches of the current step
         self._live: list[Tensor] = []
         self._kept: list[Tensor] = []
 
     def begin(self) -> None:
-        """A batch comes; the first one of a step finds the statistics to go back to."""
+        """Start a batch; the first batch of a step saves the statistics."""
         if self._bad is None:
             self._live = _statistics(self.network)
             self._kept = [x.clone() for x in self._live]
 
-    def see(self, loss: Tensor) -> None:
-        """The loss of a batch, whose gradient is there."""
+    def add_loss(self, loss: Tensor) -> None:
+        """Record the loss of a batch, after its backward."""
         bad = ~torch.isfinite(loss.detach()).all()
         self._bad = bad if self._bad is None else self._bad | bad
 
     def end(self) -> Tensor:
-        """Call it before the optimizer's step, and before gradients are clipped.
+        """End a step; call it before gradient clipping and the optimizer's step.
 
         Returns:
-            NaN if the step was bad and has no effect now, else 0.
+            NaN if the step is non-finite and therefore has no effect, else 0.
         """
-        assert self._bad is not None, "see comes first"
+        assert self._bad is not None, "call add_loss first"
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
         bad, self._bad = self._bad, None
         if gradients and not self.scaled:
@@ -66,7 +66,7 @@ class StepGuard:
 
 
 def _statistics(network: nn.Module) -> list[Tensor]:
-    """What the forward moves."""
+    """Return the batch norm statistics that the forward updates."""
     norms = [x for x in network.modules() if isinstance(x, _BatchNorm) and x.training]
     found = [x for norm in norms for x in (norm.running_mean, norm.running_var, norm.num_batches_tracked)]
     return [x for x in found if x is not None]

@@ -1,4 +1,4 @@
-"""One run to a folder."""
+"""A lock that allows one run per folder."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ LOCK = ".lock"
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock while the block runs. The system frees it when the process ends, however it ends.
+    """Hold the folder's lock while the block runs; the system releases it when the process ends.
 
     Raises:
-        ValueError: another run holds it.
+        ValueError: another run holds the lock.
     """
     try:
         import fcntl
-    except ImportError:  # no locks of this kind on Windows
+    except ImportError:  # Windows has no fcntl
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / LOCK, "a+") as file:
-        try:  # not flock: processes that read images would inherit it, and outlive a killed run by seconds
+        try:  # not flock: workers would inherit the lock and outlive a killed run
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                 file.seek(0)
                 holder = file.read(200).strip() or "another process"
                 raise ValueError(
-                    f"output {folder} is in use by {holder}: wait until that run has ended, or name another folder"
+                    f"output {folder} is in use by {holder}: wait until that run has ended, or choose another folder"
                 ) from error
-            # else the file system has no locks
+            # otherwise the file system has no locks
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()

@@ -1,4 +1,4 @@
-"""The training loop (paper section 3.4): Adam on the multi-scale keypoint loss, the rate falling by steps."""
+"""The training loop (section 3.4 of the paper): Adam with StepLR on the multi-scale keypoint loss."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from ..data import GroupBatch, PairBatch, SkippedPairs, open_dataset
 from ..evaluation import evaluate
 from ..models import SimpleMatch
 from . import checkpoint
-from .agreement import Agreement
 from .checkpoint import Position
 from .config import TrainConfig
 from .data import training_data, training_losses
@@ -25,24 +24,25 @@ from .finite import DivergedError, LossWatch, all_finite
 from .guard import StepGuard
 from .lock import locked
 from .monitor import Monitor
+from .reduce import ProcessMax
 from .stop import StopRequest, stop_on_signals
 from .synchronise import synchronise_batch_norm
 
-FAILED, DIVERGED = 1000, 1001  # what a process tells the others, beside the number of a signal
+FAILED, DIVERGED = 1000, 1001  # reasons to stop besides signal numbers, shared between processes
 
 
 @dataclass
 class TrainResult:
-    """How a run ended.
+    """The result of a run.
 
     Attributes:
-        step: steps done in all.
-        losses: of each step of this call, in pixels, the sum over scales; NaN for a step without effect, whose loss or
+        step: total number of steps.
+        losses: the loss of each step of this call in pixels, summed over scales; NaN for a skipped step, whose loss or
             gradient was NaN or infinite.
-        best_pck: the best PCK@0.1 on the validation pairs, from 0 to 1; -1 before the first validation.
-        stopped: a signal, or `max_steps`, ended the run before its last epoch did.
-        skipped: pairs that could not be read.
-        signal: the number of that signal, or None.
+        best_pck: the best PCK@0.1 on the validation pairs, 0 to 1; -1 before the first validation.
+        stopped: True if a signal or `max_steps` ended the run before its last epoch.
+        skipped: number of unreadable pairs.
+        signal: the number of the signal that ended the run, or None.
     """
 
     step: int
@@ -54,30 +54,30 @@ class TrainResult:
 
 
 def train(config: TrainConfig, resume: bool = False, allow_changes: bool = False) -> TrainResult:
-    """Train a model; the best and the last are left in `config.output`, with a state to resume from.
+    """Train a model, and save the best and the last model and a state to resume from in `config.output`.
 
-    Started by `accelerate launch` or `torchrun` it runs on several processes. Ctrl-C, SIGTERM, SIGHUP, SIGQUIT and
-    SIGUSR1 end it after the current step, with everything saved; `resume=True` goes on from there as if nothing had
-    happened. A training image that can't be read (without `skip_broken`), and a killed process of those that read
-    images, end it with everything saved too.
+    Start it with `accelerate launch` or `torchrun` to use several processes. Ctrl-C, SIGTERM, SIGHUP, SIGQUIT and
+    SIGUSR1 end the run after the current step with everything saved; `resume=True` then continues exactly. An
+    unreadable training image (without `skip_broken`) and a killed data loader worker also end the run with everything
+    saved.
 
     Args:
-        config: the run.
-        resume: go on from the newest whole state in `config.output`.
-        allow_changes: resume though fields that decide the result (`TrainConfig.DECIDING`) are others than before.
+        config: the configuration.
+        resume: resume from the newest intact state in `config.output`.
+        allow_changes: resume although fields that decide the result (`TrainConfig.DECIDING`) have changed.
 
     Raises:
         FileNotFoundError: `resume` without a saved state.
-        ValueError: `output` holds a run already, which only `resume` may go on with; or a run with other settings; or
-            another run is using it.
-        DataError, ValueError: data, preset or weights are missing or don't fit, or all states are damaged.
-        DivergedError: the loss was NaN or infinite three times in a row, or the weights are; the states before stay.
-        OSError: the last state or model can't be written, or a process that reads images was killed.
+        ValueError: `output` already has a run and `resume` is False, or it has a run with other settings, or another
+            run is using it.
+        DataError, ValueError: data, preset or weights are missing or invalid, or all states are damaged.
+        DivergedError: the loss was NaN or infinite three times in a row, or the weights are; earlier states are kept.
+        OSError: the last state or model can't be written, or a data loader worker was killed.
     """
-    if int(os.environ.get("RANK", 0)) > 0:  # another process of this run holds the lock
-        return _Run(config).go(resume, allow_changes)
+    if int(os.environ.get("RANK", 0)) > 0:  # rank 0 holds the lock
+        return _Run(config).run(resume, allow_changes)
     with locked(config.output):
-        return _Run(config).go(resume, allow_changes)
+        return _Run(config).run(resume, allow_changes)
 
 
 class _Run:
@@ -94,9 +94,9 @@ class _Run:
         self.samples, self.sampler, loader = training_data(config, self.network)
         self.validation = open_dataset(config.dataset, config.root, "val", skip_broken=config.skip_broken)
         optimizer = torch.optim.Adam(_parameter_groups(config, self.network))
-        self.scheduler = torch.optim.lr_scheduler.StepLR(optimizer, config.gamma_every, config.gamma)
-        # The scheduler is not prepared: it steps once a step, however many processes there are, so that the step of a
-        # state is all there is to save of it.
+        self.scheduler = torch.optim.lr_scheduler.StepLR(optimizer, config.lr_step_size, config.gamma)
+        # The scheduler is not prepared by Accelerate: it steps once per optimizer step for any number of processes, so
+        # the step number is its whole state.
         if config.channels_last:
             for parameter in self.network.parameters():
                 if parameter.dim() == 4:
@@ -107,21 +107,21 @@ class _Run:
         losses = torch.compile(losses) if config.compile else losses
         self.model, self.optimizer, self.loader = self.accelerator.prepare(losses, optimizer, loader)
         self.position = Position()
-        self.saved: Position | None = None  # of the newest state
-        self.agree = Agreement(self.accelerator.num_processes)
+        self.saved: Position | None = None  # position of the newest state
+        self.max_over_processes = ProcessMax(self.accelerator.num_processes)
         self.request = StopRequest()
         self.signal: int | None = None
         self.watch = LossWatch()
-        self.losses: list[Tensor] = []  # numbers only when somebody reads them: a GPU needn't wait
+        self.losses: list[Tensor] = []  # tensors, so that the CPU doesn't wait for the GPU
         self.skipped = SkippedPairs()
         several = self.accelerator.num_processes > 1
         self.guard = StepGuard(self.network, self._total if several else None, self.accelerator.scaler is not None)
         self.monitor = Monitor(self.accelerator, config, self._steps())
 
-    def go(self, resume: bool, allow_changes: bool) -> TrainResult:
+    def run(self, resume: bool, allow_changes: bool) -> TrainResult:
         config, position = self.config, self.position
         if not resume and checkpoint.has_state(config.output):
-            raise ValueError(f"output {config.output} holds a run already: resume it, or name another folder")
+            raise ValueError(f"output {config.output} already has a run: resume it, or choose another folder")
         if resume:
             self.position = position = checkpoint.load_state(self.accelerator, config, allow_changes)
             self.saved = replace(position)
@@ -139,16 +139,16 @@ class _Run:
             saved = checkpoint.save_model(self.accelerator, self.network, config.output / checkpoint.LAST) and saved
         self.monitor.end()
         if not saved:
-            raise OSError(f"the end of the run in {config.output} can't be saved, see above: make room, then resume")
+            raise OSError(f"the end of the run in {config.output} can't be saved: free some space, then resume")
         losses = [float(x) for x in self.losses]
         return TrainResult(position.step, losses, position.best_pck, stopped, self.skipped.count, self.signal)
 
     def _epoch(self) -> bool:
-        """The rest of an epoch; True if it was cut short."""
+        """Train for the rest of an epoch; return True if the run must stop."""
         config, position = self.config, self.position
         self.sampler.set_position(position.epoch, position.samples)
         self.samples.set_epoch(position.epoch)
-        self.loader.set_epoch(position.epoch)  # otherwise it counts from 0, and tells the data set so
+        self.loader.set_epoch(position.epoch)  # otherwise Accelerate sets the data set's epoch from 0
         self.model.train()
         batches, samples, images = iter(self.loader), 0, 0
         total, files = torch.zeros((), device=self.accelerator.device), list[str]()
@@ -174,7 +174,7 @@ class _Run:
         return True
 
     def _end_epoch(self) -> None:
-        """Validate, if it is time to, with a state before: a run that ends meanwhile goes on with the validation."""
+        """Validate if due, after saving a state, so that an interrupted validation can be repeated."""
         config, position = self.config, self.position
         if (position.epoch + 1) % config.evaluate_every == 0 or position.epoch + 1 == config.epochs:
             self._save()
@@ -182,17 +182,17 @@ class _Run:
         position.epoch, position.samples = position.epoch + 1, 0
 
     def _must_stop(self, batch: object, within_step: bool) -> bool:
-        """All processes stop after the same step, whichever of them must: alone, one would wait for ever.
+        """Return whether to stop; all processes agree, because one would wait forever for the others.
 
         Raises:
-            DivergedError, OSError, DataError: the run can't go on.
+            DivergedError, OSError, DataError: the run can't continue.
         """
         number = 0 if within_step or self.request.signal is None else int(self.request.signal)
         if self.watch.diverged:
             number = DIVERGED
         elif isinstance(batch, Failure) and not number:
             number = FAILED
-        number = self.agree(number)
+        number = self.max_over_processes(number)
         if number == DIVERGED:
             raise self._diverged()
         if number == FAILED:
@@ -201,22 +201,22 @@ class _Run:
         return number > 0
 
     def _failed(self, batch: object) -> Exception:
-        """What to raise when this process, or another, has no next batch; all is saved by then."""
+        """Save, then return the error to raise when this process, or another, has no next batch."""
         error = batch.error if isinstance(batch, Failure) else None
-        saved = " Resume to go on." if self._save() else ""
+        saved = " Resume to continue." if self._save() else ""
         if isinstance(error, DataError):
-            return DataError(f"{error} With skip_broken: true a run takes another image in its place.{saved}")
-        return ChildProcessError(f"{error or 'another process of this run has ended, and says why.'}{saved}")
+            return DataError(f"{error} With skip_broken: true a run replaces such images.{saved}")
+        return ChildProcessError(f"{error or 'another process of this run has failed; see its message.'}{saved}")
 
     def _save(self) -> bool:
-        """A state, unless this one is saved already; False if it can't be written.
+        """Save a state unless the newest is current; return False if it can't be written.
 
         Raises:
-            DivergedError: weights, or what the optimizer keeps of them, are NaN or infinite; nothing is written.
+            DivergedError: weights or optimizer state are NaN or infinite; nothing is written.
         """
         self.watch.drain()
         kept = (value for values in self.optimizer.state.values() for value in values.values())
-        if self.agree(0 if all_finite((*self.network.state_dict().values(), *kept)) else DIVERGED):
+        if self.max_over_processes(0 if all_finite((*self.network.state_dict().values(), *kept)) else DIVERGED):
             raise self._diverged()
         if self.position == self.saved:
             return True
@@ -229,14 +229,14 @@ class _Run:
         what = self.watch.first or f"the weights after step {self.position.step} are NaN or infinite"
         often = f", the first of {self.watch.count} in a row" if self.watch.count > 1 else ""
         states = self.config.output / checkpoint.STATE
-        kept = f"the states in {states} are of earlier steps" if self.saved else "nothing is saved yet"
+        kept = f"the states in {states} are from earlier steps" if self.saved else "nothing is saved yet"
         return DivergedError(
             f"{what}{often}; {kept}. Use a smaller learning_rate, clip or "
-            "precision fp32 (resume with allow_changes), or look at those images."
+            "precision fp32 (resume with allow_changes), or check those images."
         )
 
     def _set_scheduler(self, step: int) -> None:
-        """The schedule after `step` steps; the rates themselves came with the optimizer."""
+        """Set the scheduler to `step` steps; the optimizer's state already has the learning rates."""
         self.scheduler.last_epoch, self.scheduler._step_count = step, step + 1
         self.scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]
 
@@ -248,7 +248,7 @@ class _Run:
                 losses: list[Tensor] = self.model(*batch.inputs)
             loss = torch.stack(losses).sum()
             self.accelerator.backward(loss * self._share(batch))
-            self.guard.see(loss)
+            self.guard.add_loss(loss)
             if self.accelerator.sync_gradients:
                 mark = self.guard.end()
                 losses = [x.detach() + mark for x in losses]
@@ -261,7 +261,7 @@ class _Run:
         return losses
 
     def _share(self, batch: PairBatch | GroupBatch) -> Tensor | float:
-        """What makes the mean of the processes' means the mean over all keypoints of the whole batch (eq. 13)."""
+        """Return the factor that turns the mean over processes into the mean over all keypoints (eq. 13)."""
         if self.accelerator.num_processes == 1:
             return 1.0
         count = batch.count.float()
@@ -274,17 +274,17 @@ class _Run:
         return total
 
     def _steps(self) -> int:
-        """How many steps the whole run has."""
+        """Return the total number of steps of the run."""
         config = self.config
         batches = len(self.samples) // (config.batch_size * self.accelerator.num_processes)
         steps: int = config.epochs * max(batches // config.accumulation, 1)
         return steps if config.max_steps is None else min(steps, config.max_steps)
 
     def _validate(self) -> None:
-        """Pairs whose images can't be read are left out, with a warning: one file isn't worth a run."""
+        """Validate; unreadable pairs are skipped with a warning, because one file shouldn't end a run."""
         found = evaluate(self.network, self.validation, skip_broken=True)
         if len(found.skipped) == len(self.validation):
-            raise DataError(f"No validation pair can be read; the first: {found.skipped[0]} Mend it, and resume.")
+            raise DataError(f"no validation pair can be read; the first reason: {found.skipped[0]} Fix it and resume.")
         result, position = found.results[0], self.position
         assert found.predictions is not None
         self.monitor.validation(position.step, position.epoch + 1, result, found.predictions, self.validation)
@@ -294,7 +294,7 @@ class _Run:
 
 
 def _parameter_groups(config: TrainConfig, network: SimpleMatch) -> list[dict[str, Any]]:
-    """What trains, each with its learning rate."""
+    """Return the trainable parameters with their learning rates."""
     encoder = [p for p in network.encoder.parameters() if p.requires_grad]
     others = [p for name, p in network.named_parameters() if p.requires_grad and not name.startswith("encoder.")]
     groups = [

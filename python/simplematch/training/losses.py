@@ -1,4 +1,4 @@
-"""What a training step computes, as modules: so that several processes or a compiler can wrap it."""
+"""The losses of a training step as modules, which DDP and torch.compile can wrap."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..models import SimpleMatch, keypoint_distance, multi_scale_loss
 
 
 class PairLosses(nn.Module):
-    """The loss of each scale over pairs (eq. 13-14); takes `PairBatch.inputs`."""
+    """Computes the loss of each scale over pairs (eq. 13-14); takes `PairBatch.inputs`."""
 
     def __init__(self, network: SimpleMatch) -> None:
         super().__init__()
@@ -24,25 +24,25 @@ class PairLosses(nn.Module):
 
 
 class GroupLosses(nn.Module):
-    """The same over all ordered pairs of each group; takes `GroupBatch.inputs`.
+    """Computes the loss of each scale over all ordered pairs of each group; takes `GroupBatch.inputs`.
 
-    With a `contrast` above zero one more loss follows: so many times the mean of -log p(true cell), over the scales
-    whose softmax sees the whole map. Distances alone teach little while all of them are large.
+    A positive `contrast` adds one more loss: `contrast` times the mean of -log p(true cell), over the scales whose
+    softmax covers the whole map. Distances alone give a weak signal early in training.
 
     Raises:
-        ValueError: `contrast` is above zero, and no scale of the network sees the whole map.
+        ValueError: `contrast` is positive, but every scale of the network has a window.
     """
 
     def __init__(self, network: SimpleMatch, contrast: float = 0.0) -> None:
         super().__init__()
         if contrast and None not in network.config.windows:
-            raise ValueError(f"contrast needs a scale without a window (None), got windows {network.config.windows}")
+            raise ValueError(f"windows must have None for a scale if contrast is set, got {network.config.windows}")
         self.network = network
         self.contrast = contrast
 
     def forward(self, images: Tensor, keypoints: Tensor, visible: Tensor) -> list[Tensor]:
         valid = pair_visibility(visible)
-        truth = keypoints[:, :, None].expand(*valid.shape, 2)  # a target's own keypoints, whatever the source
+        truth = keypoints[:, :, None].expand(*valid.shape, 2)  # the target's own keypoints, for every source
         levels = self.network.match_groups(images, keypoints)
         losses = [keypoint_distance(level.matches.keypoints, truth, valid) for level in levels]
         if self.contrast:

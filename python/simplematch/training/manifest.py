@@ -1,10 +1,10 @@
-"""Numbered folders, of which the newest whole one counts: each lists its files with their sizes and digests.
+"""Numbered folders with a manifest of their files' sizes and digests.
 
-FOLDER/000007/manifest.json     written last, before the folder gets its name
-FOLDER/000008.part/             being written, or left by a process that was killed
+FOLDER/000007/manifest.json     written last, before the folder is renamed
+FOLDER/000008.part/             unfinished, or left by a killed process
 
-A folder is written under another name, forced to the disk, and then renamed, and older ones are removed after that. So
-a process that is killed at any moment leaves a whole folder, and a damaged file is noticed before anything reads it.
+A folder is written under another name, flushed to disk, and then renamed; older folders are removed afterwards. A
+process that is killed at any moment leaves an intact folder, and a damaged file is detected before it is read.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ _NUMBER = re.compile(r"\d{6,}")
 
 
 def numbered(folder: Path) -> list[Path]:
-    """The finished folders inside `folder`, the newest first."""
+    """List the finished folders inside `folder`, the newest first."""
     found = [x for x in folder.iterdir() if x.is_dir() and _NUMBER.fullmatch(x.name)] if folder.is_dir() else []
     return sorted(found, key=lambda x: int(x.name), reverse=True)
 
 
-def part_of_next(folder: Path) -> Path:
-    """Where the next folder is written; `finish` gives it its name."""
+def next_part(folder: Path) -> Path:
+    """Return the path of the next, unfinished folder; `finish` renames it."""
     newest = numbered(folder)
     number = int(newest[0].name) + 1 if newest else 1
     return folder / f"{number:06d}.part"
 
 
 def discard(folder: Path) -> None:
-    """Remove what was not finished."""
+    """Remove unfinished folders."""
     for part in folder.glob("*.part"):
         shutil.rmtree(part, ignore_errors=True)
 
 
 def finish(part: Path, keep: int) -> Path:
-    """Write the manifest, force all to the disk, give the folder its name, and remove all but the `keep` newest.
+    """Write the manifest, flush to disk, rename the folder, and remove all but the `keep` newest.
 
     Raises:
-        OSError: there is no room, or the disk fails; nothing has been removed.
+        OSError: the disk is full or fails; nothing is removed.
     """
     files = {}
     for path in _files_of(part):
@@ -64,7 +64,7 @@ def finish(part: Path, keep: int) -> Path:
     os.rename(part, finished)
     sync_folder(part.parent)
     for old in numbered(part.parent)[keep:]:
-        aside = old.with_suffix(".part")  # a half-removed folder must not count
+        aside = old.with_suffix(".part")  # so that a partly removed folder doesn't count as finished
         os.rename(old, aside)
         shutil.rmtree(aside, ignore_errors=True)
     return finished
@@ -81,7 +81,7 @@ def check(folder: Path) -> None:
         raise DataError(f"{folder / MANIFEST} must list the files of the folder under 'files'.")
     there = {path.relative_to(folder).as_posix() for path in _files_of(folder)} - {MANIFEST}
     for name in sorted(there - set(files)):
-        raise DataError(f"{folder / name} is not in {MANIFEST}: it was put there later.")
+        raise DataError(f"{folder / name} is not in {MANIFEST}: it was added later.")
     for name, known in files.items():
         path = folder / name
         if name not in there:
@@ -89,7 +89,7 @@ def check(folder: Path) -> None:
         with open(path, "rb") as file:
             damaged = not isinstance(known, dict) or known.get("sha256") != _digest(file)
         if damaged:
-            raise DataError(f"{path} is damaged: it is not what {MANIFEST} says of it.")
+            raise DataError(f"{path} is damaged: its digest differs from {MANIFEST}.")
 
 
 def _digest(file: BinaryIO) -> str:

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a progress bar, lines in the log, and TensorBoard."""
+"""Progress bar, log and TensorBoard output of a run."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ PICTURE_ALPHA = 0.1
 
 
 class Monitor:
-    """Reports of one run, written by its main process alone.
+    """Reports the progress of a run, on its main process only.
 
     Args:
-        accelerator: whose trackers take the numbers.
-        config: of the run.
-        steps: how many it will have.
+        accelerator: the accelerator with the trackers.
+        config: the configuration of the run.
+        steps: total number of steps.
     """
 
     def __init__(self, accelerator: Accelerator, config: TrainConfig, steps: int) -> None:
@@ -48,18 +48,18 @@ class Monitor:
         self.task = self.progress.add_task("training", total=steps, state="")
         self.losses: list[Tensor] = []
         self.images, self.since = 0, time.perf_counter()
-        self.lost = False  # the log can't be written
+        self.lost = False  # True after the log couldn't be written
 
     @contextmanager
     def showing(self) -> Iterator[None]:
-        """Show the progress bar while the block runs, as long as there is a terminal."""
+        """Show the progress bar while the block runs, if standard error is a terminal."""
         with suppress(OSError):
             self.progress.start()
         try:
             with _quiet_writer():
                 yield
         finally:
-            with suppress(OSError):  # the terminal is gone
+            with suppress(OSError):  # the terminal is closed
                 self.progress.stop()
 
     def end(self) -> None:
@@ -67,7 +67,7 @@ class Monitor:
         self._record(self.accelerator.end_training)
 
     def _record(self, write: Callable[[], object]) -> None:
-        """Write to the log; on a full disk a run goes on without, and begins another file once there is room."""
+        """Write to the log; on a full disk the run continues without it, and starts a new file when possible."""
         try:
             if self.lost and self.accelerator.is_main_process:
                 self.accelerator.init_trackers("log")
@@ -75,11 +75,11 @@ class Monitor:
             self.lost = False
         except OSError as error:
             if not self.lost:
-                _log.warning("%s can't be written, %s; the run goes on", self.config.output / "log", reason_of(error))
+                _log.warning("%s can't be written, %s; the run continues", self.config.output / "log", reason_of(error))
             self.lost = True
 
     def step(self, number: int, losses: Tensor, images: int, learning_rate: float) -> None:
-        """A step is done that encoded `images` images; its losses (scales,) are read once in `log_every` steps."""
+        """Report a step over `images` images; its losses (scales,) are read every `log_every` steps."""
         self.images += images
         self.losses.append(losses)
         self.progress.update(self.task, completed=number)
@@ -88,7 +88,7 @@ class Monitor:
             self.losses.clear()
 
     def _log_steps(self, number: int, losses: list[float], learning_rate: float) -> None:
-        """Log the mean losses of the last steps."""
+        """Log the mean losses since the last entry."""
         self.progress.update(self.task, state=f"loss {sum(losses):.2f}")
         now = time.perf_counter()
         speed, self.images, self.since = self.images / (now - self.since), 0, now
@@ -102,7 +102,7 @@ class Monitor:
     def validation(
         self, step: int, epoch: int, result: PCKResult, predictions: Predictions, pairs: PairDataset
     ) -> None:
-        """Validated, after an epoch; some of the predictions are drawn."""
+        """Report the validation after an epoch, and draw some predictions."""
         chosen = {f"PCK@{alpha:g}, validation": result.at(alpha) for alpha in (0.05, 0.1, 0.15)}
         for category, scores in result.groups["category"].items():
             chosen[f"PCK@0.1/{category}"] = scores.per_image[result.protocol.alphas.index(0.1)]
@@ -125,7 +125,7 @@ class Monitor:
 
 @contextmanager
 def _quiet_writer() -> Iterator[None]:
-    """TensorBoard writes in a thread; what fails there is raised by the next call too, and needs no traceback."""
+    """Suppress tracebacks of TensorBoard's writer thread, whose errors the next call raises again."""
     previous = threading.excepthook
 
     def hook(arguments: threading.ExceptHookArgs) -> None:
@@ -140,7 +140,7 @@ def _quiet_writer() -> Iterator[None]:
 
 
 def validation_picture(result: PCKResult, predictions: Predictions, pairs: PairDataset) -> Any:
-    """Some predictions, evenly over all of them, as an array (H, W, 3) uint8."""
+    """Draw evenly spaced predictions as an array (H, W, 3) uint8."""
     ordered = sorted(predictions.items, key=lambda item: item.info.pair_id)
     places = np.linspace(0, len(ordered) - 1, min(PICTURES, len(ordered))).round().astype(int)
     chosen = [ordered[i] for i in places]
@@ -149,7 +149,7 @@ def validation_picture(result: PCKResult, predictions: Predictions, pairs: PairD
 
 
 def _peak_memory() -> float:
-    """MiB: of the GPU's tensors where there is one, else of the whole process."""
+    """Return the peak memory in MiB, of the GPU's tensors if available, else of the process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     import resource

@@ -1,4 +1,4 @@
-"""The order of a training run's pairs: a function of seed and epoch alone, so that a run can resume inside an epoch."""
+"""The order of training samples, a function of seed and epoch, so that a run can resume within an epoch."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch.utils.data import Sampler
 
 
 class EpochSampler(Sampler[int]):
-    """A permutation of `count` items for each epoch, from an item on that `set_position` chooses."""
+    """Yields a permutation of `count` items per epoch, starting at the position that `set_position` sets."""
 
     def __init__(self, count: int, seed: int = 0) -> None:
         self.count, self.seed = count, seed
         self.epoch = self.first = 0
 
     def set_position(self, epoch: int, first: int = 0) -> None:
-        """Go on with item `first` of an epoch."""
+        """Continue with item `first` of an epoch."""
         self.epoch, self.first = epoch, first
 
     def __len__(self) -> int:

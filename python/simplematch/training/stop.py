@@ -1,7 +1,7 @@
-"""A signal asks a run to stop at its next step, with a checkpoint, instead of ending it where it stands.
+"""Turns signals into a request to stop after the current step, with a checkpoint.
 
-A second Ctrl-C, seconds later, ends it at once; other signals do not, for schedulers send several while a run saves.
-The signals are Ctrl-C, SIGTERM, SIGHUP (the terminal is gone), SIGQUIT and SIGUSR1 (SLURM warns of a time limit).
+A second Ctrl-C, some seconds later, stops at once. Other signals don't, because schedulers send several while a run
+saves. The signals are Ctrl-C, SIGTERM, SIGHUP (terminal closed), SIGQUIT and SIGUSR1 (SLURM's time limit warning).
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import Any
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1") if hasattr(signal, name)
 )
-SECOND_REQUEST = 3.0  # seconds; sooner it is the same one: a launcher passes on what the terminal has sent to all
-GRACE = 60  # seconds that a process which reads images goes on after SIGTERM: its run needs it to finish a step
+SECOND_REQUEST = 3.0  # seconds; an earlier one is the same Ctrl-C, passed on by a launcher
+GRACE = 60  # seconds that a data loader worker continues after SIGTERM, so that its run can finish a step
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal has ended a command in order; the text says what is left.
+    """A signal has stopped a command, which has saved its state; the message says what is left to do.
 
     Attributes:
-        status: of the command, 128 plus the number of the signal, as shells have it: nothing takes it for done.
+        status: the exit status, 128 plus the signal number as in shells.
     """
 
     def __init__(self, text: str, number: int | None = None) -> None:
@@ -34,7 +34,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class StopRequest:
-    """Whether somebody asked the run to stop, and with which signal."""
+    """The signal that asked the run to stop, if any."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
@@ -47,15 +47,15 @@ class StopRequest:
         now = time.monotonic()
         if self.signal is None:
             self.signal, self._since = signal.Signals(number), now
-        elif number == signal.SIGINT and now - self._since > SECOND_REQUEST:  # somebody doesn't want to wait
+        elif number == signal.SIGINT and now - self._since > SECOND_REQUEST:  # stop without waiting for the step
             raise KeyboardInterrupt
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Receive SIGNALS while the block runs; outside of the main thread, where Python has none, never.
+    """Receive SIGNALS while the block runs; outside the main thread it does nothing, as Python has no signals there.
 
-    A signal that is ignored stays so: that is what `nohup` does with SIGHUP.
+    Ignored signals stay ignored, such as SIGHUP under `nohup`.
     """
     request = StopRequest()
     previous: dict[int, Any] = {}
@@ -72,18 +72,18 @@ def stop_on_signals() -> Iterator[StopRequest]:
             signal.signal(each, signal.SIG_DFL if handler is None else handler)
 
 
-def defer_deaths() -> None:
-    """Let the death of a process that reads images show when its batch is fetched.
+def defer_worker_errors() -> None:
+    """Report the death of a data loader worker only when its batch is fetched.
 
-    PyTorch's handler, which the first batch installs, raises an error wherever the run happens to be: inside a step,
-    after half of the weights have moved. `stop_on_signals` puts the handler before it back.
+    PyTorch's handler, installed with the first batch, raises an error at any point, for example inside an optimizer
+    step that has updated half of the weights. `stop_on_signals` restores the previous handler.
     """
     if _in_main_thread() and hasattr(signal, "SIGCHLD"):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
-def outlive_signals(_: int) -> None:
-    """In a process that reads images: its run decides when it ends, for a signal to the group reaches both."""
+def ignore_signals(_: int) -> None:
+    """Ignore signals in a data loader worker: a signal to the process group reaches it too, but its run ends it."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "SIGALRM"):

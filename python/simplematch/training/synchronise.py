@@ -1,4 +1,4 @@
-"""Batch norm over the batches of all processes: several then train as one process with their joint batch does."""
+"""Synchronised batch norm on any device: several processes train like one process with the joint batch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from timm.layers.norm_act import BatchNormAct2d, convert_sync_batchnorm  # noqa:
 
 
 def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
-    """The module with every batch norm synchronised; on CUDA by PyTorch's own layer, which takes no other tensors."""
+    """Synchronise every batch norm of a module; on CUDA with PyTorch's own layer, which is CUDA-only."""
     if device.type == "cuda":
         converted: nn.Module = convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
         return converted
@@ -39,7 +39,7 @@ def _forward(norm: _BatchNorm, x: Tensor) -> Tensor:
 
 
 def _normalise(norm: _BatchNorm, x: Tensor) -> Tensor:
-    """(x - mean) / sqrt(variance + eps) * weight + bias over the cells of all processes; moves the statistics."""
+    """Normalise x with the mean and variance over all processes, and update the running statistics."""
     wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
     axes = [0, *range(2, x.dim())]
     shape = (1, -1, *[1] * (x.dim() - 2))
@@ -71,7 +71,7 @@ def _sum(x: Tensor) -> Tensor:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over processes; so is its gradient, for each process's losses depend on every process's summand."""
+    """Sums over processes; its gradient is summed too, because every process's loss depends on every summand."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

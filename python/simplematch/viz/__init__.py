@@ -1,4 +1,4 @@
-"""Pictures: matches drawn between two photographs, grids of them, and PCK curves."""
+"""Figures: matches between two images, grids of them, and PCK curves."""
 
 from .curves import draw_curves
 from .matches import MatchPanel, as_array, draw_grid, encode_figure, save_figure

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 
 
 def draw_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], title: str = "") -> Figure:
-    """One line for each name: its alphas, and PCK from 0 to 1 at each of them."""
+    """Draw one line per name from its alphas and its PCK, 0 to 1."""
     if not curves:
-        raise ValueError("curves must hold one item or more.")
+        raise ValueError("curves must have at least one item, got none")
     figure = Figure(figsize=(5.2, 4), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     for name, (alphas, pck) in curves.items():

@@ -1,4 +1,4 @@
-"""Both photographs of a pair beside each other, with lines from points to where they were found (Figures 5 and 6)."""
+"""Draws the images of a pair side by side, with lines between matches (Figures 5 and 6 of the paper)."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from ..data.records import FloatArray
 
 RIGHT, WRONG = "#1fd655", "#ff3b30"
 COLOURS = "viridis"
-_HEIGHT = 320  # pixels of both photographs when drawn
+_HEIGHT = 320  # pixels of both images when drawn
 _GAP = 8
 _TITLE, _MARGIN = 0.32, 0.08  # inches
 _DPI = 100
-_MOST_LINES = 200  # more are thinned: nobody can follow them
+_MOST_LINES = 200  # more lines would be illegible
 
 Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
 class MatchPanel:
-    """One pair to draw.
+    """A pair to draw.
 
     Attributes:
-        source, target: (H, W, 3) uint8, each in its own size.
-        points, matches: (N, 2) as (x, y) in their pixels.
-        correct: (N,) bool: green lines where True and red ones where not. Or else
-        confidence: (N,): lines coloured by it, the most certain on top.
-        title: a line above.
+        source, target: (H, W, 3) uint8, of any sizes.
+        points, matches: (N, 2) as (x, y) in pixels of source and target.
+        correct: (N,) bool: draws True green and False red.
+        confidence: (N,): colours the lines, the most confident on top; used without `correct`.
+        title: a line of text above the pair.
     """
 
     source: Pixels
@@ -53,9 +53,9 @@ class MatchPanel:
 
 
 def draw_grid(rows: Sequence[Sequence[MatchPanel]]) -> Figure:
-    """Panels in rows; those of a row are drawn equally high."""
+    """Draw rows of panels; all panels of a row have the same height."""
     if not rows or not all(rows):
-        raise ValueError("rows must hold panels, one or more in each row.")
+        raise ValueError("rows must have at least one panel each, got none")
     shapes = [[_width(panel) for panel in row] for row in rows]
     inches = _HEIGHT / _DPI
     width = max(sum(row) / _DPI + _MARGIN * (len(row) + 1) for row in shapes)
@@ -74,31 +74,31 @@ def draw_grid(rows: Sequence[Sequence[MatchPanel]]) -> Figure:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as the kind of file that its name ends in, whole or not at all.
+    """Write a figure atomically, in the format of the file's suffix.
 
     Raises:
-        DataError: the kind is unknown.
+        DataError: the suffix is unknown.
         WriteError: the file can't be written.
     """
     write_bytes(path, encode_figure(figure, path))
 
 
 def encode_figure(figure: Figure, path: Path) -> bytes:
-    """The content of the file that a figure is written to.
+    """Encode a figure in the format of the path's suffix.
 
     Raises:
-        DataError: its name ends in no known kind of file.
+        DataError: the suffix is unknown.
     """
     file = io.BytesIO()
     try:
         figure.savefig(file, format=path.suffix[1:] or None, dpi=_DPI)
     except ValueError as error:
-        raise DataError(f"picture {path} can't be written: {error}") from error
+        raise DataError(f"figure {path} can't be written: {error}") from error
     return file.getvalue()
 
 
 def as_array(figure: Figure) -> Pixels:
-    """A figure as (H, W, 3) uint8."""
+    """Render a figure as (H, W, 3) uint8."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=_DPI)
     with Image.open(file, formats=["PNG"]) as image:
@@ -106,7 +106,7 @@ def as_array(figure: Figure) -> Pixels:
 
 
 def _width(panel: MatchPanel) -> int:
-    """Pixels of the panel when drawn."""
+    """Return the panel's width in pixels."""
     return _GAP + sum(_scaled_width(image) for image in (panel.source, panel.target))
 
 
@@ -138,7 +138,7 @@ def _scaled(image: Pixels) -> Pixels:
 
 
 def _colours(panel: MatchPanel) -> tuple[npt.NDArray[np.intp], Any]:
-    """Which lines are drawn, the last ones on top, and a colour for each."""
+    """Choose the lines to draw, the last on top, and their colours."""
     count = len(panel.points)
     if panel.correct is not None:
         keep = np.arange(count)[:: max(-(-count // _MOST_LINES), 1)]

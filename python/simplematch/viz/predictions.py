@@ -1,23 +1,23 @@
-"""Predictions of an evaluation as pictures."""
+"""Draws the predictions of an evaluation."""
 
 from __future__ import annotations
 
 from ..data import PairDataset
-from ..evaluation import Prediction, Protocol
+from ..evaluation import PCKProtocol, Prediction
 from .matches import MatchPanel
 
 
 def prediction_panel(
-    item: Prediction, pairs: PairDataset, protocol: Protocol, alpha: float, image_size: int, name: str = ""
+    item: Prediction, pairs: PairDataset, protocol: PCKProtocol, alpha: float, image_size: int, name: str = ""
 ) -> MatchPanel:
-    """A prediction, green where it is correct at alpha.
+    """Make a panel of a prediction; points that are correct at alpha are green.
 
     Args:
-        item: from source to target.
-        pairs: the data set that it is of.
-        protocol, alpha: what counts as correct.
+        item: a prediction from source to target.
+        pairs: its data set.
+        protocol, alpha: decide which points are correct.
         image_size: side of the network's input.
-        name: of the model, for the title.
+        name: name of the model, for the title.
     """
     info = item.info
     source = pairs.load_image(info.source_path, info.source_size, info.source_variant)

@@ -1,4 +1,4 @@
-"""Small pictures of kinds that Pillow doesn't write, and colour profiles, made on the spot."""
+"""Makes small images of formats that Pillow doesn't write, and colour profiles."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WHITE, RED, GREEN, BLUE = (255, 255, 255), (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
 
 def picture(width: int = 40, height: int = 30) -> Image.Image:
-    """A smooth one with all levels of grey in it."""
+    """A smooth image with all grey levels."""
     coarse = np.random.default_rng(1).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     image = np.array(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
     image[0, 0], image[0, 1] = 0, 255
@@ -28,21 +28,21 @@ def grey() -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def read(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The pixels, of a picture about which there is nothing to say."""
+    """Read the pixels of an image that must have no notes."""
     found = read_picture(path)
     assert not found.notes and found.pixels.mode == "RGB"
     return np.array(found.pixels)
 
 
 def note(path: Path) -> str:
-    """The only thing that there is to say of a picture."""
+    """Return the only note of an image."""
     (sentence,) = read_picture(path).notes.values()
     assert sentence.startswith(f"image {path} ") and sentence.endswith(".")
     return sentence
 
 
 def write_png(path: Path, pixels: np.ndarray[Any, Any], colour: int, key: bytes = b"") -> Path:
-    """A PNG of 16 bits a channel; Pillow writes only grey ones. `colour` is PNG's number of the kind of pixels."""
+    """Write a 16-bit PNG; Pillow writes only grey ones. `colour` is PNG's colour type."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
@@ -56,7 +56,7 @@ def write_png(path: Path, pixels: np.ndarray[Any, Any], colour: int, key: bytes 
 
 
 def write_tiff(path: Path, pixels: np.ndarray[Any, Any], **tags: int) -> Path:
-    """An uncompressed TIFF of any samples; `tags` replace their numbers: photometric, sample_format, planes."""
+    """Write an uncompressed TIFF of any samples; `tags` replaces photometric, sample_format and planes."""
     height, width, *channels = pixels.shape
     count, planes = channels[0] if channels else 1, tags.get("planes", 1)
     data = (np.moveaxis(pixels, -1, 0) if planes == 2 else pixels).astype(pixels.dtype.newbyteorder("<")).tobytes()
@@ -86,12 +86,12 @@ def srgb() -> bytes:
 
 
 def red_is_blue() -> bytes:
-    """A profile like sRGB whose red primary is its blue one, and the reverse."""
+    """A profile like sRGB with its red and blue primaries swapped."""
     return srgb().replace(b"rXYZ", b"????").replace(b"bXYZ", b"rXYZ").replace(b"????", b"bXYZ")
 
 
 def linear_grey() -> bytes:
-    """A profile of grey pictures whose values are proportional to light."""
+    """A linear grey profile."""
     white = struct.pack(">4sIIII", b"XYZ ", 0, 0xF6D6, 0x10000, 0xD32D)
     curve = struct.pack(">4sIIHH", b"curv", 0, 1, 0x0100, 0)
     table = struct.pack(">I4sII4sII", 2, b"wtpt", 156, len(white), b"kTRC", 156 + len(white), len(curve))

@@ -1,4 +1,4 @@
-"""AP-10K: preparation from the raw json, and layouts prepared elsewhere."""
+"""AP-10K: preparation from the raw json, and other prepared layouts."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_preparing_again_gives_the_same_pairs(prepared: tuple[Path, dict[str, in
     for split in counts:
         names = [sorted(p.name for p in (r / "PairAnnotation" / split).iterdir()) for r in (root / "ap-10k", tmp_path)]
         assert names[0] == names[1]
-    with pytest.raises(DataError, match="has pairs already"):
+    with pytest.raises(DataError, match="already has pairs"):
         prepare_ap10k(tmp_path, tmp_path)
 
 
@@ -95,7 +95,7 @@ def test_paths_of_another_machine_are_rerooted(prepared: tuple[Path, dict[str, i
 def test_bad_input(prepared: tuple[Path, dict[str, int]], tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"ap10k-train-split1.json is missing; it comes with AP-10K from"):
         prepare_ap10k(tmp_path, tmp_path)
-    with pytest.raises(ValueError, match="images is 'move', where 'link' or 'copy' may come"):
+    with pytest.raises(ValueError, match="images must be 'link' or 'copy', got 'move'"):
         prepare_ap10k(tmp_path, tmp_path, images="move")
     annotation = {"bbox": [0, 0, 9, 9], "width": 20, "height": 16, "keypoints": [1, 2, 2] * 3}
     files = [write_json(tmp_path / f"ImageAnnotation/F/s/{name}.json", annotation) for name in "ab"]
@@ -103,7 +103,7 @@ def test_bad_input(prepared: tuple[Path, dict[str, int]], tmp_path: Path) -> Non
     pair = write_json(tmp_path / "PairAnnotation/test/000000-a-b:s.json", record)
     assert len(open_dataset("ap10k", tmp_path, "test")) == 1
     edit_json(files[1], bbox=[3, 4, 0, 9])
-    with pytest.raises(DataError, match=r"b.json, field 'bbox', is .3, 4, 0, 9.: a box of zero size"):
+    with pytest.raises(DataError, match=r"b.json: field 'bbox' must be a box of positive area, got .3, 4, 0, 9."):
         open_dataset("ap10k", tmp_path, "test")
     edit_json(files[1], bbox=[3, 4, 5, 9], keypoints=[1, 2, 0] * 3)
     with pytest.raises(DataError, match="no common keypoint"):
@@ -111,7 +111,7 @@ def test_bad_input(prepared: tuple[Path, dict[str, int]], tmp_path: Path) -> Non
     edit_json(pair, trg_json_path=None)
     with pytest.raises(DataError, match="has no field 'trg_json_path'"):
         open_dataset("ap10k", tmp_path, "test")
-    with pytest.raises(DataError, match=r"PairAnnotation/val is missing; prepare_ap10k makes it"):
+    with pytest.raises(DataError, match=r"PairAnnotation/val is missing; prepare_ap10k writes it"):
         open_dataset("ap10k", tmp_path, "val")
 
 

@@ -16,7 +16,6 @@ from simplematch.data import (
     TransformedPairs,
     collate,
     open_dataset,
-    training_transform,
 )
 
 from .trees import make_spair
@@ -25,7 +24,8 @@ from .trees import make_spair
 @pytest.fixture
 def pairs(tmp_path: Path) -> TransformedPairs:
     make_spair(tmp_path)
-    return TransformedPairs(open_dataset("spair", tmp_path), training_transform("spair", 32, 30), seed=4)
+    transform = PairTransform(32, max_keypoints=30, crop=0.5, rotate=0.5, photometric=1.0)
+    return TransformedPairs(open_dataset("spair", tmp_path), transform, seed=4)
 
 
 def test_padding(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_padding(tmp_path: Path) -> None:
     torch.testing.assert_close(batch.target_keypoints[1, :4], expected)
     moved = batch.to("meta")
     assert moved.source_images.device.type == "meta" and moved.infos is batch.infos
-    with pytest.raises(ValueError, match="samples is empty"):
+    with pytest.raises(ValueError, match="samples must have at least one item, got none"):
         collate([])
 
 

@@ -1,4 +1,4 @@
-"""Pictures of 16 bits a channel have the pixels of the 8-bit ones; values without a known range are refused."""
+"""16-bit images give the same pixels as 8-bit images; values of unknown range raise."""
 
 from __future__ import annotations
 
@@ -69,42 +69,36 @@ def test_a_transparent_value_of_16_bits(tmp_path: Path) -> None:
 def test_fewer_bits_stored_in_16_are_scaled_by_their_range(bits: int, tmp_path: Path) -> None:
     largest = (1 << bits) - 1
     Image.fromarray((grey() * (largest / 255)).round().astype(np.uint16)).save(tmp_path / "a.png")
-    assert f"has 16 bits and values up to {largest}; it is taken as {bits} bits stored in 16" in note(
-        tmp_path / "a.png"
-    )
+    assert f"has 16 bits and values up to {largest}; it is read as {bits} bits stored in 16" in note(tmp_path / "a.png")
     assert (np.array(read_picture(tmp_path / "a.png").pixels) == grey()[..., None]).all()
 
 
 def test_what_is_lost_of_12_bits_in_colour_is_said(tmp_path: Path) -> None:
     path = write_png(tmp_path / "a.png", np.array(picture()).astype(np.uint16) * 16, 2)
-    assert "uses the lower 12 alone, of which 4 can be read; scale it to 0..65535" in note(path)
+    assert "only uses the lower 12 bits, of which 4 can be read; scale it to 0..65535" in note(path)
 
 
 @pytest.mark.parametrize(
     ("dtype", "held"),
     [("float32", "floats"), ("int16", "signed integers"), ("int32", "signed integers"), ("int8", "signed integers"),
-     ("uint32", "integers of 32 bits"), ("float64", "floats")],
+     ("uint32", "32-bit or signed integers"), ("float64", "floats")],
 )  # fmt: skip
 def test_values_without_a_known_range_are_refused_by_name(dtype: str, held: str, tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "a.tif", grey().astype(dtype))
-    with pytest.raises(
-        ImageError, match=rf"image .*a\.tif can't be read: it .*{held}.*; scale its values to 0\.\.255 or"
-    ):
+    with pytest.raises(ImageError, match=rf"image .*a\.tif can't be read: .*{held}.*; scale its values to 0\.\.255 or"):
         read_picture(path)
 
 
 @pytest.mark.parametrize("mode", ["F", "I"])
 def test_so_are_pil_images(mode: str) -> None:
-    with pytest.raises(ImageError, match=rf"image_b \(a PIL image\) can't be read: it holds .* \(mode {mode}\)"):
+    with pytest.raises(ImageError, match=rf"image_b \(a PIL image\) can't be read: it has .* \(mode {mode}\)"):
         simplematch.match(picture(), picture().convert(mode))
 
 
 def test_planes_of_16_bits_are_refused(tmp_path: Path) -> None:
-    """Pillow reads each as one of 8 bits."""
+    """Pillow misreads each plane as 8 bits."""
     colours = np.array(picture()).astype(np.uint16) * 257
-    with pytest.raises(
-        ImageError, match="it keeps each channel's 16 bits in a plane of its own; save its channels inter"
-    ):
+    with pytest.raises(ImageError, match="it stores 16-bit channels in separate planes; save its channels inter"):
         read_picture(write_tiff(tmp_path / "a.tif", colours, planes=2))
     assert (read(write_tiff(tmp_path / "b.tif", np.array(picture()), planes=2)) == np.array(picture())).all()
 
@@ -119,4 +113,4 @@ def test_a_16_bit_copy_matches_like_the_picture(tmp_path: Path) -> None:
     expected = simplematch.match(*pair).matches
     found = simplematch.match(tmp_path / "a.png", tmp_path / "b.png").matches
     assert np.abs(found - expected).max() < 2
-    assert (decode_image(tmp_path / "a.png") == np.array(pair[0])).all()  # and so it is trained on and evaluated
+    assert (decode_image(tmp_path / "a.png") == np.array(pair[0])).all()  # training and evaluation read the same pixels

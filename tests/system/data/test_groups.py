@@ -26,7 +26,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def groups(root: Path, size: int = 2, augment: float = 0.0, **options: object) -> ImageGroups:
-    transform = PairTransform(SIZE, crop=augment, rotate=augment, photometric=augment, mirror=augment)
+    transform = PairTransform(SIZE, crop=augment, rotate=augment, photometric=augment, hflip=augment)
     return ImageGroups(open_dataset("spair", root, "trn"), transform, size, seed=3, **options)
 
 
@@ -45,7 +45,7 @@ def test_an_epoch_has_every_image(root: Path) -> None:
     for epoch in range(2):
         found.set_epoch(epoch)
         images = torch.cat([found[i].images for i in range(len(found))])
-        assert len(found) == 3 and len(images) == 6  # the last group is filled up
+        assert len(found) == 3 and len(images) == 6  # the last group is filled
         assert len({image.sum().item() for image in images}) == 5
 
 
@@ -76,7 +76,7 @@ def test_keypoints_are_those_of_the_pairs_in_pixels_of_the_input(root: Path) -> 
 def test_a_group_is_mirrored_as_a_whole(root: Path) -> None:
     dataset = open_dataset("spair", root, "trn")
     plain = ImageGroups(dataset, PairTransform(SIZE), 2, seed=3)[0]
-    mirrored = ImageGroups(dataset, PairTransform(SIZE, mirror=1.0), 2, seed=3)[0]
+    mirrored = ImageGroups(dataset, PairTransform(SIZE, hflip=1.0), 2, seed=3)[0]
     assert torch.equal(mirrored.images, plain.images.flip(-1))
     visible = plain.visible & mirrored.visible
     torch.testing.assert_close(mirrored.keypoints[visible][:, 0], SIZE - plain.keypoints[visible][:, 0])

@@ -1,4 +1,4 @@
-"""One reader for pictures of every kind: right pixels, or one sentence that names the file."""
+"""Image reading: correct pixels, or one sentence that names the file."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_picture_that_is_transparent_everywhere_keeps_its_colours(tmp_path: Pa
     image = picture().convert("RGBA")
     image.putalpha(0)
     image.save(tmp_path / "a.png")
-    assert "is transparent everywhere; its colours are taken" in note(tmp_path / "a.png")
+    assert "is fully transparent; its transparency is ignored" in note(tmp_path / "a.png")
     assert (np.array(read_picture(tmp_path / "a.png").pixels) == np.array(picture())).all()
 
 
@@ -78,9 +78,9 @@ def test_of_several_pictures_the_first_is_taken_and_that_is_said(kind: str, tmp_
     options: dict[str, Any] = {"lossless": True} if kind == "webp" else {}
     first, second = Image.new("RGB", (40, 30), RED), Image.new("RGB", (40, 30), BLUE)
     first.save(path, save_all=True, append_images=[second], **options)
-    assert "holds several pictures, of which the first is taken" in note(path)
+    assert "has several frames or pages; only the first is used" in note(path)
     assert (np.array(read_picture(path).pixels) == RED).all()
-    with pytest.warns(ImageWarning, match=rf"image .*a\.{kind} holds several pictures"):
+    with pytest.warns(ImageWarning, match=rf"image .*a\.{kind} has several frames or pages"):
         read_image(path)
 
 
@@ -126,7 +126,7 @@ def test_profiles_of_grey_pictures(tmp_path: Path) -> None:
     Image.fromarray(ramp).convert("LA").save(tmp_path / "la.png", icc_profile=linear_grey())
     for name in ("8", "16", "la"):
         assert np.abs(read(tmp_path / f"{name}.png")[..., 0] - expected).max() < 2
-    Image.fromarray(ramp).save(tmp_path / "rgb.png", icc_profile=srgb())  # of the colours that it came from
+    Image.fromarray(ramp).save(tmp_path / "rgb.png", icc_profile=srgb())  # the profile of the original colours
     assert (read(tmp_path / "rgb.png") == ramp[..., None]).all()
 
 
@@ -145,13 +145,13 @@ def test_a_profile_that_does_not_fit_is_left_out_and_that_is_said(profile: bytes
     assert (np.array(read_picture(tmp_path / "a.png").pixels) == np.array(picture())).all()
 
 
-# Turned pictures
+# Rotated images
 
 
 @pytest.mark.parametrize("kind", ["jpg", "png", "webp", "tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_every_orientation(orientation: int, kind: str, tmp_path: Path) -> None:
-    """A red corner that the tag brings to the upper left, on a picture that it brings upright."""
+    """The EXIF rotation moves the red corner to the upper left."""
     turns = {
         1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
         5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
@@ -169,16 +169,16 @@ def test_every_orientation(orientation: int, kind: str, tmp_path: Path) -> None:
     assert np.abs(found[4:12, 4:12] - RED).max() < 30 and np.abs(found[20:, 20:] - BLUE).max() < 30
 
 
-# Files that can't be read, or hardly be matched
+# Unreadable files, and images that are too small or too elongated
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 4000), (4000, 3), (15, 100), (1100, 100)])
 def test_images_too_small_or_too_long_are_warned_of(size: tuple[int, int], tmp_path: Path) -> None:
     Image.new("RGB", size).save(tmp_path / "a.png")
-    wanted = rf"a\.png is {size[0]} x {size[1]} pixels; with a side below 16 pixels or one more than 10 times the other"
+    wanted = rf"a\.png is {size[0]} x {size[1]} pixels; below 16 pixels a side or above an aspect ratio of 10"
     with pytest.warns(ImageWarning, match="image .*" + wanted):
         read_image(tmp_path / "a.png")
-    with pytest.warns(ImageWarning, match="image is .* pixels; with"):
+    with pytest.warns(ImageWarning, match="image is .* pixels; below"):
         read_image(np.array(Image.open(tmp_path / "a.png")))
 
 
@@ -198,10 +198,10 @@ def test_others_are_not(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "it is empty"),
-        (b"no picture", "it is damaged, or of none of the formats JPEG, "),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "it is damaged, or of none of the formats JPEG, "),
-        (b"II*\0", "it is a damaged TIFF"),
+        (b"", "the file is empty"),
+        (b"no picture", "the file is damaged, or is not one of the formats JPEG, "),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "the file is damaged, or is not one of the formats"),
+        (b"II*\0", "the TIFF is damaged"),
         ("jpeg", "image file is truncated"),
         ("gif", ""),
     ],
@@ -243,7 +243,7 @@ def test_missing_files_folders_and_bombs(tmp_path: Path, monkeypatch: pytest.Mon
         read_picture("a\0.png")
     picture().save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
-    with pytest.raises(ImageError, match=r"a\.png can't be read: .*1200 pixels.*MAX_IMAGE_PIXELS can be raised"):
+    with pytest.raises(ImageError, match=r"a\.png can't be read: .*1200 pixels.*raise .*MAX_IMAGE_PIXELS"):
         read_picture(tmp_path / "a.png")
 
 
@@ -257,7 +257,7 @@ def test_a_pipe_is_read(tmp_path: Path) -> None:
 
 
 def test_damaged_files_raise_nothing_else(tmp_path: Path) -> None:
-    """1000 files with changed or missing bytes: a picture, or an ImageError of one line."""
+    """1000 files with changed or missing bytes give an image or an ImageError of one line."""
     draw = random.Random(3)
     files = []
     for kind in ("PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP", "PPM"):
@@ -267,7 +267,7 @@ def test_damaged_files_raise_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "a"
     refused = 0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, of damaged tags
+        warnings.simplefilter("ignore")  # Pillow's warnings about damaged tags
         for _ in range(1000):
             content = bytearray(draw.choice(files))
             for _ in range(draw.choice((1, 5))):
@@ -295,7 +295,7 @@ def test_of_a_data_set_only_the_first_image_of_a_kind_is_reported(
 
 
 def test_every_format_is_named_to_pillow(tmp_path: Path) -> None:
-    """Formats that run other programs, or guess, are none of them."""
+    """The list excludes formats that run other programs or guess."""
     Image.init()
     assert {"JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "PPM"} <= set(FORMATS)
     for name in ("EPS", "PSD", "WMF", "TGA", "FITS"):

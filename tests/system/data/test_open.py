@@ -1,4 +1,4 @@
-"""Recognising layouts, and what is said where one is missing."""
+"""Detection of layouts, and errors for missing ones."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def test_recognises_each_layout(tmp_path: Path) -> None:
 
 def test_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match=r"the folder .*nowhere is missing; needed are Layout/large.*cvlab.postech.ac.kr"
+        DataError, match=r"the folder .*nowhere is missing; it must have Layout/large.*cvlab.postech.ac.kr"
     ):
         open_dataset("spair", tmp_path / "nowhere")
     for name, origin in (("spair", "SPair-71k.tar.gz"), ("pf-willow", "PF-dataset.zip"), ("ap10k", "prepare_ap10k")):
-        with pytest.raises(DataError, match=f"isn't {name}; needed are .*{origin}"):
+        with pytest.raises(DataError, match=f"isn't {name}; it must have .*{origin}"):
             open_dataset(name, tmp_path)
-    with pytest.raises(DataError, match="the layout of no known data set"):
+    with pytest.raises(DataError, match="must have the layout of a known data set"):
         open_dataset("auto", tmp_path)
     make_pf_willow(tmp_path, with_csv=False)
     with pytest.raises(DataError, match=r"isn't pf-pascal \(it looks like pf-willow\)"):
@@ -39,9 +39,9 @@ def test_what_is_missing(tmp_path: Path) -> None:
 
 def test_unknown_names(tmp_path: Path) -> None:
     make_spair(tmp_path)
-    with pytest.raises(ValueError, match="name is 'spair-71k', where 'auto' or one of spair"):
+    with pytest.raises(ValueError, match=r"name must be 'auto' or one of spair.*, got 'spair-71k'"):
         open_dataset("spair-71k", tmp_path)
-    with pytest.raises(ValueError, match="split is 'dev', where one of trn, val, test, all may come for spair"):
+    with pytest.raises(ValueError, match="split must be one of trn, val, test, all for spair, got 'dev'"):
         open_dataset("spair", tmp_path, "dev")
 
 
@@ -58,5 +58,5 @@ def test_subset(tmp_path: Path) -> None:
     part = dataset.subset([2, 0])
     assert [part.info(i).pair_id for i in range(2)] == [dataset.info(2).pair_id, dataset.info(0).pair_id]
     assert len(dataset) == 3 and part.name == "spair" and part[0].source.shape == (3, 30, 40)
-    with pytest.raises(IndexError, match="pair 2 is asked for; there are 2"):
+    with pytest.raises(IndexError, match="index must be 0 to 1, got 2"):
         part.info(2)

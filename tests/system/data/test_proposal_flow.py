@@ -1,4 +1,4 @@
-"""PF-PASCAL in both families, and PF-WILLOW."""
+"""PF-PASCAL in both forms, and PF-WILLOW."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_pascal_bad_input(tmp_path: Path) -> None:
         open_dataset("pf-pascal", tmp_path, "trn")
     csv = tmp_path / "trn_pairs.csv"
     csv.write_text(csv.read_text().replace(",2,0", ",21,0"))
-    with pytest.raises(DataError, match="column 'class', is '21', where 1 to 20 may come"):
+    with pytest.raises(DataError, match="column 'class' must be 1 to 20, got '21'"):
         open_dataset("pf-pascal", tmp_path, "trn")
 
 
@@ -83,7 +83,7 @@ def test_pascal_lists_of_real_data(shared_data: Path, tmp_path: Path) -> None:
     dataset = open_dataset("auto", tmp_path, "test")
     assert dataset.name == "pf-pascal" and len(dataset) == 299 and len(dataset.categories) == 20
     assert sum(len(dataset.info(i).source_keypoints) for i in range(299)) > 1800
-    with pytest.raises(DataError, match=r"[.]mat is missing"):  # their keypoints are in .mat files that aren't here
+    with pytest.raises(DataError, match=r"[.]mat is missing"):  # the keypoints are in missing .mat files
         open_dataset("pf-pascal", tmp_path, "trn")
 
 
@@ -102,12 +102,12 @@ def test_willow_csv_and_annotations_agree(tmp_path: Path) -> None:
 
 def test_willow_bad_input(tmp_path: Path) -> None:
     make_pf_willow(tmp_path, with_csv=True)
-    with pytest.raises(ValueError, match="split is 'trn', where one of test may come"):
+    with pytest.raises(ValueError, match="split must be one of test for pf-willow, got 'trn'"):
         open_dataset("pf-willow", tmp_path, "trn")
     path = tmp_path / "test_pairs.csv"
     text = path.read_text()
     path.write_text(text + "PF-dataset/car(G)/Image_000.png,PF-dataset/car(G)/Image_001.png,1,2\n")
-    with pytest.raises(DataError, match="line 14 has 4 columns, where 42 are needed"):
+    with pytest.raises(DataError, match="line 14 must have 42 columns, got 4"):
         open_dataset("pf-willow", tmp_path)
     path.write_text(text)
     (tmp_path / "PF-dataset/car(G)/Image_001.png").write_bytes(b"nothing")

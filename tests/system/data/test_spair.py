@@ -104,7 +104,7 @@ def test_many_pairs_open_quickly_from_few_columns(tmp_path: Path) -> None:
     make_spair(tmp_path, [(a, b) for a in names for b in names if a != b])
     dataset = open_dataset("spair", tmp_path, "trn")
     assert len(dataset) == 1560
-    assert len(dataset.table._columns["_images"]) == 40  # a path is kept once, however many pairs share it
+    assert len(dataset.table._columns["_images"]) == 40  # each path is stored once
 
 
 @pytest.mark.parametrize(
@@ -112,11 +112,11 @@ def test_many_pairs_open_quickly_from_few_columns(tmp_path: Path) -> None:
     [
         ("src_kps", None, "has no field 'src_kps'"),
         ("trg_imname", None, "has no field 'trg_imname'"),
-        ("trg_bndbox", [5, 5, 5, 20], "field 'trg_bndbox', is .5, 5, 5, 20.: a box of zero size"),
+        ("trg_bndbox", [5, 5, 5, 20], "field 'trg_bndbox' must be a box of positive area, got .5, 5, 5, 20."),
         ("trg_bndbox", [5, 5], "field 'trg_bndbox'"),
-        ("src_imsize", 7, "field 'src_imsize', is 7"),
-        ("src_kps", [[1, 2]], "1 points in 'src_kps' and 3 in 'trg_kps'"),
-        ("src_kps", "none", "field 'src_kps', is 'none'"),
+        ("src_imsize", 7, "field 'src_imsize' must be .*, got 7"),
+        ("src_kps", [[1, 2]], "'src_kps' and 'trg_kps' must have as many points, got 1 and 3"),
+        ("src_kps", "none", "field 'src_kps' must be .*, got 'none'"),
     ],
 )
 def test_broken_annotation(tmp_path: Path, field: str, value: object, message: str) -> None:
@@ -130,7 +130,7 @@ def test_broken_annotation(tmp_path: Path, field: str, value: object, message: s
 def test_no_common_keypoint(tmp_path: Path) -> None:
     files = make_spair(tmp_path)
     edit_json(files[0], src_kps=[], trg_kps=[])
-    with pytest.raises(DataError, match="'src_kps', is empty: the pair has no common keypoint"):
+    with pytest.raises(DataError, match="'src_kps' must hold at least one common keypoint"):
         open_dataset("spair", tmp_path, "test")
 
 
@@ -168,7 +168,9 @@ def test_broken_images(tmp_path: Path) -> None:
         dataset[0]
     shutil.copyfile(tmp_path / "JPEGImages/cat face/c.jpg", image)
     edit_json(tmp_path / "ImageAnnotation/cat face/a-1.json", image_width=WIDTH + 2)
-    with pytest.raises(ImageError, match=f"is {WIDTH} x {HEIGHT}, its annotation says {WIDTH + 2} x {HEIGHT}"):
+    with pytest.raises(
+        ImageError, match=f"must be {WIDTH + 2} x {HEIGHT} as in its annotation, got {WIDTH} x {HEIGHT}"
+    ):
         open_dataset("spair", tmp_path, "test")[0]
 
 
@@ -183,7 +185,7 @@ def test_sizes_of_images_are_believed_before_those_of_pairs(tmp_path: Path, capl
 def test_keypoints_of_images_are_believed_before_those_of_pairs(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A pair that was made of another cutting of its image than the one that lies there."""
+    """The pair annotation belongs to a different crop of the image."""
     files = make_spair(tmp_path)
     plain = open_dataset("spair", tmp_path, "test").info(0)
     edit_json(files[0], src_kps=(plain.source_keypoints + 5).tolist(), src_bndbox=[1, 2, 3, 4])
@@ -194,10 +196,10 @@ def test_keypoints_of_images_are_believed_before_those_of_pairs(
     assert (info.source_keypoints == plain.source_keypoints).all() and info.source_box == (5, 6, 25, 26)
     assert (info.target_keypoints == plain.target_keypoints).all() and info.target_box == plain.target_box
     assert "1 images have other keypoints in PairAnnotation than in ImageAnnotation" in caplog.text
-    pair = open_dataset("spair", tmp_path, "test", believe="pair").info(0)
+    pair = open_dataset("spair", tmp_path, "test", annotations="pair").info(0)
     assert (pair.source_keypoints == plain.source_keypoints + 5).all() and pair.source_box == (1, 2, 3, 4)
-    with pytest.raises(ValueError, match=r"believe is 'both', where one of image, pair may come"):
-        open_dataset("spair", tmp_path, "test", believe="both")
+    with pytest.raises(ValueError, match=r"annotations must be one of image, pair, got 'both'"):
+        open_dataset("spair", tmp_path, "test", annotations="both")
 
 
 def test_real_landmarks(shared_data: Path) -> None:

@@ -1,4 +1,4 @@
-"""Augmentation: keypoints follow the pixels, a seed decides everything."""
+"""Augmentation: keypoints follow the pixels, and results depend only on the seed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from simplematch._torchvision import tv_tensors
-from simplematch.data import PairInfo, PairSample, PairTransform, training_transform
+from simplematch.configs import recipe
+from simplematch.data import PairInfo, PairSample, PairTransform
 from simplematch.data.photometric import photometric
 from simplematch.data.transforms import crop_around
 
@@ -65,7 +66,7 @@ def test_normalisation() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"crop": 1.0}, {"rotate": 1.0}, {"affine": 1.0}, {"mirror": 1.0}, {"crop": 1.0, "rotate": 1.0, "affine": 1.0}],
+    [{"crop": 1.0}, {"rotate": 1.0}, {"affine": 1.0}, {"hflip": 1.0}, {"crop": 1.0, "rotate": 1.0, "affine": 1.0}],
 )
 @pytest.mark.parametrize("category", ["cat", "bottle"])
 def test_pixels_follow_the_keypoints(change: dict[str, float], category: str) -> None:
@@ -104,7 +105,7 @@ def test_rotation_angles_and_sides() -> None:
         for seed in range(40):
             result = transform(dotted_sample(category), generator(seed))
             if len(result.source_keypoints) < len(DOTS):
-                continue  # a corner point left the image
+                continue  # a corner point is outside the image
             turned = [not torch.equal(getattr(result, s), getattr(plain, s)) for s in ("source", "target")]
             sides["both" if all(turned) else "source" if turned[0] else "target"] += 1
             before, after = (p[0] - p[2] for p in (plain.source_keypoints, result.source_keypoints))
@@ -127,12 +128,12 @@ def test_points_that_leave_are_dropped_from_both() -> None:
             assert ((points >= 0) & (points < 96)).all()
 
 
-def test_exchange() -> None:
+def test_swap() -> None:
     sample = dotted_sample(mark=7)
-    result = replace(PLAIN, exchange=1.0)(sample, generator(0))
+    result = replace(PLAIN, swap=1.0)(sample, generator(0))
     assert result.info.source_path == Path("b") and result.info.target_path == Path("a")
     torch.testing.assert_close(result.source, PLAIN(sample).target)
-    assert training_transform("pf-pascal", 96, 40).exchange == 0.5 and training_transform("spair", 96, 30).exchange == 0
+    assert recipe("ibot-pf-pascal-256")["swap"] == 0.5 and recipe("ibot-spair-256").get("swap", 0) == 0
 
 
 def test_keypoints_are_thinned_to_a_sorted_subset() -> None:
@@ -144,15 +145,15 @@ def test_keypoints_are_thinned_to_a_sorted_subset() -> None:
 
 
 def test_a_seed_decides_everything() -> None:
-    transform = training_transform("pf-pascal", 64, 40)
+    transform = PairTransform(64, max_keypoints=40, crop=0.5, rotate=0.5, photometric=1.0, swap=0.5)
     a, b, c = (transform(dotted_sample(), generator(seed)) for seed in (5, 5, 6))
     assert torch.equal(a.source, b.source) and torch.equal(a.target_keypoints, b.target_keypoints)
     assert not torch.equal(a.source, c.source)
     torch.manual_seed(0)
     before = torch.random.get_rng_state()
     transform(dotted_sample(), generator(7))
-    assert torch.equal(before, torch.random.get_rng_state())  # the global generator isn't touched
-    with pytest.raises(ValueError, match="generator is None"):
+    assert torch.equal(before, torch.random.get_rng_state())  # the global generator is unchanged
+    with pytest.raises(ValueError, match=r"generator must be a torch\.Generator"):
         transform(dotted_sample())
 
 

@@ -1,4 +1,4 @@
-"""Pairs by known warps: correspondences must be exact."""
+"""Pairs with known warps: correspondences must be exact."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KINDS = ("affine", "perspective", "thin-plate")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(4))
 def test_pixels_follow_the_keypoints(tmp_path: Path, kind: str, seed: int) -> None:
-    """In an image that holds its own coordinates, a target point shows the coordinates of its source point."""
+    """In an image of its own coordinates, a target point has the value of its source point's coordinates."""
     width, height = 200, 120
     x = (torch.arange(width) + 0.5) * 255 / width
     y = (torch.arange(height) + 0.5) * 255 / height
@@ -31,9 +31,9 @@ def test_pixels_follow_the_keypoints(tmp_path: Path, kind: str, seed: int) -> No
     assert len(info.source_keypoints) == 20
     for (xs, ys), (xt, yt) in zip(info.source_keypoints, info.target_keypoints, strict=True):
         if not (5 < xs < width - 5 and 5 < ys < height - 5):
-            continue  # beside the black border bilinear reading mixes it in
+            continue  # bilinear sampling mixes in the black border
         seen = shown[:2, int(yt), int(xt)].numpy() * [width / 255, height / 255]
-        # the pixel's centre is up to half a pixel from the point, which a warp stretches to less than two
+        # a warp stretches the half pixel to the pixel's centre to less than two pixels
         assert np.abs(seen - [xs, ys]).max() < 2.0, (kind, seed)
 
 
@@ -43,7 +43,7 @@ def test_perspective_and_thin_plate_meet_their_definition() -> None:
         line = np.linspace(-0.5, 0.5, 5)[:, None] * np.array([[1.0, 0.4]])
         a, b, *_, c = warp(line)
         bend = abs((b - a)[0] * (c - a)[1] - (b - a)[1] * (c - a)[0])
-        assert (bend > 1e-4) == (kind == "thin-plate"), kind  # the other two keep straight lines straight
+        assert (bend > 1e-4) == (kind == "thin-plate"), kind  # the other two preserve straight lines
 
 
 def test_repeatable_and_different(tmp_path: Path) -> None:
@@ -61,12 +61,12 @@ def test_repeatable_and_different(tmp_path: Path) -> None:
 
 
 def test_bad_input(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no image"):
+    with pytest.raises(DataError, match="must hold images"):
         WarpedImages(tmp_path)
     (tmp_path / "a.jpg").write_text("text")
     with pytest.raises(DataError, match=r"a.jpg can't be decoded"):
         WarpedImages(tmp_path)
     write_image(tmp_path / "b.jpg")
     assert len(WarpedImages(tmp_path, skip_broken=True)) == 3
-    with pytest.raises(ValueError, match=r"kinds is .*twist.*, where some of"):
+    with pytest.raises(ValueError, match=r"kinds must be some of .*, got .*twist"):
         WarpedImages(tmp_path, kinds=("twist",))

@@ -1,4 +1,4 @@
-"""Tiny data sets of every layout, made on the spot."""
+"""Makes tiny data sets of every layout."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WIDTH, HEIGHT = 40, 30
 
 
 def write_image(path: Path, seed: int = 0, width: int = WIDTH, height: int = HEIGHT) -> Path:
-    """A smooth random picture."""
+    """Write a smooth random image."""
     path.parent.mkdir(parents=True, exist_ok=True)
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     Image.fromarray(coarse).resize((width, height), Image.Resampling.BILINEAR).save(path)
@@ -30,7 +30,7 @@ def write_json(path: Path, content: Any) -> Path:
 
 
 def edit_json(path: Path, **changes: Any) -> None:
-    """Change fields; None takes one away."""
+    """Change fields; None removes a field."""
     content = json.loads(path.read_text()) | changes
     write_json(path, {name: value for name, value in content.items() if value is not None})
 
@@ -38,7 +38,7 @@ def edit_json(path: Path, **changes: Any) -> None:
 def make_spair(
     root: Path, pairs: Sequence[tuple[str, str]] = (("a-1", "b-2"), ("b-2", "c"), ("c", "a-1"))
 ) -> list[Path]:
-    """Pairs of one category "cat face", all splits alike; returns the pair files of "test"."""
+    """Make pairs of one category "cat face", equal in all splits; return the pair files of "test"."""
     category = "cat face"
     names = sorted({name for pair in pairs for name in pair})
     draw = np.random.default_rng(1)
@@ -79,7 +79,7 @@ PASCAL_POINTS = {
 
 
 def make_pf_pascal(root: Path, folder: str = "", *, listed: bool = False, flip: int = 0) -> None:
-    """One pair of class 2 in each split: points in .mat files, or `listed` in the csv."""
+    """Make one pair of class 2 per split, with points in .mat files, or in the csv if `listed`."""
     base = root / folder
     for i, (name, points) in enumerate(PASCAL_POINTS.items()):
         write_image(base / f"JPEGImages/{name}.jpg", i)
@@ -95,7 +95,7 @@ def make_pf_pascal(root: Path, folder: str = "", *, listed: bool = False, flip: 
 
 
 def make_pf_willow(root: Path, *, with_csv: bool) -> None:
-    """Two classes of three images: all twelve ordered pairs."""
+    """Make two classes of three images, with all twelve ordered pairs."""
     header = ["imageA", "imageB", *(f"{axis}{i}" for axis in ("XA", "YA", "XB", "YB") for i in range(1, 11))]
     rows: list[list[Any]] = [header]
     draw = np.random.default_rng(2)
@@ -114,7 +114,7 @@ def make_pf_willow(root: Path, *, with_csv: bool) -> None:
 
 
 def make_ap10k(root: Path, images_per_species: int = 60) -> None:
-    """The raw layout: two families, three species; some images are unusable."""
+    """Make the raw layout with two families and three species; some images are unusable."""
     species = [("Felidae", "cat"), ("Felidae", "lion"), ("Canidae", "arctic fox")]
     categories = [{"id": i, "name": n, "supercategory": f} for i, (f, n) in enumerate(species, 1)]
     parts: dict[str, dict[str, list[Any]]] = {p: {"images": [], "annotations": []} for p in ("train", "val", "test")}

@@ -1,4 +1,4 @@
-"""A nearest-neighbour matcher without weights, and pairs made by hand."""
+"""A nearest-neighbour matcher without weights, and synthetic pairs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from simplematch.data import PairInfo
 
 
 class ColourMatcher(torch.nn.Module):
-    """Matches 4 x 4 patches of colour, blurred: a real matcher that needs no training. Counts what it encodes."""
+    """Matches blurred 4 x 4 colour patches without training, and counts encoded images."""
 
     mean = (0.5, 0.5, 0.5)
     std = (0.25, 0.25, 0.25)
@@ -46,7 +46,7 @@ class ColourMatcher(torch.nn.Module):
 
 
 def random_pairs(count: int, seed: int = 0, most: int = 12) -> tuple[list[PairInfo], list[np.ndarray]]:
-    """Records without images, and predictions near the truth, in original pixels."""
+    """Make records without images, and predictions near the ground truth, in original pixels."""
     draw = np.random.default_rng(seed)
     infos, predictions = [], []
     for i in range(count):

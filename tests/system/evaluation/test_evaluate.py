@@ -18,8 +18,8 @@ from torch import distributed, multiprocessing
 from simplematch.data import DataError, ImageError, PairTransform, TransformedPairs, collate, open_dataset
 from simplematch.evaluation import (
     PCK,
+    PCKProtocol,
     Predictions,
-    Protocol,
     evaluate,
     format_result,
     pck_curve,
@@ -35,7 +35,7 @@ from .models import ColourMatcher
 
 NAMES = [f"n{i}" for i in range(6)]
 PAIRS = [(a, b) for a in NAMES for b in NAMES if a != b]
-PROTOCOLS = [Protocol("bbox"), Protocol("bbox-padded", "original", True, "per-point"), preset("cats", "spair")]
+PROTOCOLS = [PCKProtocol("bbox"), PCKProtocol("bbox-padded", "original", True, "per-point"), preset("cats", "spair")]
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_small_cache_encodes_again_and_changes_nothing(root: Path) -> None:
 
 
 def test_agrees_with_matching_pair_by_pair(root: Path) -> None:
-    """The plain way: a batch as in training, encoded and matched, and the metric on its predictions."""
+    """Evaluate directly: encode and match a batch as in training, and apply the metric."""
     dataset, model = open_dataset("spair", root), ColourMatcher().eval()
     found = evaluate(model, dataset, PROTOCOLS[:1], batch_size=7)
     pairs = TransformedPairs(dataset, PairTransform(64, model.mean, model.std))
@@ -78,16 +78,16 @@ def test_agrees_with_matching_pair_by_pair(root: Path) -> None:
 
 
 def test_reverse_matches_from_the_target(root: Path) -> None:
-    """On all ordered pairs of the same images, both directions meet the same pairs."""
+    """On all ordered pairs of the same images, both directions have the same pairs."""
     found = evaluate(ColourMatcher(), open_dataset("spair", root), [preset("cats", "spair")])
     item = found.predictions.items[0]
     assert item.reverse and all(item.reverse for item in found.predictions.items)
-    assert item.info.pair_id.split("-")[1] == item.info.target_path.stem  # its source is where points were found
+    assert item.info.pair_id.split("-")[1] == item.info.target_path.stem  # the source is where points are predicted
     assert found.results[0].description.startswith("CATs: threshold bbox, space squash")
 
 
 def test_warped_images_are_found(tmp_path: Path) -> None:
-    """Not only a number: a matcher of colours finds points of warped images, far above chance."""
+    """A colour matcher finds points of warped images, far above chance."""
     draw = np.random.default_rng(0)
     for i in range(3):
         write_image(tmp_path / f"{i}.png", int(draw.integers(1000)), 128, 96)
@@ -119,10 +119,10 @@ def test_bad_dumps(root: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"predictions.jsonl is missing"):
         score_predictions(path, PROTOCOLS[0])
     path.write_text("{}\n")
-    with pytest.raises(DataError, match="doesn't begin with the header"):
+    with pytest.raises(DataError, match="must begin with the header"):
         score_predictions(path, PROTOCOLS[0])
     evaluate(ColourMatcher(), open_dataset("spair", root), PROTOCOLS[:1]).predictions.save(path)
-    with pytest.raises(ValueError, match="predictions holds none from target to source"):
+    with pytest.raises(ValueError, match="predictions must have pairs from target to source"):
         score_predictions(path, PROTOCOLS[2])
     path.write_text(path.read_text().replace('"predicted"', '"other"'))
     with pytest.raises(DataError, match="has no field 'predicted'"):
@@ -168,15 +168,15 @@ def test_broken_images(root: Path, caplog: pytest.LogCaptureFixture) -> None:
 def test_thresholds_are_checked_before_anything_is_encoded(tmp_path: Path) -> None:
     make_pf_willow(tmp_path, with_csv=True)
     model = ColourMatcher()
-    with pytest.raises(ValueError, match="has no target box, which the threshold 'bbox' needs"):
-        evaluate(model, open_dataset("pf-willow", tmp_path), [Protocol("bbox")])
+    with pytest.raises(ValueError, match="which has no target box, got 'bbox'"):
+        evaluate(model, open_dataset("pf-willow", tmp_path), [PCKProtocol("bbox")])
     assert model.encoded == 0
     found = evaluate(model, open_dataset("pf-willow", tmp_path), keep_predictions=False)
     assert [r.protocol.threshold for r in found.results] == ["bbox-kp", "bbox-padded"] and found.predictions is None
 
 
 def test_cache_drops_what_is_used_last() -> None:
-    """Room for two: of a, b and c, the one with the farthest next use makes place."""
+    """With room for two of a, b and c, the one with the latest next use is dropped."""
     uses = [["a", "b"], ["c"], ["b"], ["c"], ["a"]]
     asked: list[list[str]] = []
 

@@ -1,4 +1,4 @@
-"""PCK against a slow loop in float64, by definition, for every convention."""
+"""PCK against a slow loop in float64 for every protocol."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ import pytest
 import torch
 
 from simplematch.data import PairInfo, open_dataset
-from simplematch.evaluation import PCK, Protocol, default_protocols, preset
+from simplematch.evaluation import PCK, PCKProtocol, default_protocols, preset
 from simplematch.evaluation.predictions import groups_of
 
 from .models import random_pairs
 
 SIZE = 256
 PROTOCOLS = [
-    Protocol(threshold, space, strict)
+    PCKProtocol(threshold, space, strict)
     for threshold, space, strict in itertools.product(
         ("bbox", "image", "bbox-kp", "bbox-padded"), ("squash", "pad", "original"), (False, True)
     )
 ]
 
 
-def slow_fraction(info: PairInfo, predicted: np.ndarray, protocol: Protocol, alpha: float) -> tuple[int, int]:
-    """(correct, keypoints), written out as the definitions are."""
+def slow_fraction(info: PairInfo, predicted: np.ndarray, protocol: PCKProtocol, alpha: float) -> tuple[int, int]:
+    """Count (correct, all) keypoints directly from the definitions."""
     height, width = info.target_size
     if protocol.space == "squash":
         scale_x, scale_y = SIZE / width, SIZE / height
@@ -54,7 +54,7 @@ def slow_fraction(info: PairInfo, predicted: np.ndarray, protocol: Protocol, alp
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda p: f"{p.threshold}-{p.space}-{p.strict}")
-def test_against_the_slow_loop(protocol: Protocol) -> None:
+def test_against_the_slow_loop(protocol: PCKProtocol) -> None:
     infos, predictions = random_pairs(30)
     metric = PCK(protocol, SIZE, groups_of(infos))
     for i in range(0, 30, 7):
@@ -83,7 +83,7 @@ def test_tensors_are_in_pixels_of_the_network() -> None:
         torch.from_numpy(p * (SIZE / np.array(i.target_size[::-1]))) for p, i in zip(predictions, infos, strict=True)
     ]
     padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
-    metrics = [PCK(Protocol("bbox"), SIZE) for _ in range(2)]
+    metrics = [PCK(PCKProtocol("bbox"), SIZE) for _ in range(2)]
     metrics[0].update(padded, infos)
     metrics[1].update(predictions, infos)
     assert metrics[0].compute().headline == metrics[1].compute().headline
@@ -98,7 +98,7 @@ def test_equality_is_correct_unless_strict() -> None:
     count = len(info.target_keypoints)
     scores = []
     for strict in (False, True):
-        metric = PCK(Protocol("bbox", "original", strict, alphas=(0.1,)), SIZE)
+        metric = PCK(PCKProtocol("bbox", "original", strict, alphas=(0.1,)), SIZE)
         metric.update(predicted, [info])
         scores.append(metric.compute().headline[0])
     assert scores == [1.0, (count - 1) / count]
@@ -108,7 +108,7 @@ def test_headline_follows_the_averaging() -> None:
     infos, predictions = random_pairs(10)
     results = {}
     for averaging in ("per-image", "per-point", "per-category"):
-        metric = PCK(Protocol("bbox", averaging=averaging), SIZE, groups_of(infos), window=45)
+        metric = PCK(PCKProtocol("bbox", averaging=averaging), SIZE, groups_of(infos), window=45)
         metric.update(predictions, infos)
         results[averaging] = metric.compute()
     one = results["per-image"]
@@ -119,18 +119,18 @@ def test_headline_follows_the_averaging() -> None:
         "threshold bbox, space squash, distance <= alpha * threshold, per-image, source to target, "
         "image 256 x 256, window 45"
     )
-    with pytest.raises(ValueError, match=r"alpha is 0.07, where one of"):
+    with pytest.raises(ValueError, match=r"alpha must be one of .*, got 0.07"):
         one.at(0.07)
 
 
 def test_sums_over_parts_as_over_processes() -> None:
     infos, predictions = random_pairs(20)
     groups = groups_of(infos)
-    whole, *parts = (PCK(Protocol("bbox"), SIZE, groups) for _ in range(3))
+    whole, *parts = (PCK(PCKProtocol("bbox"), SIZE, groups) for _ in range(3))
     whole.update(predictions, infos)
     for k, part in enumerate(parts):
         part.update(predictions[k::2], infos[k::2])
-    for name, reduce in parts[0]._reductions.items():  # what torchmetrics does with the states of the ranks
+    for name, reduce in parts[0]._reductions.items():  # as torchmetrics reduces the states of ranks
         setattr(parts[0], name, reduce(torch.stack([getattr(part, name) for part in parts])))
     a, b = whole.compute(), parts[0].compute()
     assert a.overall.per_point == b.overall.per_point and a.overall.pairs == b.overall.pairs == 20
@@ -141,43 +141,43 @@ def test_sums_over_parts_as_over_processes() -> None:
 
 def test_bad_input() -> None:
     infos, predictions = random_pairs(2)
-    metric = PCK(Protocol("bbox"), SIZE, {"category": ["category 0"]})
-    with pytest.raises(ValueError, match="predicted holds 1 pairs and infos 2"):
+    metric = PCK(PCKProtocol("bbox"), SIZE, {"category": ["category 0"]})
+    with pytest.raises(ValueError, match="predicted and infos must have as many pairs, got 1 and 2"):
         metric.update(predictions[:1], infos)
-    with pytest.raises(ValueError, match=r"pair 1 has the group \('category', 'category 1'\)"):
+    with pytest.raises(ValueError, match=r"groups must have the group \('category', 'category 1'\) of pair pair 1"):
         metric.update(predictions, infos)
-    with pytest.raises(ValueError, match=r"pair 0 has .* keypoints, 1 predictions came"):
+    with pytest.raises(ValueError, match=r"pair 0 must have .* predictions, got 1"):
         metric.update([predictions[0][:1]], infos[:1])
-    with pytest.raises(ValueError, match="pair 0 has no target box, which the threshold 'bbox' needs"):
+    with pytest.raises(ValueError, match="pair 0, which has no target box, got 'bbox'"):
         metric.update(predictions[:1], [replace(infos[0], target_box=None)])
-    with pytest.raises(ValueError, match=r"the threshold 'bbox' of pair pair 0 is 0.0, must be above zero"):
+    with pytest.raises(ValueError, match=r"threshold 'bbox' of pair pair 0 must be above zero, got 0.0"):
         metric.update(predictions[:1], [replace(infos[0], target_box=(1, 1, 1, 1))])
-    with pytest.raises(ValueError, match="threshold is 'box', where one of bbox, image"):
-        Protocol("box")
-    with pytest.raises(ValueError, match="alphas is"):
-        Protocol("bbox", alphas=(0.2, 0.1))
-    with pytest.raises(ValueError, match="codebase is 'other', where one of default, simplematch"):
+    with pytest.raises(ValueError, match=r"threshold must be one of bbox, image.*, got 'box'"):
+        PCKProtocol("box")
+    with pytest.raises(ValueError, match="alphas must be ascending"):
+        PCKProtocol("bbox", alphas=(0.2, 0.1))
+    with pytest.raises(ValueError, match=r"codebase must be one of default, simplematch.*, got 'other'"):
         preset("other", "spair")
-    with pytest.raises(ValueError, match="dataset is 'other', where one of spair"):
+    with pytest.raises(ValueError, match=r"dataset must be one of spair.*, got 'other'"):
         preset("dift", "other")
 
 
 def test_presets() -> None:
-    assert preset("SimpleMatch", "spair") == Protocol("bbox", "squash", name="SimpleMatch")
+    assert preset("SimpleMatch", "spair") == PCKProtocol("bbox", "squash", name="SimpleMatch")
     assert preset("simplematch", "pf-willow").threshold == preset("cats", "pf-willow").threshold == "bbox-padded"
-    assert preset("geoaware-sc", "pf-pascal") == Protocol("image", "pad", strict=True, name="GeoAware-SC")
-    assert preset("sd-dino", "ap10k") == Protocol("bbox", "pad", True, "per-point", name="sd-dino")
+    assert preset("geoaware-sc", "pf-pascal") == PCKProtocol("image", "pad", strict=True, name="GeoAware-SC")
+    assert preset("sd-dino", "ap10k") == PCKProtocol("bbox", "pad", True, "per-point", name="sd-dino")
     assert preset("dift", "spair").space == "original" and preset("cats", "spair").reverse
     assert [p.threshold for p in default_protocols("pf-willow")] == ["bbox-kp", "bbox-padded"]
 
 
 def test_padding_enlarges_the_threshold_of_real_pairs(shared_data: Path) -> None:
-    """The well-known bug on PF-WILLOW: the threshold that is right, and the one that padding makes of it."""
+    """The well-known bug on PF-WILLOW: padding changes the threshold."""
     dataset = open_dataset("pf-willow", shared_data / "data/PF-WILLOW")
     infos = [dataset.info(i) for i in range(len(dataset))]
     for space, right, padded in (("original", 20.34, 24.43), ("squash", 17.51, 21.64)):
         means = []
         for threshold in ("bbox-kp", "bbox-padded"):
-            protocol = Protocol(threshold, space)
+            protocol = PCKProtocol(threshold, space)
             means.append(np.mean([0.1 * protocol.threshold_of(info, 256) for info in infos]))
         np.testing.assert_allclose(means, (right, padded), atol=0.01)

@@ -1,4 +1,4 @@
-"""Files of predictions: exact, whole, and read with care."""
+"""Predictions files: exact, atomic, and read strictly."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ def test_a_file_that_was_cut_off_is_named(predictions: Predictions, tmp_path: Pa
     predictions.save(path)
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:-1]))
-    with pytest.raises(DataError, match=r"a\.jsonl has 2 of the 3 pairs that it says it has"):
+    with pytest.raises(DataError, match=r"a\.jsonl must have the 3 pairs of its header, got 2"):
         Predictions.load(path)
     path.write_text("".join(lines)[:-9])
-    with pytest.raises(DataError, match=r"a\.jsonl, line 4, can't be read as JSON"):
+    with pytest.raises(DataError, match=r"a\.jsonl, line 4 can't be read as JSON"):
         Predictions.load(path)
     path.write_text("")
-    with pytest.raises(DataError, match=r"a\.jsonl doesn't begin with the header"):
+    with pytest.raises(DataError, match=r"a\.jsonl must begin with the header"):
         Predictions.load(path)
 
 
@@ -82,18 +82,18 @@ def test_files_of_earlier_versions_say_no_number_of_pairs(predictions: Predictio
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("predicted", [[1, 2]], r"field 'predicted', isn't a list of numbers of shape \(\d+, 2\)"),
-        ("predicted", "none", "field 'predicted', is 'none', where a list is needed"),
-        ("predicted", [["1", "2"]] * 9, "field 'predicted', isn't a list of numbers"),
-        ("score", [[1]], r"field 'score', isn't a list of numbers of shape"),
-        ("score", [], r"field 'score', isn't a list of numbers of shape"),
-        ("source_size", [1], "field 'source_size', says .* where positive integers are needed"),
-        ("source_size", 5, "field 'source_size', is 5, where a list is needed"),
-        ("source_box", [1, 2], "field 'source_box', is .* where four numbers are needed"),
-        ("source_path", 5, "field 'source_path', is 5, where text is needed"),
-        ("variations", [], r"field 'variations', is \[\], where an object is needed"),
-        ("keypoint_ids", "a", "field 'keypoint_ids', is 'a', where a list is needed"),
-        ("source_keypoints", [[1, "x"]], "field 'source_keypoints', is .* where a list of points is needed"),
+        ("predicted", [[1, 2]], r"field 'predicted' must be a list of numbers of shape \(\d+, 2\)"),
+        ("predicted", "none", "field 'predicted' must be a list, got 'none'"),
+        ("predicted", [["1", "2"]] * 9, "field 'predicted' must be a list of numbers"),
+        ("score", [[1]], r"field 'score' must be a list of numbers of shape"),
+        ("score", [], r"field 'score' must be a list of numbers of shape"),
+        ("source_size", [1], "field 'source_size' must be positive integers, got .*"),
+        ("source_size", 5, "field 'source_size' must be a list, got 5"),
+        ("source_box", [1, 2], "field 'source_box' must be four numbers, got .*"),
+        ("source_path", 5, "field 'source_path' must be text, got 5"),
+        ("variations", [], r"field 'variations' must be an object, got \[\]"),
+        ("keypoint_ids", "a", "field 'keypoint_ids' must be a list, got 'a'"),
+        ("source_keypoints", [[1, "x"]], "field 'source_keypoints' must be a list of points, got .*"),
     ],
 )
 def test_values_of_a_wrong_kind(field: str, value: Any, message: str, predictions: Predictions, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_values_of_a_wrong_kind(field: str, value: Any, message: str, prediction
     predictions.save(path)
     header, first, *rest = path.read_text().splitlines()
     path.write_text("\n".join([header, json.dumps(json.loads(first) | {field: value}), *rest]))
-    with pytest.raises(DataError, match=rf"a\.jsonl, line 2, {message}"):
+    with pytest.raises(DataError, match=rf"a\.jsonl, line 2: {message}"):
         Predictions.load(path)
 
 
@@ -109,5 +109,5 @@ def test_lines_that_are_no_objects(predictions: Predictions, tmp_path: Path) -> 
     path = tmp_path / "a.jsonl"
     predictions.save(path)
     path.write_text(path.read_text().splitlines()[0] + "\n[1]\n")
-    with pytest.raises(DataError, match=r"a\.jsonl, line 2 holds \[1\], where an object with the field"):
+    with pytest.raises(DataError, match=r"a\.jsonl, line 2 must be an object with the field .*, got \[1\]"):
         Predictions.load(path)

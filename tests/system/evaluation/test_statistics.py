@@ -1,4 +1,4 @@
-"""Keypoint fusion, by hand and on real data."""
+"""Keypoint fusion, against hand counts and on real data."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def test_by_hand(tmp_path: Path) -> None:
     assert fusion.shared == {4: 5, 8: 2} and fusion.largest == {4: 3, 8: 2}
     assert fusion.fraction(4) == 0.5
     assert "50.0 %   3" in format_statistics(found)
-    with pytest.raises(ValueError, match="grids is"):
+    with pytest.raises(ValueError, match="grids must be"):
         statistics(open_dataset("spair", tmp_path), grids=())
 
 
 def test_images_without_annotation_of_their_own(tmp_path: Path) -> None:
     make_pf_pascal(tmp_path)
     fusion = statistics(open_dataset("pf-pascal", tmp_path), grids=(2, 64))["bicycle"]
-    assert (fusion.images, fusion.keypoints) == (2, 4)  # what the two images have in common
+    assert (fusion.images, fusion.keypoints) == (2, 4)  # the keypoints of both images
     assert fusion.shared == {2: 0, 64: 0}
 
 

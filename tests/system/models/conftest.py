@@ -1,4 +1,4 @@
-"""What the tests of the models share."""
+"""Fixtures of the model tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Small models run faster on one thread, above all on a machine that has other work."""
+    """Small models run faster on one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,4 +1,4 @@
-"""Activation checkpointing changes memory, and neither numbers nor batch norm's statistics."""
+"""Activation checkpointing changes memory, but neither results nor batch norm statistics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .tiny import NAMES, pair, tiny_model
 
 
 def _step(model: SimpleMatch) -> tuple[float, dict[str, Tensor], dict[str, Tensor], int]:
-    """Loss, gradients, buffers after one training step, and the bytes that the forward kept."""
+    """Return loss, gradients and buffers after one training step, and the bytes saved by the forward."""
     source, target, keypoints, counts = pair(model.image_size)
     kept: dict[int, int] = {}
 
@@ -47,7 +47,7 @@ def test_same_step_in_less_memory(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["dinov2-b14-252", "ibot-b16-256", "resnet101-256"])
 def test_gradients_are_those_of_dense_matching(name: str) -> None:
-    """The step that needs least memory computes what the one that needs most does, to 1e-5 of each gradient."""
+    """The steps with least and most memory agree to 1e-5 of each gradient."""
     dense = tiny_model(name, matching="dense").train()
     saving = tiny_model(name, checkpoint_encoder=True, checkpoint_decoder=True).train()
     loss, gradients, _, _ = _step(dense)

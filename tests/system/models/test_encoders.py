@@ -1,4 +1,4 @@
-"""Encoders beside timm's own forward, and adapters beside their formula."""
+"""Encoders against timm's forward, and adapters against their formula."""
 
 from __future__ import annotations
 

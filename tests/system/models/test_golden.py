@@ -1,4 +1,4 @@
-"""The authors' full-size models, with weights by formula: similarities, predictions and loss as they answered."""
+"""The authors' full-size models with weights by formula: recorded similarities, predictions and losses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOLERANCE = 1e-4
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
-    """Not here: these models are large."""
+    """Override the one-thread fixture, because these models are large."""
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -76,7 +76,7 @@ def _scores(model: SimpleMatch, index: int, source: list[Tensor], target: list[T
 
 
 def _check_prediction(matches: smk.Matches, golden: dict[str, Tensor]) -> None:
-    """Rows with one clear best cell agree; in the recorded runs all do."""
+    """Rows with a clear best cell agree; in the recorded runs all rows have one."""
     for b, count in enumerate(golden["num_keypoints"].tolist()):
         torch.testing.assert_close(
             matches.keypoints[b, :count], golden["prediction"][b, :count], atol=TOLERANCE, rtol=0

@@ -1,4 +1,4 @@
-"""Groups of images: every pair in them gives what it gives by itself."""
+"""Groups of images: every pair of a group gives the same result as alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAME, SIZE, COUNT = "efficientnet-lite0-256", 64, 3
 
 
 def group() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Two groups of three images with four keypoints, some of which can't be seen."""
+    """Two groups of three images with four keypoints, some of them invisible."""
     generator = torch.Generator().manual_seed(2)
     images = torch.randn(2, COUNT, 3, SIZE, SIZE, generator=generator)
     keypoints = SIZE * torch.rand(2, COUNT, 4, 2, generator=generator)
@@ -38,7 +38,7 @@ def test_a_group_is_all_its_pairs(matching: str) -> None:
 
 
 def test_log_probability_is_of_the_true_cell() -> None:
-    """At the coarsest level, written out: softmax of the cosines over all cells, at the target's own keypoint."""
+    """At the coarsest level, it is the softmax of the cosines over all cells, at the target's own keypoint."""
     model = tiny_model(NAME).eval()
     images, keypoints, visible = group()
     (coarse, *others) = model.match_groups(images, keypoints)
@@ -85,7 +85,7 @@ def test_wrong_groups(call: Callable[..., object], message: str) -> None:
 
 def test_contrast_needs_a_scale_that_sees_the_whole_map() -> None:
     model = tiny_model(NAME, levels=(2,), windows=(5,))
-    with pytest.raises(ValueError, match=r"contrast needs a scale without a window \(None\), got windows \(5,\)"):
+    with pytest.raises(ValueError, match=r"windows must have None for a scale if contrast is set, got \(5,\)"):
         GroupLosses(model, contrast=1.0)
 
 

@@ -1,4 +1,4 @@
-"""The four ways to match give the same numbers and gradients."""
+"""The four matching variants give the same results and gradients."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_without_counts_every_row_is_valid() -> None:
 
 
 def test_sparse_matching_keeps_less_than_dense() -> None:
-    """What the paper's Table 11 is about: kept for the backward, in elements."""
+    """Count the elements saved for the backward, as in Table 11 of the paper."""
     kept = {matching: _kept_elements(matching) for matching in MATCHING}
     assert kept["dense"] > kept["dense-window"] > kept["sparse"] > kept["fused"]
 
@@ -81,5 +81,5 @@ def _kept_elements(matching: str) -> int:
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
         matches = matcher(source, target, keypoints, counts, SIZE)
     total = sum(sizes.values())
-    assert matches.keypoints.requires_grad  # the graph, with what it keeps, lives until here
+    assert matches.keypoints.requires_grad  # keeps the graph and its saved tensors alive
     return total

@@ -1,4 +1,4 @@
-"""Shapes, gradients and interface of every preset, on small widths."""
+"""Shapes, gradients and interface of every preset, with small widths."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_wrong_images_are_one_sentence() -> None:
 def test_wrong_names_are_one_sentence() -> None:
     with pytest.raises(ValueError, match=r"preset must be one of dinov2-b14-252, .*, got 'dino'"):
         SimpleMatch.from_preset("dino")
-    with pytest.raises(ValueError, match=r"'windw' is no field of SimpleMatchConfig"):
+    with pytest.raises(ValueError, match=r"'windw' is not a field of SimpleMatchConfig"):
         SimpleMatch.from_preset("ibot-b16-256", pretrained=False, windw=3)
     with pytest.raises(ValueError, match=r"encoder must be the name of a timm model, .*, got 'resnet1x1'"):
         SimpleMatch(tiny_config("resnet101-256", encoder="resnet1x1"))

@@ -1,4 +1,4 @@
-"""The untrained matchers beside their definition, computed directly."""
+"""The untrained matchers against a direct computation."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_answers_are_those_of_the_definition(matcher: NearestNeighbour) -> None:
 
 
 def _cosines(source: Tensor, target: Tensor, keypoints: Tensor, size: int) -> Tensor:
-    """(B, N, S/4, S/4): bilinear queries, and the target's normalised map upsampled."""
+    """Compute scores (B, N, S/4, S/4) of bilinear queries and the upsampled normalised target."""
     grid = (keypoints + 0.5) * 2 / size - 1
     queries = F.grid_sample(source, grid[:, :, None], align_corners=False, padding_mode="border")[..., 0]
     upsampled = F.interpolate(F.normalize(target, dim=1), (size // 4, size // 4), mode="bilinear")

@@ -1,4 +1,4 @@
-"""Checkpoints of the authors' implementation on small widths: what is missing, unknown, or of another shape."""
+"""The authors' checkpoints with small widths: missing and unknown names, and wrong shapes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .tiny import pair, tiny_config, tiny_model
 
 
 def official_state(model: SimpleMatch) -> dict[str, Tensor]:
-    """A model's tensors under the authors' names, and what else their checkpoints hold."""
+    """Return a model's tensors under the authors' names, with the further tensors of their checkpoints."""
     vit = model.config.kind == "vit"
     root = "pair_image_encoder." + ("image_encoder." if vit else "backbone.")
     width = model.decoder.channels
@@ -55,7 +55,7 @@ def test_adapters_come_without_their_encoder() -> None:
     assert model.load_official_state_dict(state) == ([], [])
     part = "pair_image_encoder.image_encoder.cls_token"
     missing, _ = model.load_official_state_dict(state | {part: official_state(model)[part]})
-    assert "encoder.vit.pos_embed" in missing  # an encoder that is there has to be whole
+    assert "encoder.vit.pos_embed" in missing  # a present encoder must be complete
 
 
 def test_missing_and_unexpected_names_are_returned() -> None:
@@ -71,7 +71,7 @@ def test_missing_and_unexpected_names_are_returned() -> None:
 def test_another_width_is_one_sentence() -> None:
     state = official_state(tiny_model("ibot-b16-256"))
     state["proj.weight"] = torch.zeros(8, 8)
-    message = r"ckpt has 'matchers.0.proj.weight' of shape \(8, 8\), but the model needs \(24, 24\)"
+    message = r"ckpt: 'matchers.0.proj.weight' must have shape \(24, 24\), got \(8, 8\)"
     with pytest.raises(ValueError, match=message):
         tiny_model("ibot-b16-256").load_official_state_dict(state, "ckpt")
 

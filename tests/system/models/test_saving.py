@@ -1,4 +1,4 @@
-"""A save of a model leaves the old one or the new one, whatever happens."""
+"""Saving a model leaves the old one or the new one, even if the process is killed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILE_OPERATIONS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir")
 
 
 def save(folder: Path, mark: int) -> None:
-    """Save what differs from other marks in the configuration and in the weights."""
+    """Save a model whose configuration and weights depend on `mark`."""
     storage.save(folder, {"mark": mark}, {"weights": torch.full((5000,), float(mark))})
 
 
@@ -30,7 +30,7 @@ def mark_of(folder: Path) -> int:
 
 
 def save_until(operation: int, folder: Path, mark: int) -> bool:
-    """Save in a process that ends, as if killed, before one of its file operations; whether it got to the end."""
+    """Save in a process that is killed before a given file operation; return whether it finished."""
 
     def count(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal operation
@@ -50,7 +50,7 @@ def save_until(operation: int, folder: Path, mark: int) -> bool:
 
 
 def test_killed_before_any_file_operation(tmp_path: Path) -> None:
-    """The new model is there from one operation on, and the next save doesn't stumble over what is left."""
+    """The new model is loaded from some operation on, and the next save succeeds."""
     found: list[int] = []
     ended = False
     while not ended:
@@ -90,7 +90,7 @@ def test_a_linked_folder_stays_a_link(tmp_path: Path) -> None:
 
 
 def test_a_save_syncs_before_it_renames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A power cut after the rename must not find empty files."""
+    """A power failure after the rename must not leave empty files."""
     events: list[str] = []
     fsync, rename = os.fsync, Path.rename
 

@@ -1,4 +1,4 @@
-"""save_pretrained and from_pretrained, and folders that don't hold a model."""
+"""save_pretrained and from_pretrained, and invalid model folders."""
 
 from __future__ import annotations
 
@@ -107,13 +107,13 @@ def test_a_folder_in_the_place_of_a_file_is_one_sentence(name: str, tmp_path: Pa
         (b"{", "must hold json, got "),
         (b'{"encoder": "vit', "must hold json, got "),
         (b"\xff\xfe\xfd", "must hold json, got "),
-        (b'{"temperature": NaN}', "must hold json, got NaN is no number of JSON"),
+        (b'{"temperature": NaN}', "must hold json, got NaN is not a JSON number"),
         (b"[]", "must hold an object, got list"),
     ],
 )
 def test_damaged_configurations_are_one_sentence(content: bytes, message: str, tmp_path: Path) -> None:
     (_saved(tmp_path) / "config.json").write_bytes(content)
-    with pytest.raises(ValueError, match=rf"config.json {message}.*: copy the folder again, or use another one"):
+    with pytest.raises(ValueError, match=rf"config.json {message}.*: copy the folder again, or use another folder"):
         SimpleMatch.from_pretrained(tmp_path)
 
 
@@ -160,7 +160,7 @@ def test_encoders_on_a_hub_or_in_a_folder_are_refused(encoder: str, tmp_path: Pa
 
 def test_options_that_timm_can_not_build_are_one_sentence() -> None:
     for options in ({"layers": 7}, {"act_layer": "none such"}, {"img_size": 64}):
-        with pytest.raises(ValueError, match=r"encoder_options must be such that timm can build 'resnet101.tv_in1k'"):
+        with pytest.raises(ValueError, match=r"encoder_options must be valid for timm's 'resnet101.tv_in1k'"):
             SimpleMatch(tiny_config("resnet101-256", encoder_options=options))
     with pytest.raises(ValueError, match=r"encoder_options must hold numbers, strings, .*, got 'layers': \{'a': 1\}"):
         tiny_config("resnet101-256", encoder_options={"layers": {"a": 1}})
@@ -175,14 +175,14 @@ def test_options_that_timm_can_not_build_are_one_sentence() -> None:
         ({"windows": 45}, r"config.json: windows must be a list, got 45"),
         ({"windows": [45, 15]}, r"config.json: windows must have as many entries as levels, 1, got \(45, 15\)"),
         ({"windows": [0]}, r"config.json: windows must hold whole numbers above zero or None, got \(0,\)"),
-        ({"levels": [3]}, r"config.json: levels must be some of 0, 1, 2 in rising order, got \(3,\)"),
+        ({"levels": [3]}, r"config.json: levels must be some of 0, 1, 2 in ascending order, got \(3,\)"),
         ({"image_size": "big"}, r"config.json: image_size must be a whole number above zero, got 'big'"),
         ({"temperature": 0}, r"config.json: temperature must be above zero, got 0"),
         ({"dropout": 1}, r"config.json: dropout must be at least 0 and below 1, got 1"),
         ({"mean": [0.5]}, r"config.json: mean must hold 3 numbers, got \(0.5,\)"),
         ({"width": 8}, r"config.json: width must be a number for kind \"pyramid\" and None for \"vit\", got 8"),
         ({"encoder": 7}, r"config.json: encoder must be the name of a timm model, got 7"),
-        ({"levels": [2.0]}, r"config.json: levels must be some of 0, 1, 2 in rising order, got \(2.0,\)"),
+        ({"levels": [2.0]}, r"config.json: levels must be some of 0, 1, 2 in ascending order, got \(2.0,\)"),
         ({"joint_batch": "no"}, r"config.json: joint_batch must be true or false, got 'no'"),
         ({"std": [0, 1, 1]}, r"config.json: std must hold 3 numbers above zero, got \(0, 1, 1\)"),
         ({"mean": ["a", 0, 0]}, r"config.json: mean must hold 3 numbers, got \('a', 0, 0\)"),
@@ -203,7 +203,7 @@ def test_weights_of_another_model_are_one_sentence(tmp_path: Path) -> None:
     state = load_file(folder / "model.safetensors")
     wider = tiny_config("ibot-b16-256", encoder_options={"img_size": 48, "embed_dim": 32, "depth": 2, "num_heads": 2})
     (folder / "config.json").write_text(json.dumps(wider.to_dict()))
-    with pytest.raises(ValueError, match=r"model.safetensors has '.*' of shape .*24.*, but the model needs .*32"):
+    with pytest.raises(ValueError, match=r"model.safetensors: '.*' must have shape .*32.*, got .*24"):
         SimpleMatch.from_pretrained(folder)
     (folder / "config.json").write_text(json.dumps(tiny_config("ibot-b16-256").to_dict()))
     save_file(
@@ -221,5 +221,5 @@ def test_configuration_survives_json() -> None:
 
 
 def test_options_that_json_has_not_are_one_sentence() -> None:
-    with pytest.raises(ValueError, match=r"encoder_options must hold what json can, got \{'act_layer': <class"):
+    with pytest.raises(ValueError, match=r"encoder_options must hold json values, got \{'act_layer': <class"):
         tiny_config("ibot-b16-256", encoder_options={"act_layer": torch.nn.ReLU})

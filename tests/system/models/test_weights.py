@@ -1,4 +1,4 @@
-"""Files of encoder weights as DINOv2, iBOT, torchvision and timm write them."""
+"""Encoder weight files of DINOv2, iBOT, torchvision and timm."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ def test_files_that_do_not_fit_are_one_sentence(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match=r"weights.pth must hold 'conv1.weight' \(1 of \d+ tensors are missing\)"):
         load({name: x for name, x in state.items() if name != "conv1.weight"})
-    with pytest.raises(ValueError, match=r"weights.pth holds 'layer9.weight', which the model has not"):
+    with pytest.raises(ValueError, match=r"weights.pth must not hold 'layer9.weight'"):
         load(state | {"layer9.weight": torch.zeros(1)})
-    with pytest.raises(ValueError, match=r"'conv1.weight' of shape \(1,\), but the model needs \(64, 3, 7, 7\)"):
+    with pytest.raises(ValueError, match=r"'conv1.weight' must have shape \(64, 3, 7, 7\), got \(1,\)"):
         load(state | {"conv1.weight": torch.zeros(1)})
     with pytest.raises(ValueError, match=r"weights.pth must hold tensors by name, got list"):
         load([1, 2])
@@ -87,7 +87,7 @@ def test_files_that_are_no_weights_are_one_sentence(tmp_path: Path) -> None:
 
 
 def test_damaged_weights_are_one_sentence(tmp_path: Path) -> None:
-    """Cut anywhere, and with any byte changed, a file of PyTorch is refused or read, without a traceback."""
+    """A PyTorch file that is truncated or has a changed byte is loaded or raises one sentence."""
     path = tmp_path / "weights.pth"
     for zipped in (True, False):
         torch.save({"weights": torch.arange(4.0)}, path, _use_new_zipfile_serialization=zipped)
@@ -152,7 +152,7 @@ def test_lite0_comes_from_its_package() -> None:
 
 
 def _check_statistics(network: nn.Module) -> None:
-    """Trained weights: batch norm has seen images."""
+    """The weights are trained: batch norm statistics are not initial."""
     norms = [x for x in network.modules() if isinstance(x, nn.BatchNorm2d)]
     assert len(norms) == 49 - 1  # all but the one after the last convolution
     assert all(x.running_mean.any() and (x.running_var != 1).all() for x in norms)
@@ -168,7 +168,7 @@ def test_small_dinov2_file_loads(shared_data: Path) -> None:
     assert torch.equal(
         model.encoder.vit.blocks[11].mlp.fc2.base_layer.weight, stored["blocks.11.mlp.fc2.weight"].float()
     )
-    with pytest.raises(ValueError, match=r"has '.*' of shape \(384,\), but the model needs \(24,\)"):
+    with pytest.raises(ValueError, match=r"'.*' must have shape \(24,\), got \(384,\)"):
         SimpleMatch.from_config(
             tiny_config("dinov2-s14-252", encoder_options={"embed_dim": 24, "depth": 12, "num_heads": 2}), weights=path
         )

@@ -1,4 +1,4 @@
-"""Every preset on small widths, and inputs for them."""
+"""Every preset with small widths, and its inputs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def tiny_config(name: str, **changes: Any) -> SimpleMatchConfig:
 
 
 def tiny_model(name: str, **changes: Any) -> SimpleMatch:
-    """A preset on small widths, the same whenever it is made, with noise where zeros stop gradients."""
+    """Make a deterministic preset with small widths, with noise where zeros would stop gradients."""
     torch.manual_seed(0)
     model = SimpleMatch(tiny_config(name, **changes))
     with torch.no_grad():
@@ -50,7 +50,7 @@ def tiny_model(name: str, **changes: Any) -> SimpleMatch:
 
 
 def pair(size: int, batch: int = 2, keypoints: int = 5) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Source and target images, keypoints and their number, the second row of which is padded."""
+    """Make source and target images, keypoints and their number; the second image has padding."""
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(2, batch, 3, size, size, generator=generator)
     points = size * torch.rand(batch, keypoints, 2, generator=generator)

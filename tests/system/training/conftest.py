@@ -12,7 +12,7 @@ from simplematch.training.stop import SIGNALS
 
 @pytest.fixture(autouse=True, scope="session")
 def signals_of_a_terminal() -> Iterator[None]:
-    """As a terminal leaves them: nohup, and a shell's background, have some ignored, which a run respects."""
+    """Restore default signal handlers: nohup and background shells ignore some signals, which a run respects."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     for number, handler in before.items():
         if handler is signal.SIG_IGN:

@@ -1,4 +1,4 @@
-"""Kills a save before each of its operations on files, one after the other; prints the step that resumes each time."""
+"""Kills a save before each of its file operations in turn, and prints the step that resumes each time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WATCHED = (
 
 
 def main(folder: Path) -> None:
-    torch.set_num_threads(1)  # a forked process has no other threads
+    torch.set_num_threads(1)  # forked processes have no other threads
     accelerator = Accelerator(cpu=True)
     model = torch.nn.Linear(2, 2)
     accelerator.prepare(model, torch.optim.Adam(model.parameters()))
@@ -48,7 +48,7 @@ def main(folder: Path) -> None:
         state = manifest.numbered(output / checkpoint.STATE)[0]
         manifest.check(state)
         steps.append(checkpoint.load_state(accelerator, config).step)
-        assert checkpoint.save_state(accelerator, config, Position(step=3))  # what was left behind is in nobody's way
+        assert checkpoint.save_state(accelerator, config, Position(step=3))  # leftovers don't prevent the next save
         assert [x.name for x in state.parent.iterdir()] == [manifest.numbered(state.parent)[0].name]
         shutil.rmtree(output)
         if status == 0:
@@ -57,7 +57,7 @@ def main(folder: Path) -> None:
 
 
 def _kill_before(operation: int, output: Path) -> None:
-    """End this process at once, as `kill -9` does, before an operation on a file below `output`."""
+    """End this process as `kill -9` does, before a file operation below `output`."""
     seen = 0
 
     def count() -> None:

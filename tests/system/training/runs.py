@@ -1,4 +1,4 @@
-"""Runs of the command line as processes of their own, to be stopped, killed and hung up on."""
+"""Runs the command line in separate processes, to test signals, kills and hang-ups."""
 
 from __future__ import annotations
 
@@ -58,17 +58,17 @@ class Run:
 
     @property
     def said(self) -> str:
-        """What it has printed so far."""
+        """The output so far."""
         text = self.log.read_bytes()[self.start :].decode(errors="replace") if self.log.exists() else ""
-        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)  # a terminal's colours
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)  # remove terminal colours
 
     @property
     def ended(self) -> bool:
-        """Whether it is over, and waits to be asked for its status."""
+        """Return whether the process has ended."""
         return Path(f"/proc/{self.number}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
     def until(self, text: str) -> Run:
-        """Wait until it says so."""
+        """Wait until the output matches."""
         end = time.monotonic() + PATIENCE
         while text not in self.said:
             assert time.monotonic() < end and not self.ended, self.said
@@ -80,10 +80,10 @@ class Run:
         return self
 
     def children(self) -> list[int]:
-        """The processes that read its images."""
+        """List its data loader workers."""
         path = Path(f"/proc/{self.number}/task/{self.number}/children")
         return [int(x) for x in path.read_text().split()]
 
     def status(self) -> int:
-        """Wait until it ends; its exit status."""
+        """Wait until it ends, and return its exit status."""
         return self.server.ask(wait=self.number)["status"]

@@ -44,7 +44,7 @@ def start(arguments: list[str], log: str, terminal: bool = False, file_size: int
 
 
 def run(arguments: list[str], file_size: int | None) -> None:
-    """The run; it ends the process as any program ends."""
+    """Run the command and end the process normally."""
     torch.set_num_threads(1)
     if file_size is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, resource.RLIM_INFINITY))
@@ -53,7 +53,7 @@ def run(arguments: list[str], file_size: int | None) -> None:
 
 
 def copy(master: int, output: int) -> int:
-    """A process that writes what comes out of a terminal to a file."""
+    """Start a process that copies a terminal's output to a file."""
     process = os.fork()
     if process == 0:
         try:

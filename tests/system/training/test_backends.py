@@ -1,4 +1,4 @@
-"""A few steps lower the loss through every backend that runs here; in other processes interpreted and emulated ones."""
+"""A few steps lower the loss on every available backend; interpreted and emulated backends run in other processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Broken images and losses that are no numbers cost nothing that was done."""
+"""Broken images and non-finite losses don't lose finished work."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .test_training import configuration
 
 @pytest.fixture
 def copied(photographs: Path, tmp_path: Path) -> Path:
-    """The photographs, to be damaged."""
+    """Copy the images, to damage them."""
     return Path(shutil.copytree(photographs, tmp_path / "photographs"))
 
 
@@ -34,12 +34,12 @@ def cut(path: Path) -> None:
 
 
 def validate_on(folder: Path, patch: pytest.MonkeyPatch) -> None:
-    """Let runs take their validation pairs from a folder of their own."""
+    """Make runs use a separate folder for validation pairs."""
     patch.setattr(loop, "open_dataset", lambda name, _, *rest, **options: open_dataset(name, folder, *rest, **options))
 
 
 def step_of(output: Path) -> int:
-    """The step of the newest state, which is whole."""
+    """Return the step of the newest state, which must be intact."""
     (newest, *_) = manifest.numbered(output / "state")
     manifest.check(newest)
     return checkpoint.read_position(newest / "position.json").step
@@ -59,7 +59,7 @@ def no_validation(*_: object, **__: object) -> None:
 
 
 def test_a_run_saves_before_it_validates(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that ends in a validation goes on with that validation, as if nothing had happened."""
+    """A run that ends during a validation resumes with that validation."""
     whole = train(configuration(photographs, tmp_path / "whole"))
     with monkeypatch.context() as patch, pytest.raises(ValidatedError):
         patch.setattr(loop, "evaluate", no_validation)
@@ -85,7 +85,7 @@ def test_a_broken_validation_image_is_left_out_by_name(
     assert not result.stopped and result.step == 6 and result.best_pck >= 0
     (warning,) = {x.getMessage() for x in caplog.records if "skipped" in x.getMessage()}
     assert (
-        warning.startswith("skipped 3 of 6 pairs; the first: ")
+        warning.startswith("skipped 3 of 6 pairs; the first reason: ")
         and f"image {copied / '1.png'} can't be decoded" in warning
     )
 
@@ -100,7 +100,9 @@ def test_with_all_validation_images_broken_the_state_stays(
         patch.setattr(
             loop, "open_dataset", lambda name, _, *rest, **options: open_dataset(name, copied, *rest, **options)
         )
-        with pytest.raises(DataError, match=r"^No validation pair can be read; the first: .*0\.png can't be decoded"):
+        with pytest.raises(
+            DataError, match=r"^no validation pair can be read; the first reason: .*0\.png can't be decoded"
+        ):
             train(configuration(photographs, tmp_path / "run"))
     assert step_of(tmp_path / "run") == 3
     assert train(configuration(photographs, tmp_path / "run"), resume=True).step == 6
@@ -108,7 +110,7 @@ def test_with_all_validation_images_broken_the_state_stays(
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_broken_training_image_is_named_once_all_is_saved(copied: Path, tmp_path: Path, workers: int) -> None:
-    """Broken after the second step; resumed with skip_broken, the run ends."""
+    """An image breaks after the second step; with skip_broken the resumed run finishes."""
     config = configuration(copied, tmp_path / "run", workers=workers, log_every=1, max_steps=2)
     train(config)
     whole = (copied / "1.png").read_bytes()
@@ -158,7 +160,7 @@ def test_one_loss_that_is_no_number_ends_nothing(
 def test_weights_that_are_no_numbers_are_not_saved(
     save_every: int, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither in a state nor as a model; no loss is known to blame."""
+    """Neither a state nor a model is saved, and the message names no loss."""
     step, calls = torch.optim.Adam.step, itertools.count(1)
 
     def spoiled(optimizer: torch.optim.Adam, closure: None = None) -> None:
@@ -167,7 +169,7 @@ def test_weights_that_are_no_numbers_are_not_saved(
             optimizer.param_groups[0]["params"][0].data.view(-1)[0] = torch.inf
 
     monkeypatch.setattr(torch.optim.Adam, "step", spoiled)
-    kept = "the states in .* are of earlier steps" if save_every == 1 else "nothing is saved yet"
+    kept = "the states in .* are from earlier steps" if save_every == 1 else "nothing is saved yet"
     with pytest.raises(DivergedError, match=rf"^the weights after step 3 are NaN or infinite; {kept}\. Use a smaller"):
         train(configuration(photographs, tmp_path, save_every=save_every))
     assert not (tmp_path / "best").exists() and not (tmp_path / "last").exists()

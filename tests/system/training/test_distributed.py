@@ -1,4 +1,4 @@
-"""Two processes train as one does with their joint batch, and measure the same PCK."""
+"""Two processes train like one with the joint batch, and measure the same PCK."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def torchrun(processes: int, *arguments: str) -> tuple[list[str], dict[str, str]]:
-    """The command, and its environment, that runs a module on several processes."""
+    """Return the command and environment that run a module on several processes."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -35,7 +35,7 @@ def torchrun(processes: int, *arguments: str) -> tuple[list[str], dict[str, str]
 
 
 def launch(processes: int, *arguments: str) -> str:
-    """Run a module on several processes; what they print."""
+    """Run a module on several processes, and return their output."""
     command, environment = torchrun(processes, *arguments)
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
@@ -65,7 +65,7 @@ def test_two_processes_stop_together_and_go_on(photographs: Path, tmp_path: Path
 
 
 def test_two_processes_train_as_one(photographs: Path, tmp_path: Path) -> None:
-    """Same steps, same statistics of batch norm, weights apart by rounding alone."""
+    """Steps and batch norm statistics are equal, and weights differ only by rounding."""
     changes = {"epochs": 2, "evaluate_every": 2, "learning_rate": 1e-3}
     whole = configuration(photographs, tmp_path / "one", batch_size=2, **changes)
     result = train(whole)
@@ -75,7 +75,7 @@ def test_two_processes_train_as_one(photographs: Path, tmp_path: Path) -> None:
     printed = launch(2, "-m", "simplematch", "train", "--config", str(run))
     found = re.search(r"done: (\d+) steps, best PCK@0.1 ([\d.]+) %", printed)
     assert found is not None and int(found[1]) == result.step
-    # Weights apart by rounding may put a keypoint on the other side of the threshold.
+    # Rounding of the weights may move a keypoint across the threshold.
     assert float(found[2]) == pytest.approx(100 * result.best_pck, abs=1.0)
     expected = weights(tmp_path / "one")
     start = configuration(photographs, tmp_path / "none", max_steps=1, learning_rate=1e-12)
@@ -83,7 +83,7 @@ def test_two_processes_train_as_one(photographs: Path, tmp_path: Path) -> None:
     untrained = weights(tmp_path / "none")
     for name, tensor in weights(tmp_path / "two").items():
         if re.search(r"refine\..*(0\.bias|1\.running_mean)", name):
-            continue  # batch norm takes that bias away again: its gradient is rounding, of which Adam makes steps
+            continue  # batch norm cancels that bias: its gradient is rounding noise, which Adam turns into steps
         if not tensor.is_floating_point():
             assert torch.equal(tensor, expected[name]), name
             continue
@@ -92,7 +92,7 @@ def test_two_processes_train_as_one(photographs: Path, tmp_path: Path) -> None:
 
 
 def test_without_synchronised_batch_norm_they_differ(photographs: Path, tmp_path: Path) -> None:
-    """What the test above would overlook if it were too lenient."""
+    """Check that the test above is strict enough to detect a difference."""
     changes = {"epochs": 2, "evaluate_every": 2, "learning_rate": 1e-3}
     train(configuration(photographs, tmp_path / "one", batch_size=2, **changes))
     run = tmp_path / "run.json"

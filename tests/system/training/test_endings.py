@@ -1,4 +1,4 @@
-"""However a run ends, it says why in one sentence, and what it had done is there to go on from."""
+"""However a run ends, it gives the reason in one sentence and can be resumed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def long(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Makes a configuration of a run that goes on until it is stopped."""
+    """Make a configuration of a run that continues until it is stopped."""
 
     def make(output: Path, **changes: Any) -> TrainConfig:
         fields = {"epochs": 1000, "evaluate_every": 1000, "save_every": 1000, "log_every": 1, "workers": 1} | changes
@@ -55,7 +55,7 @@ def assert_no_traceback(run: Run) -> None:
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1"])
 def test_a_signal_to_all_processes_leaves_a_state(name: str, server: Server, long: Any, tmp_path: Path) -> None:
-    """As `kill -- -GROUP`, a terminal and a batch system send it: to the processes that read images too."""
+    """The signal goes to the whole group, including data loader workers, as from `kill -- -GROUP` or a terminal."""
     number = signal.Signals[name]
     run = Run(server, long(tmp_path / "run")).until("step 2 of")
     run.send(number, group=True)
@@ -66,7 +66,7 @@ def test_a_signal_to_all_processes_leaves_a_state(name: str, server: Server, lon
 
 
 def test_only_another_ctrl_c_breaks_into_a_save(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch system warns with SIGUSR1 and ends with SIGTERM, while the run saves."""
+    """A scheduler sends SIGUSR1 and then SIGTERM while the run saves."""
     with stop.stop_on_signals() as request:
         signal.raise_signal(signal.SIGUSR1)
         monkeypatch.setattr(stop, "SECOND_REQUEST", 0.0)
@@ -77,7 +77,7 @@ def test_only_another_ctrl_c_breaks_into_a_save(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_lost_terminal_leaves_a_state(server: Server, long: Any, tmp_path: Path) -> None:
-    """What can't be printed any more keeps nothing from being saved."""
+    """The run saves everything even if it can't print."""
     run = Run(server, long(tmp_path / "run"), terminal=True).until("step 2 of")
     server.ask(hang_up=run.number)
     assert run.status() == 128 + signal.SIGHUP
@@ -86,14 +86,14 @@ def test_a_lost_terminal_leaves_a_state(server: Server, long: Any, tmp_path: Pat
 
 
 def test_a_killed_reader_of_images_leaves_a_state(server: Server, long: Any, tmp_path: Path) -> None:
-    """As the system kills one where memory is short."""
+    """The system kills a worker when memory runs out."""
     run = Run(server, long(tmp_path / "run", workers=2)).until("step 2 of")
     (*_, reader) = run.children()
     os.kill(reader, signal.SIGKILL)
     assert run.status() == 2
     assert "Traceback" not in run.said
     assert re.search(
-        r"^simplematch: a process that reads images \(process \d+\) was killed.*Resume to go on\.$", run.said, re.M
+        r"^simplematch: a data loader worker \(process \d+\) was killed.*Resume to continue\.$", run.said, re.M
     )
     step = step_of(tmp_path / "run")
     resumed = Run(server, long(tmp_path / "run", max_steps=step + 1), "--resume", "true")
@@ -101,10 +101,10 @@ def test_a_killed_reader_of_images_leaves_a_state(server: Server, long: Any, tmp
 
 
 def test_killed_at_any_moment_it_resumes_bitwise(server: Server, photographs: Path, tmp_path: Path) -> None:
-    """Killed again and again, readers of images and all, a run ends with the weights of one that went through."""
+    """A run that is killed repeatedly ends with the weights of an uninterrupted run."""
     changes = {"epochs": 4, "evaluate_every": 2, "save_every": 1, "log_every": 1, "workers": 1}
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as the server's runs have: sums of other threads round otherwise
+    torch.set_num_threads(1)  # as in the server's runs, because rounding depends on the number of threads
     train(configuration(photographs, tmp_path / "whole", **changes))
     torch.set_num_threads(threads)
     config, moments, kills = configuration(photographs, tmp_path / "killed", **changes), random.Random(0), 0

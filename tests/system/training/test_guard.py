@@ -32,7 +32,7 @@ def run(
         guard.begin()
         loss = model(batch).square().mean() + extra
         loss.backward()
-        guard.see(loss)
+        guard.add_loss(loss)
     mark = guard.end()
     optimizer.step()
     optimizer.zero_grad()
@@ -60,7 +60,7 @@ def test_the_first_step_leaves_all_as_it_was(value: float) -> None:
 
 @pytest.mark.parametrize("place", [0, 1])
 def test_one_bad_batch_of_a_step_is_enough(place: int) -> None:
-    """The statistics that the other batches moved go back too."""
+    """The statistics of the step's other batches are restored too."""
     model = network()
     optimizer, before = torch.optim.Adam(model.parameters()), state(model)
     batches = [batch(0), batch(1)]
@@ -107,7 +107,7 @@ def test_training_goes_on_after_a_bad_step() -> None:
 
 @pytest.mark.parametrize("bad", [True, False])
 def test_without_reading_the_flag_the_step_is_the_same(bad: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a GPU, where gradients and statistics are written whatever the flag says."""
+    """As on a GPU, where gradients and statistics are always written."""
     model = network()
     guard, before = StepGuard(model), state(model)
     model(batch(5))  # other statistics
@@ -134,13 +134,13 @@ def test_another_process_has_the_bad_loss() -> None:
 
 
 def test_a_gradient_scaler_sees_the_infinities() -> None:
-    """It lowers its scale for them; a gradient of zero would tell it that all is well."""
+    """The scaler lowers its scale for infinities; zero gradients would hide them."""
     model = network()
     guard, before = StepGuard(model, scaled=True), state(model)
     guard.begin()
     loss = model(batch(0) * torch.inf).mean()
     loss.backward()
-    guard.see(loss)
+    guard.add_loss(loss)
     assert guard.end().isnan()
     assert any(not p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
     assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
@@ -156,7 +156,7 @@ def _nan_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_run_outlives_a_bad_step(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its weights and its state stay finite; a resumed run goes on."""
+    """Weights and state stay finite, and a resumed run continues."""
     _nan_at(2, monkeypatch)
     result = train(configuration(photographs, tmp_path, max_steps=4))
     assert [math.isfinite(x) for x in result.losses] == [True, False, True, True]

@@ -1,4 +1,4 @@
-"""States to resume from: whole after a kill at any moment, checked before they are read, and never code to run."""
+"""Training states: intact after a kill at any moment, verified before loading, and free of code."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def truncate(path: Path) -> None:
 
 
 class Evil:
-    """Unpickled, it leaves a file behind."""
+    """Unpickling it creates a file."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -88,7 +88,7 @@ def test_a_damaged_file_is_named_and_the_older_state_used(
         patch.setattr(checkpoint, "_load", lambda *_: None)
         position = checkpoint.load_state(accelerator, configuration(photographs, copy))
     assert position.step == 3
-    damaged = states(copy)[0] if name == "manifest.json" else states(copy)[0] / name  # it may accuse another file
+    damaged = states(copy)[0] if name == "manifest.json" else states(copy)[0] / name  # it may name another file
     assert str(damaged) in caplog.text and "resuming from the older state" in caplog.text
 
 
@@ -114,7 +114,7 @@ def test_without_a_whole_state_nothing_is_changed(photographs: Path, copy: Path)
     "name", ["optimizer.bin", "random-0.safetensors", "model.safetensors", "custom_checkpoint_0.pkl"]
 )
 def test_no_file_of_a_state_runs_code(name: str, photographs: Path, copy: Path, tmp_path: Path) -> None:
-    """Not even with a manifest that was made to fit."""
+    """Not even with a forged manifest."""
     marker = tmp_path / "marker"
     for state in states(copy):
         (state / name).write_bytes(pickle.dumps(Evil(marker)))
@@ -171,7 +171,7 @@ def test_a_state_without_the_numbers_of_a_process_says_so(
 
 
 def test_a_killed_save_leaves_a_whole_state(tmp_path: Path) -> None:
-    """Killed before each operation on a file in turn: what resumes is the state before or the new one."""
+    """Kill a save before each file operation in turn: the run resumes from the previous or the new state."""
     script = Path(__file__).with_name("crash_points.py")
     done = subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -181,7 +181,7 @@ def test_a_killed_save_leaves_a_whole_state(tmp_path: Path) -> None:
 
 
 class FullDisk:
-    """While it is full, forcing a file to the disk fails."""
+    """While it is full, fsync fails."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.full, self._fsync = False, os.fsync
@@ -206,7 +206,7 @@ def test_a_full_disk_leaves_the_state_before(
     disk.full = True
     with caplog.at_level(logging.WARNING):
         assert not checkpoint.save_state(accelerator, config, Position(step=2))
-    assert "the state of step 2 can't be saved" in caplog.text and "the state in 000001 stays" in caplog.text
+    assert "the state of step 2 can't be saved" in caplog.text and "the state in 000001 is kept" in caplog.text
     assert [x.name for x in (tmp_path / "state").iterdir()] == ["000001"]
     assert checkpoint.load_state(accelerator, config).step == 1
     disk.full = False
@@ -227,6 +227,15 @@ def test_other_settings_are_named(changes: dict[str, Any], photographs: Path, co
     assert _load_settings(accelerator, config, allow_changes=True) == 4
 
 
+def test_an_earlier_name_of_a_setting_is_named(photographs: Path, copy: Path) -> None:
+    for state in states(copy):
+        path = state / "config.yaml"
+        path.write_text(path.read_text().replace("lr_step_size:", "gamma_every:"))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ValueError, match="'lr_step_size', got its earlier name"):
+        patch.setattr(manifest, "check", lambda _: None)
+        _load_settings(Accelerator(), configuration(photographs, copy))
+
+
 def test_settings_that_decide_nothing_may_change(photographs: Path, copy: Path) -> None:
     changes = {"epochs": 7, "workers": 1, "log_every": 3, "save_every": 9, "max_steps": 5, "keep_states": 1}
     assert _load_settings(Accelerator(), configuration(photographs, copy, **changes)) == 4
@@ -241,9 +250,9 @@ def _load_settings(accelerator: Accelerator, config: TrainConfig, allow_changes:
 def test_a_state_of_an_earlier_version_is_refused(photographs: Path, tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "position.json").write_text("{}")
-    with pytest.raises(DataError, match=r"of an earlier version.*begin another run"):
+    with pytest.raises(DataError, match=r"of an earlier version.*start another run"):
         train(configuration(photographs, tmp_path), resume=True)
-    with pytest.raises(ValueError, match="holds a run already"):
+    with pytest.raises(ValueError, match="already has a run"):
         train(configuration(photographs, tmp_path))
 
 

@@ -1,4 +1,4 @@
-"""Training learns, resumes exactly, and ends in order when it is told to."""
+"""Training learns, resumes exactly, and stops on request."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def weights(output: Path) -> dict[str, torch.Tensor]:
 
 
 def test_resumes_bitwise(photographs: Path, tmp_path: Path) -> None:
-    """Stopped inside the second epoch and resumed, a run ends with the weights of one that went through."""
+    """A run stopped within the second epoch and resumed ends with the weights of an uninterrupted run."""
     whole = train(configuration(photographs, tmp_path / "whole"))
     first = train(configuration(photographs, tmp_path / "parts", max_steps=4))
     assert first.stopped and first.step == 4
@@ -105,13 +105,13 @@ def test_skips_broken_images_and_counts_them(photographs: Path, tmp_path: Path) 
 def test_an_earlier_run_is_not_overwritten(photographs: Path, tmp_path: Path) -> None:
     train(configuration(photographs, tmp_path, max_steps=1))
     before = weights(tmp_path)
-    with pytest.raises(ValueError, match=r"holds a run already: resume it, or name another folder"):
+    with pytest.raises(ValueError, match=r"already has a run: resume it, or choose another folder"):
         train(configuration(photographs, tmp_path, max_steps=1))
     assert all(torch.equal(x, before[name]) for name, x in weights(tmp_path).items())
 
 
 def test_resume_without_a_state(photographs: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="holds no state to resume from"):
+    with pytest.raises(FileNotFoundError, match="has no state to resume from"):
         train(configuration(photographs, tmp_path), resume=True)
 
 
@@ -150,3 +150,7 @@ def test_configuration_of_a_file(tmp_path: Path) -> None:
     path.write_text("preset: resnet101-256\nlr: 1\n")
     with pytest.raises(ValueError, match=r"run\.yaml has the unknown field 'lr'"):
         TrainConfig.from_yaml(path)
+    for old, new in (("exchange", "swap"), ("mirror", "hflip"), ("gamma_every", "lr_step_size")):
+        path.write_text(f"preset: resnet101-256\n{old}: 1\n")
+        with pytest.raises(ValueError, match=rf"run\.yaml must have the field '{new}', got its earlier name '{old}'"):
+            TrainConfig.from_yaml(path)

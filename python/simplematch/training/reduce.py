@@ -1,4 +1,4 @@
-"""What one process of a run learns, and all must know before they go on."""
+"""A maximum over the processes of a run."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import torch
 from torch import distributed
 
 
-class Agreement:
-    """The largest number that any process gives.
+class ProcessMax:
+    """Returns the largest number that any process passes.
 
-    Processes ask one another on the CPU, in a group of their own, so that no GPU waits.
+    It uses a gloo group of its own, so that the reduction runs on the CPU and never synchronises a GPU.
     """
 
     def __init__(self, processes: int) -> None:
-        together = processes > 1 and distributed.is_initialized()
-        self._group = distributed.new_group(backend="gloo") if together else None
+        distributes = processes > 1 and distributed.is_initialized()
+        self._group = distributed.new_group(backend="gloo") if distributes else None
 
     def __call__(self, number: int) -> int:
         if self._group is None:
