@@ -113,13 +113,13 @@ def sparse_window_match(source: Tensor, target: Tensor, keypoints: Tensor, **opt
     Returns:
         `Matches`: keypoints (B, N, 2), score (B, N), peak (B, N) int64 and log_sum_exp (B, N); float32, or float64
         for float64 features. Rows that are padding, or whose target_mask has no True cell, hold -1, 0, -1 and 0 and
-        pass on no gradient. A row with a NaN answers NaN; docs/semantics.md says where NaN and infinities lead.
+        pass on no gradient. NaN inputs propagate to their row; docs/semantics.md has the rules for NaN and infinities.
 
     Gradients:
         To source, target and temperature (if a tensor), and to keypoints if `sampling` is "bilinear"; from
         keypoints, score and log_sum_exp. In the dtype of their input, bitwise repeatable. The peak is a constant, as
         are the keypoints under the other samplings: if nothing else requires a gradient, no result does.
-        A second derivative and forward-mode differentiation raise RuntimeError.
+        Transforms of torch.func and forward-mode differentiation work. A second derivative raises RuntimeError.
 
     Raises:
         TypeError, ValueError: an argument has a wrong type, dtype, shape, device or value; in one sentence, before
