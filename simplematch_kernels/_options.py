@@ -82,7 +82,7 @@ def _resolve_sampling(o: SamplingOptions, height: int, width: int) -> Sampling:
 
 
 GATHER_NAMES = {"source_size": "size", "source_coords": "coords", "sampling_padding": "padding"}
-"""The sampling options of `gather_keypoints`, which has one map."""
+"""The sampling options of a function that has one map."""
 
 
 class MetricKeywords(TypedDict, total=False):

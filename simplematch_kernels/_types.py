@@ -122,7 +122,7 @@ class MatchProblem(NamedTuple):
 
 
 class LocalizeProblem(NamedTuple):
-    """The inputs of `localize` and its backward. scores: (B, N, H, W); temperature as in `MatchProblem`."""
+    """scores: (B, N, H, W); temperature as in `MatchProblem`."""
 
     scores: Tensor
     rows: Rows
@@ -131,7 +131,7 @@ class LocalizeProblem(NamedTuple):
 
 
 class GatherProblem(NamedTuple):
-    """The inputs of `gather_keypoints` and its backward. features: (B, C, H, W); keypoints: (B, N, 2)."""
+    """features: (B, C, H, W); keypoints: (B, N, 2)."""
 
     features: Tensor
     keypoints: Tensor
@@ -139,7 +139,7 @@ class GatherProblem(NamedTuple):
 
 
 class SimilarityProblem(NamedTuple):
-    """The inputs of `cosine_similarity` and its backward. descriptors: (B, N, C); target: (B, C, H, W)."""
+    """descriptors: (B, N, C); target: (B, C, H, W)."""
 
     descriptors: Tensor
     target: Tensor
@@ -156,21 +156,21 @@ class MatchGradients(NamedTuple, Generic[T]):
 
 
 class LocalizeGradients(NamedTuple, Generic[T]):
-    """As `MatchGradients`, of `localize`."""
+    """As `MatchGradients`."""
 
     scores: T
     temperature: T
 
 
 class GatherGradients(NamedTuple, Generic[T]):
-    """As `MatchGradients`, of `gather_keypoints`."""
+    """As `MatchGradients`."""
 
     features: T
     keypoints: T
 
 
 class SimilarityGradients(NamedTuple, Generic[T]):
-    """As `MatchGradients`, of `cosine_similarity`."""
+    """As `MatchGradients`."""
 
     descriptors: T
     target: T

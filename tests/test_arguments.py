@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 from typing import Any
@@ -237,3 +238,29 @@ def test_unmarked_padding_warns_once(monkeypatch: pytest.MonkeyPatch, backend: s
     monkeypatch.setattr(_check_shapes, "_warnings_given", set())
     with pytest.warns(UserWarning, match="negative coordinates only"):
         smk_numpy.sparse_window_match(*(x.numpy() for x in (SOURCE, TARGET, padded)))
+
+
+@pytest.mark.parametrize("name", ["sparse_window_match", "match_descriptors", "localize", "cosine_similarity"])
+def test_signatures_show_every_option_with_its_default(name: str) -> None:
+    """For help() and editors; the functions on arrays have the same, and `threads` for `backend`."""
+    ours, arrays = (inspect.signature(getattr(module, name)).parameters for module in (smk, smk_numpy))
+    assert {*ours} - {"backend"} == {*arrays} - {"threads"}
+    options = [p for p in ours.values() if p.kind is p.KEYWORD_ONLY]
+    assert all(p.default is not p.empty and p.annotation is not p.empty for p in options)
+    assert all(ours[key].default == arrays[key].default for key in {*ours} & {*arrays})
+    assert name not in ("sparse_window_match",) or (ours["window_size"].default, ours["eps"].default) == (45, 1e-8)
+
+
+def test_an_unknown_option_is_named_with_the_closest_known_one(backend: str) -> None:
+    for module, extra in ((smk, {"backend": backend}), (smk_numpy, {})):
+        source, target, keypoints = (x if module is smk else x.numpy() for x in (SOURCE, TARGET, KEYPOINTS))
+        with pytest.raises(
+            TypeError, match=r"sparse_window_match\(\) got .* 'windowsize'; did you mean 'window_size'\?"
+        ):
+            module.sparse_window_match(source, target, keypoints, windowsize=3, **extra)
+        with pytest.raises(
+            TypeError, match=r"got an unexpected keyword argument 'zzz'; known are num_keypoints, valid, "
+        ):
+            module.sparse_window_match(source, target, keypoints, zzz=3, **extra)
+        with pytest.raises(TypeError, match="unexpected keyword argument 'fixed_temperature'"):
+            module.localize(target, fixed_temperature=3)

@@ -1,4 +1,4 @@
-"""`gather_keypoints`: descriptors at keypoints."""
+"""Descriptors at keypoints."""
 
 from __future__ import annotations
 
