@@ -10,7 +10,6 @@ functions that take `**options`. An option is added to both, to `checked` and to
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import math
@@ -225,6 +224,8 @@ def with_options(keywords: type[Any], given: Mapping[str, Any]) -> Callable[[Fun
 
 
 def _unknown(function: str, name: str, options: list[str]) -> TypeError:
+    import difflib  # takes longer to import than most calls take
+
     close = difflib.get_close_matches(name, options, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(options)}"
     return TypeError(f"{function}() got an unexpected keyword argument {name!r}; {hint}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
@@ -71,9 +72,8 @@ class Operator(Generic[A, R]):
         object.__setattr__(self, "_layout", layout)
         forward = _torch.define(self.name, f"({layout.schema}) -> {self._results()}", self._forward, self._fake)
         backward = self._define_second("backward", _declare("grad_", self.upstream), self.gradients, "bool[] needs, ")
-        jvp = self._define_second("jvp", _declare("tangent_", self.gradients), self.upstream, "")
         object.__setattr__(self, "_operator", forward)
-        _torch.set_derivative(self.name, forward, _derivative(self, layout, forward, backward, jvp))
+        _torch.set_derivative(self.name, forward, _derivative(self, layout, forward, backward))
         _torch.set_vmap(self.name, forward)
         if self.autocast:
             _torch.set_autocast(self.name, forward, layout.places(self.autocast))
@@ -89,6 +89,11 @@ class Operator(Generic[A, R]):
         outputs = self._operator(*self._layout.flatten(arguments))  # type: ignore[attr-defined]
         result: R = self.result(outputs) if isinstance(outputs, Tensor) else self.result(*outputs)
         return result
+
+    @cached_property
+    def jvp(self) -> Any:
+        """`NAME_jvp`, defined when first needed: most processes never do."""
+        return self._define_second("jvp", _declare("tangent_", self.gradients), self.upstream, "")
 
     def _results(self) -> str:
         return _outputs(self.result._fields)
@@ -154,7 +159,7 @@ class Operator(Generic[A, R]):
 
 
 def _derivative(
-    operator: Operator[Any, Any], layout: Layout[Any], forward: Any, backward: Any, jvp: Any
+    operator: Operator[Any, Any], layout: Layout[Any], forward: Any, backward: Any
 ) -> type[_torch.Derivative]:
     """The autograd rule of an operator: it saves tensors and options by their places, and calls the derivatives."""
     fields = operator.result._fields
@@ -200,7 +205,7 @@ def _derivative(
         @staticmethod
         def jvp(ctx: Any, *tangents: Tensor | None) -> Any:
             flat, results = restored(ctx)
-            outputs = jvp(*(tangents[place] for place in inputs), *results, *flat)
+            outputs = operator.jvp(*(tangents[place] for place in inputs), *results, *flat)
             found: list[Tensor | None] = [None] * len(fields)
             for place, tangent in zip(wanted, (outputs,) if isinstance(outputs, Tensor) else outputs, strict=True):
                 found[place] = tangent
