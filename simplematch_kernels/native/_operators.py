@@ -4,31 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, overload
 
 import torch
 from torch import Tensor
 
-from .. import _options
 from .._options import Localization, Metric, Sampling
 from .._types import ForwardResult, Gradients, Matches, Rows, Upstream
-from ._options import native_localization, native_metric, native_sampling
+from . import _records
+from ._records import _C
 
-View = tuple[int, int, tuple[int, ...], tuple[int, ...]]
+if TYPE_CHECKING:
+    from .._C import View
 
-_CODES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+_CODES = {getattr(torch, name): _records.CODES[name] for name in ("float32", "float64", "bfloat16", "float16")}
 
 
+@overload
+def _view(x: Tensor) -> View: ...
+@overload
+def _view(x: Tensor | None) -> View | None: ...
 def _view(x: Tensor | None) -> View | None:
     return None if x is None else (x.data_ptr(), _CODES[x.dtype], x.shape, x.stride())
 
 
-def _row_arrays(rows: Rows) -> tuple[tuple[int | None, ...], list[Tensor]]:
+def _native_rows(rows: Rows) -> tuple[_C.Rows | None, list[Tensor]]:
     """Addresses of contiguous arrays, and the tensors to keep alive meanwhile."""
     if rows == (None, None, None):
-        return (None, None, None), []
+        return None, []
     tensors = [None if x is None else x.contiguous() for x in rows]
-    return tuple(None if x is None else x.data_ptr() for x in tensors), [x for x in tensors if x is not None]
+    addresses = [None if x is None else x.data_ptr() for x in tensors]
+    return _records.native_rows(*addresses), [x for x in tensors if x is not None]
+
+
+def _upstream(upstream: Upstream) -> _C.Upstream:
+    keypoints, score, log_sum_exp = upstream
+    return {"keypoints": _view(keypoints), "score": _view(score), "log_sum_exp": _view(log_sum_exp)}
 
 
 def _addresses(tensors: tuple[Tensor, ...]) -> tuple[int, ...]:
@@ -67,13 +78,12 @@ def _descriptor_map(descriptors: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Operators:
-    """The functions of `Backend`, from the functions of `module`.
+    """The functions of `Backend`, from those of the compiled _C.
 
-    where: what these take for the device of a tensor: a number of threads, or a GPU's index, stream and allocator.
+    where: of a tensor, the device that these run on, and what allocates its scratch memory.
     """
 
-    module: Any
-    where: Callable[[Tensor], Any]
+    where: Callable[[Tensor], tuple[_C.Device, _C.Allocate]]
 
     def sparse_window_match(
         self,
@@ -95,18 +105,19 @@ class Operators:
             torch.empty((batch, height * width), dtype=dtype, device=device),
             torch.empty((batch, kept_queries, *localization.window.box(height, width)), dtype=dtype, device=device),
         )
-        row_arrays, _alive = _row_arrays(rows)
-        self.module.sparse_window_match(
-            (_view(source), _view(keypoints), _view(target), _view(temperature)),
-            row_arrays,
-            native_sampling(sampling),
-            native_metric(metric),
-            native_localization(localization),
+        native_rows, _alive = _native_rows(rows)
+        problem = _records.match_problem(
+            _view(source),
+            _view(keypoints),
+            _view(target),
+            native_rows,
+            _view(temperature),
+            sampling,
+            metric,
+            localization,
             kept_queries,
-            _options.SCORE_BUDGET_BYTES,
-            self.where(target),
-            _addresses(result),
         )
+        _C.sparse_window_match(problem, _records.match_result(_addresses(result)), *self.where(target))
         return result
 
     def sparse_window_match_backward(
@@ -131,33 +142,37 @@ class Operators:
             _empty_gradient(target, needs[2]),
             _empty_temperature_gradient(temperature, needs[3]),
         )
-        row_arrays, _alive = _row_arrays(rows)
-        self.module.sparse_window_match_backward(
-            (_view(source), _view(keypoints), _view(target), _view(temperature)),
-            row_arrays,
-            native_sampling(sampling),
-            native_metric(metric),
-            native_localization(localization),
+        native_rows, _alive = _native_rows(rows)
+        problem = _records.match_problem(
+            _view(source),
+            _view(keypoints),
+            _view(target),
+            native_rows,
+            _view(temperature),
+            sampling,
+            metric,
+            localization,
             forward.window_scores.shape[1],
-            _options.SCORE_BUDGET_BYTES,
-            self.where(target),
-            _addresses(forward),
-            tuple([_view(x) for x in upstream]),
-            tuple([_view(x) for x in gradients]),
+        )
+        _C.sparse_window_match_backward(
+            problem,
+            _records.match_result(_addresses(forward)),
+            _upstream(upstream),
+            {
+                "source": _view(gradients[0]),
+                "keypoints": _view(gradients[1]),
+                "target": _view(gradients[2]),
+                "temperature": _view(gradients[3]),
+            },
+            *self.where(target),
         )
         return gradients
 
     def localize(self, scores: Tensor, rows: Rows, temperature: Tensor | None, localization: Localization) -> Matches:
         matches = _empty_matches(scores, scores.shape[0], scores.shape[1], _accumulation_dtype(scores))
-        row_arrays, _alive = _row_arrays(rows)
-        self.module.localize(
-            _view(scores),
-            row_arrays,
-            _view(temperature),
-            native_localization(localization),
-            self.where(scores),
-            _addresses(matches),
-        )
+        native_rows, _alive = _native_rows(rows)
+        problem = _records.localize_problem(_view(scores), native_rows, _view(temperature), localization)
+        _C.localize(problem, _records.native_matches(_addresses(matches)), *self.where(scores))
         return matches
 
     def localize_backward(
@@ -174,30 +189,21 @@ class Operators:
         matches = Matches(*(x.contiguous() for x in matches))
         scores_gradient = _empty_gradient(scores, needs[0])
         temperature_gradient = _empty_temperature_gradient(temperature, needs[1])
-        row_arrays, _alive = _row_arrays(rows)
-        self.module.localize_backward(
-            _view(scores),
-            row_arrays,
-            _view(temperature),
-            native_localization(localization),
-            self.where(scores),
-            _addresses(matches),
-            tuple([_view(x) for x in upstream]),
-            _view(scores_gradient),
-            _view(temperature_gradient),
+        native_rows, _alive = _native_rows(rows)
+        _C.localize_backward(
+            _records.localize_problem(_view(scores), native_rows, _view(temperature), localization),
+            _records.native_matches(_addresses(matches)),
+            _upstream(upstream),
+            {"scores": _view(scores_gradient), "temperature": _view(temperature_gradient)},
+            *self.where(scores),
         )
         return scores_gradient, temperature_gradient
 
     def gather_keypoints(self, features: Tensor, keypoints: Tensor, sampling: Sampling) -> Tensor:
         shape = (features.shape[0], keypoints.shape[1], features.shape[1])
         descriptors = torch.empty(shape, dtype=features.dtype, device=features.device)
-        self.module.gather_keypoints(
-            _view(features),
-            _view(keypoints),
-            native_sampling(sampling),
-            descriptors.data_ptr(),
-            self.where(features),
-        )
+        problem = _records.gather_problem(_view(features), _view(keypoints), sampling)
+        _C.gather_keypoints(problem, {"descriptors": descriptors.data_ptr()}, *self.where(features))
         return descriptors
 
     def gather_keypoints_backward(
@@ -205,14 +211,11 @@ class Operators:
     ) -> Gradients:
         """Gradients of (features, keypoints); None where `needs` is False."""
         gradients = _empty_gradient(features, needs[0]), _empty_gradient(keypoints, needs[1])
-        self.module.gather_keypoints_backward(
-            _view(gradient),
-            _view(features),
-            _view(keypoints),
-            native_sampling(sampling),
-            _view(gradients[0]),
-            _view(gradients[1]),
-            self.where(features),
+        _C.gather_keypoints_backward(
+            _records.gather_problem(_view(features), _view(keypoints), sampling),
+            {"descriptors": _view(gradient)},
+            {"features": _view(gradients[0]), "keypoints": _view(gradients[1])},
+            *self.where(features),
         )
         return gradients
 
@@ -222,15 +225,9 @@ class Operators:
         dtype, device = _accumulation_dtype(target), target.device
         scores = torch.empty((batch, descriptors.shape[1], height, width), dtype=dtype, device=device)
         target_norm = torch.empty((batch, height * width), dtype=dtype, device=device)
-        self.module.cosine_similarity(
-            _view(_descriptor_map(descriptors)),
-            _view(target),
-            native_metric(metric),
-            _options.SCORE_BUDGET_BYTES,
-            self.where(target),
-            scores.data_ptr(),
-            target_norm.data_ptr(),
-        )
+        problem = _records.similarity_problem(_view(_descriptor_map(descriptors)), _view(target), metric)
+        result: _C.SimilarityResult = {"scores": scores.data_ptr(), "target_norm": target_norm.data_ptr()}
+        _C.cosine_similarity(problem, result, *self.where(target))
         return scores, target_norm
 
     def cosine_similarity_backward(
@@ -246,16 +243,14 @@ class Operators:
         """Gradients of (descriptors, target); None where `needs` is False."""
         scores, target_norm = scores.contiguous(), target_norm.contiguous()
         gradients = _empty_gradient(descriptors, needs[0]), _empty_gradient(target, needs[1])
-        self.module.cosine_similarity_backward(
-            _view(_descriptor_map(descriptors)),
-            _view(target),
-            native_metric(metric),
-            _options.SCORE_BUDGET_BYTES,
-            self.where(target),
-            _view(gradient),
-            scores.data_ptr(),
-            target_norm.data_ptr(),
-            None if gradients[0] is None else _view(_descriptor_map(gradients[0])),
-            _view(gradients[1]),
+        _C.cosine_similarity_backward(
+            _records.similarity_problem(_view(_descriptor_map(descriptors)), _view(target), metric),
+            {"scores": scores.data_ptr(), "target_norm": target_norm.data_ptr()},
+            {"scores": _view(gradient)},
+            {
+                "descriptors": None if gradients[0] is None else _view(_descriptor_map(gradients[0])),
+                "target": _view(gradients[1]),
+            },
+            *self.where(target),
         )
         return gradients

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from .._native import load
+from . import _records
 from ._operators import Operators
 
-_operators = Operators(load(), lambda tensor: torch.get_num_threads())
+_operators = Operators(lambda tensor: (_records.cpu(torch.get_num_threads()), None))
 
 sparse_window_match = _operators.sparse_window_match
 sparse_window_match_backward = _operators.sparse_window_match_backward

@@ -1,4 +1,4 @@
-"""The public functions: argument checks, then one call of the compiled module."""
+"""The public functions: argument checks, then one call of the compiled _C."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .. import _check_options, _native, _options
+from .. import _check_options, _options
 from .._check_options import Size
 from .._options import Localization, Metric, Sampling
-from ..native._options import native_localization, native_metric, native_sampling
+from ..native import _records
+from ..native._records import _C
 from . import _arrays, _checks
 from ._arrays import Array, Matches, view
-
-_C = _native.load()
 
 
 def sparse_window_match(
@@ -173,14 +172,8 @@ def localize(
     resolved = _resolve_localization(scores, options, number, (target_size, target_coords, output_offset))
     _checks.check_values(None, rows, array)
     matches = _arrays.empty_matches(batch, queries, _arrays.accumulation_dtype(scores))
-    _C.localize(
-        view(scores),
-        _arrays.addresses(rows),
-        view(array),
-        native_localization(resolved),
-        _threads(threads),
-        _arrays.addresses(matches),
-    )
+    problem = _records.localize_problem(view(scores), _arrays.native_rows(rows), view(array), resolved)
+    _C.localize(problem, _records.native_matches(_arrays.addresses(matches)), _device(threads))
     return matches
 
 
@@ -217,13 +210,8 @@ def gather_keypoints(
     options = _check_options.check_sampling(size, coords, sampling, padding, ("size", "coords", "padding"))
     _checks.check_values(keypoints, _arrays.Rows(None, None, None), None)
     descriptors = np.empty((features.shape[0], keypoints.shape[1], features.shape[1]), features.dtype)
-    _C.gather_keypoints(
-        view(features),
-        view(keypoints),
-        native_sampling(_resolve_sampling(features, options)),
-        _arrays.address(descriptors),
-        _threads(threads),
-    )
+    problem = _records.gather_problem(view(features), view(keypoints), _resolve_sampling(features, options))
+    _C.gather_keypoints(problem, {"descriptors": _arrays.address(descriptors)}, _device(threads))
     return descriptors
 
 
@@ -262,13 +250,9 @@ def cosine_similarity(
     scores = np.empty((batch, descriptors.shape[1], height, width), dtype)
     norm = np.empty((batch, height * width), dtype)
     _C.cosine_similarity(
-        view(_descriptor_map(descriptors)),
-        view(target),
-        native_metric(resolved),
-        _options.SCORE_BUDGET_BYTES,
-        _threads(threads),
-        _arrays.address(scores),
-        _arrays.address(norm),
+        _records.similarity_problem(view(_descriptor_map(descriptors)), view(target), resolved),
+        {"scores": _arrays.address(scores), "target_norm": _arrays.address(norm)},
+        _device(threads),
     )
     return scores
 
@@ -294,17 +278,18 @@ def _match(
     _checks.check_values(keypoints, rows, array)
     matches = _arrays.empty_matches(target.shape[0], queries, _arrays.accumulation_dtype(target))
     kept = _arrays.empty_kept(target, localization.window)
-    _C.sparse_window_match(
-        (view(source), view(keypoints), view(target), view(array)),
-        _arrays.addresses(rows),
-        native_sampling(sampling),
-        native_metric(metric),
-        native_localization(localization),
-        0,
-        _options.SCORE_BUDGET_BYTES,
-        _threads(threads),
-        _arrays.addresses((*matches, *kept)),
+    problem = _records.match_problem(
+        view(source),
+        view(keypoints),
+        view(target),
+        _arrays.native_rows(rows),
+        view(array),
+        sampling,
+        metric,
+        localization,
+        kept_queries=0,
     )
+    _C.sparse_window_match(problem, _records.match_result(_arrays.addresses((*matches, *kept))), _device(threads))
     return matches
 
 
@@ -336,6 +321,6 @@ def _resolve_localization(
     return _options.resolve_localization(*checked, temperature, coords, size, offset, height, width)
 
 
-def _threads(threads: int | None) -> int:
+def _device(threads: int | None) -> _C.Device:
     _checks.check_threads(threads)
-    return _arrays.default_threads() if threads is None else threads
+    return _records.cpu(_arrays.default_threads() if threads is None else threads)
