@@ -42,8 +42,8 @@ def _upstream(upstream: Upstream) -> _C.Upstream:
     return {"keypoints": _view(keypoints), "score": _view(score), "log_sum_exp": _view(log_sum_exp)}
 
 
-def _addresses(tensors: tuple[Tensor, ...]) -> tuple[int, ...]:
-    return tuple([x.data_ptr() for x in tensors])
+def _addresses(tensors: Sequence[Tensor]) -> list[int]:
+    return [x.data_ptr() for x in tensors]
 
 
 def _accumulation_dtype(features: Tensor) -> torch.dtype:
@@ -52,11 +52,12 @@ def _accumulation_dtype(features: Tensor) -> torch.dtype:
 
 def _empty_matches(like: Tensor, batch: int, queries: int, dtype: torch.dtype) -> Matches:
     device = like.device
+    score = torch.empty((batch, queries), dtype=dtype, device=device)
     return Matches(
         torch.empty((batch, queries, 2), dtype=dtype, device=device),
-        torch.empty((batch, queries), dtype=dtype, device=device),
+        score,
         torch.empty((batch, queries), dtype=torch.int64, device=device),
-        torch.empty((batch, queries), dtype=dtype, device=device),
+        torch.empty_like(score),
     )
 
 
@@ -117,7 +118,7 @@ class Operators:
             localization,
             kept_queries,
         )
-        _C.sparse_window_match(problem, _records.match_result(_addresses(result)), *self.where(target))
+        _C.sparse_window_match(problem, _records.match_result(*_addresses(result)), *self.where(target))
         return result
 
     def sparse_window_match_backward(
@@ -135,7 +136,7 @@ class Operators:
         needs: Sequence[bool],
     ) -> Gradients:
         """Gradients of (source, keypoints, target, temperature); None where `needs` is False."""
-        forward = ForwardResult(*(x.contiguous() for x in forward))
+        kept = [x.contiguous() for x in forward]
         gradients = (
             _empty_gradient(source, needs[0]),
             _empty_gradient(keypoints, needs[1]),
@@ -156,7 +157,7 @@ class Operators:
         )
         _C.sparse_window_match_backward(
             problem,
-            _records.match_result(_addresses(forward)),
+            _records.match_result(*_addresses(kept)),
             _upstream(upstream),
             {
                 "source": _view(gradients[0]),
@@ -172,7 +173,7 @@ class Operators:
         matches = _empty_matches(scores, scores.shape[0], scores.shape[1], _accumulation_dtype(scores))
         native_rows, _alive = _native_rows(rows)
         problem = _records.localize_problem(_view(scores), native_rows, _view(temperature), localization)
-        _C.localize(problem, _records.native_matches(_addresses(matches)), *self.where(scores))
+        _C.localize(problem, _records.native_matches(*_addresses(matches)), *self.where(scores))
         return matches
 
     def localize_backward(
@@ -186,13 +187,13 @@ class Operators:
         needs: Sequence[bool],
     ) -> Gradients:
         """Gradients of (scores, temperature); None where `needs` is False."""
-        matches = Matches(*(x.contiguous() for x in matches))
+        kept = [x.contiguous() for x in matches]
         scores_gradient = _empty_gradient(scores, needs[0])
         temperature_gradient = _empty_temperature_gradient(temperature, needs[1])
         native_rows, _alive = _native_rows(rows)
         _C.localize_backward(
             _records.localize_problem(_view(scores), native_rows, _view(temperature), localization),
-            _records.native_matches(_addresses(matches)),
+            _records.native_matches(*_addresses(kept)),
             _upstream(upstream),
             {"scores": _view(scores_gradient), "temperature": _view(temperature_gradient)},
             *self.where(scores),

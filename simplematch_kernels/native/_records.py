@@ -6,7 +6,6 @@ A tensor is described by a `View`, a contiguous array by its address.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -65,15 +64,18 @@ def native_rows(num_keypoints: int | None, valid: int | None, target_mask: int |
     return {"num_keypoints": num_keypoints, "valid": valid, "target_mask": target_mask}
 
 
-def native_matches(addresses: Sequence[int]) -> _C.Matches:
-    keypoints, score, peak, log_sum_exp = addresses
+def native_matches(keypoints: int, score: int, peak: int, log_sum_exp: int) -> _C.Matches:
     return {"keypoints": keypoints, "score": score, "peak": peak, "log_sum_exp": log_sum_exp}
 
 
-def match_result(addresses: Sequence[int]) -> _C.MatchResult:
-    """From the addresses of the matches' four arrays, the norms of the target's cells and the window scores."""
-    *matches, target_norm, window_scores = addresses
-    return {"matches": native_matches(matches), "target_norm": target_norm, "window_scores": window_scores}
+def match_result(
+    keypoints: int, score: int, peak: int, log_sum_exp: int, target_norm: int, window_scores: int
+) -> _C.MatchResult:
+    return {
+        "matches": {"keypoints": keypoints, "score": score, "peak": peak, "log_sum_exp": log_sum_exp},
+        "target_norm": target_norm,
+        "window_scores": window_scores,
+    }
 
 
 def match_problem(

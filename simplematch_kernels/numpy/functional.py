@@ -173,7 +173,7 @@ def localize(
     _checks.check_values(None, rows, array)
     matches = _arrays.empty_matches(batch, queries, _arrays.accumulation_dtype(scores))
     problem = _records.localize_problem(view(scores), _arrays.native_rows(rows), view(array), resolved)
-    _C.localize(problem, _records.native_matches(_arrays.addresses(matches)), _device(threads))
+    _C.localize(problem, _records.native_matches(*_arrays.addresses(matches)), _device(threads))
     return matches
 
 
@@ -289,7 +289,7 @@ def _match(
         localization,
         kept_queries=0,
     )
-    _C.sparse_window_match(problem, _records.match_result(_arrays.addresses((*matches, *kept))), _device(threads))
+    _C.sparse_window_match(problem, _records.match_result(*_arrays.addresses((*matches, *kept))), _device(threads))
     return matches
 
 
