@@ -14,7 +14,7 @@ endif()
 
 function(add_level name)
   add_library(simplematch_${name} OBJECT ${steps})
-  target_include_directories(simplematch_${name} PRIVATE csrc/include)
+  target_include_directories(simplematch_${name} PRIVATE csrc csrc/include)
   target_compile_definitions(simplematch_${name} PRIVATE SIMPLEMATCH_LEVEL=${name})
   target_compile_options(simplematch_${name} PRIVATE -Wall -Wextra ${step_flags} ${ARGN})
   target_sources(simplematch PRIVATE $<TARGET_OBJECTS:simplematch_${name}>)
@@ -28,7 +28,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
   target_compile_definitions(simplematch PRIVATE SIMPLEMATCH_HAS_AVX2)
 endif()
 
-set(drivers dispatch.cpp driver.cpp gather.cpp match.cpp match_backward.cpp memory.cpp operators.cpp)
+set(drivers driver.cpp gather.cpp instructions.cpp match.cpp match_backward.cpp memory.cpp operators.cpp source_backward.cpp)
 list(TRANSFORM drivers PREPEND csrc/cpu/)
 target_sources(simplematch PRIVATE ${drivers})
 # A contracted x * a + b rounds once where the definition rounds twice: a pixel could fall into the next cell.

@@ -1,10 +1,10 @@
 # libsimplematch, shared and static, from the same objects: the kernels and the C interface over them.
 # Only the C interface is exported, as symbols of version SIMPLEMATCH_<major>.<minor>.
 
-set(interface checks.cpp defaults.cpp dispatch.cpp error.cpp option_checks.cpp simplematch.cpp tensor_checks.cpp)
+set(interface checks.cpp defaults.cpp error.cpp option_checks.cpp simplematch.cpp tensor_checks.cpp)
 list(TRANSFORM interface PREPEND csrc/c/)
 add_library(simplematch_c OBJECT ${interface})
-target_include_directories(simplematch_c PRIVATE csrc/include)
+target_include_directories(simplematch_c PRIVATE csrc csrc/include)
 target_compile_definitions(simplematch_c PRIVATE SIMPLEMATCH_BUILD_VERSION="${PROJECT_VERSION}"
   $<TARGET_PROPERTY:simplematch,INTERFACE_COMPILE_DEFINITIONS>)
 target_compile_options(simplematch_c PRIVATE -Wall -Wextra)

@@ -60,15 +60,13 @@ def why_not_cuda() -> str | None:
     reason = why_not()
     if reason is not None:
         return reason
-    if not hasattr(load(), "cuda"):
-        return "the compiled module was built without CUDA (reinstall with nvcc and SIMPLEMATCH_CUDA=on)"
-    answer: str | None = load().cuda.why_not()
+    answer: str | None = load().why_not_cuda()
     return answer
 
 
 def emulates_gpu() -> bool:
     """Whether the CUDA kernels run on the CPU, in the emulation that tests use."""
-    return why_not_cuda() is None and load().cuda.device_type == "cpu"
+    return why_not() is None and bool(load().emulates_cuda)
 
 
 def describe() -> str:
@@ -76,5 +74,5 @@ def describe() -> str:
     reason = why_not()
     if reason is not None:
         return f"none: {reason}"
-    cuda = "CUDA kernels" if hasattr(load(), "cuda") else "no CUDA kernels"
+    cuda = "CUDA kernels" if load().has_cuda else "no CUDA kernels"
     return f"CPU kernels, {load().simd_level()} instructions; {cuda}"

@@ -17,7 +17,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-FILES = ("LICENSE", "README.md", "CMakeLists.txt", "cmake/cpu.cmake", "csrc/include/simplematch/types.h")
+FILES = ("LICENSE", "README.md", "CMakeLists.txt", "cmake/cpu.cmake", "csrc/include/simplematch/simplematch.h")
 BUILD_MESSAGE = "simplematch-kernels: the compiled CPU kernels could not be built"
 USE_MESSAGE = "backend 'cpu' is not used on cpu: the compiled module is not there"
 USE = """

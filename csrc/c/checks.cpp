@@ -3,14 +3,13 @@
 #include <algorithm>
 #include <cinttypes>
 
+#include "common/defaults.h"
+#include "common/window.h"
+
 namespace simplematch::abi {
 namespace {
 
-int32_t arithmetic_of(const simplematch_tensor& features) {
-    return features.dtype == SIMPLEMATCH_FLOAT64 ? SIMPLEMATCH_FLOAT64 : SIMPLEMATCH_FLOAT32;
-}
-
-void check_map(const char* name, const simplematch_tensor& map) {
+void check_map(const char* name, View& map) {
     check_required(name, map, "(B, C, H, W)", 4);
     if (map.size[1] == 0 || map.size[2] == 0 || map.size[3] == 0)
         refuse("%s must have at least one channel and one cell, got C = %" PRId64 ", H = %" PRId64 ", W = %" PRId64, name,
@@ -18,13 +17,13 @@ void check_map(const char* name, const simplematch_tensor& map) {
 }
 
 // (B, C, 1, N)
-void check_descriptor_map(const char* name, const simplematch_tensor& map) {
+void check_descriptor_map(const char* name, View& map) {
     check_required(name, map, "(B, C, 1, N)", 4);
     if (map.size[2] != 1)
         refuse("%s must have shape (B, C, 1, N) where no keypoints are given, got H = %" PRId64, name, map.size[2]);
 }
 
-void check_keypoints(const char* name, const simplematch_tensor& keypoints, const char* map_name, int64_t batch) {
+void check_keypoints(const char* name, View& keypoints, const char* map_name, int64_t batch) {
     check_required(name, keypoints, "(B, N, 2)", 3);
     check_dtype(name, keypoints, {SIMPLEMATCH_FLOAT32, SIMPLEMATCH_FLOAT64});
     check_equal(name, "batch size", keypoints.size[0], map_name, batch);
@@ -33,7 +32,7 @@ void check_keypoints(const char* name, const simplematch_tensor& keypoints, cons
 }
 
 // Descriptors or the map that keypoints read, beside the target.
-void check_pair(const char* name, const simplematch_tensor& map, const simplematch_tensor& target) {
+void check_pair(const char* name, const View& map, const View& target) {
     check_dtype(name, map, {target.dtype});
     check_equal(name, "batch size", map.size[0], "target", target.size[0]);
     check_equal(name, "number of channels", map.size[1], "target", target.size[1]);
@@ -45,134 +44,37 @@ void check_query_count(const Sizes& s) {
                ", C = %" PRId64, s.batch, s.queries, s.channels);
 }
 
-void check_temperature(const simplematch_tensor& temperature, const Sizes& s) {
+void check_temperature(View& temperature, const Sizes& s) {
     if (!is_given(temperature)) return;
     check_tensor("temperature", temperature, "(B, N)", 2);
     check_dtype("temperature", temperature, {s.arithmetic});
     check_shape("temperature", temperature, "(B, N)", {s.batch, s.queries});
 }
 
-void check_rows(const simplematch_rows& rows, const Sizes& s) {
+void check_rows(const Rows& rows, const Sizes& s) {
     check_optional_array("rows.num_keypoints", rows.num_keypoints, {s.batch}, sizeof(int64_t));
     check_optional_array("rows.valid", rows.valid, {s.batch, s.queries}, 1);
     check_optional_array("rows.target_mask", rows.target_mask, {s.batch, s.height, s.width}, 1);
 }
 
-// Whether image b has a cell to select.
-bool any_cell(const simplematch_rows& rows, const Sizes& s, int64_t b) {
-    if (rows.target_mask == nullptr) return true;
-    const int64_t cells = s.height * s.width;
-    const uint8_t* const mask = rows.target_mask + b * cells;
-    return std::any_of(mask, mask + cells, [](uint8_t cell) { return cell != 0; });
-}
-
-}  // namespace
-
-Sizes check_problem(const simplematch_match_problem& p) {
-    check_map("target", p.target);
-    const bool sampled = is_given(p.keypoints);
-    if (sampled) {
-        check_map("source", p.source);
-    } else {
-        check_descriptor_map("source", p.source);
-    }
-    check_pair("source", p.source, p.target);
-    if (sampled) {
-        check_keypoints("keypoints", p.keypoints, "source", p.source.size[0]);
-        check_sampling(p.sampling);
-    }
-    const int64_t queries = sampled ? p.keypoints.size[1] : p.source.size[3];
-    const Sizes s{p.target.size[0], queries, p.target.size[1], p.target.size[2], p.target.size[3], arithmetic_of(p.target)};
-    check_query_count(s);
-    check_temperature(p.temperature, s);
-    check_rows(p.rows, s);
-    check_metric(p.metric);
-    check_localization(p.localization, !is_given(p.temperature));
-    if (p.kept_queries < 0 || p.kept_queries > s.queries)
-        refuse("kept_queries must be from 0 to N = %" PRId64 ", got %" PRId64, s.queries, p.kept_queries);
-    check_score_budget(p.score_budget);
-    return s;
-}
-
-Sizes check_problem(const simplematch_localize_problem& p) {
-    check_required("scores", p.scores, "(B, N, H, W)", 4);
-    if (p.scores.size[2] == 0 || p.scores.size[3] == 0)
-        refuse("scores must have at least one cell, got H = %" PRId64 ", W = %" PRId64, p.scores.size[2], p.scores.size[3]);
-    const Sizes s{p.scores.size[0], p.scores.size[1], 1, p.scores.size[2], p.scores.size[3], arithmetic_of(p.scores)};
-    check_temperature(p.temperature, s);
-    check_rows(p.rows, s);
-    check_localization(p.localization, !is_given(p.temperature));
-    return s;
-}
-
-Sizes check_problem(const simplematch_gather_problem& p) {
-    check_map("features", p.features);
-    check_keypoints("keypoints", p.keypoints, "features", p.features.size[0]);
-    check_sampling(p.sampling);
-    const Sizes s{p.features.size[0], p.keypoints.size[1], p.features.size[1], p.features.size[2], p.features.size[3],
-                  arithmetic_of(p.features)};
-    check_query_count(s);
-    return s;
-}
-
-Sizes check_problem(const simplematch_similarity_problem& p) {
-    check_map("target", p.target);
-    check_descriptor_map("descriptors", p.descriptors);
-    check_pair("descriptors", p.descriptors, p.target);
-    check_metric(p.metric);
-    check_score_budget(p.score_budget);
-    return {p.target.size[0], p.descriptors.size[3], p.target.size[1], p.target.size[2], p.target.size[3],
-            arithmetic_of(p.target)};
-}
-
-void check_matches(const simplematch_matches& m, const Sizes& s) {
-    const int64_t item = bytes_of(s.arithmetic);
+void check_matches(const Matches& m, const Sizes& s) {
+    const int64_t item = item_size(s.arithmetic);
     check_array("matches.keypoints", m.keypoints, {s.batch, s.queries, 2}, item);
     check_array("matches.score", m.score, {s.batch, s.queries}, item);
     check_array("matches.peak", m.peak, {s.batch, s.queries}, sizeof(int64_t));
     check_array("matches.log_sum_exp", m.log_sum_exp, {s.batch, s.queries}, item);
 }
 
-void check_result(const simplematch_match_result& result, const simplematch_match_problem& p, const Sizes& s) {
-    check_matches(result.matches, s);
-    const int64_t item = bytes_of(s.arithmetic);
-    check_array("target_norm", result.target_norm, {s.batch, s.height, s.width}, item);
-    const simplematch_window& window = p.localization.window;
-    check_array("window_scores", result.window_scores,
-                {s.batch, p.kept_queries, std::min(window.height, s.height), std::min(window.width, s.width)}, item);
-}
-
-void check_scores(const void* scores, const void* target_norm, const Sizes& s) {
-    check_array("scores", scores, {s.batch, s.queries, s.height, s.width}, bytes_of(s.arithmetic));
-    check_array("target_norm", target_norm, {s.batch, s.height, s.width}, bytes_of(s.arithmetic));
-}
-
-void check_descriptors(const void* descriptors, const simplematch_gather_problem& p, const Sizes& s) {
-    check_array("descriptors", descriptors, {s.batch, s.queries, s.channels}, bytes_of(p.features.dtype));
-}
-
-void check_upstream(const simplematch_upstream& upstream, const Sizes& s) {
-    const auto check = [&](const char* name, const simplematch_tensor& t, const char* shape,
-                           std::initializer_list<int64_t> size) {
-        if (!is_given(t)) return;
-        check_tensor(name, t, shape, int(size.size()));
-        check_dtype(name, t, {s.arithmetic});
-        check_shape(name, t, shape, size);
-    };
-    check("upstream.keypoints", upstream.keypoints, "(B, N, 2)", {s.batch, s.queries, 2});
-    check("upstream.score", upstream.score, "(B, N)", {s.batch, s.queries});
-    check("upstream.log_sum_exp", upstream.log_sum_exp, "(B, N)", {s.batch, s.queries});
-}
-
-void check_arriving(const simplematch_tensor& gradient, const char* shape, std::initializer_list<int64_t> size,
+// A gradient that arrives.
+void check_arriving(const char* name, View& gradient, const char* shape, std::initializer_list<int64_t> size,
                     int32_t dtype) {
-    check_required("gradient", gradient, shape, int(size.size()));
-    check_dtype("gradient", gradient, {dtype});
-    check_shape("gradient", gradient, shape, size);
+    check_required(name, gradient, shape, int(size.size()));
+    check_dtype(name, gradient, {dtype});
+    check_shape(name, gradient, shape, size);
 }
 
-void check_gradient(const char* name, const simplematch_tensor& gradient, const char* input_name,
-                    const simplematch_tensor& input, int dimensions) {
+// A gradient to compute, of an input that must be given if the gradient is.
+void check_gradient(const char* name, View& gradient, const char* input_name, const View& input, int dimensions) {
     if (!is_given(gradient)) return;
     if (!is_given(input) && dimensions < 4)  // maps are always given; an empty one may have no address
         refuse("%s must not be asked for where %s is not given, got an address", name, input_name);
@@ -185,22 +87,149 @@ void check_gradient(const char* name, const simplematch_tensor& gradient, const 
     check_distinct(name, gradient);
 }
 
-void check_counts(const simplematch_rows& rows, const Sizes& s) {
+// Whether image b has a cell to select.
+bool any_cell(const Rows& rows, const Sizes& s, int64_t b) {
+    if (rows.target_mask == nullptr) return true;
+    const int64_t cells = s.height * s.width;
+    const uint8_t* const mask = rows.target_mask + b * cells;
+    return std::any_of(mask, mask + cells, [](uint8_t cell) { return cell != 0; });
+}
+
+}  // namespace
+
+Sizes check_problem(MatchProblem& p) {
+    check_map("target", p.target);
+    const bool sampled = is_given(p.keypoints);
+    if (sampled) {
+        check_map("source", p.source);
+    } else {
+        check_descriptor_map("source", p.source);
+    }
+    check_pair("source", p.source, p.target);
+    if (sampled) {
+        check_keypoints("keypoints", p.keypoints, "source", p.source.size[0]);
+        check_sampling(p.sampling);
+    } else {
+        p.sampling = kDefaultSampling;
+    }
+    const Sizes s{p.target.size[0], queries_of(p), p.target.size[1], p.target.size[2], p.target.size[3], p.target.dtype,
+                  arithmetic_of(p.target.dtype)};
+    check_query_count(s);
+    check_temperature(p.temperature, s);
+    check_rows(p.rows, s);
+    check_metric(p.metric);
+    check_localization(p.localization, !is_given(p.temperature));
+    if (p.kept_queries < 0 || p.kept_queries > s.queries)
+        refuse("kept_queries must be from 0 to N = %" PRId64 ", got %" PRId64, s.queries, p.kept_queries);
+    check_score_budget(p.score_budget);
+    return s;
+}
+
+Sizes check_problem(LocalizeProblem& p) {
+    check_required("scores", p.scores, "(B, N, H, W)", 4);
+    if (p.scores.size[2] == 0 || p.scores.size[3] == 0)
+        refuse("scores must have at least one cell, got H = %" PRId64 ", W = %" PRId64, p.scores.size[2], p.scores.size[3]);
+    const Sizes s{p.scores.size[0], p.scores.size[1], 1, p.scores.size[2], p.scores.size[3], p.scores.dtype,
+                  arithmetic_of(p.scores.dtype)};
+    check_temperature(p.temperature, s);
+    check_rows(p.rows, s);
+    check_localization(p.localization, !is_given(p.temperature));
+    return s;
+}
+
+Sizes check_problem(GatherProblem& p) {
+    check_map("features", p.features);
+    check_keypoints("keypoints", p.keypoints, "features", p.features.size[0]);
+    check_sampling(p.sampling);
+    const Sizes s{p.features.size[0], p.keypoints.size[1], p.features.size[1], p.features.size[2], p.features.size[3],
+                  p.features.dtype, arithmetic_of(p.features.dtype)};
+    check_query_count(s);
+    return s;
+}
+
+Sizes check_problem(SimilarityProblem& p) {
+    check_map("target", p.target);
+    check_descriptor_map("descriptors", p.descriptors);
+    check_pair("descriptors", p.descriptors, p.target);
+    check_metric(p.metric);
+    check_score_budget(p.score_budget);
+    return {p.target.size[0], p.descriptors.size[3], p.target.size[1], p.target.size[2], p.target.size[3],
+            p.target.dtype, arithmetic_of(p.target.dtype)};
+}
+
+void check_result(const MatchResult& result, const MatchProblem& p, const Sizes& s) {
+    check_matches(result.matches, s);
+    const int64_t item = item_size(s.arithmetic);
+    check_array("target_norm", result.target_norm, {s.batch, s.height, s.width}, item);
+    const Window& window = p.localization.window;
+    check_array("window_scores", result.window_scores,
+                {s.batch, p.kept_queries, box_rows(window, s.height), box_columns(window, s.width)}, item);
+}
+
+void check_result(const Matches& result, const LocalizeProblem&, const Sizes& s) { check_matches(result, s); }
+
+void check_result(const GatherResult& result, const GatherProblem&, const Sizes& s) {
+    check_array("descriptors", result.descriptors, {s.batch, s.queries, s.channels}, item_size(s.features));
+}
+
+void check_result(const SimilarityResult& result, const SimilarityProblem&, const Sizes& s) {
+    check_array("scores", result.scores, {s.batch, s.queries, s.height, s.width}, item_size(s.arithmetic));
+    check_array("target_norm", result.target_norm, {s.batch, s.height, s.width}, item_size(s.arithmetic));
+}
+
+void check_upstream(Upstream& upstream, const Sizes& s) {
+    const auto check = [&](const char* name, View& t, const char* shape, std::initializer_list<int64_t> size) {
+        if (is_given(t)) check_arriving(name, t, shape, size, s.arithmetic);
+    };
+    check("upstream.keypoints", upstream.keypoints, "(B, N, 2)", {s.batch, s.queries, 2});
+    check("upstream.score", upstream.score, "(B, N)", {s.batch, s.queries});
+    check("upstream.log_sum_exp", upstream.log_sum_exp, "(B, N)", {s.batch, s.queries});
+}
+
+void check_upstream(GatherUpstream& upstream, const Sizes& s) {
+    check_arriving("upstream.descriptors", upstream.descriptors, "(B, N, C)", {s.batch, s.queries, s.channels}, s.features);
+}
+
+void check_upstream(SimilarityUpstream& upstream, const Sizes& s) {
+    check_arriving("upstream.scores", upstream.scores, "(B, N, H, W)", {s.batch, s.queries, s.height, s.width}, s.arithmetic);
+}
+
+void check_gradients(MatchGradients& wanted, const MatchProblem& p) {
+    check_gradient("gradients.source", wanted.source, "source", p.source, 4);
+    check_gradient("gradients.keypoints", wanted.keypoints, "keypoints", p.keypoints, 3);
+    check_gradient("gradients.target", wanted.target, "target", p.target, 4);
+    check_gradient("gradients.temperature", wanted.temperature, "temperature", p.temperature, 2);
+}
+
+void check_gradients(LocalizeGradients& wanted, const LocalizeProblem& p) {
+    check_gradient("gradients.scores", wanted.scores, "scores", p.scores, 4);
+    check_gradient("gradients.temperature", wanted.temperature, "temperature", p.temperature, 2);
+}
+
+void check_gradients(GatherGradients& wanted, const GatherProblem& p) {
+    check_gradient("gradients.features", wanted.features, "features", p.features, 4);
+    check_gradient("gradients.keypoints", wanted.keypoints, "keypoints", p.keypoints, 3);
+}
+
+void check_gradients(SimilarityGradients& wanted, const SimilarityProblem& p) {
+    check_gradient("gradients.descriptors", wanted.descriptors, "descriptors", p.descriptors, 4);
+    check_gradient("gradients.target", wanted.target, "target", p.target, 4);
+}
+
+void check_counts(const Rows& rows, const Sizes& s) {
     for (int64_t b = 0; rows.num_keypoints != nullptr && b < s.batch; ++b)
         if (rows.num_keypoints[b] < 0 || rows.num_keypoints[b] > s.queries)
             refuse("rows.num_keypoints must lie between 0 and N = %" PRId64 ", got %" PRId64 " for image %" PRId64,
                    s.queries, rows.num_keypoints[b], b);
 }
 
-void check_peaks(const simplematch_matches& forward, const simplematch_rows& rows, const Sizes& s) {
+void check_peaks(const Matches& forward, const Rows& rows, const Sizes& s) {
     const int64_t cells = s.height * s.width;
     for (int64_t b = 0; b < s.batch; ++b) {
         if (!any_cell(rows, s, b)) continue;
-        const int64_t present = rows.num_keypoints == nullptr ? s.queries : rows.num_keypoints[b];
-        for (int64_t n = 0; n < present; ++n) {
-            const int64_t i = b * s.queries + n, peak = forward.peak[i];
-            const bool counts = rows.valid == nullptr || rows.valid[i] != 0;
-            if (counts && (peak < 0 || peak >= cells))
+        for (int64_t n = 0; n < s.queries; ++n) {
+            const int64_t peak = forward.peak[b * s.queries + n];
+            if (is_valid(rows, b, n, s.queries) && (peak < 0 || peak >= cells))
                 refuse("matches.peak must hold cells from 0 to %" PRId64 " as the forward wrote them, got %" PRId64
                        " in image %" PRId64 ", row %" PRId64, cells - 1, peak, b, n);
         }

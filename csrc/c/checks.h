@@ -1,4 +1,7 @@
-// Checks of whole problems: tensors that agree with each other, results and gradients that fit them.
+// Checks of the records of a call: tensors that agree with each other, results and gradients that fit them.
+//
+// What is given as a reference that is not const is the library's copy of a caller's record: besides, it loses what is not
+// checked because nobody may use it (strides of sides of one element, the sampling of a problem without keypoints).
 #pragma once
 
 #include "option_checks.h"
@@ -8,29 +11,32 @@ namespace simplematch::abi {
 // What the parts of a problem agree on.
 struct Sizes {
     int64_t batch, queries, channels, height, width;
+    int32_t features;    // dtype of the features, or of the scores that a call is given
     int32_t arithmetic;  // dtype T of results
 };
 
-Sizes check_problem(const simplematch_match_problem& problem);
-Sizes check_problem(const simplematch_localize_problem& problem);
-Sizes check_problem(const simplematch_gather_problem& problem);
-Sizes check_problem(const simplematch_similarity_problem& problem);
+Sizes check_problem(MatchProblem& problem);
+Sizes check_problem(LocalizeProblem& problem);
+Sizes check_problem(GatherProblem& problem);
+Sizes check_problem(SimilarityProblem& problem);
 
-void check_matches(const simplematch_matches& matches, const Sizes& sizes);
-void check_result(const simplematch_match_result& result, const simplematch_match_problem& problem, const Sizes& sizes);
-void check_scores(const void* scores, const void* target_norm, const Sizes& sizes);
-void check_descriptors(const void* descriptors, const simplematch_gather_problem& problem, const Sizes& sizes);
+void check_result(const MatchResult& result, const MatchProblem& problem, const Sizes& sizes);
+void check_result(const Matches& result, const LocalizeProblem& problem, const Sizes& sizes);
+void check_result(const GatherResult& result, const GatherProblem& problem, const Sizes& sizes);
+void check_result(const SimilarityResult& result, const SimilarityProblem& problem, const Sizes& sizes);
 
-void check_upstream(const simplematch_upstream& upstream, const Sizes& sizes);
-// A gradient that arrives.
-void check_arriving(const simplematch_tensor& gradient, const char* shape, std::initializer_list<int64_t> size, int32_t dtype);
-// A gradient to compute, of an input that must be given if the gradient is.
-void check_gradient(const char* name, const simplematch_tensor& gradient, const char* input_name,
-                    const simplematch_tensor& input, int dimensions);
+void check_upstream(Upstream& upstream, const Sizes& sizes);
+void check_upstream(GatherUpstream& upstream, const Sizes& sizes);
+void check_upstream(SimilarityUpstream& upstream, const Sizes& sizes);
+
+void check_gradients(MatchGradients& wanted, const MatchProblem& problem);
+void check_gradients(LocalizeGradients& wanted, const LocalizeProblem& problem);
+void check_gradients(GatherGradients& wanted, const GatherProblem& problem);
+void check_gradients(SimilarityGradients& wanted, const SimilarityProblem& problem);
 
 // These read memory, so they serve the CPU alone.
-void check_counts(const simplematch_rows& rows, const Sizes& sizes);
+void check_counts(const Rows& rows, const Sizes& sizes);
 // The peaks of the rows that count lie in the map: the backward goes by them.
-void check_peaks(const simplematch_matches& forward, const simplematch_rows& rows, const Sizes& sizes);
+void check_peaks(const Matches& forward, const Rows& rows, const Sizes& sizes);
 
 }  // namespace simplematch::abi

@@ -1,14 +1,10 @@
 // What a caller begins with: versions, defaults, and the maps between pixels and cells of simplematch_kernels/_options.py.
-#include <cmath>
+#include "common/defaults.h"
 
+#include "cpu/run.h"
 #include "option_checks.h"
-#include "simplematch/cpu.h"
 
 namespace {
-
-constexpr simplematch_affine kIdentity = {1, 0, 1};
-constexpr simplematch_tensor kNotGiven = {nullptr, SIMPLEMATCH_FLOAT32, {1, 1, 1, 1}, {0, 0, 0, 0}};
-constexpr int64_t kScoreBudget = int64_t(64) << 20;
 
 simplematch_affine rescale(int32_t coordinates, int64_t from, int64_t to) {
     if (coordinates == SIMPLEMATCH_CORNER) return {to, 0, from};
@@ -32,7 +28,7 @@ const char* simplematch_error_message(void) { return simplematch::abi::last_mess
 
 const char* simplematch_version(void) { return SIMPLEMATCH_BUILD_VERSION; }
 
-const char* simplematch_simd_level(void) { return simplematch::simd_level(); }
+const char* simplematch_simd_level(void) { return simplematch::cpu::simd_level(); }
 
 simplematch_tensor simplematch_contiguous(
     void* data, int32_t dtype, int64_t size0, int64_t size1, int64_t size2, int64_t size3) {
@@ -42,31 +38,22 @@ simplematch_tensor simplematch_contiguous(
     return t;
 }
 
-simplematch_sampling simplematch_sampling_default(void) { return {kIdentity, kIdentity, SIMPLEMATCH_FLOOR, 0}; }
+simplematch_sampling simplematch_sampling_default(void) { return simplematch::kDefaultSampling; }
 
-simplematch_metric simplematch_metric_default(void) { return {SIMPLEMATCH_COSINE, 0, 1e-8}; }
+simplematch_metric simplematch_metric_default(void) { return simplematch::kDefaultMetric; }
 
-simplematch_localization simplematch_localization_default(void) {
-    return {{45, 45, 1, 0, -INFINITY, 0}, 0.02, kIdentity, kIdentity, 0};
-}
+simplematch_localization simplematch_localization_default(void) { return simplematch::kDefaultLocalization; }
 
-simplematch_device simplematch_device_default(void) { return {SIMPLEMATCH_CPU, 0, 0, nullptr, nullptr, 0}; }
+simplematch_device simplematch_device_default(void) { return simplematch::kDefaultDevice; }
 
-simplematch_match_problem simplematch_match_problem_default(void) {
-    return {kNotGiven, kNotGiven, kNotGiven, kNotGiven, {nullptr, nullptr, nullptr},
-            simplematch_sampling_default(), simplematch_metric_default(), simplematch_localization_default(), 0, kScoreBudget};
-}
+simplematch_match_problem simplematch_match_problem_default(void) { return simplematch::kDefaultMatchProblem; }
 
-simplematch_localize_problem simplematch_localize_problem_default(void) {
-    return {kNotGiven, kNotGiven, {nullptr, nullptr, nullptr}, simplematch_localization_default()};
-}
+simplematch_localize_problem simplematch_localize_problem_default(void) { return simplematch::kDefaultLocalizeProblem; }
 
-simplematch_gather_problem simplematch_gather_problem_default(void) {
-    return {kNotGiven, kNotGiven, simplematch_sampling_default()};
-}
+simplematch_gather_problem simplematch_gather_problem_default(void) { return simplematch::kDefaultGatherProblem; }
 
 simplematch_similarity_problem simplematch_similarity_problem_default(void) {
-    return {kNotGiven, kNotGiven, simplematch_metric_default(), kScoreBudget};
+    return simplematch::kDefaultSimilarityProblem;
 }
 
 simplematch_status simplematch_cells_from_pixels(

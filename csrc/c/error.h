@@ -5,7 +5,7 @@
 #include <new>
 #include <stdexcept>
 
-#include "simplematch/simplematch.h"
+#include "common/records.h"
 
 namespace simplematch::abi {
 

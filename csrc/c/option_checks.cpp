@@ -4,7 +4,7 @@
 #include <cmath>
 
 #if defined(SIMPLEMATCH_HAS_CUDA)
-#include "simplematch/cuda.h"
+#include "cuda/run.h"
 #endif
 
 namespace simplematch::abi {
@@ -26,7 +26,7 @@ void check_at_least_one(const char* name, int64_t value, const char* unit) {
 
 void check_sampling(const simplematch_sampling& s) {
     check_choice("sampling.mode", s.mode, SIMPLEMATCH_BILINEAR, "0 (floor), 1 (round) or 2 (bilinear)");
-    check_flag("sampling.border", s.border);
+    check_choice("sampling.padding", s.padding, SIMPLEMATCH_BORDER, "0 (zeros) or 1 (border)");
     check_affine("sampling.to_cells_x", s.to_cells_x);
     check_affine("sampling.to_cells_y", s.to_cells_y);
 }

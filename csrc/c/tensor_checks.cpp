@@ -28,11 +28,11 @@ int64_t length(int64_t stride) { return stride < 0 ? -stride : stride; }
 
 bool within(int64_t stride) { return stride >= -kFarthest && stride <= kFarthest; }
 
-bool is_empty(const simplematch_tensor& t) {
+bool is_empty(const View& t) {
     return std::any_of(t.size, t.size + 4, [](int64_t n) { return n == 0; });
 }
 
-void check_sizes(const char* name, const simplematch_tensor& t, const char* shape, int dimensions) {
+void check_sizes(const char* name, const View& t, const char* shape, int dimensions) {
     for (int64_t n : t.size)
         if (n < 0) refuse("%s must have sizes of at least 0, got %s", name, written(t.size, 4).c_str());
     for (int i = dimensions; i < 4; ++i)
@@ -43,10 +43,13 @@ void check_sizes(const char* name, const simplematch_tensor& t, const char* shap
         refuse("%s must have at most 2^40 elements, got sizes %s", name, written(t.size, 4).c_str());
 }
 
-void check_strides(const char* name, const simplematch_tensor& t) {
+void check_strides(const char* name, View& t) {
     int64_t farthest = 0;
     for (int i = 0; i < 4; ++i) {
-        if (t.size[i] <= 1) continue;
+        if (t.size[i] <= 1) {
+            if (!within(t.stride[i])) t.stride[i] = 0;
+            continue;
+        }
         const bool fits = within(t.stride[i]) && length(t.stride[i]) <= (kFarthest - farthest) / (t.size[i] - 1);
         if (!fits)
             refuse("%s must reach at most 2^47 elements from its first, got strides %s with sizes %s", name,
@@ -64,10 +67,6 @@ void check_aligned(const char* name, const void* data, int64_t item) {
 
 }  // namespace
 
-int64_t bytes_of(int32_t dtype) {
-    return dtype == SIMPLEMATCH_FLOAT64 ? 8 : dtype == SIMPLEMATCH_FLOAT32 ? 4 : 2;
-}
-
 int64_t bounded_product(std::initializer_list<int64_t> sizes) {
     int64_t product = 1;
     for (int64_t n : sizes) {
@@ -78,37 +77,35 @@ int64_t bounded_product(std::initializer_list<int64_t> sizes) {
     return product;
 }
 
-bool is_given(const simplematch_tensor& tensor) { return tensor.data != nullptr; }
-
-void check_tensor(const char* name, const simplematch_tensor& t, const char* shape, int dimensions) {
+void check_tensor(const char* name, View& t, const char* shape, int dimensions) {
     if (t.dtype < SIMPLEMATCH_FLOAT32 || t.dtype > SIMPLEMATCH_FLOAT16)
         refuse("%s must have dtype 0 (float32), 1 (float64), 2 (bfloat16) or 3 (float16), got %" PRId32, name, t.dtype);
     check_sizes(name, t, shape, dimensions);
     check_strides(name, t);
-    check_aligned(name, t.data, bytes_of(t.dtype));
+    check_aligned(name, t.data, item_size(t.dtype));
 }
 
-void check_required(const char* name, const simplematch_tensor& t, const char* shape, int dimensions) {
+void check_required(const char* name, View& t, const char* shape, int dimensions) {
     check_tensor(name, t, shape, dimensions);
     if (!is_given(t) && !is_empty(t))
         refuse("%s must be given, got data NULL with sizes %s", name, written(t.size, dimensions).c_str());
 }
 
-void check_shape(const char* name, const simplematch_tensor& t, const char* shape, std::initializer_list<int64_t> size) {
+void check_shape(const char* name, const View& t, const char* shape, std::initializer_list<int64_t> size) {
     const int count = int(size.size());
     if (!std::equal(size.begin(), size.end(), t.size))
         refuse("%s must have shape %s = %s, got %s", name, shape, written(size.begin(), count).c_str(),
                written(t.size, count).c_str());
 }
 
-void check_dtype(const char* name, const simplematch_tensor& t, std::initializer_list<int32_t> allowed) {
+void check_dtype(const char* name, const View& t, std::initializer_list<int32_t> allowed) {
     if (std::find(allowed.begin(), allowed.end(), t.dtype) != allowed.end()) return;
     std::string names;
     for (int32_t dtype : allowed) names += (names.empty() ? "" : " or ") + std::string(dtype_name(dtype));
     refuse("%s must be %s, got %s", name, names.c_str(), dtype_name(t.dtype));
 }
 
-void check_distinct(const char* name, const simplematch_tensor& t) {
+void check_distinct(const char* name, const View& t) {
     if (is_empty(t)) return;
     struct Side {
         int64_t stride, size;

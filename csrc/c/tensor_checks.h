@@ -1,4 +1,5 @@
-// Checks of one tensor, array or pointer. Each refuses with a sentence that names the argument; none reads the data.
+// Checks of one tensor, array or pointer. Each refuses with a sentence that names the argument; none reads the data. A
+// tensor loses the strides that nobody steps along, which are not checked and so must not be multiplied.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +17,6 @@ constexpr int64_t kFarthest = int64_t(1) << 47;
 // The product of sizes, none of them below 0: an empty dimension counts as 1. More than kMostElements: kMostElements + 1.
 int64_t bounded_product(std::initializer_list<int64_t> sizes);
 
-bool is_given(const simplematch_tensor& tensor);
-
 template <class T>
 const T& check_pointer(const char* name, const T* pointer) {
     if (pointer == nullptr) refuse("%s must point to a struct, got NULL", name);
@@ -25,13 +24,13 @@ const T& check_pointer(const char* name, const T* pointer) {
 }
 
 // dtype code, sizes, strides and alignment of a tensor of `dimensions` dimensions; `shape` is like "(B, C, H, W)".
-void check_tensor(const char* name, const simplematch_tensor& tensor, const char* shape, int dimensions);
+void check_tensor(const char* name, View& tensor, const char* shape, int dimensions);
 // Also there, unless it is empty.
-void check_required(const char* name, const simplematch_tensor& tensor, const char* shape, int dimensions);
-void check_shape(const char* name, const simplematch_tensor& tensor, const char* shape, std::initializer_list<int64_t> size);
-void check_dtype(const char* name, const simplematch_tensor& tensor, std::initializer_list<int32_t> allowed);
+void check_required(const char* name, View& tensor, const char* shape, int dimensions);
+void check_shape(const char* name, const View& tensor, const char* shape, std::initializer_list<int64_t> size);
+void check_dtype(const char* name, const View& tensor, std::initializer_list<int32_t> allowed);
 // No two elements at one address.
-void check_distinct(const char* name, const simplematch_tensor& tensor);
+void check_distinct(const char* name, const View& tensor);
 
 // A contiguous array of `sizes` elements of `item` bytes each.
 void check_array(const char* name, const void* data, std::initializer_list<int64_t> sizes, int64_t item);
@@ -40,7 +39,5 @@ void check_optional_array(const char* name, const void* data, std::initializer_l
 
 void check_equal(const char* name, const char* dimension, int64_t value, const char* other_name, int64_t expected);
 void check_choice(const char* name, int64_t value, int64_t most, const char* choices);
-
-int64_t bytes_of(int32_t dtype);
 
 }  // namespace simplematch::abi

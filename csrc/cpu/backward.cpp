@@ -11,8 +11,8 @@ namespace {
 // What multiplies f / |f| in dFt, from the sum of ds * s; for l2 what multiplies f, from the sum of ds.
 template <class T>
 T own_factor(T total, T norm, const Metric& metric) {
-    if (metric.kind == MetricKind::dot || total == 0) return 0;
-    if (metric.kind == MetricKind::l2) return 2 * total;
+    if (metric.kind == SIMPLEMATCH_DOT || total == 0) return 0;
+    if (metric.kind == SIMPLEMATCH_L2) return 2 * total;
     const bool flat = norm == 0 || (metric.clamp_eps && norm < T(metric.eps));
     return flat ? T(0) : total / denominator(norm, metric);
 }
@@ -29,10 +29,10 @@ void weights(const WeightWork<T>& w, int64_t b, int64_t tile) {
     const int64_t first = tile * kTile, last = first + kTile < cells ? first + kTile : cells;
     const int64_t top = first / w.width, bottom = (last - 1) / w.width;
     T* const cell_sum = w.cell_sum + (b * tiles + tile) * kTile;
-    T* const cell_factor = w.cell_factor + (b * tiles + tile) * kTile;
+    T* const cell_own = w.cell_own + (b * tiles + tile) * kTile;
     int32_t* const active = w.active + (b * tiles + tile) * q.count;
     const T* const norm = w.target_norm + b * cells;
-    const bool cosine = w.metric.kind == MetricKind::cosine;
+    const bool cosine = w.metric.kind == SIMPLEMATCH_COSINE;
     if (w.first)
         for (int64_t j = 0; j < kTile; ++j) cell_sum[j] = 0;
 
@@ -40,7 +40,7 @@ void weights(const WeightWork<T>& w, int64_t b, int64_t tile) {
     uint8_t& extreme = w.extreme[b * tiles + tile];
     extreme = 0;
     for (int64_t m = first; m < last; ++m) {
-        scale[m - first] = cosine ? denominator(norm[m], w.metric) : w.metric.kind == MetricKind::l2 ? T(0.5) : T(1);
+        scale[m - first] = cosine ? denominator(norm[m], w.metric) : w.metric.kind == SIMPLEMATCH_L2 ? T(0.5) : T(1);
         extreme |= !(norm[m] == 0 || is_safe_square(norm[m] * norm[m], true));
     }
     int32_t count = 0;
@@ -70,18 +70,18 @@ void weights(const WeightWork<T>& w, int64_t b, int64_t tile) {
     }
     w.active_count[b * tiles + tile] = count;
     T* const inverse = w.cell_inverse + (b * tiles + tile) * kTile;
-    for (int64_t j = 0; j < kTile; ++j) cell_factor[j] = inverse[j] = 0;
+    for (int64_t j = 0; j < kTile; ++j) cell_own[j] = inverse[j] = 0;
     for (int64_t m = first; m < last; ++m) {
         const int64_t j = m - first;
         inverse[j] = cosine ? (norm[m] >= T(kLeastInverted) ? 1 / norm[m] : T(0)) : T(1);
-        cell_factor[j] = own_factor(cell_sum[j], norm[m], w.metric) * (extreme ? T(1) : inverse[j]);
+        cell_own[j] = own_factor(cell_sum[j], norm[m], w.metric) * (extreme ? T(1) : inverse[j]);
     }
 }
 
 // q as q / D(q) for the cosine; numbers that are not finite as 0.
 template <class T>
 void to_units(T* rows, int64_t stride, int64_t channels, int64_t count, const T* norm, const Metric& metric) {
-    const bool cosine = metric.kind == MetricKind::cosine;
+    const bool cosine = metric.kind == SIMPLEMATCH_COSINE;
     for (int64_t n = 0; n < count; ++n) {
         T* const row = rows + n * stride;
         if (norm[n] - norm[n] != 0)
@@ -148,9 +148,9 @@ void target_gradient(const GradientWork<T>& w, const TileTerms<T>& t, int64_t ti
     const Sums<T> sums{kept == nullptr ? memory.sums : kept, kept != nullptr, kept != nullptr && !w.first};
     if (channels_are_contiguous(w.gradient)) {
         sum_into_cells(t, from.cells, sums, sum_stride, prefetch, [&](int64_t m, int64_t count, const T* rows) {
-            const T* const features = own_term ? memory.cell_rows + m * memory.stride : nullptr;
+            const CellRows<T> features{own_term ? memory.cell_rows + m * memory.stride : nullptr, memory.stride};
             if (w.last)
-                write_cells(to, m, count, t.first, channels, rows, sum_stride, memory.stride, features, factor, w.past_cache);
+                write_cells(to, m, count, t.first, channels, {rows, sum_stride}, features, factor, w.past_cache);
         });
         return;
     }
@@ -185,7 +185,7 @@ void gradients_of(const GradientWork<T>& w, int64_t b, int64_t first, int64_t la
         TileTerms<T> t{first, last, w.weights + at * q.count * kTile, w.active + at * q.count, w.active_count[at],
                        q.vectors + b * q.count * q.stride + first, q.stride};
         const bool extreme = w.extreme[at] != 0;
-        const OwnFactor<T> factor{w.cell_factor + at * kTile, extreme ? w.cell_inverse + at * kTile : nullptr};
+        const OwnFactor<T> factor{w.cell_own + at * kTile, extreme ? w.cell_inverse + at * kTile : nullptr};
         bool own_term = false;
         for (int64_t j = 0; j < kTile; ++j) own_term |= factor.of_cell[j] != 0;
         own_term &= want_target && w.last;
@@ -211,7 +211,7 @@ void gradients_of(const GradientWork<T>& w, int64_t b, int64_t first, int64_t la
         if (want_target) target_gradient(w, t, tile, from, to, factor, own_term, in_place, memory, &prefetch);
     }
     if (w.past_cache) end_streaming();
-    if (want_query) finish_queries(q, b, first, last, w.query_factor, w.metric, query_gradient - first);
+    if (want_query) finish_queries(q, b, first, last, w.query_own, w.metric, query_gradient - first);
 }
 
 }  // namespace

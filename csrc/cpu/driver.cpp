@@ -23,43 +23,40 @@ RowTable list_rows(const Rows& rows, int64_t batch, int64_t queries, int64_t hei
             totals = {double(count), double(sum_x), double(sum_y)};
         }
         table.totals[b] = totals;
-        const int64_t present = rows.num_keypoints == nullptr ? queries : rows.num_keypoints[b];
         for (int64_t n = 0; n < queries; ++n)
             table.valid[b * queries + n] =
-                n < present && totals.count > 0 && (rows.valid == nullptr || rows.valid[b * queries + n] != 0);
+                totals.count > 0 && is_valid(rows, b, n, queries);
     }
     return table;
 }
 
 template <class T>
-void BlockGradients<T>::set_query_factor(int64_t i, T norm, double sum, double sum_with_score, const Metric& metric) {
+void BlockGradients<T>::set_query_own(int64_t i, T norm, double sum, double sum_with_score, const Metric& metric) {
     double factor = 0;
-    if (metric.kind == MetricKind::l2) {
+    if (metric.kind == SIMPLEMATCH_L2) {
         factor = 2 * sum;
-    } else if (metric.kind == MetricKind::cosine && sum_with_score != 0 && norm != 0 && !(metric.clamp_eps && norm < T(metric.eps))) {
+    } else if (metric.kind == SIMPLEMATCH_COSINE && sum_with_score != 0 && norm != 0 && !(metric.clamp_eps && norm < T(metric.eps))) {
         const double length = double(norm);  // the query comes as q / D(q): this makes it q / |q|
         factor = sum_with_score * ((metric.clamp_eps ? length : length + double(T(metric.eps))) / length);
     }
-    query_factor_[i] = T(factor);
+    query_own_[i] = T(factor);
 }
 
 template <class T>
-void BlockGradients<T>::run(const View& target, const View& gradient, const uint8_t* mask, const Queries<T>& queries,
-                            int64_t images, const Metric& metric, const WindowScores<T>& gradients,
-                            const WindowScores<T>& scores, const T* target_norm, T* query_gradient,
-                            int64_t query_image_stride, bool first, bool last, const Kernels<T>& kernels, int threads,
+void BlockGradients<T>::run(const BlockTerms<T>& block, const Metric& metric, const Kernels<T>& kernels, int threads,
                             T* scratch) {
-    const int64_t height = target.size[2], width = target.size[3], channels = target.size[1];
-    const WeightWork<T> weigh{height, width, queries, metric, boxes_.get(), gradients, scores, target_norm, first,
-                              weights_.get(), active_.get(), active_count_.get(), cell_sum_.get(), cell_factor_.get(),
-                              cell_inverse_.get(), extreme_.get()};
+    const View& target = block.target;
+    const int64_t height = target.size[2], width = target.size[3], channels = target.size[1], images = block.images;
+    const WeightWork<T> weigh{height, width, block.queries, metric, boxes_.get(), block.gradients, block.scores,
+                              block.target_norm, block.first, weights_.get(), active_.get(), active_count_.get(),
+                              cell_sum_.get(), cell_own_.get(), cell_inverse_.get(), extreme_.get()};
 #pragma omp for schedule(dynamic)
     for (int64_t task = 0; task < images * tiles_; ++task) kernels.weights(weigh, task / tiles_, task % tiles_);
 
-    const GradientWork<T> work{target, gradient, mask, queries, weights_.get(), active_.get(), active_count_.get(),
-                               cell_factor_.get(), cell_inverse_.get(), extreme_.get(), metric,
-                               query_gradient, query_image_stride, query_factor_.get(),
-                               has_sums_ ? sums_.get() : nullptr, first, last, is_large(gradient)};
+    const GradientWork<T> work{target, block.gradient, block.target_mask, block.queries, weights_.get(), active_.get(),
+                               active_count_.get(), cell_own_.get(), cell_inverse_.get(), extreme_.get(), metric,
+                               block.query_gradient, block.query_image_stride, query_own_.get(),
+                               has_sums_ ? sums_.get() : nullptr, block.first, block.last, is_large(block.gradient)};
     // Wide ranges of channels reuse the weights more, several ranges for each thread balance the load. A channel's
     // result does not depend on its range.
     int64_t range = kMostChannels;

@@ -8,11 +8,11 @@
 #include <algorithm>
 #include <vector>
 
-#include "convert.h"
+#include "cpu/run.h"
 #include "gather.h"
 #include "kernels.h"
 #include "memory.h"
-#include "simplematch/cpu.h"
+#include "storage.h"
 
 namespace simplematch::cpu {
 
@@ -32,8 +32,14 @@ static inline int team_size() {
 #endif
 }
 
-// Waking threads costs several microseconds: a task of few multiply-adds runs on the caller's thread.
-static inline int threads_for(int threads, double operations) { return operations < 2e5 ? 1 : std::max(1, threads); }
+// Waking threads costs several microseconds: a task of few multiply-adds runs on the caller's thread. `threads` 0: all.
+static inline int threads_for(int threads, double operations) {
+    if (operations < 2e5) return 1;
+#if defined(_OPENMP)
+    if (threads == 0) return omp_get_max_threads();
+#endif
+    return std::max(1, threads);
+}
 
 static inline View images_from(const View& view, int64_t first) {
     View shifted = view;
@@ -157,6 +163,20 @@ void similarity_of_block(const View& target, const Queries<T>& queries, int64_t 
     for (int64_t task = 0; task < images * tiles; ++task) kernels.similarity(work, task / tiles, task % tiles, scratch);
 }
 
+// One block of queries and what its gradients are made of. Views and arrays start at the block's first image.
+template <class T>
+struct BlockTerms {
+    View target, gradient;           // gradient data null: not wanted
+    const uint8_t* target_mask;
+    Queries<T> queries;
+    int64_t images;
+    WindowScores<T> gradients, scores;
+    const T* target_norm;
+    T* query_gradient;               // or null: not wanted
+    int64_t query_image_stride;
+    bool first, last;                // block of these images
+};
+
 // The gradients of one block of queries; what target_backward and query_backward need beyond their weights.
 template <class T>
 class BlockGradients {
@@ -167,31 +187,28 @@ public:
           active_(most.images * tiles_ * most.queries),
           active_count_(most.images * tiles_),
           cell_sum_(most.images * tiles_ * kTile),
-          cell_factor_(most.images * tiles_ * kTile),
+          cell_own_(most.images * tiles_ * kTile),
           cell_inverse_(most.images * tiles_ * kTile),
           extreme_(most.images * tiles_),
-          query_factor_(most.images * most.queries),
+          query_own_(most.images * most.queries),
           boxes_(most.images * most.queries) {
         if (several_blocks && want_target) sums_ = Buffer<T>(tiles_ * kTile * round_up(channels, kTile));
         if (several_blocks && want_target) has_sums_ = true;
     }
 
     Box& box(int64_t i) { return boxes_[i]; }
-    void set_query_factor(int64_t i, T norm, double sum, double sum_with_score, const Metric& metric);
+    void set_query_own(int64_t i, T norm, double sum, double sum_with_score, const Metric& metric);
 
     // Called by all threads of a team.
-    void run(const View& target, const View& gradient, const uint8_t* mask, const Queries<T>& queries, int64_t images,
-             const Metric& metric, const WindowScores<T>& gradients, const WindowScores<T>& scores, const T* target_norm,
-             T* query_gradient, int64_t query_image_stride, bool first, bool last, const Kernels<T>& kernels, int threads,
-             T* scratch);
+    void run(const BlockTerms<T>& block, const Metric& metric, const Kernels<T>& kernels, int threads, T* scratch);
 
 private:
     int64_t tiles_;
     Buffer<T> weights_;
     Buffer<int32_t> active_, active_count_;
-    Buffer<T> cell_sum_, cell_factor_, cell_inverse_;
+    Buffer<T> cell_sum_, cell_own_, cell_inverse_;
     Buffer<uint8_t> extreme_;
-    Buffer<T> query_factor_;
+    Buffer<T> query_own_;
     Buffer<Box> boxes_;
     Buffer<T> sums_;
     bool has_sums_ = false;

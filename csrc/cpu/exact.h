@@ -4,7 +4,7 @@
 // that the digits of |q|^2 + |f|^2 - 2 <q, f> cancel. Read from memory again, for that is rare.
 #pragma once
 
-#include "metric.h"
+#include "common/metric.h"
 #include "pack.h"
 
 namespace simplematch::cpu::SIMPLEMATCH_LEVEL {
@@ -55,8 +55,8 @@ double exact_score(const T* query, const Tile<S>& tile, int64_t cell, int64_t ch
         product += q * f;
         distance += (q - f) * (q - f);
     }
-    if (metric.kind == MetricKind::l2) return -distance;
-    if (metric.kind == MetricKind::dot) return product;
+    if (metric.kind == SIMPLEMATCH_L2) return -distance;
+    if (metric.kind == SIMPLEMATCH_DOT) return product;
     const double query_norm = __builtin_sqrt(exact_square(query, channels));
     const double target_norm = __builtin_sqrt(exact_square(tile, cell, channels));
     return product / denominator(query_norm, metric) / denominator(target_norm, metric);

@@ -5,14 +5,11 @@
 #include <limits>
 #include <type_traits>
 
-#include "convert.h"
+#include "common/affine.h"
+#include "storage.h"
 
 namespace simplematch::cpu {
 namespace {
-
-double apply(const AffineMap& map, double x) {
-    return (x * double(map.numerator) + double(map.shift)) / double(map.denominator);
-}
 
 int64_t clamped(double x, int64_t size) {
     return x <= 0 ? 0 : x >= double(size - 1) ? size - 1 : int64_t(x);
@@ -29,9 +26,8 @@ void add_cell(const View& map, int64_t y, int64_t x, double weight, double slope
 
 void sample_bilinear(const View& map, const Sampling& sampling, double x, double y, Sample& s) {
     const double height = double(map.size[2]), width = double(map.size[3]);
-    double rate_x = double(sampling.to_cells_x.numerator) / double(sampling.to_cells_x.denominator);
-    double rate_y = double(sampling.to_cells_y.numerator) / double(sampling.to_cells_y.denominator);
-    if (sampling.border) {  // the clamp passes a gradient on the closed interval
+    double rate_x = rate(sampling.to_cells_x), rate_y = rate(sampling.to_cells_y);
+    if (sampling.padding == SIMPLEMATCH_BORDER) {  // the clamp passes a gradient on the closed interval
         if (x < 0 || x > width - 1) rate_x = 0;
         if (y < 0 || y > height - 1) rate_y = 0;
         x = std::min(std::max(x, 0.0), width - 1);
@@ -58,11 +54,11 @@ Sample sample_keypoint(const View& map, const Sampling& sampling, double x, doub
     y = apply(sampling.to_cells_y, y);
     s.finite = std::isfinite(x) && std::isfinite(y);
     if (!s.finite) return s;
-    if (sampling.mode == SamplingMode::bilinear) {
+    if (sampling.mode == SIMPLEMATCH_BILINEAR) {
         sample_bilinear(map, sampling, x, y, s);
         return s;
     }
-    const bool floor = sampling.mode == SamplingMode::floor;
+    const bool floor = sampling.mode == SIMPLEMATCH_FLOOR;
     const double column = floor ? std::trunc(x) : std::nearbyint(x), row = floor ? std::trunc(y) : std::nearbyint(y);
     add_cell(map, clamped(row, map.size[2]), clamped(column, map.size[3]), 1, 0, 0, s);
     s.whole = true;
@@ -74,6 +70,11 @@ Sample sample_descriptor(const View& map, int64_t n) {
     s.finite = s.whole = true;
     add_cell(map, 0, n, 1, 0, 0, s);
     return s;
+}
+
+Sample sample_query(const View& map, const View& keypoints, const Sampling& sampling, int64_t b, int64_t n) {
+    if (!is_given(keypoints)) return sample_descriptor(map, n);
+    return sample_keypoint(map, sampling, read_upstream(keypoints, b, n, 0), read_upstream(keypoints, b, n, 1));
 }
 
 double read_upstream(const View& view, int64_t b, int64_t n, int64_t i) {
@@ -146,111 +147,9 @@ void keypoint_gradient(const View& map, int64_t b, const Sample& sample, const T
     }
 }
 
-std::vector<Scatter> reserve_scatter(int64_t count, const Sampling& sampling) {
-    std::vector<Scatter> list;
-    list.reserve(size_t(count) * (sampling.mode == SamplingMode::bilinear ? 4 : 1));
-    return list;
-}
-
-void list_scatter(const Sample* samples, const uint8_t* valid, int64_t count, std::vector<Scatter>& list) {
-    list.clear();
-    for (int64_t n = 0; n < count; ++n) {
-        if (!valid[n] || !samples[n].finite) continue;
-        for (int32_t i = 0; i < samples[n].count; ++i)
-            if (samples[n].weight[i] != 0) list.push_back({samples[n].cell[i], n, samples[n].weight[i]});
-    }
-    std::sort(list.begin(), list.end(),
-              [](const Scatter& a, const Scatter& b) { return a.cell != b.cell ? a.cell < b.cell : a.n < b.n; });
-}
-
-namespace {
-
-// Calls f(first, last) for each stretch of summands that share a cell.
-template <class F>
-void for_each_cell(const Scatter* list, const Scatter* end, F&& f) {
-    while (list != end) {
-        const Scatter* last = list;
-        while (last != end && last->cell == list->cell) ++last;
-        f(list, last);
-        list = last;
-    }
-}
-
-template <class T>
-T total(const Scatter* first, const Scatter* last, const T* vectors, int64_t stride, int64_t channel) {
-    T sum = 0;
-    for (const Scatter* s = first; s != last; ++s) sum += T(s->weight) * vectors[s->n * stride + channel];
-    return sum;
-}
-
-template <class T, class G>
-void scatter_into_cells(const View& gradient, G* image, const Scatter* list, const Scatter* end, const T* vectors,
-                        int64_t stride, int64_t first_cell, int64_t last_cell) {
-    const int64_t channels = gradient.size[1], width = gradient.size[3];
-    const Scatter* next = std::lower_bound(
-        list, end, first_cell, [](const Scatter& s, int64_t cell) { return s.cell < cell; });
-    for (int64_t m = first_cell; m < last_cell; ++m) {
-        G* const row = image + m / width * gradient.stride[2] + m % width * gradient.stride[3];
-        const Scatter* last = next;
-        while (last != end && last->cell == m) ++last;
-        if (last == next) {
-            std::memset(static_cast<void*>(row), 0, size_t(channels) * sizeof(G));
-        } else {
-            for (int64_t c = 0; c < channels; ++c) from_float(total(next, last, vectors, stride, c), row + c);
-        }
-        next = last;
-    }
-}
-
-template <class T, class G>
-void scatter_into_planes(const View& gradient, G* image, const Scatter* list, const Scatter* end, const T* vectors,
-                         int64_t stride, int64_t first, int64_t last) {
-    const int64_t height = gradient.size[2], width = gradient.size[3];
-    const bool dense = gradient.stride[3] == 1 && (gradient.stride[2] == width || height == 1);
-    for (int64_t c = first; c < last; ++c) {
-        G* const plane = image + c * gradient.stride[1];
-        if (dense) {
-            std::memset(static_cast<void*>(plane), 0, size_t(height * width) * sizeof(G));
-        } else {
-            for (int64_t y = 0; y < height; ++y)
-                for (int64_t x = 0; x < width; ++x)
-                    std::memset(static_cast<void*>(plane + y * gradient.stride[2] + x * gradient.stride[3]), 0, sizeof(G));
-        }
-        for_each_cell(list, end, [&](const Scatter* from, const Scatter* to) {
-            const int64_t y = from->cell / width, x = from->cell % width;
-            from_float(total(from, to, vectors, stride, c), plane + y * gradient.stride[2] + x * gradient.stride[3]);
-        });
-    }
-}
-
-}  // namespace
-
-template <class T>
-void source_backward(const View& gradient, int64_t b, const std::vector<Scatter>& scatter, const T* vectors,
-                     int64_t stride, int64_t part, int64_t parts) {
-    const bool by_cells = gradient.stride[1] == 1;
-    const int64_t items = by_cells ? gradient.size[2] * gradient.size[3] : gradient.size[1];
-    const int64_t first = items * part / parts, last = items * (part + 1) / parts;
-    const Scatter *list = scatter.data(), *end = list + scatter.size();
-    with_storage(gradient.dtype, [&](auto* type) {
-        using G = typename std::remove_pointer<decltype(type)>::type;
-        G* const image = static_cast<G*>(gradient.data) + b * gradient.stride[0];
-        if (by_cells) {
-            scatter_into_cells(gradient, image, list, end, vectors, stride, first, last);
-        } else {
-            scatter_into_planes(gradient, image, list, end, vectors, stride, first, last);
-        }
-    });
-}
-
-#define INSTANTIATE(T)                                                                                             \
-    template void gather<T>(const View&, int64_t, const Sample*, const uint8_t*, int64_t, int64_t, int64_t, T*,    \
-                            int64_t);                                                                              \
-    template void keypoint_gradient<T>(const View&, int64_t, const Sample&, const T*, double*, double*);           \
-    template void source_backward<T>(const View&, int64_t, const std::vector<Scatter>&, const T*, int64_t, int64_t, \
-                                     int64_t);
-INSTANTIATE(float)
-INSTANTIATE(double)
-#undef INSTANTIATE
+template void gather<float>(const View&, int64_t, const Sample*, const uint8_t*, int64_t, int64_t, int64_t, float*, int64_t);
+template void gather<double>(const View&, int64_t, const Sample*, const uint8_t*, int64_t, int64_t, int64_t, double*, int64_t);
+template void keypoint_gradient<float>(const View&, int64_t, const Sample&, const float*, double*, double*);
+template void keypoint_gradient<double>(const View&, int64_t, const Sample&, const double*, double*, double*);
 
 }  // namespace simplematch::cpu

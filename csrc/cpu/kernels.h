@@ -4,8 +4,7 @@
 // image. Query vectors have a row of `stride` numbers each, a multiple of kTile, zeros after the C channels.
 #pragma once
 
-#include "simplematch/options.h"
-#include "simplematch/types.h"
+#include "common/window.h"
 
 namespace simplematch::cpu {
 
@@ -35,10 +34,7 @@ struct SimilarityWork {
     bool norm_known;
 };
 
-// Cells [top, bottom) x [left, right): a window clipped to the map.
-struct Box {
-    int64_t top, left, bottom, right;
-};
+using Box = BoxOf<int64_t>;
 
 // Number of selectable cells and sums of their coordinates.
 struct CellTotals {
@@ -100,13 +96,13 @@ struct WeightWork {
     int32_t* active;             // (B, tiles, N): the queries whose box meets the tile come first
     int32_t* active_count;       // (B, tiles)
     T* cell_sum;                 // (B, tiles * kTile): sum over n of ds * s (l2: of ds), added to unless `first`
-    T* cell_factor;              // (B, tiles * kTile): what multiplies f in dFt, or f / |f| in extreme tiles
+    T* cell_own;              // (B, tiles * kTile): what multiplies f in dFt, or f / |f| in extreme tiles
     T* cell_inverse;             // (B, tiles * kTile): 1 / |f| in extreme tiles
     uint8_t* extreme;            // (B, tiles): tiles with a norm that is not finite, or whose square leaves the type
 };
 
-// target_backward: dFt_m = sum_n w[n, m] u_n - cell_factor_m f_m                            u = q / D(q) for the cosine,
-// query_backward:  dq_n  = (sum_m w[n, m] f_m - query_factor_n u_n) / D(q_n)                else q, and no D
+// target_backward: dFt_m = sum_n w[n, m] u_n - cell_own_m f_m                               u = q / D(q) for the cosine,
+// query_backward:  dq_n  = (sum_m w[n, m] f_m - query_own_n u_n) / D(q_n)                   else q, and no D
 //
 // Numbers of u and f that are not finite count as 0 here: the weights of their cells are 0 or NaN.
 template <class T>
@@ -118,13 +114,13 @@ struct GradientWork {
     const T* weights;
     const int32_t* active;
     const int32_t* active_count;
-    const T* cell_factor;
+    const T* cell_own;
     const T* cell_inverse;
     const uint8_t* extreme;
     Metric metric;
     T* query_gradient;           // (B, N, stride) like the query vectors, or null; images `query_image_stride` apart
     int64_t query_image_stride;
-    const T* query_factor;       // (B, N)
+    const T* query_own;       // (B, N)
     T* sums;                     // (tiles * kTile * stride) where dFt is summed over blocks, or null: one block
     bool first, last;            // block
     bool past_cache;             // dFt is larger than the caches: write it past them
@@ -166,20 +162,6 @@ const Kernels<T>& kernels();
 namespace baseline {
 template <class T>
 const Kernels<T>& kernels();
-}
-
-// The window of the peak, clipped to the map.
-static inline Box window_box(const Window& window, int64_t peak, int64_t height, int64_t width) {
-    const int64_t y = peak / width, x = peak % width;
-    int64_t top = y - window.height / 2, left = x - window.width / 2;
-    if (window.shift) {
-        const int64_t lowest = height > window.height ? height - window.height : 0;
-        const int64_t rightmost = width > window.width ? width - window.width : 0;
-        top = top < 0 ? 0 : top > lowest ? lowest : top;
-        left = left < 0 ? 0 : left > rightmost ? rightmost : left;
-    }
-    const int64_t bottom = top + window.height, right = left + window.width;
-    return {top < 0 ? 0 : top, left < 0 ? 0 : left, bottom > height ? height : bottom, right > width ? width : right};
 }
 
 }  // namespace simplematch::cpu

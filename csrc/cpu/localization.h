@@ -3,29 +3,21 @@
 
 #include <algorithm>
 
+#include "common/affine.h"
 #include "driver.h"
 
 namespace simplematch::cpu {
-
-static inline Sample locate_query(const MatchProblem& p, bool sampled, int64_t b, int64_t n) {
-    if (!sampled) return sample_descriptor(p.source, n);
-    return sample_keypoint(p.source, p.sampling, read_upstream(p.keypoints, b, n, 0), read_upstream(p.keypoints, b, n, 1));
-}
 
 static inline double temperature_of(const View& temperature, const Localization& localization, int64_t b, int64_t n) {
     const double value = temperature.data == nullptr ? localization.temperature : read_upstream(temperature, b, n);
     return value > 0 ? value : __builtin_nan("");  // such a row answers NaN
 }
 
-static inline double apply_affine(const AffineMap& map, double x) {
-    return (x * double(map.numerator) + double(map.shift)) / double(map.denominator);
-}
-
 template <class T>
 void write_match(const Matches& matches, int64_t i, const RowResult& row, const Localization& localization) {
     T* const keypoint = static_cast<T*>(matches.keypoints) + 2 * i;
-    keypoint[0] = T(apply_affine(localization.from_cells_x, row.x) + localization.output_offset);
-    keypoint[1] = T(apply_affine(localization.from_cells_y, row.y) + localization.output_offset);
+    keypoint[0] = T(apply(localization.from_cells_x, row.x) + localization.output_offset);
+    keypoint[1] = T(apply(localization.from_cells_y, row.y) + localization.output_offset);
     static_cast<T*>(matches.score)[i] = T(row.score);
     matches.peak[i] = row.peak;
     static_cast<T*>(matches.log_sum_exp)[i] = T(row.log_sum_exp);

@@ -60,12 +60,12 @@ RowResult localize(const RowWork<T>& w) {
     result.peak = find_peak(w.scores, w.mask, w.height * w.width);
     result.score = double(w.scores[result.peak]);
     const Box box = window_box(w.window, result.peak, w.height, w.width);
-    const Support<T> s = soften(w, result.peak, w.scores + box.top * w.row_stride + box.left, w.row_stride);
-    const double largest = result.score != result.score ? result.score : double(s.max);
+    const SoftArgmax<T> s = soft_argmax(w, result.peak, w.scores + box.top * w.row_stride + box.left, w.row_stride);
+    const double largest = result.score != result.score ? result.score : double(s.largest);
     const double logit = largest / double(w.temperature);
-    result.x = s.lost ? __builtin_nan("") : double(s.peak_x) + s.x / s.z;
-    result.y = s.lost ? __builtin_nan("") : double(s.peak_y) + s.y / s.z;
-    result.log_sum_exp = s.lost ? logit : logit + __builtin_log(s.z);
+    result.x = s.lost ? __builtin_nan("") : double(s.peak_x) + s.sum_x / s.total;
+    result.y = s.lost ? __builtin_nan("") : double(s.peak_y) + s.sum_y / s.total;
+    result.log_sum_exp = s.lost ? logit : logit + __builtin_log(s.total);
     return result;
 }
 

@@ -15,7 +15,7 @@ bool arrives_nothing(double g_x, double g_y, double h, double l) { return g_x ==
 
 // Zeros in the box, or NaN in the cells of it that take part.
 template <class T>
-void fill(const RowWork<T>& w, const Support<T>& s, T value, RowGradient<T>& gradient) {
+void fill(const RowWork<T>& w, const SoftArgmax<T>& s, T value, RowGradient<T>& gradient) {
     for (int64_t y = s.box.top; y < s.box.bottom; ++y) {
         const Segment segment = segment_of_row(w.window, s.box, s.peak_y, s.peak_x, y);
         T* const to = gradient.scores + (y - s.box.top) * gradient.stride - s.box.left;
@@ -32,17 +32,17 @@ void fill(const RowWork<T>& w, const Support<T>& s, T value, RowGradient<T>& gra
 template <class T>
 void localize_backward(const RowWork<T>& w, RowGradient<T>& gradient) {
     const Window& window = w.window;
-    const Support<T> s = soften(w, gradient.peak, w.scores, w.row_stride);
+    const SoftArgmax<T> s = soft_argmax(w, gradient.peak, w.scores, w.row_stride);
     const double arriving = gradient.x + gradient.y + gradient.score + gradient.log_sum_exp;
     if (arrives_nothing(gradient.x, gradient.y, gradient.score, gradient.log_sum_exp)) return fill(w, s, T(0), gradient);
     if (s.lost || arriving - arriving != 0) return fill(w, s, T(__builtin_nan("")), gradient);
-    const double x_out = s.x / s.z, y_out = s.y / s.z;
+    const double x_out = s.sum_x / s.total, y_out = s.sum_y / s.total;
     const bool weigh = window.sigma > 0;
     const int64_t columns = s.box.right - s.box.left;
     const T g_x = T(gradient.x);
-    const T scale = T(1 / s.z);
+    const T scale = T(1 / s.total);
     // sum P s' a = sum P (s' - c) a + c sum P a, and sum P a = l: with c the greatest s', little cancels.
-    const T greatest = s.max;
+    const T greatest = s.largest;
     double sum_gradient = 0, sum_with_score = 0, sum_temperature = 0;
     for (int64_t y = s.box.top; y < s.box.bottom; ++y) {
         const T* __restrict from = w.scores + (y - s.box.top) * w.row_stride;
@@ -73,7 +73,7 @@ void localize_backward(const RowWork<T>& w, RowGradient<T>& gradient) {
         const double a = gradient.x * (s.outside_x - s.outside_count * x_out) +
                          gradient.y * (s.outside_y - s.outside_count * y_out) +
                          gradient.log_sum_exp * s.outside_count;
-        sum_temperature += s.outside_weight / s.z * (window.outside_value - double(greatest)) * a;
+        sum_temperature += s.outside_weight / s.total * (window.outside_value - double(greatest)) * a;
     }
     sum_temperature += double(greatest) * gradient.log_sum_exp;
     gradient.temperature = -sum_temperature / double(w.temperature) / double(w.temperature);

@@ -4,18 +4,16 @@
 #include "driver.h"
 #include "localization.h"
 
-namespace simplematch {
-namespace cpu {
+namespace simplematch::cpu {
 namespace {
 
 template <class T>
-void forward(const MatchProblem& p, const ForwardResult& result) {
+void forward(const MatchProblem& p, const MatchResult& result, int wanted_threads) {
     const View& target = p.target;
     const int64_t batch = target.size[0], channels = target.size[1], height = target.size[2], width = target.size[3];
     const int64_t cells = height * width;
-    const bool sampled = p.keypoints.data != nullptr;
-    const int64_t count = sampled ? p.keypoints.size[1] : p.source.size[3];
-    const int threads = threads_for(p.threads, double(batch) * double(cells) * double(channels) * double(count + 4));
+    const int64_t count = queries_of(p);
+    const int threads = threads_for(wanted_threads, double(batch) * double(cells) * double(channels) * double(count + 4));
     const Kernels<T>& steps = kernels<T>();
 
     const RowTable table = list_rows(p.rows, batch, count, height, width);
@@ -25,16 +23,17 @@ void forward(const MatchProblem& p, const ForwardResult& result) {
     Buffer<T> scores(most.images * most.queries * cells);
     const ThreadScratch<T> scratch(threads, std::max(similarity_scratch(most.queries), row_scratch(height, width)));
     T* const target_norm = static_cast<T*>(result.target_norm);
-    const int64_t box_columns = std::min(p.localization.window.width, width);
-    const int64_t box_size = std::min(p.localization.window.height, height) * box_columns;
+    const int64_t columns = box_columns(p.localization.window, width);
+    const int64_t box_size = box_rows(p.localization.window, height) * columns;
 
     for (int64_t b = 0; b < batch; b += most.images) {
         const int64_t images = std::min(most.images, batch - b);
         for (int64_t n0 = 0; n0 == 0 || n0 < count; n0 += most.queries) {
             const int64_t queries = std::min(most.queries, count - n0);
-            block.choose(table, count, b, images, n0, queries, [&](int64_t image, int64_t n) {
-                return locate_query(p, sampled, image, n);
-            });
+            block.choose(table, count, b, images, n0, queries,
+                         [&](int64_t image, int64_t n) {
+                             return sample_query(p.source, p.keypoints, p.sampling, image, n);
+                         });
 #pragma omp parallel num_threads(threads) if (threads > 1)
             {
                 T* const mine = scratch.mine();
@@ -60,7 +59,7 @@ void forward(const MatchProblem& p, const ForwardResult& result) {
                     const RowResult match = steps.localize(work);
                     write_match<T>(result.matches, image * count + n, match, p.localization);
                     if (keep) keep_window(row, width, window_box(p.localization.window, match.peak, height, width), kept,
-                                          box_size, box_columns);
+                                          box_size, columns);
                 }
             }
             if (queries == 0) break;
@@ -69,11 +68,10 @@ void forward(const MatchProblem& p, const ForwardResult& result) {
 }
 
 }  // namespace
-}  // namespace cpu
 
-void sparse_window_match(const MatchProblem& problem, const ForwardResult& result) {
-    if (problem.target.dtype == DType::float64) return cpu::forward<double>(problem, result);
-    cpu::forward<float>(problem, result);
+void run(const MatchProblem& problem, const MatchResult& result, int threads) {
+    if (problem.target.dtype == SIMPLEMATCH_FLOAT64) return forward<double>(problem, result, threads);
+    forward<float>(problem, result, threads);
 }
 
-}  // namespace simplematch
+}  // namespace simplematch::cpu

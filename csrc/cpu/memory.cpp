@@ -4,7 +4,7 @@
 #include <sys/mman.h>
 #endif
 
-#include "convert.h"
+#include "storage.h"
 
 namespace simplematch::cpu {
 

@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <new>
 
-#include "simplematch/types.h"
+#include "common/records.h"
 
 namespace simplematch::cpu {
 

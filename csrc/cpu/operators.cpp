@@ -3,9 +3,9 @@
 
 #include "driver.h"
 #include "localization.h"
+#include "source_backward.h"
 
-namespace simplematch {
-namespace cpu {
+namespace simplematch::cpu {
 namespace {
 
 // One row of scores as contiguous T: in place where it is, else copied.
@@ -13,7 +13,7 @@ template <class T>
 const T* contiguous_row(const View& scores, int64_t b, int64_t n, T* copy) {
     const int64_t height = scores.size[2], width = scores.size[3];
     const int64_t offset = b * scores.stride[0] + n * scores.stride[1];
-    const bool same = scores.dtype == (std::is_same<T, double>::value ? DType::float64 : DType::float32);
+    const bool same = scores.dtype == (std::is_same<T, double>::value ? SIMPLEMATCH_FLOAT64 : SIMPLEMATCH_FLOAT32);
     if (same && (scores.stride[3] == 1 || width == 1) && (scores.stride[2] == width || height == 1))
         return static_cast<const T*>(scores.data) + offset;
     with_storage(scores.dtype, [&](auto* type) {
@@ -44,10 +44,10 @@ RowWork<T> row_work(const LocalizeProblem& p, const RowTable& table, int64_t b, 
 }
 
 template <class T>
-void localize_all(const LocalizeProblem& p, const Matches& matches) {
+void localize_all(const LocalizeProblem& p, const Matches& matches, int wanted_threads) {
     const int64_t batch = p.scores.size[0], count = p.scores.size[1], height = p.scores.size[2], width = p.scores.size[3];
     const int64_t cells = height * width;
-    const int threads = threads_for(p.threads, double(batch) * double(count) * double(cells) * 4);
+    const int threads = threads_for(wanted_threads, double(batch) * double(count) * double(cells) * 4);
     const Kernels<T>& steps = kernels<T>();
     const RowTable table = list_rows(p.rows, batch, count, height, width);
     const ThreadScratch<T> scratch(threads, row_scratch(height, width) + round_up(cells, kTile));
@@ -66,14 +66,14 @@ void localize_all(const LocalizeProblem& p, const Matches& matches) {
 
 template <class T>
 void localize_all_backward(const LocalizeProblem& p, const Matches& matches, const Upstream& upstream,
-                           const View& scores_gradient, const View& temperature_gradient) {
+                           const LocalizeGradients& wanted, int wanted_threads) {
     const int64_t batch = p.scores.size[0], count = p.scores.size[1], height = p.scores.size[2], width = p.scores.size[3];
     const int64_t cells = height * width, padded = round_up(cells, kTile);
-    const int threads = threads_for(p.threads, double(batch) * double(count) * double(cells) * 4);
+    const int threads = threads_for(wanted_threads, double(batch) * double(count) * double(cells) * 4);
     const Kernels<T>& steps = kernels<T>();
     const RowTable table = list_rows(p.rows, batch, count, height, width);
     const ThreadScratch<T> scratch(threads, row_scratch(height, width) + 2 * padded);
-    prepare_output(scores_gradient);
+    prepare_output(wanted.scores);
 #pragma omp parallel for schedule(dynamic, 4) num_threads(threads) if (threads > 1)
     for (int64_t i = 0; i < batch * count; ++i) {
         const int64_t b = i / count, n = i % count;
@@ -92,14 +92,15 @@ void localize_all_backward(const LocalizeProblem& p, const Matches& matches, con
             steps.localize_backward(row_work(p, table, b, n, row + first, copy + padded), gradient);
             temperature = gradient.temperature;
         }
-        if (scores_gradient.data != nullptr) write_row(scores_gradient, b, n, result);
-        write_row_gradient(temperature_gradient, b, n, temperature);
+        if (is_given(wanted.scores)) write_row(wanted.scores, b, n, result);
+        write_row_gradient(wanted.temperature, b, n, temperature);
     }
 }
 
 template <class T>
-void gather_all(const View& features, const View& keypoints, const Sampling& sampling, void* descriptors, int wanted_threads) {
-    const int64_t batch = features.size[0], channels = features.size[1], count = keypoints.size[1];
+void gather_all(const GatherProblem& p, const GatherResult& result, int wanted_threads) {
+    const View& features = p.features;
+    const int64_t batch = features.size[0], channels = features.size[1], count = p.keypoints.size[1];
     const int threads = threads_for(wanted_threads, double(batch) * double(count) * double(channels) * 4);
     const int64_t chunks = (channels + kTile - 1) / kTile;
     Buffer<Sample> samples(batch * count);
@@ -109,8 +110,7 @@ void gather_all(const View& features, const View& keypoints, const Sampling& sam
     {
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < batch * count; ++i)
-            samples[i] = sample_keypoint(features, sampling, read_upstream(keypoints, i / count, i % count, 0),
-                                         read_upstream(keypoints, i / count, i % count, 1));
+            samples[i] = sample_query(features, p.keypoints, p.sampling, i / count, i % count);
 #pragma omp for schedule(dynamic)
         for (int64_t task = 0; task < batch * chunks; ++task) {
             const int64_t b = task / chunks, first = task % chunks * kTile, last = std::min(first + kTile, channels);
@@ -120,7 +120,7 @@ void gather_all(const View& features, const View& keypoints, const Sampling& sam
             part.size[1] = last - first;
             gather(part, b, samples.get() + b * count, valid.data(), count, 0, last - first, rows, kTile);
             with_storage(features.dtype, [&](auto* type) {
-                auto to = static_cast<decltype(type)>(descriptors) + b * count * channels + first;
+                auto to = static_cast<decltype(type)>(result.descriptors) + b * count * channels + first;
                 for (int64_t n = 0; n < count; ++n)
                     for (int64_t c = 0; c < last - first; ++c) from_float(rows[n * kTile + c], to + n * channels + c);
             });
@@ -129,50 +129,54 @@ void gather_all(const View& features, const View& keypoints, const Sampling& sam
 }
 
 template <class T>
-void gather_all_backward(const View& gradient, const View& features, const View& keypoints, const Sampling& sampling,
-                         const View& features_gradient, const View& keypoints_gradient, int wanted_threads) {
-    const int64_t batch = features.size[0], channels = features.size[1], count = keypoints.size[1];
-    const int threads = threads_for(wanted_threads, double(batch) * double(features.size[2] * features.size[3]) * double(channels));
+void gather_all_backward(const GatherProblem& p, const GatherUpstream& upstream, const GatherGradients& wanted,
+                         int wanted_threads) {
+    const View& features = p.features;
+    const int64_t batch = features.size[0], channels = features.size[1], count = p.keypoints.size[1];
+    const int threads = threads_for(wanted_threads, double(batch) * double(cells_of(features)) * double(channels));
     const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(16, channels));
     const std::vector<uint8_t> valid(size_t(count), 1);
-    prepare_output(features_gradient);
+    prepare_output(wanted.features);
     Buffer<Sample> samples(count);
     Buffer<T> rows(count * channels);
     std::vector<Scatter> scatter;
-    if (features_gradient.data != nullptr) scatter = reserve_scatter(count, sampling);
+    if (is_given(wanted.features)) scatter = reserve_scatter(count, p.sampling);
     for (int64_t b = 0; b < batch; ++b) {
 #pragma omp parallel num_threads(threads) if (threads > 1)
         {
 #pragma omp for schedule(static)
             for (int64_t n = 0; n < count; ++n) {
-                for (int64_t c = 0; c < channels; ++c) rows[n * channels + c] = T(read_upstream(gradient, b, n, c));
-                samples[n] = sample_keypoint(features, sampling, read_upstream(keypoints, b, n, 0),
-                                             read_upstream(keypoints, b, n, 1));
-                if (keypoints_gradient.data == nullptr) continue;
+                for (int64_t c = 0; c < channels; ++c)
+                    rows[n * channels + c] = T(read_upstream(upstream.descriptors, b, n, c));
+                samples[n] = sample_query(features, p.keypoints, p.sampling, b, n);
+                if (!is_given(wanted.keypoints)) continue;
                 double x, y;
                 keypoint_gradient(features, b, samples[n], rows.get() + n * channels, &x, &y);
-                const int64_t at = b * keypoints_gradient.stride[0] + n * keypoints_gradient.stride[1];
-                write_element(keypoints_gradient, at, x);
-                write_element(keypoints_gradient, at + keypoints_gradient.stride[2], y);
+                const int64_t at = b * wanted.keypoints.stride[0] + n * wanted.keypoints.stride[1];
+                write_element(wanted.keypoints, at, x);
+                write_element(wanted.keypoints, at + wanted.keypoints.stride[2], y);
             }
-            if (features_gradient.data != nullptr) {
+            if (is_given(wanted.features)) {
 #pragma omp single
                 list_scatter(samples.get(), valid.data(), count, scatter);
-#pragma omp for schedule(dynamic)
+                // Static: two threads that first touch the same huge page at one time would both have it cleared.
+#pragma omp for schedule(static)
                 for (int64_t part = 0; part < parts; ++part)
-                    source_backward(features_gradient, b, scatter, rows.get(), channels, part, parts);
+                    source_backward(wanted.features, b, scatter, rows.get(), channels, part, parts);
             }
         }
     }
 }
 
 template <class T>
-void similarity_all(const SimilarityProblem& p, T* scores, T* target_norm) {
+void similarity_all(const SimilarityProblem& p, const SimilarityResult& result, int wanted_threads) {
+    T* const scores = static_cast<T*>(result.scores);
+    T* const target_norm = static_cast<T*>(result.target_norm);
     const int64_t batch = p.target.size[0], channels = p.target.size[1], height = p.target.size[2], width = p.target.size[3];
     const int64_t cells = height * width, count = p.descriptors.size[3];
-    const int threads = threads_for(p.threads, double(batch) * double(cells) * double(channels) * double(count + 4));
+    const int threads = threads_for(wanted_threads, double(batch) * double(cells) * double(channels) * double(count + 4));
     const Kernels<T>& steps = kernels<T>();
-    const RowTable table = list_rows(Rows{}, batch, count, height, width);
+    const RowTable table = list_rows(kAllRows, batch, count, height, width);
     const BlockSize most = block_size(batch, count, round_up(channels, kTile) * int64_t(sizeof(T)), p.score_budget);
     QueryBlock<T> block(most, channels);
     const ThreadScratch<T> scratch(threads, similarity_scratch(most.queries));
@@ -195,21 +199,23 @@ void similarity_all(const SimilarityProblem& p, T* scores, T* target_norm) {
 }
 
 template <class T>
-void similarity_all_backward(const SimilarityProblem& p, const View& gradient, const T* scores, const T* target_norm,
-                             const View& descriptors_gradient, const View& target_gradient) {
+void similarity_all_backward(const SimilarityProblem& p, const SimilarityResult& forward,
+                             const SimilarityUpstream& upstream, const SimilarityGradients& wanted, int wanted_threads) {
+    const T* const scores = static_cast<const T*>(forward.scores);
+    const T* const target_norm = static_cast<const T*>(forward.target_norm);
     const int64_t batch = p.target.size[0], channels = p.target.size[1], height = p.target.size[2], width = p.target.size[3];
     const int64_t cells = height * width, count = p.descriptors.size[3], stride = round_up(channels, kTile);
-    const int threads = threads_for(p.threads, double(batch) * double(cells) * double(channels) * double(count + 4));
+    const int threads = threads_for(wanted_threads, double(batch) * double(cells) * double(channels) * double(count + 4));
     const Kernels<T>& steps = kernels<T>();
-    const RowTable table = list_rows(Rows{}, batch, count, height, width);
+    const RowTable table = list_rows(kAllRows, batch, count, height, width);
     const int64_t per_query = (cells + tiles_of(cells) * kTile + stride) * int64_t(sizeof(T));
     const BlockSize most = block_size(batch, count, per_query, p.score_budget);
-    const bool want_query = descriptors_gradient.data != nullptr;
-    prepare_output(target_gradient);
+    const bool want_query = is_given(wanted.descriptors);
+    prepare_output(wanted.target);
     QueryBlock<T> block(most, channels);
     Buffer<T> dense(most.images * most.queries * cells);
     Buffer<T> query_gradient(want_query ? most.images * most.queries * stride : 0);
-    BlockGradients<T> gradients(most, height, width, channels, most.queries < count, target_gradient.data != nullptr);
+    BlockGradients<T> gradients(most, height, width, channels, most.queries < count, is_given(wanted.target));
     const ThreadScratch<T> scratch(threads, gradient_scratch(std::min(channels, kMostChannels)));
     for (int64_t b = 0; b < batch; b += most.images) {
         const int64_t images = std::min(most.images, batch - b);
@@ -226,7 +232,7 @@ void similarity_all_backward(const SimilarityProblem& p, const View& gradient, c
                 for (int64_t task = 0; task < images * queries; ++task) {
                     const int64_t i = task / queries, n = n0 + task % queries;
                     T* const row = dense.get() + task * cells;
-                    const T* const from = contiguous_row(gradient, b + i, n, row);
+                    const T* const from = contiguous_row(upstream.scores, b + i, n, row);
                     if (from != row) std::copy_n(from, cells, row);
                     const T* const s = scores + ((b + i) * count + n) * cells;
                     double sum = 0, sum_with_score = 0;
@@ -237,15 +243,16 @@ void similarity_all_backward(const SimilarityProblem& p, const View& gradient, c
                         sum_with_score += row[m] == 0 ? 0.0 : double(row[m]) * double(s[m]);
                     }
                     gradients.box(task) = {0, 0, height, width};
-                    gradients.set_query_factor(task, block.view().norm[task], sum, sum_with_score, p.metric);
+                    gradients.set_query_own(task, block.view().norm[task], sum, sum_with_score, p.metric);
                 }
                 block.to_units(p.metric, steps);
-                gradients.run(images_from(p.target, b), images_from(target_gradient, b), nullptr, block.view(), images,
-                              p.metric, results, sources, target_norm + b * cells,
-                              want_query ? query_gradient.get() : nullptr, queries * stride, n0 == 0,
-                              n0 + queries == count, steps, threads, scratch.mine());
+                const BlockTerms<T> terms{images_from(p.target, b), images_from(wanted.target, b), nullptr, block.view(),
+                                          images, results, sources, target_norm + b * cells,
+                                          want_query ? query_gradient.get() : nullptr, queries * stride, n0 == 0,
+                                          n0 + queries == count};
+                gradients.run(terms, p.metric, steps, threads, scratch.mine());
                 if (want_query) {
-                    const View& out = descriptors_gradient;
+                    const View& out = wanted.descriptors;
 #pragma omp for schedule(static)
                     for (int64_t task = 0; task < images * queries; ++task) {
                         const int64_t at = (b + task / queries) * out.stride[0] + (n0 + task % queries) * out.stride[3];
@@ -260,47 +267,41 @@ void similarity_all_backward(const SimilarityProblem& p, const View& gradient, c
 }
 
 }  // namespace
-}  // namespace cpu
 
-void localize(const LocalizeProblem& p, const Matches& matches) {
-    if (p.scores.dtype == DType::float64) return cpu::localize_all<double>(p, matches);
-    cpu::localize_all<float>(p, matches);
+void run(const LocalizeProblem& problem, const Matches& result, int threads) {
+    if (problem.scores.dtype == SIMPLEMATCH_FLOAT64) return localize_all<double>(problem, result, threads);
+    localize_all<float>(problem, result, threads);
 }
 
-void localize_backward(const LocalizeProblem& p, const Matches& matches, const Upstream& upstream,
-                       const View& scores_gradient, const View& temperature_gradient) {
-    if (p.scores.dtype == DType::float64)
-        return cpu::localize_all_backward<double>(p, matches, upstream, scores_gradient, temperature_gradient);
-    cpu::localize_all_backward<float>(p, matches, upstream, scores_gradient, temperature_gradient);
+void run_backward(const LocalizeProblem& problem, const Matches& forward, const Upstream& upstream,
+                  const LocalizeGradients& gradients, int threads) {
+    if (problem.scores.dtype == SIMPLEMATCH_FLOAT64)
+        return localize_all_backward<double>(problem, forward, upstream, gradients, threads);
+    localize_all_backward<float>(problem, forward, upstream, gradients, threads);
 }
 
-void gather_keypoints(const View& features, const View& keypoints, const Sampling& sampling, void* descriptors, int threads) {
-    if (features.dtype == DType::float64) return cpu::gather_all<double>(features, keypoints, sampling, descriptors, threads);
-    cpu::gather_all<float>(features, keypoints, sampling, descriptors, threads);
+void run(const GatherProblem& problem, const GatherResult& result, int threads) {
+    if (problem.features.dtype == SIMPLEMATCH_FLOAT64) return gather_all<double>(problem, result, threads);
+    gather_all<float>(problem, result, threads);
 }
 
-void gather_keypoints_backward(const View& gradient, const View& features, const View& keypoints, const Sampling& sampling,
-                               const View& features_gradient, const View& keypoints_gradient, int threads) {
-    if (features.dtype == DType::float64)
-        return cpu::gather_all_backward<double>(
-            gradient, features, keypoints, sampling, features_gradient, keypoints_gradient, threads);
-    cpu::gather_all_backward<float>(
-        gradient, features, keypoints, sampling, features_gradient, keypoints_gradient, threads);
+void run_backward(const GatherProblem& problem, const GatherUpstream& upstream, const GatherGradients& gradients,
+                  int threads) {
+    if (problem.features.dtype == SIMPLEMATCH_FLOAT64)
+        return gather_all_backward<double>(problem, upstream, gradients, threads);
+    gather_all_backward<float>(problem, upstream, gradients, threads);
 }
 
-void cosine_similarity(const SimilarityProblem& p, void* scores, void* target_norm) {
-    if (p.target.dtype == DType::float64)
-        return cpu::similarity_all(p, static_cast<double*>(scores), static_cast<double*>(target_norm));
-    cpu::similarity_all(p, static_cast<float*>(scores), static_cast<float*>(target_norm));
+void run(const SimilarityProblem& problem, const SimilarityResult& result, int threads) {
+    if (problem.target.dtype == SIMPLEMATCH_FLOAT64) return similarity_all<double>(problem, result, threads);
+    similarity_all<float>(problem, result, threads);
 }
 
-void cosine_similarity_backward(const SimilarityProblem& p, const View& gradient, const void* scores,
-                                const void* target_norm, const View& descriptors_gradient, const View& target_gradient) {
-    if (p.target.dtype == DType::float64)
-        return cpu::similarity_all_backward(p, gradient, static_cast<const double*>(scores),
-                                            static_cast<const double*>(target_norm), descriptors_gradient, target_gradient);
-    cpu::similarity_all_backward(p, gradient, static_cast<const float*>(scores), static_cast<const float*>(target_norm),
-                                 descriptors_gradient, target_gradient);
+void run_backward(const SimilarityProblem& problem, const SimilarityResult& forward, const SimilarityUpstream& upstream,
+                  const SimilarityGradients& gradients, int threads) {
+    if (problem.target.dtype == SIMPLEMATCH_FLOAT64)
+        return similarity_all_backward<double>(problem, forward, upstream, gradients, threads);
+    similarity_all_backward<float>(problem, forward, upstream, gradients, threads);
 }
 
-}  // namespace simplematch
+}  // namespace simplematch::cpu

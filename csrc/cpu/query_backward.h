@@ -3,7 +3,7 @@
 //     dq_n = (sum_m w[n, m] f_m - factor_n u_n) / D(q_n)          u = q / D(q), and D = 1 for dot and l2
 #pragma once
 
-#include "metric.h"
+#include "common/metric.h"
 #include "target_backward.h"
 
 namespace simplematch::cpu::SIMPLEMATCH_LEVEL {
@@ -36,7 +36,7 @@ void add_tile_to_queries(const TileTerms<T>& t, int64_t cells, const T* features
 template <class T>
 void finish_queries(const Queries<T>& q, int64_t b, int64_t first, int64_t last, const T* factor, const Metric& metric,
                     T* gradient) {
-    const bool cosine = metric.kind == MetricKind::cosine;
+    const bool cosine = metric.kind == SIMPLEMATCH_COSINE;
     for (int64_t r = 0; r < q.row_count[b]; ++r) {
         const int64_t n = q.rows[b * q.count + r];
         const T* query = q.vectors + (b * q.count + n) * q.stride;

@@ -3,7 +3,7 @@
 // SIMPLEMATCH_LEVEL names the instruction set and the namespace of everything in it.
 #pragma once
 
-#include "convert.h"
+#include "storage.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>

@@ -84,10 +84,10 @@ void add_squares(const T* tile, int64_t channels, T* squares) {
 
 template <class T>
 void finish_row(T* sums, T query_norm, const T* norm, int64_t cells, const Metric& metric, T* scores) {
-    if (metric.kind == MetricKind::cosine) {
+    if (metric.kind == SIMPLEMATCH_COSINE) {
         const T query_denominator = denominator(query_norm, metric);
         for (int64_t j = 0; j < cells; ++j) scores[j] = sums[j] / query_denominator / denominator(norm[j], metric);
-    } else if (metric.kind == MetricKind::dot) {
+    } else if (metric.kind == SIMPLEMATCH_DOT) {
         for (int64_t j = 0; j < cells; ++j) scores[j] = sums[j];
     } else {
         const T query_square = query_norm * query_norm;
@@ -115,8 +115,8 @@ void correct_row(const T* query, T query_norm, const Tile<S>& tile, int64_t chan
     const bool safe_query = std::is_same<T, double>::value || is_safe_square(query_square, eps_is_small(metric));
     bool correct[kTile], any = false;
     for (int64_t j = 0; j < tile.cells; ++j) {
-        correct[j] = metric.kind == MetricKind::cosine ? !(safe_query && safe[j])
-                     : metric.kind == MetricKind::dot  ? !(scores[j] - scores[j] == 0)
+        correct[j] = metric.kind == SIMPLEMATCH_COSINE ? !(safe_query && safe[j])
+                     : metric.kind == SIMPLEMATCH_DOT  ? !(scores[j] - scores[j] == 0)
                                                        : !is_safe_distance(scores[j], query_square, norm[j] * norm[j]);
         any |= correct[j];
     }

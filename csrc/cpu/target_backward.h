@@ -127,17 +127,25 @@ void write_channels(const Tile<S>& to, int64_t first, int64_t count, const T* su
     }
 }
 
-// Cells [first, first + count) of the tile, `channels` from channel `first_channel`; rows of `stride`.
+// Rows of cells, [cell][channel], in the cache.
+template <class T>
+struct CellRows {
+    const T* data;
+    int64_t stride;
+};
+
+// Cells [first, first + count) of the tile, `channels` from channel `first_channel`: sums - factor * features;
+// `features` may have data null.
 template <class T, class S>
-void write_cells(const Tile<S>& to, int64_t first, int64_t count, int64_t first_channel, int64_t channels, const T* sums,
-                 int64_t sum_stride, int64_t stride, const T* features, const OwnFactor<T>& factor, bool past_cache) {
+void write_cells(const Tile<S>& to, int64_t first, int64_t count, int64_t first_channel, int64_t channels,
+                 const CellRows<T>& sums, const CellRows<T>& features, const OwnFactor<T>& factor, bool past_cache) {
     for (int64_t j = 0; j < count; ++j) {
-        const T* row = sums + j * sum_stride;
-        const T* f = features == nullptr ? nullptr : features + j * stride;
+        const T* row = sums.data + j * sums.stride;
+        const T* f = features.data == nullptr ? nullptr : features.data + j * features.stride;
         const Vector<T> scale = broadcast(factor.of_cell[first + j]);
         const Vector<T> inverse = broadcast(factor.inverse == nullptr ? T(1) : factor.inverse[first + j]);
         S* const target = to.base + to.offset[first + j] + first_channel;
-        if (features == nullptr) {
+        if (f == nullptr) {
             write_values<T>(target, channels, past_cache, [&](int64_t i) { return load<T>(row + i); });
         } else {
             write_values<T>(target, channels, past_cache,

@@ -27,16 +27,17 @@ inline Segment segment_of_row(const Window& window, const Box& box, int64_t peak
     return segment.left < segment.right ? segment : Segment{box.left, box.left};
 }
 
-// The support of one query. weights[y - top][x - left] = exp((s' - max) / T), rows of `stride` numbers, where s' is the
-// weighted score and max the largest, that of the outside included; coordinates are relative to the peak. The gaussian factor of cell (x, y) is gauss_x[x - left] * gauss_y(y).
+// The soft-argmax of one query. weights[y - top][x - left] = exp((s' - largest) / T), rows of `stride` numbers, where s' is
+// the weighted score and `largest` the greatest, that of the outside included; coordinates are relative to the peak. The
+// gaussian factor of cell (x, y) is gauss_x[x - left] * gauss_y(y).
 template <class T>
-struct Support {
+struct SoftArgmax {
     Box box;
     int64_t peak_y, peak_x, stride;
     T* weights;
     T* gauss_x;
-    T max;
-    double z, x, y;                         // sums of the weights, and of the weights times coordinates
+    T largest;
+    double total, sum_x, sum_y;             // of the weights, and of the weights times coordinates
     double outside_count, outside_x, outside_y;
     double outside_weight;                  // of each cell outside the window
     bool lost;                              // a score that isn't finite, or the temperature, makes the row NaN
@@ -48,11 +49,11 @@ inline T gauss(const Window& window, int64_t distance) {
 }
 
 template <class T>
-Support<T> soften(const RowWork<T>& w, int64_t peak, const T* scores, int64_t row_stride) {
+SoftArgmax<T> soft_argmax(const RowWork<T>& w, int64_t peak, const T* scores, int64_t row_stride) {
     constexpr int n = kLanes<T>;
     const Window& window = w.window;
     const T lowest = -T(__builtin_inf());
-    Support<T> s;
+    SoftArgmax<T> s;
     s.peak_y = peak / w.width;
     s.peak_x = peak % w.width;
     s.box = window_box(window, peak, w.height, w.width);
@@ -96,8 +97,8 @@ Support<T> soften(const RowWork<T>& w, int64_t peak, const T* scores, int64_t ro
         inside_y += double(count * (y - s.peak_y));
         for (int64_t i = 0; i < s.stride; i += n) max = larger<T>(load<T>(line + s.box.left + i), max);
     }
-    s.max = lowest;
-    for (int i = 0; i < n; ++i) s.max = max[i] > s.max ? max[i] : s.max;
+    s.largest = lowest;
+    for (int i = 0; i < n; ++i) s.largest = max[i] > s.largest ? max[i] : s.largest;
 
     s.outside_count = s.outside_x = s.outside_y = s.outside_weight = 0;
     if (window.outside_value != -__builtin_inf()) {
@@ -107,29 +108,29 @@ Support<T> soften(const RowWork<T>& w, int64_t peak, const T* scores, int64_t ro
     }
     if (s.outside_count > 0) {
         const T outside = T(window.outside_value);
-        s.max = outside > s.max ? outside : s.max;
-        s.outside_weight = double(exponential(broadcast((outside - s.max) / w.temperature))[0]);
+        s.largest = outside > s.largest ? outside : s.largest;
+        s.outside_weight = double(exponential(broadcast((outside - s.largest) / w.temperature))[0]);
     }
     const T at_peak = scores[(s.peak_y - s.box.top) * row_stride + s.peak_x - s.box.left];
-    s.lost = s.max - s.max != 0 || at_peak != at_peak || w.temperature != w.temperature;
+    s.lost = s.largest - s.largest != 0 || at_peak != at_peak || w.temperature != w.temperature;
 
-    s.z = s.outside_count * s.outside_weight;
-    s.x = s.outside_x * s.outside_weight;
-    s.y = s.outside_y * s.outside_weight;
+    s.total = s.outside_count * s.outside_weight;
+    s.sum_x = s.outside_x * s.outside_weight;
+    s.sum_y = s.outside_y * s.outside_weight;
     for (int64_t y = s.box.top; y < s.box.bottom; ++y) {
         T* line = s.weights + (y - s.box.top) * s.stride;
         Vector<T> total{}, total_x{}, dx = iota(T(s.box.left - s.peak_x));
         for (int64_t i = 0; i < s.stride; i += n) {
-            const Vector<T> weight = exponential((load<T>(line + i) - s.max) / w.temperature);
+            const Vector<T> weight = exponential((load<T>(line + i) - s.largest) / w.temperature);
             store<T>(line + i, weight);
             total += weight;
             total_x += weight * dx;
             dx += T(n);
         }
         const double row = double(sum<T>(total));
-        s.z += row;
-        s.x += double(sum<T>(total_x));
-        s.y += row * double(y - s.peak_y);
+        s.total += row;
+        s.sum_x += double(sum<T>(total_x));
+        s.sum_y += row * double(y - s.peak_y);
     }
     return s;
 }

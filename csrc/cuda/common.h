@@ -11,7 +11,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "simplematch/types.h"
+#include "common/records.h"
 
 namespace simplematch::cuda {
 
@@ -149,18 +149,18 @@ __device__ inline Best best_of_block(Best x, void* memory) {
 // One element of a tensor whose type is known at run time only: for the few numbers of a row.
 __device__ inline double read_element(const View& view, int64_t offset) {
     switch (view.dtype) {
-        case DType::float32: return static_cast<const float*>(view.data)[offset];
-        case DType::float64: return static_cast<const double*>(view.data)[offset];
-        case DType::bfloat16: return widen(static_cast<const __nv_bfloat16*>(view.data)[offset]);
+        case SIMPLEMATCH_FLOAT32: return static_cast<const float*>(view.data)[offset];
+        case SIMPLEMATCH_FLOAT64: return static_cast<const double*>(view.data)[offset];
+        case SIMPLEMATCH_BFLOAT16: return widen(static_cast<const __nv_bfloat16*>(view.data)[offset]);
         default: return widen(static_cast<const __half*>(view.data)[offset]);
     }
 }
 
 __device__ inline void write_element(const View& view, int64_t offset, double value) {
     switch (view.dtype) {
-        case DType::float32: static_cast<float*>(view.data)[offset] = float(value); break;
-        case DType::float64: static_cast<double*>(view.data)[offset] = value; break;
-        case DType::bfloat16: static_cast<__nv_bfloat16*>(view.data)[offset] = __float2bfloat16(float(value)); break;
+        case SIMPLEMATCH_FLOAT32: static_cast<float*>(view.data)[offset] = float(value); break;
+        case SIMPLEMATCH_FLOAT64: static_cast<double*>(view.data)[offset] = value; break;
+        case SIMPLEMATCH_BFLOAT16: static_cast<__nv_bfloat16*>(view.data)[offset] = __float2bfloat16(float(value)); break;
         default: static_cast<__half*>(view.data)[offset] = __float2half(float(value)); break;
     }
 }

@@ -1,23 +1,10 @@
-// Between pixels and cells, how a keypoint samples a map, and which rows are valid.
+// How a keypoint samples a map.
 #pragma once
 
 #include "common.h"
-#include "simplematch/options.h"
+#include "common/affine.h"
 
 namespace simplematch::cuda {
-
-// In float64, every operation rounded by itself: a fused product could put a pixel into the next cell.
-__device__ inline double apply(const AffineMap& map, double x) {
-    return __dadd_rn(__dmul_rn(x, double(map.numerator)), double(map.shift)) / double(map.denominator);
-}
-
-// How fast the result moves with x.
-__device__ inline double rate(const AffineMap& map) { return double(map.numerator) / double(map.denominator); }
-
-__device__ inline bool is_valid(const Rows& rows, int64_t b, int64_t n, int64_t queries) {
-    if (rows.num_keypoints != nullptr && n >= rows.num_keypoints[b]) return false;
-    return rows.valid == nullptr || rows.valid[b * queries + n] != 0;
-}
 
 // The cells that a query is sampled from: one, or four corners of which `inside` tells whether the map has them.
 // Corner 2 * i + j lies i columns and j rows from the first.
@@ -38,16 +25,16 @@ __device__ inline double clamped(double x, int64_t cells) { return fmin(fmax(x, 
 
 __device__ inline Sample sample_at(double x, double y, int64_t height, int64_t width, const Sampling& sampling) {
     Sample s{};
-    s.bilinear = sampling.mode == SamplingMode::bilinear;
+    s.bilinear = sampling.mode == SIMPLEMATCH_BILINEAR;
     s.finite = is_finite(x) && is_finite(y);
     if (!s.finite) return s;
     if (!s.bilinear) {
-        const bool floor = sampling.mode == SamplingMode::floor;
+        const bool floor = sampling.mode == SIMPLEMATCH_FLOOR;
         s.x = clamped(floor ? trunc(x) : rint(x), width);
         s.y = clamped(floor ? trunc(y) : rint(y), height);
         return s;
     }
-    if (sampling.border) x = clamped(x, width), y = clamped(y, height);
+    if (sampling.padding == SIMPLEMATCH_BORDER) x = clamped(x, width), y = clamped(y, height);
     s.x = floor(x), s.y = floor(y);
     s.part_x = x - s.x, s.part_y = y - s.y;
     return s;

@@ -4,11 +4,13 @@
 #include <algorithm>
 
 #include "launch.h"
-#include "simplematch/cuda.h"
+#include "cuda/run.h"
 
 namespace simplematch::cuda {
 
 int processors_of(int device);
+
+inline Stream stream_of(const Device& device) { return {device.stream, processors_of(device.index)}; }
 
 // Makes a device the current one, and the previous one again.
 class OnDevice {
@@ -39,9 +41,6 @@ private:
     int64_t used_ = 0;
 };
 
-inline int64_t item_size(DType dtype) { return dtype == DType::float64 ? 8 : dtype == DType::float32 ? 4 : 2; }
-inline DType arithmetic_of(DType dtype) { return dtype == DType::float64 ? dtype : DType::float32; }
-
 // The tensor from index `first` of a dimension on.
 inline View from(const View& view, int dimension, int64_t first) {
     View shifted = view;
@@ -62,13 +61,9 @@ inline Rows from(const Rows& rows, int64_t b, int64_t queries, int64_t cells) {
     return {from(rows.num_keypoints, b), from(rows.valid, b * queries), from(rows.target_mask, b * cells)};
 }
 
-inline View contiguous(void* data, DType dtype, int64_t a, int64_t b, int64_t c, int64_t d) {
+inline View contiguous(void* data, int32_t dtype, int64_t a, int64_t b, int64_t c, int64_t d) {
     return {data, dtype, {a, b, c, d}, {b * c * d, c * d, d, 1}};
 }
-
-inline int64_t cells_of(const View& map) { return map.size[2] * map.size[3]; }
-
-inline int64_t count_of(const MatchProblem& p) { return p.keypoints.data != nullptr ? p.keypoints.size[1] : p.source.size[3]; }
 
 // Queries as tiles, and where `similarity` writes the best cells.
 struct SimilarityScratch {
@@ -92,12 +87,12 @@ struct SimilarityScratch {
     }
 
     // Scores of a block, and its best cells.
-    TileBest run(const View& source, const View& keypoints, const Rows& rows, const Sampling& sampling, const View& target,
-                 const Metric& metric, const Block& block, void* scores, void* norms, Stream stream) const {
+    TileBest run(const QuerySource& from, const Rows& rows, const View& target, const Metric& metric, const Block& block,
+                 void* scores, void* norms, Stream stream) const {
         TileBest found = best;
         found.tiles = similarity_tiles(target, block, stream);
-        gather(source, keypoints, rows, sampling, block, queries, stream);
-        similarity(queries, source, keypoints, sampling, target, rows.target_mask, metric, block, scores, norms, found, stream);
+        gather(from, rows, block, queries, stream);
+        similarity({queries, from, target, rows.target_mask, metric, scores, norms, found}, block, stream);
         return found;
     }
 };

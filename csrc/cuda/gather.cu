@@ -12,9 +12,8 @@ constexpr int kThreads = 256;
 constexpr int kTile = QueryTiles::kTile;  // queries and channels of a block
 
 struct Gather {
-    View source, keypoints;
+    QuerySource from;
     Rows rows;
-    Sampling sampling;
     Block block;
     QueryTiles queries;
     int64_t padded_queries, padded_channels, part_stride;
@@ -65,11 +64,12 @@ __global__ void __launch_bounds__(kThreads, 1) gather_kernel(Gather a) {
     if (threadIdx.x < kTile) {
         const int64_t n = a.block.first + n0 + threadIdx.x;
         valid[threadIdx.x] = n0 + threadIdx.x < a.block.count && is_valid(a.rows, b, n, a.block.total);
-        if (valid[threadIdx.x]) samples[threadIdx.x] = sample_query(a.source, a.keypoints, a.sampling, b, n);
+        if (valid[threadIdx.x]) samples[threadIdx.x] = sample_query(a.from.source, a.from.keypoints, a.from.sampling, b, n);
     }
     __syncthreads();
     for (int i = warp; i < kTile; i += kThreads / kWarp)
-        tile[i][lane] = valid[i] && c0 + lane < a.source.size[1] ? sampled<S>(a.source, samples[i], b, c0 + lane) : T(0);
+        tile[i][lane] =
+            valid[i] && c0 + lane < a.from.source.size[1] ? sampled<S>(a.from.source, samples[i], b, c0 + lane) : T(0);
     __syncthreads();
     S* to = static_cast<S*>(a.queries.data) + (b * a.padded_channels + c0) * a.padded_queries + n0 + lane;
     for (int i = warp; i < kTile; i += kThreads / kWarp) to[i * a.padded_queries] = narrow<S>(tile[lane][i]);
@@ -83,40 +83,39 @@ __global__ void __launch_bounds__(kThreads, 1) gather_kernel(Gather a) {
 }
 
 struct GatherRows {
-    View source, keypoints;
-    Sampling sampling;
+    QuerySource from;
     void* descriptors;
 };
 
 // Block = one keypoint.
 template <class S>
 __global__ void __launch_bounds__(kThreads, 1) gather_rows_kernel(GatherRows a) {
-    const int64_t N = a.keypoints.size[1], C = a.source.size[1], b = blockIdx.x / N, n = blockIdx.x % N;
-    const Sample sample = sample_query(a.source, a.keypoints, a.sampling, b, n);
+    const View& source = a.from.source;
+    const int64_t N = a.from.keypoints.size[1], C = source.size[1], b = blockIdx.x / N, n = blockIdx.x % N;
+    const Sample sample = sample_query(source, a.from.keypoints, a.from.sampling, b, n);
     S* const row = static_cast<S*>(a.descriptors) + blockIdx.x * C;
-    for (int64_t c = threadIdx.x; c < C; c += kThreads) row[c] = narrow<S>(sampled<S>(a.source, sample, b, c));
+    for (int64_t c = threadIdx.x; c < C; c += kThreads) row[c] = narrow<S>(sampled<S>(source, sample, b, c));
 }
 
 }  // namespace
 
-void gather(const View& source, const View& keypoints, const Rows& rows, const Sampling& sampling, const Block& block,
-            const QueryTiles& queries, Stream stream) {
+void gather(const QuerySource& from, const Rows& rows, const Block& block, const QueryTiles& queries, Stream stream) {
     const int64_t padded_queries = QueryTiles::padded_queries(block.count);
-    const int64_t padded_channels = QueryTiles::padded_channels(source.size[1]);
-    const Gather arguments{source, keypoints, rows, sampling, block, queries, padded_queries, padded_channels,
+    const int64_t padded_channels = QueryTiles::padded_channels(from.source.size[1]);
+    const Gather arguments{from, rows, block, queries, padded_queries, padded_channels,
                            block.images * padded_queries * padded_channels};
-    with_storage(source.dtype, [&](auto* type) {
+    with_storage(from.source.dtype, [&](auto* type) {
         using S = std::remove_pointer_t<decltype(type)>;
         launch(gather_kernel<S>, padded_queries / kTile * (padded_channels / kTile) * block.images, kThreads, arguments,
                stream, "gather");
     });
 }
 
-void gather_rows(const View& source, const View& keypoints, const Sampling& sampling, void* descriptors, Stream stream) {
-    with_storage(source.dtype, [&](auto* type) {
+void gather_rows(const QuerySource& from, void* descriptors, Stream stream) {
+    with_storage(from.source.dtype, [&](auto* type) {
         using S = std::remove_pointer_t<decltype(type)>;
-        launch(gather_rows_kernel<S>, source.size[0] * keypoints.size[1], kThreads,
-               GatherRows{source, keypoints, sampling, descriptors}, stream, "gather_keypoints");
+        launch(gather_rows_kernel<S>, from.source.size[0] * from.keypoints.size[1], kThreads, GatherRows{from, descriptors},
+               stream, "gather_keypoints");
     });
 }
 

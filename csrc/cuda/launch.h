@@ -30,12 +30,12 @@ void launch(void (*kernel)(Arguments), int64_t blocks, int threads, Arguments ar
 
 // Calls f with a null pointer of the storage type, which names the type.
 template <class F>
-void with_storage(DType dtype, F&& f) {
+void with_storage(int32_t dtype, F&& f) {
     switch (dtype) {
-        case DType::float32: return f(static_cast<float*>(nullptr));
-        case DType::float64: return f(static_cast<double*>(nullptr));
-        case DType::bfloat16: return f(static_cast<__nv_bfloat16*>(nullptr));
-        case DType::float16: return f(static_cast<__half*>(nullptr));
+        case SIMPLEMATCH_FLOAT32: return f(static_cast<float*>(nullptr));
+        case SIMPLEMATCH_FLOAT64: return f(static_cast<double*>(nullptr));
+        case SIMPLEMATCH_BFLOAT16: return f(static_cast<__nv_bfloat16*>(nullptr));
+        default: return f(static_cast<__half*>(nullptr));
     }
 }
 
@@ -50,7 +50,7 @@ struct Walk {
 };
 
 inline Walk walk_of(const View& map) {
-    const int64_t bytes = map.dtype == DType::float64 ? 8 : map.dtype == DType::float32 ? 4 : 2, lanes = 16 / bytes;
+    const int64_t lanes = 16 / item_size(map.dtype);
     const int64_t cell = map.size[3] > 1 ? map.stride[3] : map.stride[2];
     const bool one_cell = map.size[2] * map.size[3] == 1;
     const bool channels_last = map.size[1] > 1 && (one_cell ? map.stride[1] == 1 : map.stride[1] < (cell < 1 ? 1 : cell));

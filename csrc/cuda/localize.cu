@@ -67,8 +67,7 @@ __global__ void __launch_bounds__(kThreads, 1) localize_kernel(Localize a) {
     const Row<S> row{scores, a.scores.stride[2], a.scores.stride[3], mask, height, width, peak / width, peak % width,
                      window_box(window, peak, height, width), window, temperature_of<T>(a.temperature, a.localization, b, n)};
     if (a.kept != nullptr && n < a.kept_queries) {
-        const int32_t rows = int32_t(min(window.height, a.scores.size[2]));
-        const int32_t columns = int32_t(min(window.width, a.scores.size[3]));
+        const int32_t rows = int32_t(box_rows(window, height)), columns = int32_t(box_columns(window, width));
         keep_window(row, found, rows, columns, static_cast<T*>(a.kept) + (b * a.kept_queries + n) * rows * columns);
     }
 

@@ -143,7 +143,7 @@ __device__ void write_terms(const LocalizeBackward& step, int64_t b, int64_t n, 
     const T divisor = unit_divisor(norm, step.metric);
     if (divisor != 1)
         for (int64_t c = threadIdx.x; c < C; c += kThreads) vector[c] /= divisor;
-    const bool cosine = step.metric.kind == MetricKind::cosine;
+    const bool cosine = step.metric.kind == SIMPLEMATCH_COSINE;
     const T total = sum_of_block<kThreads>(cosine ? sums.ds_score : sums.ds, memory);
     if (threadIdx.x > 0) return;
     const T own = own_factor(norm, step.metric), near = cosine ? total : total / sum_divisor(norm, step.metric);
@@ -174,9 +174,8 @@ __global__ void __launch_bounds__(kThreads, 1) localize_backward_kernel(Argument
 
 void localize_backward(const LocalizeBackward& step, const Block& block, Stream stream) {
     const Window& window = step.localization.window;
-    const Arguments arguments{step, block,
-                              int32_t(step.ds.whole_map ? step.height : std::min(window.height, step.height)),
-                              int32_t(step.ds.whole_map ? step.width : std::min(window.width, step.width))};
+    const Arguments arguments{step, block, int32_t(step.ds.whole_map ? step.height : box_rows(window, step.height)),
+                              int32_t(step.ds.whole_map ? step.width : box_columns(window, step.width))};
     const auto run = [&](auto kernel) {
         launch(kernel, block.images * block.count, kThreads, arguments, stream, "localize_backward");
     };

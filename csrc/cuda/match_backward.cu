@@ -17,13 +17,13 @@ public:
         height_ = p.target.size[2];
         width_ = p.target.size[3];
         cells_ = height_ * width_;
-        count_ = count_of(p);
-        sampled_ = p.keypoints.data != nullptr;
+        count_ = queries_of(p);
+        sampled_ = is_given(p.keypoints);
         dtype_ = arithmetic_of(p.target.dtype);
         item_ = item_size(dtype_);
-        rows_ = std::min(p.localization.window.height, height_);
-        columns_ = std::min(p.localization.window.width, width_);
-        const bool bilinear = p.sampling.mode == SamplingMode::bilinear;
+        rows_ = box_rows(p.localization.window, height_);
+        columns_ = box_columns(p.localization.window, width_);
+        const bool bilinear = p.sampling.mode == SIMPLEMATCH_BILINEAR;
         want_queries_ = wanted.source.data != nullptr || (wanted.keypoints.data != nullptr && bilinear);
         want_features_ = want_queries_ || wanted.target.data != nullptr;
 
@@ -48,7 +48,7 @@ public:
         scratch_ = SimilarityScratch(workspace, p.target, 1, all_kept_ ? 0 : most_, bilinear, false);
     }
 
-    void run(const ForwardResult& forward, const Upstream& upstream, Stream stream) const {
+    void run(const MatchResult& forward, const Upstream& upstream, Stream stream) const {
         for (int64_t b = 0; b < batch_; b += images_) {
             int64_t next = 0;
             do {  // once, too, where there are no queries
@@ -66,14 +66,14 @@ public:
     }
 
 private:
-    void run_block(const ForwardResult& forward, const Upstream& upstream, int64_t b, const Block& block, Stream stream) const {
+    void run_block(const MatchResult& forward, const Upstream& upstream, int64_t b, const Block& block, Stream stream) const {
         const View target = from(p_.target, 0, b);
         const Rows rows = from(p_.rows, b, count_, cells_);
         const bool kept = block.first < p_.kept_queries;
         void* const norm = bytes_from(forward.target_norm, b * cells_ * item_);
         if (!kept && block.count > 0)
-            scratch_.run(from(p_.source, 0, b), from(p_.keypoints, 0, b), rows, p_.sampling, target, p_.metric, block, scores_,
-                         nullptr, stream);
+            scratch_.run({from(p_.source, 0, b), from(p_.keypoints, 0, b), p_.sampling}, rows, target, p_.metric, block,
+                         scores_, nullptr, stream);
 
         LocalizeBackward step{};
         const int64_t box = rows_ * columns_;
@@ -103,10 +103,10 @@ private:
         if (wanted_.target.data != nullptr) {
             const bool first = block.first == 0, last = block.first + block.count == count_;
             const View out = from(wanted_.target, 0, b), sum = partial_ == nullptr ? out : partial_like(out);
-            target_backward(gradient, step.terms, norm, target, p_.metric, block, first ? View{} : sum, last ? out : sum, stream);
+            target_backward(gradient, step.terms, norm, target, p_.metric, block, first ? kNotGiven : sum, last ? out : sum, stream);
         }
         if (want_queries_) {
-            const View into = sampled_ ? View{} : from(from(wanted_.source, 0, b), 3, block.first);
+            const View into = sampled_ ? kNotGiven : from(from(wanted_.source, 0, b), 3, block.first);
             query_backward(gradient, step.terms, norm, target, p_.metric, block, into, stream);
         }
     }
@@ -130,7 +130,7 @@ private:
     const MatchGradients& wanted_;
     int64_t batch_, channels_, height_, width_, cells_, count_, item_, rows_, columns_, images_, most_;
     bool sampled_, want_queries_, want_features_, all_kept_, several_;
-    DType dtype_;
+    int32_t dtype_;
     void *ds_ = nullptr, *scores_ = nullptr, *partial_ = nullptr;
     QueryTerms terms_{};
     SimilarityScratch scratch_;
@@ -138,16 +138,16 @@ private:
 
 }  // namespace
 
-int64_t sparse_window_match_backward_workspace(const MatchProblem& problem, const MatchGradients& gradients, int device) {
+int64_t workspace_backward(const MatchProblem& problem, const MatchGradients& gradients, const Device& device) {
     Workspace workspace(nullptr);
-    const Backward plan(problem, gradients, processors_of(device), workspace);
+    const Backward plan(problem, gradients, processors_of(device.index), workspace);
     return workspace.used();
 }
 
-void sparse_window_match_backward(const MatchProblem& problem, const ForwardResult& forward, const Upstream& upstream,
-                                  const MatchGradients& gradients, const Device& device) {
+void run_backward(const MatchProblem& problem, const MatchResult& forward, const Upstream& upstream,
+                  const MatchGradients& gradients, const Device& device) {
     const OnDevice guard(device.index);
-    const Stream stream{device.stream, processors_of(device.index)};
+    const Stream stream = stream_of(device);
     Workspace workspace(device.workspace);
     Backward(problem, gradients, stream.processors, workspace).run(forward, upstream, stream);
 }

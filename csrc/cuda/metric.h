@@ -2,22 +2,15 @@
 #pragma once
 
 #include "common.h"
-#include "simplematch/options.h"
+#include "common/metric.h"
 
 namespace simplematch::cuda {
-
-// D(x) = |x| + eps, or max(|x|, eps), NaN kept; 1 for a zero vector without eps, so that its cosine is 0.
-template <class T>
-__device__ inline T denominator(T norm, const Metric& metric) {
-    const T eps = T(metric.eps), divisor = metric.clamp_eps ? (norm < eps ? eps : norm) : norm + eps;
-    return divisor == 0 ? T(1) : divisor;
-}
 
 // s from <q, f> and both squares: p / D(q) / D(f), p, or 2 p - |q|^2 - |f|^2.
 template <class T>
 __device__ inline T finish_score(T product, T query_square, T target_square, const Metric& metric) {
-    if (metric.kind == MetricKind::dot) return product;
-    if (metric.kind == MetricKind::l2) return 2 * product - query_square - target_square;
+    if (metric.kind == SIMPLEMATCH_DOT) return product;
+    if (metric.kind == SIMPLEMATCH_L2) return 2 * product - query_square - target_square;
     return product / denominator(sqrt(query_square), metric) / denominator(sqrt(target_square), metric);
 }
 
@@ -41,7 +34,7 @@ constexpr double kLargeEps = 0x1p-43;
 // is so small that they may all have underflowed.
 template <class T>
 __device__ inline bool needs_float64(T s, T product, T query_square, T target_square, T least_distance, const Metric& metric) {
-    if (metric.kind == MetricKind::l2) {
+    if (metric.kind == SIMPLEMATCH_L2) {
         const T squares = query_square + target_square;
         return !is_finite(s) || (squares != 0 && (squares < T(kLeastProduct) || -s <= least_distance * squares));
     }
@@ -49,7 +42,7 @@ __device__ inline bool needs_float64(T s, T product, T query_square, T target_sq
         return false;
     } else {
         const bool lost_products = product != 0 && fabsf(product) < kLeastProduct;
-        if (metric.kind == MetricKind::dot) return !is_finite(product) || lost_products || query_square != query_square;
+        if (metric.kind == SIMPLEMATCH_DOT) return !is_finite(product) || lost_products || query_square != query_square;
         if (!(query_square <= kLargestSquare) || !(target_square <= kLargestSquare)) return true;
         if (query_square != 0 && query_square < kLeastSquare) return true;
         if (target_square >= kLeastSquare) return false;
@@ -60,20 +53,20 @@ __device__ inline bool needs_float64(T s, T product, T query_square, T target_sq
 // What a vector is divided by where it enters the gradient of another: D(x) (cosine; 1 if x holds NaN), 1 (dot, l2).
 template <class T>
 __device__ inline T unit_divisor(T norm, const Metric& metric) {
-    return metric.kind != MetricKind::cosine || norm != norm ? T(1) : denominator(norm, metric);
+    return metric.kind != SIMPLEMATCH_COSINE || norm != norm ? T(1) : denominator(norm, metric);
 }
 
 // What the two sums of a vector's gradient are divided by: D(x) (cosine), 1 (dot), 1/2 (l2).
 template <class T>
 __device__ inline T sum_divisor(T norm, const Metric& metric) {
-    return metric.kind == MetricKind::l2 ? T(0.5) : unit_divisor(norm, metric);
+    return metric.kind == SIMPLEMATCH_L2 ? T(0.5) : unit_divisor(norm, metric);
 }
 
 // The factor of x in its own term, beside that sum: 1 / |x| (cosine; 0 where D is constant or |x| no normal number),
 // 0 (dot), 1 (l2).
 template <class T>
 __device__ inline T own_factor(T norm, const Metric& metric) {
-    if (metric.kind != MetricKind::cosine) return metric.kind == MetricKind::l2 ? T(1) : T(0);
+    if (metric.kind != SIMPLEMATCH_COSINE) return metric.kind == SIMPLEMATCH_L2 ? T(1) : T(0);
     constexpr T least = sizeof(T) == 8 ? T(0x1p-1022) : T(0x1p-126);
     const bool moves = norm >= least && !(metric.clamp_eps && norm < T(metric.eps));
     return moves ? 1 / norm : T(0);

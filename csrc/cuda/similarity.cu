@@ -16,18 +16,9 @@
 namespace simplematch::cuda {
 namespace {
 
-struct Similarity {
-    QueryTiles queries;
-    int64_t padded_queries, padded_channels, part_stride;
-    View source, keypoints;  // what the queries were sampled from
-    Sampling sampling;
-    View target;
-    const uint8_t* target_mask;
-    Metric metric;
+struct Arguments : Similarity {
     Block block;
-    void* scores;
-    void* norms;
-    TileBest best;
+    int64_t padded_queries, padded_channels, part_stride;
 };
 
 // Tiles of BN queries x BM cells, BC channels at a time; threads sum ROWS x COLUMNS of it where they sum by hand.
@@ -84,7 +75,7 @@ template <class G>
 struct Place {
     int64_t C, M, cell_tiles, i_n, i_m, b, n0, m0;
 
-    __device__ explicit Place(const Similarity& a)
+    __device__ explicit Place(const Arguments& a)
         : C(a.target.size[1]), M(a.target.size[2] * a.target.size[3]), cell_tiles(tiles_of(M, G::BM)) {
         const int64_t query_tiles = tiles_of(a.block.count, G::BN);
         i_n = blockIdx.x % query_tiles, i_m = blockIdx.x / query_tiles % cell_tiles;
@@ -95,7 +86,7 @@ struct Place {
 
 // |q_n|^2, from what `gather` summed of every tile of channels.
 template <class G, class T>
-__device__ void sum_query_squares(const Similarity& a, const Place<G>& at, T* squares) {
+__device__ void sum_query_squares(const Arguments& a, const Place<G>& at, T* squares) {
     if (threadIdx.x >= G::BN || at.n0 + threadIdx.x >= a.padded_queries) return;
     const int64_t channel_tiles = a.padded_channels / QueryTiles::kTile;
     const T* const from =
@@ -107,7 +98,7 @@ __device__ void sum_query_squares(const Similarity& a, const Place<G>& at, T* sq
 
 // |f_m|^2 into the first row, from the sums of the threads in several; and the norms, which one block of a tile writes.
 template <class G, class T>
-__device__ void sum_target_squares(const Similarity& a, const Place<G>& at, T (&squares)[G::THREADS / G::BM][G::BM]) {
+__device__ void sum_target_squares(const Arguments& a, const Place<G>& at, T (&squares)[G::THREADS / G::BM][G::BM]) {
     const int m = threadIdx.x;
     if (m >= G::BM) return;
     T square = squares[0][m];
@@ -120,27 +111,28 @@ __device__ void sum_target_squares(const Similarity& a, const Place<G>& at, T (&
 // The score of query `at.n0 + r` with cell `at.m0 + j`, which lies at `offset`, by float64 products of what memory holds.
 // Of the first query, the norm of the cell too.
 template <class S, class G>
-__device__ Arithmetic<S> float64_score(const Similarity& a, const Place<G>& at, int r, int j, int64_t offset) {
+__device__ Arithmetic<S> float64_score(const Arguments& a, const Place<G>& at, int r, int j, int64_t offset) {
     using T = Arithmetic<S>;
     const S* const cell = static_cast<const S*>(a.target.data) + at.b * a.target.stride[0] + offset;
-    const Sample sample = sample_query(a.source, a.keypoints, a.sampling, at.b, a.block.first + at.n0 + r);
+    const View& source = a.from.source;
+    const Sample sample = sample_query(source, a.from.keypoints, a.from.sampling, at.b, a.block.first + at.n0 + r);
     double product = 0, distance = 0, query = 0, target = 0;
 #pragma unroll 1
     for (int64_t c = 0; c < at.C; ++c) {
-        const double q = sampled<S, 1>(a.source, sample, at.b, c), f = widen(cell[c * a.target.stride[1]]);
+        const double q = sampled<S, 1>(source, sample, at.b, c), f = widen(cell[c * a.target.stride[1]]);
         product = fma(q, f, product);
         distance = fma(q - f, q - f, distance);
         query = fma(q, q, query);
         target = fma(f, f, target);
     }
-    if (a.metric.kind == MetricKind::l2) return T(-distance);
+    if (a.metric.kind == SIMPLEMATCH_L2) return T(-distance);
     if (a.norms != nullptr && at.n0 + r == 0) static_cast<T*>(a.norms)[at.b * at.M + at.m0 + j] = T(sqrt(target));
     return T(finish_score(product, query, target, a.metric));
 }
 
 // The scores of a tile, each score(r, j), a warp to a row, and the best cell of each row.
 template <class G, class T, class Score>
-__device__ void write_scores(const Similarity& a, const Place<G>& at, Score&& score) {
+__device__ void write_scores(const Arguments& a, const Place<G>& at, Score&& score) {
     const int lane = threadIdx.x % kWarp;
     const uint8_t* const mask = a.target_mask == nullptr ? nullptr : a.target_mask + at.b * at.M + at.m0;
     for (int r = threadIdx.x / kWarp; r < G::BN && at.n0 + r < a.block.count; r += G::THREADS / kWarp) {
@@ -179,7 +171,7 @@ constexpr int least_blocks() {
 }
 
 template <class S, bool CHANNELS_LAST, int V, class G>
-__global__ void __launch_bounds__(G::THREADS, (least_blocks<S, V, G>())) similarity_kernel(Similarity a) {
+__global__ void __launch_bounds__(G::THREADS, (least_blocks<S, V, G>())) similarity_kernel(Arguments a) {
     using T = Arithmetic<S>;
     using L = Tiles<S, CHANNELS_LAST, V, G>;
     constexpr int target_parts = G::THREADS / G::BM;
@@ -270,14 +262,14 @@ __global__ void __launch_bounds__(G::THREADS, (least_blocks<S, V, G>())) similar
 enum class TileSize { narrow, wide, many_queries };
 
 TileSize tile_size(const View& target, const Block& block, Stream stream) {
-    if (target.dtype == DType::float64) return TileSize::narrow;
+    if (target.dtype == SIMPLEMATCH_FLOAT64) return TileSize::narrow;
     if (block.count > 48) return TileSize::many_queries;
     const int64_t blocks = tiles_of(target.size[2] * target.size[3], 64) * tiles_of(block.count, 32) * block.images;
     return blocks >= 2 * stream.processors ? TileSize::wide : TileSize::narrow;
 }
 
 template <class S, class G>
-void run(const Similarity& arguments, const Block& block, Stream stream) {
+void launch_tiles(const Arguments& arguments, const Block& block, Stream stream) {
     const Walk walk = walk_of(arguments.target);
     const int64_t cells = arguments.target.size[2] * arguments.target.size[3];
     const int64_t blocks = tiles_of(block.count, G::BN) * tiles_of(cells, G::BM) * block.images;
@@ -295,24 +287,20 @@ int64_t similarity_tiles(const View& target, const Block& block, Stream stream) 
     return tiles_of(target.size[2] * target.size[3], tile_size(target, block, stream) == TileSize::narrow ? 32 : 64);
 }
 
-void similarity(const QueryTiles& queries, const View& source, const View& keypoints, const Sampling& sampling,
-                const View& target, const uint8_t* target_mask, const Metric& metric, const Block& block, void* scores,
-                void* norms, const TileBest& best, Stream stream) {
+void similarity(const Similarity& step, const Block& block, Stream stream) {
     const int64_t padded_queries = QueryTiles::padded_queries(block.count);
-    const int64_t padded_channels = QueryTiles::padded_channels(target.size[1]);
-    const Similarity arguments{queries, padded_queries, padded_channels,
-                               block.images * padded_queries * padded_channels,
-                               source, keypoints, sampling, target, target_mask, metric, block, scores, norms, best};
-    const TileSize size = tile_size(target, block, stream);
-    with_storage(target.dtype, [&](auto* type) {
+    const int64_t padded_channels = QueryTiles::padded_channels(step.target.size[1]);
+    const Arguments arguments{step, block, padded_queries, padded_channels, block.images * padded_queries * padded_channels};
+    const TileSize size = tile_size(step.target, block, stream);
+    with_storage(step.target.dtype, [&](auto* type) {
         using S = std::remove_pointer_t<decltype(type)>;
         if constexpr (sizeof(S) == 8) {
-            run<S, Shape<32, 32, 16, 128, 4, 2>>(arguments, block, stream);
+            launch_tiles<S, Shape<32, 32, 16, 128, 4, 2>>(arguments, block, stream);
         } else {
             constexpr int deep = sizeof(S) == 2 ? 64 : 32;
-            if (size == TileSize::many_queries) return run<S, Shape<64, 64, deep, 256, 4, 4>>(arguments, block, stream);
-            if (size == TileSize::wide) return run<S, Shape<32, 64, deep, 128, 4, 4>>(arguments, block, stream);
-            run<S, Shape<32, 32, 64, 128, 4, 2>>(arguments, block, stream);
+            if (size == TileSize::many_queries) return launch_tiles<S, Shape<64, 64, deep, 256, 4, 4>>(arguments, block, stream);
+            if (size == TileSize::wide) return launch_tiles<S, Shape<32, 64, deep, 128, 4, 4>>(arguments, block, stream);
+            launch_tiles<S, Shape<32, 32, 64, 128, 4, 2>>(arguments, block, stream);
         }
     });
 }

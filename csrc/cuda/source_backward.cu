@@ -165,7 +165,7 @@ __device__ void fill_keypoint(const SourceBackward& step, int64_t row) {
     }
     sum_x = sum_of_block<kThreads>(sum_x, memory) * rate(step.sampling.to_cells_x);
     sum_y = sum_of_block<kThreads>(sum_y, memory) * rate(step.sampling.to_cells_y);
-    if (step.sampling.border) {  // a clamped coordinate does not move
+    if (step.sampling.padding == SIMPLEMATCH_BORDER) {  // a clamped coordinate does not move
         if (x < 0 || x > double(width - 1)) sum_x = 0;
         if (y < 0 || y > double(height - 1)) sum_y = 0;
     }

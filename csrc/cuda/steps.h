@@ -4,7 +4,7 @@
 // and arrays given by the caller are whole along the queries; what the steps pass on is that of the block.
 #pragma once
 
-#include "simplematch/cpu.h"
+#include "common/records.h"
 #include "window.h"
 
 namespace simplematch::cuda {
@@ -64,17 +64,29 @@ struct ScoreGradient {
     }
 };
 
+// What queries are sampled from: a map at keypoints, or a list of descriptors (B, C, 1, N) where these are not given.
+struct QuerySource {
+    View source, keypoints;
+    Sampling sampling;
+};
+
 // gather (paper eq. 6-7): q_n = sample(F, p_n), as tiles for `similarity`, or as rows (B, N, C) in the map's own type.
-void gather(const View& source, const View& keypoints, const Rows& rows, const Sampling& sampling, const Block& block,
-            const QueryTiles& queries, Stream stream);
-void gather_rows(const View& source, const View& keypoints, const Sampling& sampling, void* descriptors, Stream stream);
+void gather(const QuerySource& from, const Rows& rows, const Block& block, const QueryTiles& queries, Stream stream);
+void gather_rows(const QuerySource& from, void* descriptors, Stream stream);
 
 // similarity (paper eq. 9): scores (B, N, M) of the block; norms (B, M) and best if not null.
-// The queries are those that `gather` sampled from the source.
+struct Similarity {
+    QueryTiles queries;  // as `gather` sampled them from `from`
+    QuerySource from;
+    View target;
+    const uint8_t* target_mask;
+    Metric metric;
+    void* scores;
+    void* norms;
+    TileBest best;
+};
 int64_t similarity_tiles(const View& target, const Block& block, Stream stream);
-void similarity(const QueryTiles& queries, const View& source, const View& keypoints, const Sampling& sampling,
-                const View& target, const uint8_t* target_mask, const Metric& metric, const Block& block, void* scores,
-                void* norms, const TileBest& best, Stream stream);
+void similarity(const Similarity& step, const Block& block, Stream stream);
 
 // localize (paper eq. 10-12): rows are searched if `best.key` is null. kept (B, kept_queries, rows, columns) or null.
 void localize(const View& scores, const TileBest& best, const Rows& rows, const View& temperature,
@@ -85,7 +97,7 @@ void localize(const View& scores, const TileBest& best, const Rows& rows, const 
 struct LocalizeBackward {
     CellValues<const void> scores;  // of the block, in `dtype`
     CellValues<void> ds;            // of the block, data null: not wanted
-    DType dtype;                    // of scores and ds
+    int32_t dtype;                    // of scores and ds
     bool given;                     // ds is there already; only the terms of the queries are made
     int64_t height, width;
     const int64_t* peak;            // (B, total)

@@ -47,7 +47,7 @@ __device__ void load_queries(const TargetBackward& a, int64_t b, int64_t n0, int
     const CellValues<const T> ds{static_cast<const T*>(s.ds.data), s.ds.image, s.ds.query, s.ds.row, s.ds.column, s.ds.whole_map};
     const CellValues<const T> scores{static_cast<const T*>(s.scores.data), s.scores.image, s.scores.query,
                                      s.scores.row, s.scores.column, s.scores.whole_map};
-    const bool given = s.peak == nullptr, cosine = a.metric.kind == MetricKind::cosine;
+    const bool given = s.peak == nullptr, cosine = a.metric.kind == SIMPLEMATCH_COSINE;
     for (int i = threadIdx.x / kCells; i < kQueries; i += kParts) {
         const Box box = boxes[i];
         T weight = 0;

@@ -1,25 +1,12 @@
 // The window of a peak and its soft-argmax, shared by `localize` and `localize_backward`.
 #pragma once
 
+#include "common/window.h"
 #include "coordinates.h"
 
 namespace simplematch::cuda {
 
-// Cells [top, bottom) x [left, right): a window clipped to the map.
-struct Box {
-    int32_t top, left, bottom, right;
-};
-
-__device__ inline Box window_box(const Window& window, int32_t peak, int32_t height, int32_t width) {
-    const int64_t y = peak / width, x = peak % width;
-    int64_t top = y - window.height / 2, left = x - window.width / 2;
-    if (window.shift) {
-        top = min(max(top, int64_t(0)), max(height - window.height, int64_t(0)));
-        left = min(max(left, int64_t(0)), max(width - window.width, int64_t(0)));
-    }
-    const int64_t bottom = min(top + window.height, int64_t(height)), right = min(left + window.width, int64_t(width));
-    return {int32_t(max(top, int64_t(0))), int32_t(max(left, int64_t(0))), int32_t(bottom), int32_t(right)};
-}
+using Box = BoxOf<int32_t>;
 
 // Numbers of type T for the cells of each query: of the whole map, or of the box of its window, whose first cell then
 // comes first.

@@ -1,109 +1,114 @@
-// The Python module `_C`: addresses, sizes and strides in, no torch. The GIL is released while a step runs.
-#include "convert.h"
+// The Python module `_C`: the operators of run.h, with addresses, sizes and strides in, no torch. Whoever calls has
+// checked the arguments. The GIL is released while an operator runs.
+#include <tuple>
 
-using namespace simplematch;
-using namespace simplematch::python;
+#include "fields.h"
+#include "run.h"
 
-#if defined(SIMPLEMATCH_HAS_CUDA)
 namespace simplematch::python {
-void bind_cuda(py::module_& m);
+
+namespace {
+
+// An option or a device, which live longer than a call.
+template <class Record>
+void bind_record(py::module_& m, const char* name) {
+    py::class_<Record>(m, name).def(py::init([](const py::kwargs& fields) { return record<Record>(fields); }));
 }
+
+// `allocate` (bytes) -> address of scratch memory that lives until the call is over; the CPU needs none.
+void give_workspace(Device& device, int64_t bytes, const py::handle& allocate) {
+    if (bytes == 0) return;
+    device.workspace = address(allocate(bytes).ptr());
+    device.workspace_bytes = bytes;
+}
+
+template <class Problem, class Result>
+void bind_forward(py::module_& m, const char* name) {
+    m.def(
+        name,
+        [](const py::handle& problem, const py::handle& result, const py::handle& device, const py::handle& allocate) {
+            Device where = record<Device>(device);
+            const Problem given = record<Problem>(problem);
+            const Result into = record<Result>(result);
+            give_workspace(where, workspace(where, given), allocate);
+            const py::gil_scoped_release release;
+            run(where, given, into);
+        },
+        py::arg("problem"), py::arg("result"), py::arg("device"), py::arg("allocate") = py::none());
+}
+
+template <class>
+using Handle = py::handle;
+
+// `Given`: what the forward left, if the backward reads it, and what arrives.
+template <class Problem, class Gradients, class... Given>
+void bind_backward(py::module_& m, const char* name) {
+    m.def(name, [](const py::handle& problem, const Handle<Given>&... given, const py::handle& gradients,
+                   const py::handle& device, const py::handle& allocate) {
+        Device where = record<Device>(device);
+        const Problem of = record<Problem>(problem);
+        const Gradients wanted = record<Gradients>(gradients);
+        const std::tuple<Given...> records{record<Given>(given)...};
+        give_workspace(where, workspace_backward(where, of, wanted), allocate);
+        const py::gil_scoped_release release;
+        std::apply([&](const auto&... each) { run_backward(where, of, each..., wanted); }, records);
+    });
+}
+
+py::dict codes() {
+    using py::operator""_a;
+    return py::dict("cpu"_a = int(SIMPLEMATCH_CPU), "cuda"_a = int(SIMPLEMATCH_CUDA),
+                    "float32"_a = int(SIMPLEMATCH_FLOAT32), "float64"_a = int(SIMPLEMATCH_FLOAT64),
+                    "bfloat16"_a = int(SIMPLEMATCH_BFLOAT16), "float16"_a = int(SIMPLEMATCH_FLOAT16),
+                    "floor"_a = int(SIMPLEMATCH_FLOOR), "round"_a = int(SIMPLEMATCH_ROUND),
+                    "bilinear"_a = int(SIMPLEMATCH_BILINEAR), "zeros"_a = int(SIMPLEMATCH_ZEROS),
+                    "border"_a = int(SIMPLEMATCH_BORDER), "cosine"_a = int(SIMPLEMATCH_COSINE),
+                    "dot"_a = int(SIMPLEMATCH_DOT), "l2"_a = int(SIMPLEMATCH_L2));
+}
+
+// Why the CUDA kernels can't run here, or None.
+py::object why_not_cuda() {
+#if defined(SIMPLEMATCH_HAS_CUDA)
+    const char* const reason = cuda::why_not();
+    return reason == nullptr ? py::none() : py::object(py::str(reason));
+#else
+    return py::str("the compiled module was built without CUDA (reinstall with nvcc and SIMPLEMATCH_CUDA=on)");
 #endif
+}
+
+}  // namespace
+}  // namespace simplematch::python
 
 PYBIND11_MODULE(_C, m) {
-    m.doc() = "The compiled kernels of simplematch_kernels.";
-    m.def("simd_level", &simd_level);
-
-    py::class_<Sampling>(m, "Sampling").def(py::init([](const py::tuple& x, const py::tuple& y, int mode, bool border) {
-        return Sampling{affine_map(x), affine_map(y), static_cast<SamplingMode>(mode), border};
-    }));
-    py::class_<Metric>(m, "Metric").def(py::init([](int kind, double eps, bool clamp_eps) {
-        return Metric{static_cast<MetricKind>(kind), eps, clamp_eps};
-    }));
-    py::class_<Localization>(m, "Localization")
-        .def(py::init([](int64_t height, int64_t width, bool shift, bool disc, double outside_value, double sigma,
-                         double temperature, const py::tuple& x, const py::tuple& y, double output_offset) {
-            return Localization{{height, width, shift, disc, outside_value, sigma}, temperature, affine_map(x),
-                                affine_map(y), output_offset};
-        }));
-
-    m.def("sparse_window_match",
-          [](const py::tuple& inputs, const py::tuple& row_arrays, const Sampling& sampling, const Metric& metric,
-             const Localization& localization, int64_t kept_queries, int64_t score_budget, int threads,
-             const py::tuple& outputs) {
-              MatchProblem p = match_problem(inputs, row_arrays, sampling, metric, localization, kept_queries, score_budget);
-              p.threads = threads;
-              const ForwardResult result = forward_result(outputs);
-              const py::gil_scoped_release release;
-              sparse_window_match(p, result);
-          });
-    m.def("sparse_window_match_backward",
-          [](const py::tuple& inputs, const py::tuple& row_arrays, const Sampling& sampling, const Metric& metric,
-             const Localization& localization, int64_t kept_queries, int64_t score_budget, int threads,
-             const py::tuple& forward, const py::tuple& upstream_views, const py::tuple& gradients) {
-              MatchProblem p = match_problem(inputs, row_arrays, sampling, metric, localization, kept_queries, score_budget);
-              p.threads = threads;
-              const ForwardResult result = forward_result(forward);
-              const Upstream arriving = upstream(upstream_views);
-              const MatchGradients wanted = match_gradients(gradients);
-              const py::gil_scoped_release release;
-              sparse_window_match_backward(p, result, arriving, wanted);
-          });
-    m.def("localize", [](const py::handle& scores, const py::tuple& row_arrays, const py::handle& temperature,
-                         const Localization& localization, int threads, const py::tuple& outputs) {
-        const LocalizeProblem p{view(scores), rows(row_arrays), view(temperature), localization, threads};
-        const Matches result = matches(outputs);
-        const py::gil_scoped_release release;
-        localize(p, result);
-    });
-    m.def("localize_backward",
-          [](const py::handle& scores, const py::tuple& row_arrays, const py::handle& temperature,
-             const Localization& localization, int threads, const py::tuple& forward, const py::tuple& upstream_views,
-             const py::handle& scores_gradient, const py::handle& temperature_gradient) {
-              const LocalizeProblem p{view(scores), rows(row_arrays), view(temperature), localization, threads};
-              const Matches result = matches(forward);
-              const Upstream arriving = upstream(upstream_views);
-              const View for_scores = view(scores_gradient), for_temperature = view(temperature_gradient);
-              const py::gil_scoped_release release;
-              localize_backward(p, result, arriving, for_scores, for_temperature);
-          });
-    m.def("gather_keypoints", [](const py::handle& features, const py::handle& keypoints, const Sampling& sampling,
-                                 const py::handle& descriptors, int threads) {
-        const View map = view(features), points = view(keypoints);
-        void* const out = array<void>(descriptors);
-        const py::gil_scoped_release release;
-        gather_keypoints(map, points, sampling, out, threads);
-    });
-    m.def("gather_keypoints_backward",
-          [](const py::handle& gradient, const py::handle& features, const py::handle& keypoints, const Sampling& sampling,
-             const py::handle& features_gradient, const py::handle& keypoints_gradient, int threads) {
-              const View arriving = view(gradient), map = view(features), points = view(keypoints);
-              const View for_features = view(features_gradient), for_keypoints = view(keypoints_gradient);
-              const py::gil_scoped_release release;
-              gather_keypoints_backward(arriving, map, points, sampling, for_features, for_keypoints, threads);
-          });
-    m.def("cosine_similarity", [](const py::handle& descriptors, const py::handle& target, const Metric& metric,
-                                  int64_t score_budget, int threads, const py::handle& scores, const py::handle& norm) {
-        const SimilarityProblem p{view(descriptors), view(target), metric, score_budget, threads};
-        void* const to = array<void>(scores);
-        void* const norm_to = array<void>(norm);
-        const py::gil_scoped_release release;
-        cosine_similarity(p, to, norm_to);
-    });
-    m.def("cosine_similarity_backward",
-          [](const py::handle& descriptors, const py::handle& target, const Metric& metric, int64_t score_budget,
-             int threads, const py::handle& gradient, const py::handle& scores, const py::handle& norm,
-             const py::handle& descriptors_gradient, const py::handle& target_gradient) {
-              const SimilarityProblem p{view(descriptors), view(target), metric, score_budget, threads};
-              const View arriving = view(gradient), for_descriptors = view(descriptors_gradient),
-                         for_target = view(target_gradient);
-              const void* const given = array<void>(scores);
-              const void* const norm_given = array<void>(norm);
-              const py::gil_scoped_release release;
-              cosine_similarity_backward(p, arriving, given, norm_given, for_descriptors, for_target);
-          });
-
+    using namespace simplematch;
+    using namespace simplematch::python;
+    m.doc() = "The compiled kernels of simplematch_kernels; _C.pyi describes it.";
+    m.def("simd_level", &cpu::simd_level);
+    m.def("why_not_cuda", &why_not_cuda);
 #if defined(SIMPLEMATCH_HAS_CUDA)
-    simplematch::python::bind_cuda(m);
+    m.attr("has_cuda") = true;
+#else
+    m.attr("has_cuda") = false;
 #endif
+#if defined(SIMPLEMATCH_EMULATED_CUDA)
+    m.attr("emulates_cuda") = true;
+#else
+    m.attr("emulates_cuda") = false;
+#endif
+    m.attr("CODES") = codes();
+
+    bind_record<Sampling>(m, "Sampling");
+    bind_record<Metric>(m, "Metric");
+    bind_record<Localization>(m, "Localization");
+    bind_record<Device>(m, "Device");
+
+    bind_forward<MatchProblem, MatchResult>(m, "sparse_window_match");
+    bind_backward<MatchProblem, MatchGradients, MatchResult, Upstream>(m, "sparse_window_match_backward");
+    bind_forward<LocalizeProblem, Matches>(m, "localize");
+    bind_backward<LocalizeProblem, LocalizeGradients, Matches, Upstream>(m, "localize_backward");
+    bind_forward<GatherProblem, GatherResult>(m, "gather_keypoints");
+    bind_backward<GatherProblem, GatherGradients, GatherUpstream>(m, "gather_keypoints_backward");
+    bind_forward<SimilarityProblem, SimilarityResult>(m, "cosine_similarity");
+    bind_backward<SimilarityProblem, SimilarityGradients, SimilarityResult, SimilarityUpstream>(
+        m, "cosine_similarity_backward");
 }

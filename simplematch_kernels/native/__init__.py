@@ -1,4 +1,4 @@
 """The compiled module behind torch: `cpu.py` and `cuda.py` are backends of the operators.
 
-`_options.py`, which needs no torch, serves NumPy too.
+`_records.py`, which needs no torch, serves NumPy too.
 """

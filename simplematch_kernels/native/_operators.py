@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from torch import Tensor
 
-from .. import _resolved
 from .._types import (
     GatherGradients,
     GatherProblem,
@@ -31,27 +30,37 @@ from .._types import (
     accumulation_dtype,
     empty_matches,
 )
-from ._options import native_localization, native_metric, native_sampling
+from . import _records
+from ._records import _C
 
-View = tuple[int, int, tuple[int, ...], tuple[int, ...]]
+if TYPE_CHECKING:
+    from .._C import View
 
-_CODES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+_CODES = {getattr(torch, name): _records.CODES[name] for name in ("float32", "float64", "bfloat16", "float16")}
 
 
+@overload
+def _view(x: Tensor) -> View: ...
+@overload
+def _view(x: Tensor | None) -> View | None: ...
 def _view(x: Tensor | None) -> View | None:
     return None if x is None else (x.data_ptr(), _CODES[x.dtype], x.shape, x.stride())
 
 
-def _row_arrays(rows: Rows) -> tuple[tuple[int | None, ...], list[Tensor]]:
+NO_ROWS = Rows()
+
+
+def _native_rows(rows: Rows) -> tuple[_C.Rows | None, list[Tensor]]:
     """Addresses of contiguous arrays, and the tensors to keep alive meanwhile."""
-    if rows == (None, None, None):
-        return (None, None, None), []
+    if rows == NO_ROWS:
+        return None, []
     tensors = [None if x is None else x.contiguous() for x in rows]
-    return tuple(None if x is None else x.data_ptr() for x in tensors), [x for x in tensors if x is not None]
+    addresses = [None if x is None else x.data_ptr() for x in tensors]
+    return _records.native_rows(*addresses), [x for x in tensors if x is not None]
 
 
-def _addresses(tensors: tuple[Tensor, ...]) -> tuple[int, ...]:
-    return tuple([x.data_ptr() for x in tensors])
+def _addresses(tensors: Sequence[Tensor]) -> list[int]:
+    return [x.data_ptr() for x in tensors]
 
 
 def _empty_gradient(x: Tensor | None, need: bool) -> Tensor | None:
@@ -72,13 +81,12 @@ def _descriptor_map(descriptors: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Operators:
-    """The functions of `Backend`, from the functions of `module`.
+    """The functions of `Backend`, from those of the compiled module.
 
-    where: what these take for the device of a tensor: a number of threads, or a GPU's index, stream and allocator.
+    where: of a tensor, the device that these run on, and what allocates its scratch memory.
     """
 
-    module: Any
-    where: Callable[[Tensor], Any]
+    where: Callable[[Tensor], tuple[_C.Device, _C.Allocate]]
 
     def sparse_window_match(self, p: MatchProblem) -> MatchResult:
         batch, _, height, width = p.target.shape
@@ -88,89 +96,52 @@ class Operators:
             torch.empty((batch, height * width), dtype=dtype, device=device),
             torch.empty((batch, p.kept_queries, *p.localization.window.box(height, width)), dtype=dtype, device=device),
         )
-        row_arrays, _alive = _row_arrays(p.rows)
-        self.module.sparse_window_match(
-            (_view(p.source), _view(p.keypoints), _view(p.target), _view(p.temperature)),
-            row_arrays,
-            native_sampling(p.sampling),
-            native_metric(p.metric),
-            native_localization(p.localization),
-            p.kept_queries,
-            _resolved.SCORE_BUDGET_BYTES,
-            self.where(p.target),
-            _addresses(result),
-        )
+        problem, _alive = _match_problem(p, p.kept_queries)
+        _C.sparse_window_match(problem, _records.match_result(*_addresses(result)), *self.where(p.target))
         return result
 
     def sparse_window_match_backward(
         self, p: MatchProblem, result: MatchResult, upstream: Upstream, needs: MatchGradients[bool]
     ) -> MatchGradients[Given]:
-        result = MatchResult(*(x.contiguous() for x in result))
+        kept = [x.contiguous() for x in result]
         gradients = MatchGradients(
             _empty_gradient(p.source, needs.source),
             _empty_gradient(p.keypoints, needs.keypoints),
             _empty_gradient(p.target, needs.target),
             _empty_temperature_gradient(p.temperature, needs.temperature),
         )
-        row_arrays, _alive = _row_arrays(p.rows)
-        self.module.sparse_window_match_backward(
-            (_view(p.source), _view(p.keypoints), _view(p.target), _view(p.temperature)),
-            row_arrays,
-            native_sampling(p.sampling),
-            native_metric(p.metric),
-            native_localization(p.localization),
-            result.window_scores.shape[1],
-            _resolved.SCORE_BUDGET_BYTES,
-            self.where(p.target),
-            _addresses(result),
-            tuple([_view(x) for x in upstream]),
-            tuple([_view(x) for x in gradients]),
+        problem, _alive = _match_problem(p, result.window_scores.shape[1])
+        arriving, leaving = _views(upstream), _views(gradients)
+        _C.sparse_window_match_backward(
+            problem, _records.match_result(*_addresses(kept)), arriving, leaving, *self.where(p.target)
         )
         return gradients
 
     def localize(self, p: LocalizeProblem) -> Matches:
         matches = empty_matches(p.scores, p.scores.shape[0], p.scores.shape[1])
-        row_arrays, _alive = _row_arrays(p.rows)
-        self.module.localize(
-            _view(p.scores),
-            row_arrays,
-            _view(p.temperature),
-            native_localization(p.localization),
-            self.where(p.scores),
-            _addresses(matches),
-        )
+        rows, _alive = _native_rows(p.rows)
+        problem = _records.localize_problem(_view(p.scores), rows, _view(p.temperature), p.localization)
+        _C.localize(problem, _records.native_matches(*_addresses(matches)), *self.where(p.scores))
         return matches
 
     def localize_backward(
         self, p: LocalizeProblem, result: Matches, upstream: Upstream, needs: LocalizeGradients[bool]
     ) -> LocalizeGradients[Given]:
-        matches = Matches(*(x.contiguous() for x in result))
-        scores_gradient = _empty_gradient(p.scores, needs.scores)
-        temperature_gradient = _empty_temperature_gradient(p.temperature, needs.temperature)
-        row_arrays, _alive = _row_arrays(p.rows)
-        self.module.localize_backward(
-            _view(p.scores),
-            row_arrays,
-            _view(p.temperature),
-            native_localization(p.localization),
-            self.where(p.scores),
-            _addresses(matches),
-            tuple([_view(x) for x in upstream]),
-            _view(scores_gradient),
-            _view(temperature_gradient),
+        kept = [x.contiguous() for x in result]
+        gradients = LocalizeGradients(
+            _empty_gradient(p.scores, needs.scores), _empty_temperature_gradient(p.temperature, needs.temperature)
         )
-        return LocalizeGradients(scores_gradient, temperature_gradient)
+        rows, _alive = _native_rows(p.rows)
+        problem = _records.localize_problem(_view(p.scores), rows, _view(p.temperature), p.localization)
+        matches, arriving, leaving = _records.native_matches(*_addresses(kept)), _views(upstream), _views(gradients)
+        _C.localize_backward(problem, matches, arriving, leaving, *self.where(p.scores))
+        return gradients
 
     def gather_keypoints(self, p: GatherProblem) -> GatherResult:
         shape = (p.features.shape[0], p.keypoints.shape[1], p.features.shape[1])
         descriptors = torch.empty(shape, dtype=p.features.dtype, device=p.features.device)
-        self.module.gather_keypoints(
-            _view(p.features),
-            _view(p.keypoints),
-            native_sampling(p.sampling),
-            descriptors.data_ptr(),
-            self.where(p.features),
-        )
+        problem = _records.gather_problem(_view(p.features), _view(p.keypoints), p.sampling)
+        _C.gather_keypoints(problem, {"descriptors": descriptors.data_ptr()}, *self.where(p.features))
         return GatherResult(descriptors)
 
     def gather_keypoints_backward(
@@ -179,33 +150,20 @@ class Operators:
         gradients = GatherGradients(
             _empty_gradient(p.features, needs.features), _empty_gradient(p.keypoints, needs.keypoints)
         )
-        self.module.gather_keypoints_backward(
-            _view(upstream.descriptors),
-            _view(p.features),
-            _view(p.keypoints),
-            native_sampling(p.sampling),
-            _view(gradients.features),
-            _view(gradients.keypoints),
-            self.where(p.features),
-        )
+        problem = _records.gather_problem(_view(p.features), _view(p.keypoints), p.sampling)
+        _C.gather_keypoints_backward(problem, _views(upstream), _views(gradients), *self.where(p.features))
         return gradients
 
     def cosine_similarity(self, p: SimilarityProblem) -> SimilarityResult:
-        """Scores (B, N, H, W) and the norms (B, M) of the target's cells."""
         batch, _, height, width = p.target.shape
         dtype, device = accumulation_dtype(p.target), p.target.device
-        scores = torch.empty((batch, p.descriptors.shape[1], height, width), dtype=dtype, device=device)
-        target_norm = torch.empty((batch, height * width), dtype=dtype, device=device)
-        self.module.cosine_similarity(
-            _view(_descriptor_map(p.descriptors)),
-            _view(p.target),
-            native_metric(p.metric),
-            _resolved.SCORE_BUDGET_BYTES,
-            self.where(p.target),
-            scores.data_ptr(),
-            target_norm.data_ptr(),
+        result = SimilarityResult(
+            torch.empty((batch, p.descriptors.shape[1], height, width), dtype=dtype, device=device),
+            torch.empty((batch, height * width), dtype=dtype, device=device),
         )
-        return SimilarityResult(scores, target_norm)
+        problem = _records.similarity_problem(_view(_descriptor_map(p.descriptors)), _view(p.target), p.metric)
+        _C.cosine_similarity(problem, _named_addresses(result), *self.where(p.target))
+        return result
 
     def cosine_similarity_backward(
         self,
@@ -214,20 +172,38 @@ class Operators:
         upstream: SimilarityUpstream,
         needs: SimilarityGradients[bool],
     ) -> SimilarityGradients[Given]:
-        scores, target_norm = (x.contiguous() for x in result)
+        kept = SimilarityResult(*(x.contiguous() for x in result))
         gradients = SimilarityGradients(
             _empty_gradient(p.descriptors, needs.descriptors), _empty_gradient(p.target, needs.target)
         )
-        self.module.cosine_similarity_backward(
-            _view(_descriptor_map(p.descriptors)),
-            _view(p.target),
-            native_metric(p.metric),
-            _resolved.SCORE_BUDGET_BYTES,
-            self.where(p.target),
-            _view(upstream.scores),
-            scores.data_ptr(),
-            target_norm.data_ptr(),
-            None if gradients.descriptors is None else _view(_descriptor_map(gradients.descriptors)),
-            _view(gradients.target),
-        )
+        as_map = None if gradients.descriptors is None else _descriptor_map(gradients.descriptors)
+        problem = _records.similarity_problem(_view(_descriptor_map(p.descriptors)), _view(p.target), p.metric)
+        leaving = _views(gradients._replace(descriptors=as_map))
+        _C.cosine_similarity_backward(problem, _named_addresses(kept), _views(upstream), leaving, *self.where(p.target))
         return gradients
+
+
+def _match_problem(p: MatchProblem, kept_queries: int) -> tuple[_C.MatchProblem, list[Tensor]]:
+    """The problem, and the tensors to keep alive meanwhile."""
+    rows, alive = _native_rows(p.rows)
+    problem = _records.match_problem(
+        _view(p.source),
+        _view(p.keypoints),
+        _view(p.target),
+        rows,
+        _view(p.temperature),
+        p.sampling,
+        p.metric,
+        p.localization,
+        kept_queries,
+    )
+    return problem, alive
+
+
+def _views(tensors: Any) -> Any:
+    """A record of tensors, which the module has under the same names."""
+    return {name: _view(x) for name, x in zip(tensors._fields, tensors, strict=True)}
+
+
+def _named_addresses(result: SimilarityResult) -> _C.SimilarityResult:
+    return {"scores": result.scores.data_ptr(), "target_norm": result.target_norm.data_ptr()}

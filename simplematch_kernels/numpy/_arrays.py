@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._resolved import Window
+from ..native import _records
+from ..native._records import _C
+
+if TYPE_CHECKING:
+    from .._C import View
 
 Array = NDArray[Any]
-View = tuple[int, int, tuple[int, ...], tuple[int, ...]]
 
-CODES = {"float32": 0, "float64": 1, "bfloat16": 2, "float16": 3}
+CODES = {name: _records.CODES[name] for name in ("float32", "float64", "bfloat16", "float16")}
 """Of the dtypes, by name: bfloat16 is no dtype of NumPy itself, but that of the package ml_dtypes."""
 
 
@@ -58,10 +62,18 @@ def address(array: Array) -> int:
     return start
 
 
-def addresses(arrays: tuple[Array | None, ...]) -> tuple[int | None, ...]:
-    return tuple(None if x is None else address(x) for x in arrays)
+def addresses(arrays: tuple[Array, ...]) -> list[int]:
+    return [address(x) for x in arrays]
 
 
+def native_rows(rows: Rows) -> _C.Rows:
+    return _records.native_rows(*(None if x is None else address(x) for x in rows))
+
+
+@overload
+def view(array: Array) -> View: ...
+@overload
+def view(array: Array | None) -> View | None: ...
 def view(array: Array | None) -> View | None:
     """(address, dtype code, shape, strides in elements) of an addressable array."""
     if array is None:

@@ -7,7 +7,6 @@ from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
-from .. import _native, _resolved
 from .._options import (
     GATHER_NAMES,
     LocalizationKeywords,
@@ -22,11 +21,10 @@ from .._options import (
     with_options,
 )
 from .._resolved import Localization, Sampling
-from ..native._options import native_localization, native_metric, native_sampling
+from ..native import _records
+from ..native._records import _C
 from . import _arrays, _checks
 from ._arrays import Array, Matches, Rows, view
-
-_C = _native.load()
 
 
 class RowsKeywords(TypedDict, total=False):
@@ -130,14 +128,8 @@ def localize(scores: Array, **options: Unpack[LocalizeKeywords]) -> Matches:
     rows, temperature, localization = _localization(scores, queries, options)
     _checks.check_values(None, rows, temperature)
     matches = _arrays.empty_matches(batch, queries, _arrays.accumulation_dtype(scores))
-    _C.localize(
-        view(scores),
-        _arrays.addresses(rows),
-        view(temperature),
-        native_localization(localization),
-        _threads(options.get("threads")),
-        _arrays.addresses(matches),
-    )
+    problem = _records.localize_problem(view(scores), _arrays.native_rows(rows), view(temperature), localization)
+    _C.localize(problem, _records.native_matches(*_arrays.addresses(matches)), _device(options.get("threads")))
     return matches
 
 
@@ -174,13 +166,8 @@ def gather_keypoints(
     options = SamplingOptions(size, coords, sampling, padding).checked(GATHER_NAMES)
     _checks.check_values(keypoints, Rows(), None)
     descriptors = np.empty((features.shape[0], keypoints.shape[1], features.shape[1]), features.dtype)
-    _C.gather_keypoints(
-        view(features),
-        view(keypoints),
-        native_sampling(options.resolve(*features.shape[2:])),
-        _arrays.address(descriptors),
-        _threads(threads),
-    )
+    problem = _records.gather_problem(view(features), view(keypoints), options.resolve(*features.shape[2:]))
+    _C.gather_keypoints(problem, {"descriptors": _arrays.address(descriptors)}, _device(threads))
     return descriptors
 
 
@@ -212,13 +199,9 @@ def cosine_similarity(descriptors: Array, target: Array, **options: Unpack[Simil
     scores = np.empty((batch, descriptors.shape[1], height, width), dtype)
     norm = np.empty((batch, height * width), dtype)
     _C.cosine_similarity(
-        view(_descriptor_map(descriptors)),
-        view(target),
-        native_metric(metric),
-        _resolved.SCORE_BUDGET_BYTES,
-        _threads(options.get("threads")),
-        _arrays.address(scores),
-        _arrays.address(norm),
+        _records.similarity_problem(view(_descriptor_map(descriptors)), view(target), metric),
+        {"scores": _arrays.address(scores), "target_norm": _arrays.address(norm)},
+        _device(options.get("threads")),
     )
     return scores
 
@@ -237,17 +220,19 @@ def _match(
     _checks.check_values(keypoints, rows, temperature)
     matches = _arrays.empty_matches(target.shape[0], queries, _arrays.accumulation_dtype(target))
     kept = _arrays.empty_kept(target, localization.window)
-    _C.sparse_window_match(
-        (view(source), view(keypoints), view(target), view(temperature)),
-        _arrays.addresses(rows),
-        native_sampling(sampling),
-        native_metric(metric),
-        native_localization(localization),
-        0,
-        _resolved.SCORE_BUDGET_BYTES,
-        _threads(options.get("threads")),
-        _arrays.addresses((*matches, *kept)),
+    problem = _records.match_problem(
+        view(source),
+        view(keypoints),
+        view(target),
+        _arrays.native_rows(rows),
+        view(temperature),
+        sampling,
+        metric,
+        localization,
+        kept_queries=0,
     )
+    threads = _device(options.get("threads"))
+    _C.sparse_window_match(problem, _records.match_result(*_arrays.addresses((*matches, *kept))), threads)
     return matches
 
 
@@ -265,6 +250,6 @@ def _descriptor_map(descriptors: Array) -> Array:
     return descriptors.transpose(0, 2, 1)[:, :, None, :]
 
 
-def _threads(threads: int | None) -> int:
+def _device(threads: int | None) -> _C.Device:
     _checks.check_threads(threads)
-    return _arrays.default_threads() if threads is None else threads
+    return _records.cpu(_arrays.default_threads() if threads is None else threads)

@@ -68,19 +68,26 @@ static void set_up_parts(fixture *f) {
     f->localize.temperature = f->match.temperature;
     f->localize.rows = f->match.rows;
     f->localize.localization = f->match.localization;
-    f->scores_gradient = floats(f->out.scores_gradient, B, N, H, W);
+    f->localize_gradients.scores = floats(f->out.scores_gradient, B, N, H, W);
+    f->localize_gradients.temperature = f->gradients.temperature;
 
     f->gather = simplematch_gather_problem_default();
     f->gather.features = f->match.source;
     f->gather.keypoints = f->match.keypoints;
     f->gather.sampling = f->match.sampling;
-    f->descriptors_upstream = floats(f->arriving, B, N, C, 1);
+    f->gather_result.descriptors = f->out.descriptors;
+    f->gather_upstream.descriptors = floats(f->arriving, B, N, C, 1);
+    f->gather_gradients.features = f->gradients.source;
+    f->gather_gradients.keypoints = f->gradients.keypoints;
 
     f->similarity = simplematch_similarity_problem_default();
     f->similarity.descriptors = floats(f->descriptors, B, C, 1, N);
     f->similarity.target = f->match.target;
-    f->scores_upstream = floats(f->arriving, B, N, H, W);
-    f->descriptors_gradient = floats(f->out.descriptors_gradient, B, C, 1, N);
+    f->similarity_result.scores = f->out.scores;
+    f->similarity_result.target_norm = f->out.target_norm;
+    f->similarity_upstream.scores = floats(f->arriving, B, N, H, W);
+    f->similarity_gradients.descriptors = floats(f->out.descriptors_gradient, B, C, 1, N);
+    f->similarity_gradients.target = f->gradients.target;
 }
 
 void set_up(fixture *f) {

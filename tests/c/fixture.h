@@ -27,12 +27,15 @@ typedef struct fixture {
     simplematch_upstream upstream;
     simplematch_match_gradients gradients;
     simplematch_localize_problem localize;
-    simplematch_tensor scores_gradient;
+    simplematch_localize_gradients localize_gradients;
     simplematch_gather_problem gather;
-    simplematch_tensor descriptors_upstream; /* (B, N, C), arrives at gather_keypoints */
+    simplematch_gather_result gather_result;
+    simplematch_gather_upstream gather_upstream;
+    simplematch_gather_gradients gather_gradients;
     simplematch_similarity_problem similarity;
-    simplematch_tensor scores_upstream; /* (B, N, H, W), arrives at cosine_similarity */
-    simplematch_tensor descriptors_gradient;
+    simplematch_similarity_result similarity_result;
+    simplematch_similarity_upstream similarity_upstream;
+    simplematch_similarity_gradients similarity_gradients;
     int64_t num_keypoints[B];
     uint8_t valid[B][N], target_mask[B][M];
     float source[B][C][H][W], target[B][C][H][W], keypoints[B][N][2], temperature[B][N], scores[B][N][M];

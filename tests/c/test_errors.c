@@ -46,19 +46,18 @@ static simplematch_status match_backward(void) {
 static simplematch_status localize(void) { return simplematch_localize(&f.localize, &f.result.matches, &f.device); }
 static simplematch_status localize_backward(void) {
     return simplematch_localize_backward(
-        &f.localize, &f.result.matches, &f.upstream, &f.scores_gradient, &f.gradients.temperature, &f.device);
+        &f.localize, &f.result.matches, &f.upstream, &f.localize_gradients, &f.device);
 }
-static simplematch_status gather(void) { return simplematch_gather_keypoints(&f.gather, f.out.descriptors, &f.device); }
+static simplematch_status gather(void) { return simplematch_gather_keypoints(&f.gather, &f.gather_result, &f.device); }
 static simplematch_status gather_backward(void) {
-    return simplematch_gather_keypoints_backward(
-        &f.gather, &f.descriptors_upstream, &f.gradients.source, &f.gradients.keypoints, &f.device);
+    return simplematch_gather_keypoints_backward(&f.gather, &f.gather_upstream, &f.gather_gradients, &f.device);
 }
 static simplematch_status similarity(void) {
-    return simplematch_cosine_similarity(&f.similarity, f.out.scores, f.out.target_norm, &f.device);
+    return simplematch_cosine_similarity(&f.similarity, &f.similarity_result, &f.device);
 }
 static simplematch_status similarity_backward(void) {
-    return simplematch_cosine_similarity_backward(&f.similarity, &f.scores_upstream, f.out.scores, f.out.target_norm,
-                                                  &f.descriptors_gradient, &f.gradients.target, &f.device);
+    return simplematch_cosine_similarity_backward(
+        &f.similarity, &f.similarity_result, &f.similarity_upstream, &f.similarity_gradients, &f.device);
 }
 
 /* After the statement `spoil`, `call` refuses with these words. */
@@ -85,14 +84,21 @@ static void test_null_structs(void) {
     REFUSES((void)0, simplematch_sparse_window_match_backward(&f.match, &f.result, NULL, &f.gradients, NULL), "upstream");
     REFUSES((void)0, simplematch_sparse_window_match_backward(&f.match, &f.result, &f.upstream, NULL, NULL), "gradients");
     REFUSES((void)0, simplematch_localize(NULL, &f.result.matches, NULL), "problem");
-    REFUSES((void)0, simplematch_localize(&f.localize, NULL, NULL), "matches");
-    REFUSES((void)0, simplematch_localize_backward(&f.localize, &f.result.matches, &f.upstream, NULL,
-                                                   &f.gradients.temperature, NULL), "scores_gradient");
-    REFUSES((void)0, simplematch_gather_keypoints(&f.gather, NULL, NULL), "descriptors must point to (2, 3, 5) elements");
-    REFUSES((void)0, simplematch_gather_keypoints_backward(&f.gather, NULL, &f.gradients.source, &f.gradients.keypoints,
-                                                           NULL), "gradient must point");
-    REFUSES((void)0, simplematch_cosine_similarity(&f.similarity, NULL, f.out.target_norm, NULL), "scores must point");
-    REFUSES((void)0, simplematch_cosine_similarity(&f.similarity, f.out.scores, NULL, NULL), "target_norm must point");
+    REFUSES((void)0, simplematch_localize(&f.localize, NULL, NULL), "result must point to a struct");
+    REFUSES((void)0, simplematch_localize_backward(&f.localize, NULL, &f.upstream, &f.localize_gradients, NULL),
+            "forward must point to a struct");
+    REFUSES((void)0, simplematch_localize_backward(&f.localize, &f.result.matches, &f.upstream, NULL, NULL),
+            "gradients must point to a struct");
+    REFUSES((void)0, simplematch_gather_keypoints(&f.gather, NULL, NULL), "result must point to a struct");
+    REFUSES((void)0, simplematch_gather_keypoints_backward(&f.gather, NULL, &f.gather_gradients, NULL),
+            "upstream must point to a struct");
+    REFUSES((void)0, simplematch_gather_keypoints_backward(&f.gather, &f.gather_upstream, NULL, NULL),
+            "gradients must point to a struct");
+    REFUSES((void)0, simplematch_cosine_similarity(&f.similarity, NULL, NULL), "result must point to a struct");
+    REFUSES((void)0, simplematch_cosine_similarity_backward(&f.similarity, NULL, &f.similarity_upstream,
+                                                            &f.similarity_gradients, NULL), "forward must point");
+    REFUSES((void)0, simplematch_cosine_similarity_backward(&f.similarity, &f.similarity_result, NULL,
+                                                            &f.similarity_gradients, NULL), "upstream must point");
 }
 
 static void test_null_data(void) {
@@ -108,9 +114,12 @@ static void test_null_data(void) {
     REFUSES(f.result.matches.peak = NULL, match_backward(), "matches.peak");
     REFUSES(f.localize.scores.data = NULL, localize(), "scores must be given");
     REFUSES(f.gather.keypoints.data = NULL, gather(), "keypoints must be given");
-    REFUSES(f.descriptors_upstream.data = NULL, gather_backward(), "gradient must be given");
+    REFUSES(f.gather_result.descriptors = NULL, gather(), "descriptors must point to (2, 3, 5) elements");
+    REFUSES(f.gather_upstream.descriptors.data = NULL, gather_backward(), "upstream.descriptors must be given");
     REFUSES(f.similarity.descriptors.data = NULL, similarity(), "descriptors must be given");
-    REFUSES(f.scores_upstream.data = NULL, similarity_backward(), "gradient must be given");
+    REFUSES(f.similarity_result.scores = NULL, similarity(), "scores must point to (2, 3, 4, 6) elements");
+    REFUSES(f.similarity_result.target_norm = NULL, similarity_backward(), "target_norm must point to (2, 4, 6) elements");
+    REFUSES(f.similarity_upstream.scores.data = NULL, similarity_backward(), "upstream.scores must be given");
     REFUSES(f.match.temperature.data = NULL, match_backward(), "gradients.temperature must not be asked for");
     ACCEPTS(f.match.kept_queries = 0; f.result.window_scores = NULL, match());
     ACCEPTS(f.gradients.source.data = NULL; f.gradients.keypoints.data = NULL, match_backward());
@@ -126,9 +135,9 @@ static void test_dtypes(void) {
     REFUSES(f.match.temperature.dtype = SIMPLEMATCH_FLOAT64, match(), "temperature must be float32");
     REFUSES(f.upstream.score.dtype = SIMPLEMATCH_BFLOAT16, match_backward(), "upstream.score must be float32");
     REFUSES(f.gradients.target.dtype = SIMPLEMATCH_FLOAT16, match_backward(), "gradients.target must be float32");
-    REFUSES(f.scores_gradient.dtype = 9, localize_backward(), "scores_gradient must have dtype");
-    REFUSES(f.descriptors_upstream.dtype = SIMPLEMATCH_FLOAT16, gather_backward(), "gradient must be float32");
-    REFUSES(f.descriptors_gradient.dtype = SIMPLEMATCH_FLOAT64, similarity_backward(), "descriptors_gradient");
+    REFUSES(f.localize_gradients.scores.dtype = 9, localize_backward(), "gradients.scores must have dtype");
+    REFUSES(f.gather_upstream.descriptors.dtype = SIMPLEMATCH_FLOAT16, gather_backward(), "upstream.descriptors must be float32");
+    REFUSES(f.similarity_gradients.descriptors.dtype = SIMPLEMATCH_FLOAT64, similarity_backward(), "gradients.descriptors");
 }
 
 static void test_sizes(void) {
@@ -151,10 +160,10 @@ static void test_sizes(void) {
     REFUSES(f.localize.scores.size[2] = 0, localize(), "scores must have at least one cell");
     REFUSES(f.localize.scores.size[1] = 2, localize(), "temperature must have shape (B, N) = (2, 2)");
     REFUSES(f.gather.keypoints.size[0] = 3, gather(), "keypoints must have the same batch size as features");
-    REFUSES(f.descriptors_upstream.size[2] = 4, gather_backward(), "gradient must have shape (B, N, C) = (2, 3, 5)");
+    REFUSES(f.gather_upstream.descriptors.size[2] = 4, gather_backward(), "upstream.descriptors must have shape (B, N, C) = (2, 3, 5)");
     REFUSES(f.similarity.descriptors.size[2] = 2, similarity(), "descriptors must have shape (B, C, 1, N)");
     REFUSES(f.similarity.descriptors.size[1] = 4, similarity(), "descriptors must have the same number of channels");
-    REFUSES(f.scores_upstream.size[3] = 7, similarity_backward(), "gradient must have shape (B, N, H, W)");
+    REFUSES(f.similarity_upstream.scores.size[3] = 7, similarity_backward(), "upstream.scores must have shape (B, N, H, W)");
     ACCEPTS(f.match.keypoints.size[1] = 0; f.match.kept_queries = 0; f.match.temperature.size[1] = 0;
             memset(f.num_keypoints, 0, sizeof f.num_keypoints), match());
 }
@@ -167,8 +176,8 @@ static void test_strides(void) {
     REFUSES(f.gradients.target.stride[2] = -5, match_backward(), "overlap");
     REFUSES(f.gradients.keypoints.stride[1] = 1, match_backward(), "gradients.keypoints is written");
     REFUSES(f.gradients.temperature.stride[0] = 2, match_backward(), "gradients.temperature is written");
-    REFUSES(f.scores_gradient.stride[3] = 0, localize_backward(), "scores_gradient is written");
-    REFUSES(f.descriptors_gradient.stride[3] = 0, similarity_backward(), "descriptors_gradient is written");
+    REFUSES(f.localize_gradients.scores.stride[3] = 0, localize_backward(), "gradients.scores is written");
+    REFUSES(f.similarity_gradients.descriptors.stride[3] = 0, similarity_backward(), "gradients.descriptors is written");
     REFUSES(f.match.source.data = (char *)f.source + 2, match(), "source must be aligned to its elements of 4 bytes");
     REFUSES(f.result.matches.peak = (int64_t *)(void *)((char *)f.out.peak + 4), match(), "matches.peak must be aligned");
     ACCEPTS(f.match.source.stride[0] = f.match.source.stride[3] = 0, match());
@@ -179,13 +188,13 @@ static void test_strides(void) {
             match_backward());
     /* a side of one element is never stepped along */
     ACCEPTS(f.match.keypoints.stride[3] = INT64_MIN; f.similarity.descriptors.stride[2] = INT64_MAX, match());
-    ACCEPTS(f.similarity.descriptors.stride[2] = INT64_MAX; f.descriptors_gradient.stride[2] = 0, similarity_backward());
+    ACCEPTS(f.similarity.descriptors.stride[2] = INT64_MAX; f.similarity_gradients.descriptors.stride[2] = 0, similarity_backward());
 }
 
 static void test_options(void) {
     simplematch_localization *l = &f.match.localization;
     REFUSES(f.match.sampling.mode = 3, match(), "sampling.mode must be 0 (floor), 1 (round) or 2 (bilinear), got 3");
-    REFUSES(f.match.sampling.border = -1, match(), "sampling.border must be 0 or 1");
+    REFUSES(f.match.sampling.padding = -1, match(), "sampling.padding must be 0 (zeros) or 1 (border), got -1");
     REFUSES(f.match.sampling.to_cells_x.denominator = 0, match(), "sampling.to_cells_x.denominator must not be 0");
     REFUSES(f.match.metric.kind = -1, match(), "metric.kind must be 0 (cosine), 1 (dot) or 2 (l2), got -1");
     REFUSES(f.match.metric.clamp_eps = 2, match(), "metric.clamp_eps");
@@ -244,23 +253,21 @@ static void test_workspace(void) {
     int64_t bytes = -1;
     REFUSES(f.match.metric.eps = -1, simplematch_sparse_window_match_workspace(&f.match, &f.device, &bytes), "metric.eps");
     if (bytes != -1) fail(__LINE__, "a refused query wrote its answer");
-#define NEEDS_NONE(function, problem)                                                                    \
-    do {                                                                                                 \
-        bytes = -1;                                                                                      \
-        ACCEPTS((void)0, function(&f.problem, NULL, &bytes));                                            \
-        if (bytes != 0) fail(__LINE__, "the CPU needs no workspace");                                    \
+#define NEEDS_NONE(call)                                              \
+    do {                                                              \
+        bytes = -1;                                                   \
+        ACCEPTS((void)0, call);                                       \
+        if (bytes != 0) fail(__LINE__, "the CPU needs no workspace"); \
     } while (0)
-    NEEDS_NONE(simplematch_sparse_window_match_workspace, match);
-    bytes = -1;
-    ACCEPTS((void)0, simplematch_sparse_window_match_backward_workspace(&f.match, &f.gradients, NULL, &bytes));
-    if (bytes != 0) fail(__LINE__, "the CPU needs no workspace");
+    NEEDS_NONE(simplematch_sparse_window_match_workspace(&f.match, NULL, &bytes));
+    NEEDS_NONE(simplematch_sparse_window_match_backward_workspace(&f.match, &f.gradients, NULL, &bytes));
     REFUSES((void)0, simplematch_sparse_window_match_backward_workspace(&f.match, NULL, NULL, &bytes), "gradients must");
-    NEEDS_NONE(simplematch_localize_workspace, localize);
-    NEEDS_NONE(simplematch_localize_backward_workspace, localize);
-    NEEDS_NONE(simplematch_gather_keypoints_workspace, gather);
-    NEEDS_NONE(simplematch_gather_keypoints_backward_workspace, gather);
-    NEEDS_NONE(simplematch_cosine_similarity_workspace, similarity);
-    NEEDS_NONE(simplematch_cosine_similarity_backward_workspace, similarity);
+    NEEDS_NONE(simplematch_localize_workspace(&f.localize, NULL, &bytes));
+    NEEDS_NONE(simplematch_localize_backward_workspace(&f.localize, &f.localize_gradients, NULL, &bytes));
+    NEEDS_NONE(simplematch_gather_keypoints_workspace(&f.gather, NULL, &bytes));
+    NEEDS_NONE(simplematch_gather_keypoints_backward_workspace(&f.gather, &f.gather_gradients, NULL, &bytes));
+    NEEDS_NONE(simplematch_cosine_similarity_workspace(&f.similarity, NULL, &bytes));
+    NEEDS_NONE(simplematch_cosine_similarity_backward_workspace(&f.similarity, &f.similarity_gradients, NULL, &bytes));
 }
 
 static void test_coordinates(void) {

@@ -38,30 +38,28 @@ void run_match(fixture& f) {
 void run_localize(fixture& f) {
     on_device(f, [&](auto* d, auto* n) { return simplematch_localize_workspace(&f.localize, d, n); },
               [&](auto* d) { return simplematch_localize(&f.localize, &f.result.matches, d); });
-    on_device(f, [&](auto* d, auto* n) { return simplematch_localize_backward_workspace(&f.localize, d, n); },
+    on_device(f, [&](auto* d, auto* n) { return simplematch_localize_backward_workspace(&f.localize, &f.localize_gradients, d, n); },
               [&](auto* d) {
-                  return simplematch_localize_backward(&f.localize, &f.result.matches, &f.upstream, &f.scores_gradient,
-                                                       &f.gradients.temperature, d);
+                  return simplematch_localize_backward(&f.localize, &f.result.matches, &f.upstream, &f.localize_gradients, d);
               });
 }
 
 void run_gather(fixture& f) {
     on_device(f, [&](auto* d, auto* n) { return simplematch_gather_keypoints_workspace(&f.gather, d, n); },
-              [&](auto* d) { return simplematch_gather_keypoints(&f.gather, f.out.descriptors, d); });
-    on_device(f, [&](auto* d, auto* n) { return simplematch_gather_keypoints_backward_workspace(&f.gather, d, n); },
+              [&](auto* d) { return simplematch_gather_keypoints(&f.gather, &f.gather_result, d); });
+    on_device(f, [&](auto* d, auto* n) { return simplematch_gather_keypoints_backward_workspace(&f.gather, &f.gather_gradients, d, n); },
               [&](auto* d) {
-                  return simplematch_gather_keypoints_backward(&f.gather, &f.descriptors_upstream, &f.gradients.source,
-                                                               &f.gradients.keypoints, d);
+                  return simplematch_gather_keypoints_backward(&f.gather, &f.gather_upstream, &f.gather_gradients, d);
               });
 }
 
 void run_similarity(fixture& f) {
     on_device(f, [&](auto* d, auto* n) { return simplematch_cosine_similarity_workspace(&f.similarity, d, n); },
-              [&](auto* d) { return simplematch_cosine_similarity(&f.similarity, f.out.scores, f.out.target_norm, d); });
-    on_device(f, [&](auto* d, auto* n) { return simplematch_cosine_similarity_backward_workspace(&f.similarity, d, n); },
+              [&](auto* d) { return simplematch_cosine_similarity(&f.similarity, &f.similarity_result, d); });
+    on_device(f, [&](auto* d, auto* n) { return simplematch_cosine_similarity_backward_workspace(&f.similarity, &f.similarity_gradients, d, n); },
               [&](auto* d) {
-                  return simplematch_cosine_similarity_backward(&f.similarity, &f.scores_upstream, f.out.scores, f.out.target_norm,
-                                                                &f.descriptors_gradient, &f.gradients.target, d);
+                  return simplematch_cosine_similarity_backward(&f.similarity, &f.similarity_result, &f.similarity_upstream,
+                                                                &f.similarity_gradients, d);
               });
 }
 

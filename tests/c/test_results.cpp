@@ -6,8 +6,8 @@
 #include <memory>
 #include <string>
 
+#include "cpu/run.h"
 #include "fixture.h"
-#include "simplematch/cpu.h"
 #include "simplematch/simplematch.hpp"
 
 namespace {
@@ -24,48 +24,29 @@ int failures = 0;
         }                                                                         \
     } while (0)
 
-View view(void* data, int64_t a, int64_t b, int64_t c, int64_t d) {
-    return {data, DType::float32, {a, b, c, d}, {b * c * d, c * d, d, 1}};
-}
-
-// The same options, spelt for each of the two interfaces.
 void set_options(fixture& f) {
-    simplematch_sampling sampling = {{12, -6, 24}, {8, -4, 16}, SIMPLEMATCH_BILINEAR, 1};
+    simplematch_sampling sampling = {{12, -6, 24}, {8, -4, 16}, SIMPLEMATCH_BILINEAR, SIMPLEMATCH_BORDER};
     simplematch_localization localization = {{3, 3, 0, 1, -0.5, 2.5}, 0.3, {5, 1, 2}, {7, 3, 4}, 0.25};
     f.match.sampling = f.gather.sampling = sampling;
     f.match.localization = f.localize.localization = localization;
     f.match.metric = f.similarity.metric = {SIMPLEMATCH_COSINE, 1, 1.5};
     f.match.kept_queries = 2;
-    f.match.temperature.data = f.localize.temperature.data = f.gradients.temperature.data = nullptr;
+    f.match.temperature.data = f.localize.temperature.data = nullptr;
+    f.gradients.temperature.data = f.localize_gradients.temperature.data = nullptr;
     f.num_keypoints[1] = 2;
     f.valid[0][1] = 0;
     f.target_mask[0][7] = 0;
 }
 
-struct Kernels {
-    explicit Kernels(fixture& f) : sampling{{12, -6, 24}, {8, -4, 16}, SamplingMode::bilinear, true} {
-        const Localization localization{{3, 3, false, true, -0.5, 2.5}, 0.3, {5, 1, 2}, {7, 3, 4}, 0.25};
-        match.source = view(f.source, B, C, H, W);
-        match.keypoints = view(f.keypoints, B, N, 2, 1);
-        match.target = view(f.target, B, C, H, W);
-        match.rows = {f.num_keypoints, f.valid[0], f.target_mask[0]};
-        match.sampling = sampling;
-        match.metric = {MetricKind::cosine, 1.5, true};
-        match.localization = localization;
-        match.kept_queries = 2;
-        localize = {view(f.scores, B, N, H, W), match.rows, {}, localization, 1};
-        similarity = {view(f.descriptors, B, C, 1, N), match.target, match.metric, 64 << 20, 1};
-    }
+// A tensor of the fixture's outputs, or none, in other outputs.
+View moved(View t, fixture& f, outputs& o) {
+    if (is_given(t)) t.data = reinterpret_cast<char*>(&o) + (static_cast<char*>(t.data) - reinterpret_cast<char*>(&f.out));
+    return t;
+}
 
-    static ForwardResult result(outputs& o) {
-        return {{o.keypoints, o.score, o.peak[0], o.log_sum_exp}, o.target_norm, o.window_scores};
-    }
-
-    MatchProblem match;
-    LocalizeProblem localize;
-    SimilarityProblem similarity;
-    Sampling sampling;
-};
+MatchResult result_in(outputs& o) {
+    return {{o.keypoints, o.score, o.peak[0], o.log_sum_exp}, o.target_norm, o.window_scores};
+}
 
 bool same(const outputs& a, const outputs& b) { return std::memcmp(&a, &b, sizeof a) == 0; }
 
@@ -84,56 +65,51 @@ void test_operators() {
     fixture& f = *owner;
     set_up(&f);
     set_options(f);
-    Kernels k(f);
-    const Upstream upstream{view(f.arriving, B, N, 2, 1), view(f.arriving, B, N, 1, 1), view(f.arriving, B, N, 1, 1)};
-
     compare("sparse_window_match", f,
             [&] { return simplematch_sparse_window_match(&f.match, &f.result, &f.device); },
-            [&](outputs& o) { sparse_window_match(k.match, Kernels::result(o)); });
+            [&](outputs& o) { cpu::run(f.match, result_in(o), 1); });
     EXPECT(f.out.peak[0][1] == -1 && f.out.peak[1][2] == -1 && f.out.peak[0][0] >= 0);  // the rows arrived
     compare("sparse_window_match_backward", f,
             [&] { return simplematch_sparse_window_match_backward(&f.match, &f.result, &f.upstream, &f.gradients, &f.device); },
             [&](outputs& o) {
-                sparse_window_match_backward(k.match, Kernels::result(o), upstream,
-                                             {view(o.source_gradient, B, C, H, W), view(o.keypoints_gradient, B, N, 2, 1),
-                                              view(o.target_gradient, B, C, H, W), {}});
+                const MatchGradients& g = f.gradients;
+                cpu::run_backward(f.match, result_in(o), f.upstream,
+                                  {moved(g.source, f, o), moved(g.keypoints, f, o), moved(g.target, f, o), g.temperature}, 1);
             });
     compare("localize", f,
             [&] { return simplematch_localize(&f.localize, &f.result.matches, &f.device); },
-            [&](outputs& o) { localize(k.localize, Kernels::result(o).matches); });
+            [&](outputs& o) { cpu::run(f.localize, result_in(o).matches, 1); });
     compare("localize_backward", f,
             [&] {
-                return simplematch_localize_backward(&f.localize, &f.result.matches, &f.upstream, &f.scores_gradient,
-                                                     &f.gradients.temperature, &f.device);
+                return simplematch_localize_backward(
+                    &f.localize, &f.result.matches, &f.upstream, &f.localize_gradients, &f.device);
             },
             [&](outputs& o) {
-                localize_backward(k.localize, Kernels::result(o).matches, upstream, view(o.scores_gradient, B, N, H, W), {});
+                cpu::run_backward(f.localize, result_in(o).matches, f.upstream,
+                                  {moved(f.localize_gradients.scores, f, o), f.localize_gradients.temperature}, 1);
             });
     compare("gather_keypoints", f,
-            [&] { return simplematch_gather_keypoints(&f.gather, f.out.descriptors, &f.device); },
-            [&](outputs& o) { gather_keypoints(k.match.source, k.match.keypoints, k.sampling, o.descriptors, 1); });
+            [&] { return simplematch_gather_keypoints(&f.gather, &f.gather_result, &f.device); },
+            [&](outputs& o) { cpu::run(f.gather, {o.descriptors}, 1); });
     std::memset(f.out.source_gradient, 0, sizeof f.out.source_gradient);
     compare("gather_keypoints_backward", f,
-            [&] {
-                return simplematch_gather_keypoints_backward(&f.gather, &f.descriptors_upstream, &f.gradients.source,
-                                                             &f.gradients.keypoints, &f.device);
-            },
+            [&] { return simplematch_gather_keypoints_backward(&f.gather, &f.gather_upstream, &f.gather_gradients, &f.device); },
             [&](outputs& o) {
-                gather_keypoints_backward(view(f.arriving, B, N, C, 1), k.match.source, k.match.keypoints, k.sampling,
-                                          view(o.source_gradient, B, C, H, W), view(o.keypoints_gradient, B, N, 2, 1), 1);
+                const GatherGradients& g = f.gather_gradients;
+                cpu::run_backward(f.gather, f.gather_upstream, {moved(g.features, f, o), moved(g.keypoints, f, o)}, 1);
             });
     compare("cosine_similarity", f,
-            [&] { return simplematch_cosine_similarity(&f.similarity, f.out.scores, f.out.target_norm, &f.device); },
-            [&](outputs& o) { cosine_similarity(k.similarity, o.scores, o.target_norm); });
+            [&] { return simplematch_cosine_similarity(&f.similarity, &f.similarity_result, &f.device); },
+            [&](outputs& o) { cpu::run(f.similarity, {o.scores, o.target_norm}, 1); });
     compare("cosine_similarity_backward", f,
             [&] {
-                return simplematch_cosine_similarity_backward(&f.similarity, &f.scores_upstream, f.out.scores,
-                                                              f.out.target_norm, &f.descriptors_gradient,
-                                                              &f.gradients.target, &f.device);
+                return simplematch_cosine_similarity_backward(
+                    &f.similarity, &f.similarity_result, &f.similarity_upstream, &f.similarity_gradients, &f.device);
             },
             [&](outputs& o) {
-                cosine_similarity_backward(k.similarity, view(f.arriving, B, N, H, W), o.scores, o.target_norm,
-                                           view(o.descriptors_gradient, B, C, 1, N), view(o.target_gradient, B, C, H, W));
+                const SimilarityGradients& g = f.similarity_gradients;
+                cpu::run_backward(f.similarity, {o.scores, o.target_norm}, f.similarity_upstream,
+                                  {moved(g.descriptors, f, o), moved(g.target, f, o)}, 1);
             });
 }
 

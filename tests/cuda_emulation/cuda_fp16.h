@@ -1,6 +1,6 @@
 #pragma once
 
-#include "../../csrc/cpu/convert.h"
+#include "../../csrc/cpu/storage.h"
 
 using __half = simplematch::cpu::Float16;
 

@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 #define SIMPLEMATCH_VERSION_MAJOR 0
-#define SIMPLEMATCH_VERSION_MINOR 1
+#define SIMPLEMATCH_VERSION_MINOR 2
 #define SIMPLEMATCH_VERSION_PATCH 0
 
 #if defined(__GNUC__)
@@ -45,7 +45,7 @@ typedef enum simplematch_status {
 /* The last failure of the calling thread in one sentence; "" if there was none. Valid until the thread's next failure. */
 SIMPLEMATCH_API const char *simplematch_error_message(void);
 
-/* "0.1.0": the version of the library that is loaded. SIMPLEMATCH_VERSION_* are those of this header. */
+/* "0.2.0": the version of the library that is loaded. SIMPLEMATCH_VERSION_* are those of this header. */
 SIMPLEMATCH_API const char *simplematch_version(void);
 
 /* "avx512", "avx2" or "baseline": the instructions in use. The environment variable SIMPLEMATCH_SIMD, read once, lowers
@@ -95,14 +95,15 @@ typedef struct simplematch_affine {
 enum { SIMPLEMATCH_CORNER = 0, SIMPLEMATCH_HALF_PIXEL = 1, SIMPLEMATCH_ALIGN_CORNERS = 2 };
 
 enum { SIMPLEMATCH_FLOOR = 0, SIMPLEMATCH_ROUND = 1, SIMPLEMATCH_BILINEAR = 2 };
+enum { SIMPLEMATCH_ZEROS = 0, SIMPLEMATCH_BORDER = 1 };
 
 /* How a keypoint reads a map: to cells first, then the mode. The first two modes clamp to the map; a bilinear sample
- * clamps its coordinates if `border`, otherwise it finds zeros outside. */
+ * finds zeros outside, or clamps its coordinates where the padding is SIMPLEMATCH_BORDER. */
 typedef struct simplematch_sampling {
     simplematch_affine to_cells_x;
     simplematch_affine to_cells_y;
-    int32_t mode;
-    int32_t border; /* 0 or 1 */
+    int32_t mode;    /* SIMPLEMATCH_FLOOR, ... */
+    int32_t padding; /* SIMPLEMATCH_ZEROS or SIMPLEMATCH_BORDER */
 } simplematch_sampling;
 
 enum { SIMPLEMATCH_COSINE = 0, SIMPLEMATCH_DOT = 1, SIMPLEMATCH_L2 = 2 };
@@ -110,7 +111,7 @@ enum { SIMPLEMATCH_COSINE = 0, SIMPLEMATCH_DOT = 1, SIMPLEMATCH_L2 = 2 };
 /* The cosine divides by |x| + eps, or by max(|x|, eps) if `clamp_eps`; that of a zero vector is 0. l2 is -|q - f|^2. Scores are
    right at any magnitude of float32 features, and NaN and infinities lead where docs/semantics.md says. */
 typedef struct simplematch_metric {
-    int32_t kind;
+    int32_t kind;      /* SIMPLEMATCH_COSINE, ... */
     int32_t clamp_eps; /* 0 or 1 */
     double eps;        /* finite, at least 0 */
 } simplematch_metric;
@@ -242,17 +243,22 @@ typedef struct simplematch_localize_problem {
 
 SIMPLEMATCH_API simplematch_localize_problem simplematch_localize_problem_default(void);
 
+/* Gradients to compute, as in simplematch_match_gradients. */
+typedef struct simplematch_localize_gradients {
+    simplematch_tensor scores;
+    simplematch_tensor temperature;
+} simplematch_localize_gradients;
+
 SIMPLEMATCH_API simplematch_status simplematch_localize(
-    const simplematch_localize_problem *problem, const simplematch_matches *matches, const simplematch_device *device);
+    const simplematch_localize_problem *problem, const simplematch_matches *result, const simplematch_device *device);
 SIMPLEMATCH_API simplematch_status simplematch_localize_workspace(
     const simplematch_localize_problem *problem, const simplematch_device *device, int64_t *bytes);
-/* The gradients have shape and dtype of their input; data NULL: not wanted. */
 SIMPLEMATCH_API simplematch_status simplematch_localize_backward(
     const simplematch_localize_problem *problem, const simplematch_matches *forward, const simplematch_upstream *upstream,
-    const simplematch_tensor *scores_gradient, const simplematch_tensor *temperature_gradient,
-    const simplematch_device *device);
+    const simplematch_localize_gradients *gradients, const simplematch_device *device);
 SIMPLEMATCH_API simplematch_status simplematch_localize_backward_workspace(
-    const simplematch_localize_problem *problem, const simplematch_device *device, int64_t *bytes);
+    const simplematch_localize_problem *problem, const simplematch_localize_gradients *gradients,
+    const simplematch_device *device, int64_t *bytes);
 
 /* ---- gather_keypoints: descriptors at keypoints ------------------------------------------------------------------ */
 
@@ -264,18 +270,31 @@ typedef struct simplematch_gather_problem {
 
 SIMPLEMATCH_API simplematch_gather_problem simplematch_gather_problem_default(void);
 
-/* descriptors (B, N, C) in the dtype of the features, contiguous. */
+typedef struct simplematch_gather_result {
+    void *descriptors; /* (B, N, C) in the dtype of the features, contiguous */
+} simplematch_gather_result;
+
+/* The gradient that arrives, any strides. */
+typedef struct simplematch_gather_upstream {
+    simplematch_tensor descriptors; /* (B, N, C) in the dtype of the features */
+} simplematch_gather_upstream;
+
+/* Gradients to compute, as in simplematch_match_gradients. */
+typedef struct simplematch_gather_gradients {
+    simplematch_tensor features;
+    simplematch_tensor keypoints;
+} simplematch_gather_gradients;
+
 SIMPLEMATCH_API simplematch_status simplematch_gather_keypoints(
-    const simplematch_gather_problem *problem, void *descriptors, const simplematch_device *device);
+    const simplematch_gather_problem *problem, const simplematch_gather_result *result, const simplematch_device *device);
 SIMPLEMATCH_API simplematch_status simplematch_gather_keypoints_workspace(
     const simplematch_gather_problem *problem, const simplematch_device *device, int64_t *bytes);
-/* `gradient` (B, N, C) in the dtype of the features arrives; the others have shape and dtype of their input. */
 SIMPLEMATCH_API simplematch_status simplematch_gather_keypoints_backward(
-    const simplematch_gather_problem *problem, const simplematch_tensor *gradient,
-    const simplematch_tensor *features_gradient, const simplematch_tensor *keypoints_gradient,
-    const simplematch_device *device);
+    const simplematch_gather_problem *problem, const simplematch_gather_upstream *upstream,
+    const simplematch_gather_gradients *gradients, const simplematch_device *device);
 SIMPLEMATCH_API simplematch_status simplematch_gather_keypoints_backward_workspace(
-    const simplematch_gather_problem *problem, const simplematch_device *device, int64_t *bytes);
+    const simplematch_gather_problem *problem, const simplematch_gather_gradients *gradients,
+    const simplematch_device *device, int64_t *bytes);
 
 /* ---- cosine_similarity: scores of descriptors with every cell ---------------------------------------------------- */
 
@@ -288,18 +307,36 @@ typedef struct simplematch_similarity_problem {
 
 SIMPLEMATCH_API simplematch_similarity_problem simplematch_similarity_problem_default(void);
 
-/* scores T (B, N, H, W) and target_norm T (B, M), contiguous. */
+/* Contiguous. */
+typedef struct simplematch_similarity_result {
+    void *scores;      /* T (B, N, H, W) */
+    void *target_norm; /* T (B, M) */
+} simplematch_similarity_result;
+
+/* The gradient that arrives, any strides. */
+typedef struct simplematch_similarity_upstream {
+    simplematch_tensor scores; /* T (B, N, H, W) */
+} simplematch_similarity_upstream;
+
+/* Gradients to compute, as in simplematch_match_gradients. */
+typedef struct simplematch_similarity_gradients {
+    simplematch_tensor descriptors;
+    simplematch_tensor target;
+} simplematch_similarity_gradients;
+
 SIMPLEMATCH_API simplematch_status simplematch_cosine_similarity(
-    const simplematch_similarity_problem *problem, void *scores, void *target_norm, const simplematch_device *device);
+    const simplematch_similarity_problem *problem, const simplematch_similarity_result *result,
+    const simplematch_device *device);
 SIMPLEMATCH_API simplematch_status simplematch_cosine_similarity_workspace(
     const simplematch_similarity_problem *problem, const simplematch_device *device, int64_t *bytes);
-/* `gradient` T (B, N, H, W) arrives; scores and target_norm are those of the forward. */
+/* `forward` is the result of the forward with the same problem. */
 SIMPLEMATCH_API simplematch_status simplematch_cosine_similarity_backward(
-    const simplematch_similarity_problem *problem, const simplematch_tensor *gradient, const void *scores,
-    const void *target_norm, const simplematch_tensor *descriptors_gradient, const simplematch_tensor *target_gradient,
+    const simplematch_similarity_problem *problem, const simplematch_similarity_result *forward,
+    const simplematch_similarity_upstream *upstream, const simplematch_similarity_gradients *gradients,
     const simplematch_device *device);
 SIMPLEMATCH_API simplematch_status simplematch_cosine_similarity_backward_workspace(
-    const simplematch_similarity_problem *problem, const simplematch_device *device, int64_t *bytes);
+    const simplematch_similarity_problem *problem, const simplematch_similarity_gradients *gradients,
+    const simplematch_device *device, int64_t *bytes);
 
 #ifdef __cplusplus
 }

@@ -69,7 +69,7 @@ public:
 
     void sampling(simplematch_sampling& s) {
         s = {affine(), affine(), int32_t(in_.below(3)), int32_t(in_.below(2))};
-        members_.codes.insert(members_.codes.end(), {&s.mode, &s.border});
+        members_.codes.insert(members_.codes.end(), {&s.mode, &s.padding});
         keep(s.to_cells_x);
         keep(s.to_cells_y);
     }

@@ -193,13 +193,12 @@ void fuzz_localize(Input& in, Memory& memory, bool backward) {
     simplematch_matches matches;
     draw_matches(draw, matches);
     simplematch_upstream upstream;
-    simplematch_tensor gradients[2];
+    simplematch_localize_gradients gradients = {p.scores, p.temperature};
     if (backward) {
         draw_upstream(draw, upstream);
-        gradients[0] = draw_gradient(draw, p.scores);
-        gradients[1] = draw_gradient(draw, p.temperature);
-        draw.keep(gradients[0]);
-        draw.keep(gradients[1]);
+        gradients = {draw_gradient(draw, p.scores), draw_gradient(draw, p.temperature)};
+        draw.keep(gradients.scores);
+        draw.keep(gradients.temperature);
     }
 
     const bool spoilt = spoil(members, in);
@@ -212,10 +211,10 @@ void fuzz_localize(Input& in, Memory& memory, bool backward) {
                  backward ? Role::input : Role::output);
     if (backward) {
         for (auto* t : {&upstream.keypoints, &upstream.score, &upstream.log_sum_exp}) memory.give(*t, Role::input);
-        for (simplematch_tensor& t : gradients) memory.give(t, Role::output);
+        for (auto* t : {&gradients.scores, &gradients.temperature}) memory.give(*t, Role::output);
         judge(memory, spoilt, device,
-              [&] { return simplematch_localize_backward(&p, &matches, &upstream, &gradients[0], &gradients[1], &device); },
-              [&](int64_t* bytes) { return simplematch_localize_backward_workspace(&p, &device, bytes); });
+              [&] { return simplematch_localize_backward(&p, &matches, &upstream, &gradients, &device); },
+              [&](int64_t* bytes) { return simplematch_localize_backward_workspace(&p, &gradients, &device, bytes); });
     } else {
         judge(memory, spoilt, device, [&] { return simplematch_localize(&p, &matches, &device); },
               [&](int64_t* bytes) { return simplematch_localize_workspace(&p, &device, bytes); });
@@ -234,14 +233,14 @@ void fuzz_gather(Input& in, Memory& memory, bool backward) {
     draw.keep(p.features);
     draw.keep(p.keypoints);
     draw.sampling(p.sampling);
-    void* descriptors;
-    draw.address(descriptors);
-    simplematch_tensor gradient, gradients[2];
+    simplematch_gather_result result;
+    draw.address(result.descriptors);
+    simplematch_gather_upstream upstream = {p.features};
+    simplematch_gather_gradients gradients = {p.features, p.keypoints};
     if (backward) {
-        gradient = draw.tensor(draw.features, draw.batch, draw.queries, draw.channels, 1, Role::input);
-        gradients[0] = draw_gradient(draw, p.features);
-        gradients[1] = draw_gradient(draw, p.keypoints);
-        for (auto* t : {&gradient, &gradients[0], &gradients[1]}) draw.keep(*t);
+        upstream.descriptors = draw.tensor(draw.features, draw.batch, draw.queries, draw.channels, 1, Role::input);
+        gradients = {draw_gradient(draw, p.features), draw_gradient(draw, p.keypoints)};
+        for (auto* t : {&upstream.descriptors, &gradients.features, &gradients.keypoints}) draw.keep(*t);
     }
 
     const bool spoilt = spoil(members, in);
@@ -249,15 +248,15 @@ void fuzz_gather(Input& in, Memory& memory, bool backward) {
     memory.give(p.features, Role::input);
     memory.give(p.keypoints, Role::input);
     if (backward) {
-        memory.give(gradient, Role::input);
-        for (simplematch_tensor& t : gradients) memory.give(t, Role::output);
+        memory.give(upstream.descriptors, Role::input);
+        for (auto* t : {&gradients.features, &gradients.keypoints}) memory.give(*t, Role::output);
         judge(memory, spoilt, device,
-              [&] { return simplematch_gather_keypoints_backward(&p, &gradient, &gradients[0], &gradients[1], &device); },
-              [&](int64_t* bytes) { return simplematch_gather_keypoints_backward_workspace(&p, &device, bytes); });
+              [&] { return simplematch_gather_keypoints_backward(&p, &upstream, &gradients, &device); },
+              [&](int64_t* bytes) { return simplematch_gather_keypoints_backward_workspace(&p, &gradients, &device, bytes); });
     } else {
         const int64_t item = p.features.dtype == SIMPLEMATCH_FLOAT64 ? 8 : p.features.dtype == SIMPLEMATCH_FLOAT32 ? 4 : 2;
-        give_array(memory, descriptors, {p.features.size[0], p.keypoints.size[1], p.features.size[1]}, item, Role::output);
-        judge(memory, spoilt, device, [&] { return simplematch_gather_keypoints(&p, descriptors, &device); },
+        give_array(memory, result.descriptors, {p.features.size[0], p.keypoints.size[1], p.features.size[1]}, item, Role::output);
+        judge(memory, spoilt, device, [&] { return simplematch_gather_keypoints(&p, &result, &device); },
               [&](int64_t* bytes) { return simplematch_gather_keypoints_workspace(&p, &device, bytes); });
     }
 }
@@ -275,15 +274,15 @@ void fuzz_similarity(Input& in, Memory& memory, bool backward) {
     draw.keep(p.target);
     draw.metric(p.metric);
     draw.budget(p.score_budget);
-    void *scores, *norm;
-    draw.address(scores);
-    draw.address(norm);
-    simplematch_tensor gradient, gradients[2];
+    simplematch_similarity_result result;
+    draw.address(result.scores);
+    draw.address(result.target_norm);
+    simplematch_similarity_upstream upstream = {p.target};
+    simplematch_similarity_gradients gradients = {p.descriptors, p.target};
     if (backward) {
-        gradient = draw.tensor(draw.arithmetic, draw.batch, draw.queries, draw.height, draw.width, Role::input);
-        gradients[0] = draw_gradient(draw, p.descriptors);
-        gradients[1] = draw_gradient(draw, p.target);
-        for (auto* t : {&gradient, &gradients[0], &gradients[1]}) draw.keep(*t);
+        upstream.scores = draw.tensor(draw.arithmetic, draw.batch, draw.queries, draw.height, draw.width, Role::input);
+        gradients = {draw_gradient(draw, p.descriptors), draw_gradient(draw, p.target)};
+        for (auto* t : {&upstream.scores, &gradients.descriptors, &gradients.target}) draw.keep(*t);
     }
 
     const bool spoilt = spoil(members, in);
@@ -292,19 +291,16 @@ void fuzz_similarity(Input& in, Memory& memory, bool backward) {
     const Role role = backward ? Role::input : Role::output;
     memory.give(p.descriptors, Role::input);
     memory.give(p.target, Role::input);
-    give_array(memory, scores, {B, N, H, W}, item_of(p.target.dtype), role);
-    give_array(memory, norm, {B, H, W}, item_of(p.target.dtype), role);
+    give_array(memory, result.scores, {B, N, H, W}, item_of(p.target.dtype), role);
+    give_array(memory, result.target_norm, {B, H, W}, item_of(p.target.dtype), role);
     if (backward) {
-        memory.give(gradient, Role::input);
-        for (simplematch_tensor& t : gradients) memory.give(t, Role::output);
+        memory.give(upstream.scores, Role::input);
+        for (auto* t : {&gradients.descriptors, &gradients.target}) memory.give(*t, Role::output);
         judge(memory, spoilt, device,
-              [&] {
-                  return simplematch_cosine_similarity_backward(
-                      &p, &gradient, scores, norm, &gradients[0], &gradients[1], &device);
-              },
-              [&](int64_t* bytes) { return simplematch_cosine_similarity_backward_workspace(&p, &device, bytes); });
+              [&] { return simplematch_cosine_similarity_backward(&p, &result, &upstream, &gradients, &device); },
+              [&](int64_t* bytes) { return simplematch_cosine_similarity_backward_workspace(&p, &gradients, &device, bytes); });
     } else {
-        judge(memory, spoilt, device, [&] { return simplematch_cosine_similarity(&p, scores, norm, &device); },
+        judge(memory, spoilt, device, [&] { return simplematch_cosine_similarity(&p, &result, &device); },
               [&](int64_t* bytes) { return simplematch_cosine_similarity_workspace(&p, &device, bytes); });
     }
 }

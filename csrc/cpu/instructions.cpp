@@ -2,11 +2,10 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "cpu/run.h"
 #include "kernels.h"
-#include "simplematch/cpu.h"
 
-namespace simplematch {
-namespace cpu {
+namespace simplematch::cpu {
 namespace {
 
 enum class Level { baseline, avx2, avx512 };
@@ -49,14 +48,12 @@ const Kernels<T>& kernels() {
 template const Kernels<float>& kernels<float>();
 template const Kernels<double>& kernels<double>();
 
-}  // namespace cpu
-
 const char* simd_level() {
-    switch (cpu::level()) {
-        case cpu::Level::avx512: return "avx512";
-        case cpu::Level::avx2: return "avx2";
+    switch (level()) {
+        case Level::avx512: return "avx512";
+        case Level::avx2: return "avx2";
         default: return "baseline";
     }
 }
 
-}  // namespace simplematch
+}  // namespace simplematch::cpu

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "simplematch/types.h"
+#include "common/records.h"
 
 namespace simplematch::cpu {
 
@@ -63,36 +63,31 @@ static inline void from_float(double x, Float16* to) { from_float(float(x), to);
 
 // Calls f with a null pointer of the storage type, which names the type.
 template <class F>
-static inline void with_storage(DType dtype, F&& f) {
+static inline void with_storage(int32_t dtype, F&& f) {
     switch (dtype) {
-        case DType::float32: return f(static_cast<float*>(nullptr));
-        case DType::float64: return f(static_cast<double*>(nullptr));
-        case DType::bfloat16: return f(static_cast<BFloat16*>(nullptr));
-        case DType::float16: return f(static_cast<Float16*>(nullptr));
+        case SIMPLEMATCH_FLOAT32: return f(static_cast<float*>(nullptr));
+        case SIMPLEMATCH_FLOAT64: return f(static_cast<double*>(nullptr));
+        case SIMPLEMATCH_BFLOAT16: return f(static_cast<BFloat16*>(nullptr));
+        default: return f(static_cast<Float16*>(nullptr));
     }
-}
-
-static inline int64_t item_size(DType dtype) {
-    return dtype == DType::float64 ? 8 : dtype == DType::float32 ? 4 : 2;
 }
 
 // One element of a tensor as float64.
 static inline double read_element(const View& view, int64_t offset) {
     switch (view.dtype) {
-        case DType::float32: return static_cast<const float*>(view.data)[offset];
-        case DType::float64: return static_cast<const double*>(view.data)[offset];
-        case DType::bfloat16: return to_float(static_cast<const BFloat16*>(view.data)[offset]);
-        case DType::float16: return to_float(static_cast<const Float16*>(view.data)[offset]);
+        case SIMPLEMATCH_FLOAT32: return static_cast<const float*>(view.data)[offset];
+        case SIMPLEMATCH_FLOAT64: return static_cast<const double*>(view.data)[offset];
+        case SIMPLEMATCH_BFLOAT16: return to_float(static_cast<const BFloat16*>(view.data)[offset]);
+        default: return to_float(static_cast<const Float16*>(view.data)[offset]);
     }
-    return 0;
 }
 
 static inline void write_element(const View& view, int64_t offset, double value) {
     switch (view.dtype) {
-        case DType::float32: static_cast<float*>(view.data)[offset] = float(value); break;
-        case DType::float64: static_cast<double*>(view.data)[offset] = value; break;
-        case DType::bfloat16: from_float(value, static_cast<BFloat16*>(view.data) + offset); break;
-        case DType::float16: from_float(value, static_cast<Float16*>(view.data) + offset); break;
+        case SIMPLEMATCH_FLOAT32: static_cast<float*>(view.data)[offset] = float(value); break;
+        case SIMPLEMATCH_FLOAT64: static_cast<double*>(view.data)[offset] = value; break;
+        case SIMPLEMATCH_BFLOAT16: from_float(value, static_cast<BFloat16*>(view.data) + offset); break;
+        default: from_float(value, static_cast<Float16*>(view.data) + offset); break;
     }
 }
 

@@ -1,0 +1,73 @@
+// The records of simplematch.h under the names that the kernels use, and what follows from a record alone.
+//
+// Everything in csrc/common has internal linkage: the steps on the CPU are compiled once for each instruction set, and the
+// linker must not mix them.
+#pragma once
+
+#include "simplematch/simplematch.h"
+
+#if defined(__CUDACC__)
+#define SIMPLEMATCH_HOST_DEVICE __host__ __device__
+#else
+#define SIMPLEMATCH_HOST_DEVICE
+#endif
+
+namespace simplematch {
+
+using View = simplematch_tensor;
+using Rows = simplematch_rows;
+using AffineMap = simplematch_affine;
+using Sampling = simplematch_sampling;
+using Metric = simplematch_metric;
+using Window = simplematch_window;
+using Localization = simplematch_localization;
+using Device = simplematch_device;
+
+using MatchProblem = simplematch_match_problem;
+using Matches = simplematch_matches;
+using MatchResult = simplematch_match_result;
+using Upstream = simplematch_upstream;
+using MatchGradients = simplematch_match_gradients;
+
+using LocalizeProblem = simplematch_localize_problem;
+using LocalizeGradients = simplematch_localize_gradients;
+
+using GatherProblem = simplematch_gather_problem;
+using GatherResult = simplematch_gather_result;
+using GatherUpstream = simplematch_gather_upstream;
+using GatherGradients = simplematch_gather_gradients;
+
+using SimilarityProblem = simplematch_similarity_problem;
+using SimilarityResult = simplematch_similarity_result;
+using SimilarityUpstream = simplematch_similarity_upstream;
+using SimilarityGradients = simplematch_similarity_gradients;
+
+constexpr View kNotGiven = {nullptr, SIMPLEMATCH_FLOAT32, {1, 1, 1, 1}, {0, 0, 0, 0}};
+constexpr Rows kAllRows = {nullptr, nullptr, nullptr};
+
+SIMPLEMATCH_HOST_DEVICE static constexpr bool is_given(const View& view) { return view.data != nullptr; }
+
+// Bytes of one element.
+static constexpr int64_t item_size(int32_t dtype) {
+    return dtype == SIMPLEMATCH_FLOAT64 ? 8 : dtype == SIMPLEMATCH_FLOAT32 ? 4 : 2;
+}
+
+// T: the dtype of the arithmetic and the results.
+static constexpr int32_t arithmetic_of(int32_t dtype) {
+    return dtype == SIMPLEMATCH_FLOAT64 ? SIMPLEMATCH_FLOAT64 : SIMPLEMATCH_FLOAT32;
+}
+
+static constexpr int64_t cells_of(const View& map) { return map.size[2] * map.size[3]; }
+
+// N: of the keypoints, or of a list of descriptors.
+static constexpr int64_t queries_of(const MatchProblem& p) {
+    return is_given(p.keypoints) ? p.keypoints.size[1] : p.source.size[3];
+}
+
+// Whether query n of image b is no padding; whether its image has a cell to select is not looked at.
+SIMPLEMATCH_HOST_DEVICE static constexpr bool is_valid(const Rows& rows, int64_t b, int64_t n, int64_t queries) {
+    if (rows.num_keypoints != nullptr && n >= rows.num_keypoints[b]) return false;
+    return rows.valid == nullptr || rows.valid[b * queries + n] != 0;
+}
+
+}  // namespace simplematch

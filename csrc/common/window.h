@@ -1,0 +1,39 @@
+// Where the window of a peak lies.
+#pragma once
+
+#include "records.h"
+
+namespace simplematch {
+
+// Cells [top, bottom) x [left, right): a window clipped to the map.
+template <class Integer>
+struct BoxOf {
+    Integer top, left, bottom, right;
+};
+
+SIMPLEMATCH_HOST_DEVICE static constexpr int64_t least_of(int64_t a, int64_t b) { return b < a ? b : a; }
+SIMPLEMATCH_HOST_DEVICE static constexpr int64_t most_of(int64_t a, int64_t b) { return a < b ? b : a; }
+
+// The window of the flat cell `peak`, clipped to the map.
+template <class Integer>
+SIMPLEMATCH_HOST_DEVICE static inline BoxOf<Integer> window_box(
+    const Window& window, Integer peak, Integer height, Integer width) {
+    const int64_t y = peak / width, x = peak % width;
+    int64_t top = y - window.height / 2, left = x - window.width / 2;
+    if (window.shift) {
+        top = least_of(most_of(top, 0), most_of(height - window.height, 0));
+        left = least_of(most_of(left, 0), most_of(width - window.width, 0));
+    }
+    const int64_t bottom = least_of(top + window.height, height), right = least_of(left + window.width, width);
+    return {Integer(most_of(top, 0)), Integer(most_of(left, 0)), Integer(bottom), Integer(right)};
+}
+
+// (rows, columns) of the largest box that a window can cover: the layout of kept window scores.
+SIMPLEMATCH_HOST_DEVICE static constexpr int64_t box_rows(const Window& window, int64_t height) {
+    return least_of(window.height, height);
+}
+SIMPLEMATCH_HOST_DEVICE static constexpr int64_t box_columns(const Window& window, int64_t width) {
+    return least_of(window.width, width);
+}
+
+}  // namespace simplematch

@@ -1,0 +1,29 @@
+// The operators on the CPU, of checked arguments. `threads` 0: as many as OpenMP gives.
+//
+// Every element of every result and gradient is written. Results do not depend on the number of threads.
+#pragma once
+
+#include "common/records.h"
+
+namespace simplematch::cpu {
+
+void run(const MatchProblem& problem, const MatchResult& result, int threads);
+void run_backward(const MatchProblem& problem, const MatchResult& forward, const Upstream& upstream,
+                  const MatchGradients& gradients, int threads);
+
+void run(const LocalizeProblem& problem, const Matches& result, int threads);
+void run_backward(const LocalizeProblem& problem, const Matches& forward, const Upstream& upstream,
+                  const LocalizeGradients& gradients, int threads);
+
+void run(const GatherProblem& problem, const GatherResult& result, int threads);
+void run_backward(const GatherProblem& problem, const GatherUpstream& upstream, const GatherGradients& gradients,
+                  int threads);
+
+void run(const SimilarityProblem& problem, const SimilarityResult& result, int threads);
+void run_backward(const SimilarityProblem& problem, const SimilarityResult& forward, const SimilarityUpstream& upstream,
+                  const SimilarityGradients& gradients, int threads);
+
+// The instructions in use, as simplematch_simd_level() says.
+const char* simd_level();
+
+}  // namespace simplematch::cpu

@@ -1,0 +1,40 @@
+// The operators on a GPU, of checked arguments, with every address in the memory of one device.
+//
+// A call puts its kernels on the stream and returns; nothing is allocated and nothing waits, so calls may be captured in
+// a graph. Scratch memory comes from the caller: as many bytes as `workspace` says, aligned to 256. A failed launch throws
+// std::runtime_error.
+#pragma once
+
+#include "common/records.h"
+
+namespace simplematch::cuda {
+
+// Why no kernel can run on this machine, or null.
+const char* why_not();
+int device_count();
+
+int64_t workspace(const MatchProblem& problem, const Device& device);
+int64_t workspace_backward(const MatchProblem& problem, const MatchGradients& gradients, const Device& device);
+void run(const MatchProblem& problem, const MatchResult& result, const Device& device);
+void run_backward(const MatchProblem& problem, const MatchResult& forward, const Upstream& upstream,
+                  const MatchGradients& gradients, const Device& device);
+
+inline int64_t workspace(const LocalizeProblem&, const Device&) { return 0; }
+inline int64_t workspace_backward(const LocalizeProblem&, const LocalizeGradients&, const Device&) { return 0; }
+void run(const LocalizeProblem& problem, const Matches& result, const Device& device);
+void run_backward(const LocalizeProblem& problem, const Matches& forward, const Upstream& upstream,
+                  const LocalizeGradients& gradients, const Device& device);
+
+inline int64_t workspace(const GatherProblem&, const Device&) { return 0; }
+inline int64_t workspace_backward(const GatherProblem&, const GatherGradients&, const Device&) { return 0; }
+void run(const GatherProblem& problem, const GatherResult& result, const Device& device);
+void run_backward(const GatherProblem& problem, const GatherUpstream& upstream, const GatherGradients& gradients,
+                  const Device& device);
+
+int64_t workspace(const SimilarityProblem& problem, const Device& device);
+int64_t workspace_backward(const SimilarityProblem& problem, const SimilarityGradients& gradients, const Device& device);
+void run(const SimilarityProblem& problem, const SimilarityResult& result, const Device& device);
+void run_backward(const SimilarityProblem& problem, const SimilarityResult& forward, const SimilarityUpstream& upstream,
+                  const SimilarityGradients& gradients, const Device& device);
+
+}  // namespace simplematch::cuda
