@@ -19,7 +19,7 @@ from simplematch_kernels import _backends
 
 from .samples import SAMPLES, Sample
 from .test_arguments import KEYPOINTS, SOURCE, TARGET, WRONG
-from .test_demo import run_script
+from .examples.test_demo import run_script
 from .test_import import run, without
 
 pytestmark = pytest.mark.skipif(_backends.interpreting(), reason="it has no Triton")

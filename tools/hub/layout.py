@@ -1,4 +1,4 @@
-"""Assembles the package as the `kernels` library of Hugging Face loads it: `python tools/hub_layout.py [FOLDER]`.
+"""Assembles the package as the `kernels` library of Hugging Face loads it: `python tools/hub/layout.py [FOLDER]`.
 
     FOLDER/build.toml                                a copy
     FOLDER/torch-ext/simplematch_kernels/            what the kernel builder starts from
@@ -6,7 +6,6 @@
 
 Each holds an `__init__.py` with the public names, and the package as its subpackage `op`: beside `__init__.py` the
 builder writes an `_ops.py` of its own, a name that the package uses too. Nothing compiled is part of it.
-Needs Python 3.11 or newer.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ import argparse
 import hashlib
 import json
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
-import tomllib
-
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "simplematch_kernels"
+BUILD = Path(__file__).parent / "build.toml"
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.so", "native", "numpy", "__main__.py")
 INIT = '''"""{summary}"""
 
@@ -38,10 +37,10 @@ def main() -> None:
 
 
 def assemble(folder: Path) -> None:
-    general: dict[str, Any] = tomllib.loads((ROOT / "build.toml").read_text())["general"]
+    general: dict[str, Any] = tomllib.loads(BUILD.read_text())["general"]
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    shutil.copy(ROOT / "build.toml", folder)
+    shutil.copy(BUILD, folder)
     name = general["name"].replace("-", "_")
     write_layer(folder / "torch-ext" / name)
     for backend in general["backends"]:

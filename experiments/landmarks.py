@@ -1,7 +1,7 @@
-"""Results of a training run on Landmarks-SPair, as json, from which `tools/results_page.py` writes docs/results.md.
+"""Results of a training run on Landmarks-SPair, as json, from which `experiments/results_page.py` writes docs/results.md.
 
-python tools/landmarks.py curve RUN OUT.json       what the run logged: losses, PCK on the validation pairs, speed
-python tools/landmarks.py ceiling ROOT OUT.json    what a perfect matcher would score on its test pairs of faces
+python experiments/landmarks.py curve RUN OUT.json       what the run logged: losses, PCK on the validation pairs, speed
+python experiments/landmarks.py ceiling ROOT OUT.json    what a perfect matcher would score on its test pairs of faces
 """
 
 from __future__ import annotations
