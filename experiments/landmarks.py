@@ -1,4 +1,4 @@
-"""Results of a training run on Landmarks-SPair, as json, from which `experiments/results_page.py` writes docs/results.md.
+"""Results of a training run on Landmarks-SPair, as json, of which `experiments/results_page.py` makes docs/results.md.
 
 python experiments/landmarks.py curve RUN OUT.json       what the run logged: losses, PCK on the validation pairs, speed
 python experiments/landmarks.py ceiling ROOT OUT.json    what a perfect matcher would score on its test pairs of faces

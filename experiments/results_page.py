@@ -34,7 +34,7 @@ def introduction(curve: dict[str, Any]) -> str:
     return f"""# Results on photographs
 
 PCK in percent at alpha = 0.05 / 0.1 / 0.15, mean over pairs. Made by `make landmarks` ({curve["device"]}, torch
-{curve["torch"]}, commit {curve["commit"]}); this page is written by `experiments/results_page.py` from the json files in
+{curve["torch"]}, commit {curve["commit"]}); `experiments/results_page.py` writes this page from the json files in
 `experiments/results/`."""
 
 
