@@ -16,7 +16,7 @@ $(stamps)/build: $(stamps)/torch $(sources)
 # The packages of an extra, as the installed package lists them: naming the extra itself would build once more.
 $(stamps)/test: | $(stamps)/train  # whose packages the tests of the system use
 $(stamps)/demo $(stamps)/test $(stamps)/train $(stamps)/bench $(stamps)/wheel: $(stamps)/%: $(stamps)/build
-	$(python) -c "from importlib.metadata import requires; \
-	    print(*(r.split(';')[0] for r in requires('simplematch-kernels') if 'extra == \"$*\"' in r), sep='\n')" > $@.part
+	$(python) -c "import re; from importlib.metadata import requires; found = requires('simplematch-kernels'); \
+	    print(*(re.sub('(; | and )extra == .*', '', r) for r in found if 'extra == \"$*\"' in r), sep='\n')" > $@.part
 	$(pip) install --constraint $(stamps)/torch --requirement $@.part
 	mv $@.part $@
