@@ -1,8 +1,8 @@
 # make demo   sets everything up and matches photographs      make test   every check      make help   the rest
 #
-# The first of them makes a virtual environment in .venv. To use your own, with its torch:
+# The first command creates a virtual environment in .venv. To use your own, with its torch:
 #     make demo VENV=path/to/your/environment          (a folder with bin/python; for conda, VENV=$CONDA_PREFIX)
-# To make .venv with another Python:
+# To create .venv with another Python:
 #     make demo PYTHON=python3.12
 VENV ?= .venv
 PYTHON ?= python3
@@ -31,26 +31,26 @@ include tools/environment.mk tools/gpu.mk
 .PHONY: help demo picture test lint unit interpreter compile cuda cuda-report sanitized sanitized-clang emulated cpp fuzz fuzz-op
 .PHONY: wheel wheel-check sdist-check matrix hub bench claims landmarks evaluations venv build clean
 
-help: ## this list
+help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 demo: $(stamps)/demo ## match keypoints between photographs, print how many are right, draw demo.png
 	$(python) examples/photographs/demo.py --output demo.png
 picture: $(stamps)/demo ## draw the picture of the README again
 	$(python) examples/photographs/demo.py --output demo.png --small-copy docs/images/demo.png
-test: lint unit claims interpreter compile cuda emulated cpp wheel sdist-check ## ruff, mypy and all tests, those of the GPU kernels without a GPU
-lint: $(stamps)/test ## ruff, and mypy --strict on both packages
+test: lint unit claims interpreter compile cuda emulated cpp wheel sdist-check ## run ruff, mypy and all tests; needs no GPU
+lint: $(stamps)/test ## run ruff, and mypy --strict on both packages
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
 	$(python) -m mypy
-unit: $(stamps)/test $(stamps)/cmake ## the tests, on the backends that run on this machine
+unit: $(stamps)/test $(stamps)/cmake ## run the tests on the backends of this machine
 	$(pytest) -n 2 --dist worksteal tests --ignore tests/test_triton_compile.py
-interpreter: $(stamps)/test ## the Triton kernels, run by Triton's interpreter on the CPU (a process of its own)
+interpreter: $(stamps)/test ## run the Triton kernels on the CPU, in Triton's interpreter (a separate process)
 	TRITON_INTERPRET=1 $(pytest) -n 2 --dist worksteal $(interpreted)
-compile: $(stamps)/test ## the Triton kernels, compiled for every supported GPU; needs none
+compile: $(stamps)/test ## compile the Triton kernels for every supported GPU; needs none
 	$(pytest) tests/test_triton_compile.py
-cuda: $(stamps)/cmake ## the CUDA kernels, compiled for every supported GPU where nvcc is found; none may spill
+cuda: $(stamps)/cmake ## compile the CUDA kernels for every supported GPU if nvcc is found; none may spill
 	@if command -v nvcc; then $(MAKE) build/cuda/built; else echo "no nvcc here: the CUDA kernels are not compiled"; fi
-cuda-report: cuda ## docs/cuda-kernels.md: registers, shared memory and occupancy of every CUDA kernel
+cuda-report: cuda ## write docs/cuda-kernels.md: registers, shared memory and occupancy of every CUDA kernel
 	$(python) tools/kernel_report.py --markdown $(cuda_objects) > docs/cuda-kernels.md
 build/cuda/built: $(sources) tools/kernel_report.py tests/c/check_symbols.py
 	$(cmake) --preset cuda && $(cmake) --build --preset cuda
@@ -59,33 +59,33 @@ build/cuda/built: $(sources) tools/kernel_report.py tests/c/check_symbols.py
 	touch $@
 sanitized sanitized-clang: $(stamps)/cmake
 	$(cmake) --preset $@ -DPython_EXECUTABLE=$(python) && $(cmake) --build --preset $@
-emulated: sanitized $(stamps)/test ## the CUDA kernels, run by the CPU under sanitizers (a process of its own)
+emulated: sanitized $(stamps)/test ## run the CUDA kernels on the CPU, under sanitizers (a separate process)
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
 	    SIMPLEMATCH_MODULE="$$(ls $(CURDIR)/build/sanitized/_C.*.so)" $(pytest) -n 2 $(emulated)
-cpp: $(stamps)/cmake sanitized ## the C and C++ library: its tests, programs built against it once installed, and fuzzing for seconds
+cpp: $(stamps)/cmake sanitized ## test the C and C++ library: its tests, programs built against the installed library, seconds of fuzzing
 	$(cmake) --preset cpp -DSIMPLEMATCH_CUDA=$(SIMPLEMATCH_CUDA) && $(cmake) --build --preset cpp
 	$(bin)/ctest --preset cpp
 	$(bin)/ctest --preset sanitized
 	cd build/sanitized && tests/c/fuzz/fuzz_interface 10
-fuzz: $(if $(shell command -v clang++),sanitized-clang,sanitized) ## feed the C interface wrong arguments for FUZZ_SECONDS, under sanitizers (libFuzzer with clang)
+fuzz: $(if $(shell command -v clang++),sanitized-clang,sanitized) ## pass wrong arguments to the C interface for FUZZ_SECONDS, under sanitizers (libFuzzer with clang)
 	cd build/$< && tests/c/fuzz/fuzz_interface $(if $(findstring clang,$<),-max_total_time=$(FUZZ_SECONDS) \
 	    -max_len=512 -len_control=0 -timeout=30 -print_final_stats=1,$(FUZZ_SECONDS))
-fuzz-op: $(stamps)/test ## random inputs of the operators for FUZZ_SECONDS: NaN, infinities, ties, extreme magnitudes; FUZZ_BACKEND
+fuzz-op: $(stamps)/test ## run the operators on random inputs for FUZZ_SECONDS: NaN, infinities, ties, extreme magnitudes; FUZZ_BACKEND
 	$(python) -m tests.fuzzing.run --backend $(FUZZ_BACKEND) --seconds $(FUZZ_SECONDS) --first $(FUZZ_FIRST)
 
-wheel: build/wheel/built ## a wheel for other machines and an sdist in dist/, checked, and run on NumPy alone and beside torch
+wheel: build/wheel/built ## build a wheel for other machines and an sdist in dist/, check them, test the wheel with and without torch
 	$(python) tools/check_wheel.py dist/*.whl
 	$(python) tools/matrix.py dist/*.whl none
 	rm -rf build/wheel/site
 	$(pip) install --quiet --no-deps --target build/wheel/site dist/*.whl
 	PYTHONPATH="$(CURDIR)/build/wheel/site" $(python) tools/smoke_torch.py
 	$(pytest) tests/tools/test_hub_layout.py
-wheel-check: build/wheel/built ## the wheel in fresh environments: NumPy alone, and torch 2.13
+wheel-check: build/wheel/built ## test the wheel in fresh environments: NumPy alone, and torch 2.13
 	$(python) tools/check_wheel.py dist/*.whl
 	$(python) tools/matrix.py dist/*.whl none 2.13.0
-sdist-check: build/wheel/built ## the sdist installed without a compiler: pure Python, and it says so once
+sdist-check: build/wheel/built ## install the sdist without a compiler: pure Python, with one warning
 	$(python) tools/check_sdist.py dist/*.tar.gz
-matrix: build/wheel/built ## the wheel beside every supported version of torch, each in a fresh environment
+matrix: build/wheel/built ## test the wheel with every supported version of torch, each in a fresh environment
 	$(python) tools/matrix.py dist/*.whl
 build/wheel/built: $(sources) MANIFEST.in README.md $(shell find simplematch_kernels python -name '*.py') | $(stamps)/wheel
 	rm -rf build/wheel dist
@@ -93,24 +93,24 @@ build/wheel/built: $(sources) MANIFEST.in README.md $(shell find simplematch_ker
 	$(python) tools/repair_wheel.py build/wheel/*.whl dist
 	cp build/wheel/*.tar.gz dist
 	touch $@
-hub: $(stamps)/test ## the layout that the kernels library of Hugging Face loads, in build/hub
+hub: $(stamps)/test ## write the layout of Hugging Face's kernels library to build/hub
 	$(python) tools/hub/layout.py
 
-bench: $(stamps)/bench $(stamps)/test ## ten minutes: every benchmark on this CPU, its claims, docs/benchmarks.md
+bench: $(stamps)/bench $(stamps)/test ## ten minutes: run every benchmark on this CPU, write docs/benchmarks.md with the claims
 	$(pytest) benchmarks --durations=10 --save benchmarks/results
 	$(python) -m benchmarks.report
-claims: $(stamps)/bench $(stamps)/test ## what is claimed of a training step's memory and, on a CPU, of the operator
+claims: $(stamps)/bench $(stamps)/test ## check the claims about a training step's memory and, on a CPU, the operator
 	rm -f build/claims.json build/claims.jsonl
 	$(pytest) benchmarks/test_training_memory.py benchmarks/test_op.py::test_time_and_memory --scope quick --rounds 3 --save build/claims.json
 	$(python) -m benchmarks.claims build/claims.json
 landmarks: $(stamps)/train ## two hours: train on Landmarks-SPair, evaluate, compare feature-map sizes, write docs/results.md
 	PYTHON=$(python) experiments/landmarks.sh
-evaluations: $(stamps)/train ## what landmarks evaluates, once it has trained
+evaluations: $(stamps)/train ## evaluate the finished run of landmarks
 	PYTHON=$(python) experiments/landmarks.sh evaluate
 
-venv: $(stamps)/torch ## a virtual environment with torch; one that has torch keeps it
+venv: $(stamps)/torch ## create a virtual environment with torch, or keep the torch that it has
 build: $(stamps)/build ## compile and install the package, editable
-clean: ## remove .venv and everything that was built
+clean: ## remove .venv and all build outputs
 	rm -rf .venv build dist demo.png .mypy_cache .ruff_cache .pytest_cache ./*.egg-info
 	find simplematch_kernels -name '_C*.so' -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

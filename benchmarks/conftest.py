@@ -1,7 +1,7 @@
 """`pytest benchmarks`: every test measures and records rows, and the session writes them to one json file.
 
     pytest benchmarks/test_training_memory.py --save result.json
-    pytest benchmarks/test_op.py --benchmark-json times.json      and the other options of pytest-benchmark
+    pytest benchmarks/test_op.py --benchmark-json times.json      or another option of pytest-benchmark
 
 Each row is written to result.jsonl as soon as it is measured. A later run appends to that file, so the parts of a run
 (`--part 2/6`) make one result, and `--missing` continues a killed run.
@@ -42,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 class WithoutPytestBenchmark:
-    """A machine with a GPU may not have it; our own result needs only pytest."""
+    """A GPU machine may lack pytest-benchmark; our own result needs only pytest."""
 
     @pytest.fixture
     def benchmark(self) -> None:
@@ -93,7 +93,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
-    """What makes times of two runs incomparable."""
+    """Add the facts that must be equal when times are compared."""
     device = device_name(torch.device(config.getoption("--device")))
     machine_info.update(device=device, threads=torch.get_num_threads(), torch=torch.__version__)
 
@@ -126,7 +126,7 @@ def rounds(request: pytest.FixtureRequest, device: torch.device) -> int:
 
 @pytest.fixture
 def timings(benchmark: Any, device: torch.device) -> Timings:
-    """Measures times, and records them with pytest-benchmark where it is installed."""
+    """Return an object that measures times, and records them with pytest-benchmark if it is installed."""
     return Timings(benchmark, device)
 
 

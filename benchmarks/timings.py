@@ -1,7 +1,7 @@
-"""Times that pytest-benchmark records too: its json, comparison and histograms hold every provider of every test.
+"""Records times with pytest-benchmark too: its json, comparisons and histograms contain every provider of every test.
 
-The providers of a test take turns, where pytest-benchmark would time one after the other. So `measure` times them, and
-`pedantic` gets the times by a timer that hands them out.
+pytest-benchmark would time the providers of a test one after the other, but they must take turns. So `measure` times
+them, and a timer replays these times to `pedantic`.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ _clock: Iterator[float] = iter(())
 
 
 def recorded_clock() -> float:
-    """The timer that pytest-benchmark reads before and after a round."""
+    """Return the next recorded time; pytest-benchmark reads this timer before and after each round."""
     return next(_clock)
 
 
 Seconds = dict[str, list[float]]
-"""Of every provider, in every round."""
+"""The times of each provider, by round."""
 
 
 class Timings:
-    """Times work on a device, and records it with the unused `benchmark` fixture of a test, if there is one.
+    """Times work on a device, and records the times with a test's unused `benchmark` fixture, if there is one.
 
-    `part` tells apart what a test measures one after the other; `info` goes into the json as extra_info.
+    `part` names one of a test's several measurements; `info` is stored as extra_info in the json.
     """
 
     def __init__(self, benchmark: Any, device: torch.device) -> None:
@@ -46,11 +46,11 @@ class Timings:
         settle: bool = True,
         **info: Any,
     ) -> Seconds:
-        """The providers take turns, see `measure.interleaved`."""
+        """Time providers that take turns, see `measure.interleaved`."""
         return self.add(measure.interleaved(work, self._device, rounds, warmup, settle), part, **info)
 
     def host(self, work: Mapping[str, measure.Work], rounds: int, part: str = "", **info: Any) -> Seconds:
-        """With all that Python and the driver cost, see `measure.host_seconds`."""
+        """Time calls with the overhead of Python and the driver, see `measure.host_seconds`."""
         times = {name: measure.host_seconds(run, self._device, rounds) for name, run in work.items()}
         return self.add(times, part, **info)
 
@@ -62,7 +62,7 @@ class Timings:
         return times
 
     def _record(self, provider: str, seconds: list[float], part: str, info: dict[str, Any]) -> None:
-        """One entry beside the others of the test: a fixture can be used only once, but copied before."""
+        """Add an entry, with a copy of the fixture, because a fixture can be used only once."""
         global _clock
         within = f" {part}" if part else ""
         entry = copy.copy(self._benchmark)

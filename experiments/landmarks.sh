@@ -4,8 +4,8 @@
 #     experiments/landmarks.sh            train, evaluate, compare feature-map sizes: two hours on two CPU cores
 #     experiments/landmarks.sh evaluate   only the evaluation of a finished run
 #
-# PYTHON has simplematch and its extra `train`. DATA holds Landmarks-SPair and PF-WILLOW, DINOV2_S is the file of DINOv2-S,
-# RUNS gets the training runs.
+# PYTHON has simplematch and its extra `train`. DATA holds Landmarks-SPair and PF-WILLOW, DINOV2_S is the weights file of
+# DINOv2-S, and RUNS receives the training runs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -114,7 +114,7 @@ def can_run_triton(device: torch.device) -> str | None:
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed (a CUDA build of torch brings it; else pip install 'triton>=3.6,<4')"
     if (installed := _triton_version()) is not None and _numbers(installed) < OLDEST_TRITON:
-        return f"Triton must be 3.6 or newer, got {installed} (torch 2.10 and newer bring such a one)"
+        return f"Triton must be 3.6 or newer, got {installed} (torch 2.10 and newer bring one)"
     if device.type == "cpu":
         if interpreting():
             return _why_not_interpreted()
@@ -130,7 +130,7 @@ def can_run_triton(device: torch.device) -> str | None:
 
 
 def _triton_version() -> str | None:
-    """None for a build under another name, such as those for AMD's GPUs."""
+    """Return the version of Triton, or None for a build under another name, such as those for AMD GPUs."""
     try:
         return metadata.version("triton")
     except metadata.PackageNotFoundError:

@@ -71,10 +71,10 @@ def test_the_interpreter_of_triton_36_needs_an_older_numpy(
 
 
 def test_a_triton_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An older torch brings an older Triton, and its CUDA tensors go to the next backend."""
+    """An older torch brings an older Triton, so its CUDA tensors use the next backend."""
     pytest.importorskip("triton", reason="Triton is not installed")
     monkeypatch.setattr(_backends.metadata, "version", {"triton": "3.2.0"}.__getitem__)
-    expected = "Triton must be 3.6 or newer, got 3.2.0 (torch 2.10 and newer bring such a one)"
+    expected = "Triton must be 3.6 or newer, got 3.2.0 (torch 2.10 and newer bring one)"
     assert _backends.can_run_triton(torch.device("cpu")) == expected
     assert _backends.can_run_triton(torch.device("cuda")) == expected
 

@@ -1,7 +1,7 @@
 # The virtual environment in VENV. $(stamps) holds a file for every extra of the package that is installed.
 $(python):
 	$(PYTHON) -m venv $(VENV)
-# "torch" also holds the torch that was found, so that no later step replaces it.
+# The file "torch" also records the version of torch, so that no later step replaces it.
 $(stamps)/torch: | $(python)
 	$(python) -c "import torch" 2>/dev/null || $(pip) install $(TORCH) $(TORCHVISION)
 	mkdir -p $(stamps)
@@ -13,8 +13,8 @@ $(stamps)/cmake: $(stamps)/torch
 $(stamps)/build: $(stamps)/torch $(sources)
 	$(pip) install --constraint $(stamps)/torch --editable .
 	touch $@
-# The packages of an extra, as the installed package lists them: naming the extra itself would build once more.
-$(stamps)/test: | $(stamps)/train  # whose packages the tests of the system use
+# Install the packages that the installed package lists for an extra; installing the extra itself would build again.
+$(stamps)/test: | $(stamps)/train  # the system's tests use its packages
 $(stamps)/demo $(stamps)/test $(stamps)/train $(stamps)/bench $(stamps)/wheel: $(stamps)/%: $(stamps)/build
 	$(python) -c "import re; from importlib.metadata import requires; found = requires('simplematch-kernels'); \
 	    print(*(re.sub('(; | and )extra == .*', '', r) for r in found if 'extra == \"$*\"' in r), sep='\n')" > $@.part

@@ -1,4 +1,4 @@
-"""The times of `pytest benchmarks` in the json of pytest-benchmark are those of our own result."""
+"""The json of pytest-benchmark contains the same times as our own result."""
 
 from __future__ import annotations
 

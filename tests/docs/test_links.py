@@ -1,4 +1,4 @@
-"""Every relative link of the pages leads to a file, and to a heading that is there."""
+"""Every relative link of the pages leads to an existing file and heading."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
 
 
 def anchors(page: Path) -> set[str]:
-    """As hosts of Markdown make them: lower case, without punctuation, hyphens for spaces."""
+    """Anchors as Markdown hosts derive them from headings: lower case, no punctuation, hyphens for spaces."""
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in HEADING.findall(page.read_text())}
 
 
