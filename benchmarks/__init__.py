@@ -1,1 +1,1 @@
-"""Benchmarks of the operator: `python -m benchmarks` measures, `python -m benchmarks.report` writes the tables."""
+"""Benchmarks: `pytest benchmarks` measures, `python -m benchmarks.report` writes docs/benchmarks.md."""

@@ -1,6 +1,7 @@
 """`pytest benchmarks`: every test measures and records rows, and the session writes them to one json file.
 
     pytest benchmarks/test_training_memory.py --save result.json
+    pytest benchmarks/test_op.py --benchmark-json times.json      or another option of pytest-benchmark
 
 Each row is written to result.jsonl as soon as it is measured. A later run appends to that file, so the parts of a run
 (`--part 2/6`) make one result, and `--missing` continues a killed run.
@@ -17,7 +18,8 @@ import pytest
 import torch
 
 from . import journal, parts
-from .machine import commit, machine
+from .machine import commit, device_name, machine
+from .timings import Timings, recorded_clock
 
 # Modules that need whole models and therefore timm, which a GPU machine may lack.
 MODELS = ["test_scaling.py", "test_throughput.py", "test_training_memory.py", "test_training_step.py"]
@@ -39,7 +41,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--missing", action="store_true", help="only benchmarks without rows in the file of --save")
 
 
+class WithoutPytestBenchmark:
+    """A GPU machine may lack pytest-benchmark; our own result needs only pytest."""
+
+    @pytest.fixture
+    def benchmark(self) -> None:
+        return None
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    if not config.pluginmanager.hasplugin("benchmark"):
+        config.pluginmanager.register(WithoutPytestBenchmark())
     config.stash[_DEADLINE] = parts.Deadline(config.getoption("--minutes"))
     config.stash[_JOURNAL] = None
     if config.getoption("--part"):
@@ -74,6 +86,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if len(kept) < len(items):
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
+    if config.pluginmanager.hasplugin("benchmark"):
+        for item in items:
+            item.add_marker(pytest.mark.benchmark(timer=recorded_clock))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
+    """Add the facts that must be equal when times are compared."""
+    device = device_name(torch.device(config.getoption("--device")))
+    machine_info.update(device=device, threads=torch.get_num_threads(), torch=torch.__version__)
 
 
 def pytest_report_header() -> str:
@@ -100,6 +122,12 @@ def scope(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def rounds(request: pytest.FixtureRequest, device: torch.device) -> int:
     return int(request.config.getoption("--rounds") or (5 if device.type == "cpu" else 25))
+
+
+@pytest.fixture
+def timings(benchmark: Any, device: torch.device) -> Timings:
+    """Return an object that measures times, and records them with pytest-benchmark if it is installed."""
+    return Timings(benchmark, device)
 
 
 @pytest.fixture

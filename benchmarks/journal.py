@@ -115,7 +115,7 @@ def write_result(path: Path, entries: list[Entry]) -> Path:
 
 
 def now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def main() -> None:

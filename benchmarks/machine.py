@@ -18,14 +18,8 @@ from . import measure
 
 def machine(device: torch.device) -> dict[str, Any]:
     """Return the device, its copy bandwidth, and the software versions."""
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-    else:
-        name = next(
-            (line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "cpu"
-        )
     return {
-        "device": name,
+        "device": device_name(device),
         "kind": device.type,
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
@@ -35,6 +29,13 @@ def machine(device: torch.device) -> dict[str, Any]:
         "backends": smk.explain(device),
         "copy_gb_per_s": measure.copy_bandwidth(device) / 1e9,
     } | (_gpu() if device.type == "cuda" else {})
+
+
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    names = (line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name"))
+    return next(names, "cpu")
 
 
 def _gpu() -> dict[str, Any]:

@@ -22,6 +22,7 @@ import simplematch_kernels as smk
 from . import measure, peers, problem
 from .conftest import Record
 from .problem import PAPER, Inputs, Matcher, Shape
+from .timings import Timings
 
 DENSE = Shape(batch=1, queries=32 * 32, channels=256, side=32, window=15)
 SHAPES = [  # the paper's four, of which the last is its largest images; dense matching; ranges of B and C
@@ -55,7 +56,9 @@ def cases(kind: str, scope: str) -> list[Shape]:
     return [*paper, *formats(PAPER, "float16"), *others]
 
 
-def test_time_and_memory(case: Shape, device: torch.device, scope: str, rounds: int, record: Record) -> None:
+def test_time_and_memory(
+    case: Shape, device: torch.device, scope: str, rounds: int, timings: Timings, record: Record
+) -> None:
     inputs = problem.make(case, device)
     compiled = scope == "full" or (case.side, case.channels, case.batch) == (PAPER.side, PAPER.channels, PAPER.batch)
     matchers = peers.ours(case, device) | peers.rivals(case, compiled or device.type == "cpu")
@@ -69,7 +72,8 @@ def test_time_and_memory(case: Shape, device: torch.device, scope: str, rounds: 
         if mode == "backward" and device.type == "cpu" and scope != "full":  # to save minutes
             able = [name for name in able if name.startswith(("ours", "eager", "compile"))]
         work = {name: problem.MODES[mode](matchers[name], inputs) for name in able}
-        row = {**asdict(case), "mode": mode, **figures(work, device, rounds)}
+        seconds = timings.interleaved(work, rounds, mode, **asdict(case))
+        row = {**asdict(case), "mode": mode, **figures(work, device, seconds)}
         row |= {"errors": errors, "failed": failed if mode == "forward" else failed | forward_only}
         row |= {"kept_bytes": kept} if mode == "forward" else {}
         floor = problem.floor_bytes(case, mode)
@@ -77,10 +81,10 @@ def test_time_and_memory(case: Shape, device: torch.device, scope: str, rounds: 
         record("op", row)
 
 
-def figures(work: dict[str, measure.Work], device: torch.device, rounds: int) -> dict[str, Any]:
+def figures(work: dict[str, measure.Work], device: torch.device, seconds: dict[str, list[float]]) -> dict[str, Any]:
     """Measure times, launches and peak memory of every provider."""
     return {
-        "times": {name: measure.summary(x) for name, x in measure.interleaved(work, device, rounds).items()},
+        "times": {name: measure.summary(x) for name, x in seconds.items()},
         "launches": {name: measure.launches(x, device) for name, x in work.items()},
         "peak_bytes": {name: measure.peak_bytes(x, device) for name, x in work.items()},
     }
@@ -119,12 +123,12 @@ STEPS = ("gather_keypoints", "cosine_similarity", "localize")
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_step(step: str, device: torch.device, rounds: int, record: Record) -> None:
+def test_step(step: str, device: torch.device, rounds: int, timings: Timings, record: Record) -> None:
     """Each step as a separate operator, compared with the reference backend."""
     inputs = problem.make(PAPER, device)
     runs = {name: step_of(step, inputs, backend) for name, backend in (("ours", None), ("eager", "reference"))}
     torch.testing.assert_close(runs["ours"](), runs["eager"](), rtol=1e-4, atol=1e-4)
-    times = {name: measure.summary(x) for name, x in measure.interleaved(runs, device, rounds).items()}
+    times = {name: measure.summary(x) for name, x in timings.interleaved(runs, rounds, **asdict(PAPER)).items()}
     record("steps", {**asdict(PAPER), "step": step, "times": times})
 
 
@@ -140,19 +144,17 @@ def step_of(step: str, inputs: Inputs, backend: str | None) -> Callable[[], torc
 
 
 @pytest.mark.parametrize("mode", ["forward", "forward+backward"])
-def test_smallest_call(mode: str, device: torch.device, rounds: int, record: Record) -> None:
+def test_smallest_call(mode: str, device: torch.device, rounds: int, timings: Timings, record: Record) -> None:
     """The host overhead of a call."""
     shape = Shape(batch=1, queries=1, channels=8, side=4)
     inputs = problem.make(shape, device)
     matchers = peers.ours(shape, device) | {"eager": peers.rivals(shape, compiled=False)["eager"]}
-    times = {
-        name: measure.summary(measure.host_seconds(problem.MODES[mode](match, inputs), device, 40 * rounds))
-        for name, match in matchers.items()
-    }
+    work = {name: problem.MODES[mode](match, inputs) for name, match in matchers.items()}
+    times = {name: measure.summary(x) for name, x in timings.host(work, 40 * rounds, **asdict(shape)).items()}
     record("smallest_call", {**asdict(shape), "mode": mode, "times": times})
 
 
-def test_start(record: Record) -> None:
+def test_start(timings: Timings, record: Record) -> None:
     """Seconds that the import adds to torch's, and seconds of the first call on the CPU; best of five."""
     code = (
         "import time, torch; a = time.perf_counter(); import simplematch_kernels as smk; b = time.perf_counter();"
@@ -161,11 +163,12 @@ def test_start(record: Record) -> None:
     )
     runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(5)]
     seconds = [tuple(map(float, run.stdout.split())) for run in runs]
+    timings.add({"import": [s for s, _ in seconds], "first call": [s for _, s in seconds]})
     record("start", {"import_s": min(s for s, _ in seconds), "first_call_s": min(s for _, s in seconds)})
 
 
 @pytest.mark.parametrize("batch", [1, 8])
-def test_cuda_graph(batch: int, device: torch.device, rounds: int, record: Record) -> None:
+def test_cuda_graph(batch: int, device: torch.device, rounds: int, timings: Timings, record: Record) -> None:
     """Forward and backward replayed as one CUDA graph, without Python's overhead."""
     if device.type != "cuda":
         pytest.skip("CUDA graphs need a GPU")
@@ -180,5 +183,5 @@ def test_cuda_graph(batch: int, device: torch.device, rounds: int, record: Recor
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         run()
-    times = measure.interleaved({"ours": graph.replay}, device, 10 * rounds)
+    times = timings.interleaved({"ours": graph.replay}, 10 * rounds, **asdict(shape))
     record("cuda_graph", {**asdict(shape), "times": {"ours": measure.summary(times["ours"])}})

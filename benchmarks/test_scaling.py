@@ -22,6 +22,7 @@ from simplematch.models import SimpleMatch
 from . import measure, peers, problem
 from .conftest import Record
 from .problem import PAPER, Shape
+from .timings import Timings
 
 BASE = Shape(batch=1, queries=64, channels=256, side=64, window=15)
 AXES: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -36,7 +37,7 @@ MODES = {"forward": problem.forward, "forward+backward": problem.forward_backwar
 
 @pytest.mark.parametrize("mode", list(MODES))
 @pytest.mark.parametrize("axis", list(AXES))
-def test_cost(axis: str, mode: str, device: torch.device, rounds: int, record: Record) -> None:
+def test_cost(axis: str, mode: str, device: torch.device, rounds: int, timings: Timings, record: Record) -> None:
     """The exponent is fitted to the three largest sizes; for cells and windows, in the number of cells."""
     field, sizes = AXES[axis]
     medians = []
@@ -44,14 +45,15 @@ def test_cost(axis: str, mode: str, device: torch.device, rounds: int, record: R
         changes: dict[str, Any] = {field: size}
         shape = replace(BASE, **changes)
         run = MODES[mode](peers.ours(shape, device)["ours"], problem.make(shape, device))
-        medians.append(statistics.median(measure.interleaved({"ours": run}, device, rounds)["ours"]) * 1e3)
+        seconds = timings.interleaved({"ours": run}, rounds, f"{field}={size}", **asdict(shape))["ours"]
+        medians.append(statistics.median(seconds) * 1e3)
     measures = [float(size) ** (2 if axis in ("cells", "window") else 1) for size in sizes]
     row: dict[str, Any] = {"axis": axis, "mode": mode, "sizes": list(sizes), "median_ms": medians}
     record("cost", row | {"exponent": exponent(measures[-3:], medians[-3:])})
 
 
 @pytest.mark.parametrize("mode", list(MODES))
-def test_threads(mode: str, device: torch.device, rounds: int, record: Record) -> None:
+def test_threads(mode: str, device: torch.device, rounds: int, timings: Timings, record: Record) -> None:
     if device.type != "cpu":
         pytest.skip("threads need a CPU")
     run = MODES[mode](peers.ours(PAPER, device)["ours"], problem.make(PAPER, device))
@@ -59,14 +61,15 @@ def test_threads(mode: str, device: torch.device, rounds: int, record: Record) -
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            times[str(threads)] = measure.summary(measure.interleaved({"ours": run}, device, rounds)["ours"])
+            seconds = timings.interleaved({"ours": run}, rounds, f"threads={threads}", **asdict(PAPER))["ours"]
+            times[str(threads)] = measure.summary(seconds)
     finally:
         torch.set_num_threads(before)
     record("threads", {**asdict(PAPER), "mode": mode, "threads": times})
 
 
 @pytest.mark.parametrize("pairs_per_image", [1, 4, 16])
-def test_evaluation(pairs_per_image: int, device: torch.device, record: Record) -> None:
+def test_evaluation(pairs_per_image: int, device: torch.device, timings: Timings, record: Record) -> None:
     """Pairs per second of an evaluation; they increase with the pairs per image, as each image is encoded once."""
     dataset = NoiseImages(images=17, pairs_per_image=pairs_per_image)
     torch.manual_seed(0)
@@ -74,6 +77,7 @@ def test_evaluation(pairs_per_image: int, device: torch.device, record: Record) 
     start = time.perf_counter()
     found = evaluate(model, dataset, [PCKProtocol("image")], keep_predictions=False)
     seconds = time.perf_counter() - start
+    timings.add({"ours": [seconds]}, pairs=len(dataset))
     assert found.encoded == found.images == 17
     record("evaluation", {"pairs_per_image": pairs_per_image, "pairs_per_s": len(dataset) / seconds, **found.seconds})
 

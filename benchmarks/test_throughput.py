@@ -18,6 +18,7 @@ from simplematch_kernels import Matches
 
 from . import measure
 from .conftest import Record
+from .timings import Timings
 
 SMALL = ("efficientnet-lite0-256", "dinov2-s14-252")
 MATCHING = ("fused", "sparse", "dense")
@@ -50,7 +51,7 @@ def cases(kind: str, scope: str) -> list[Case]:
     ]
 
 
-def test_inference(case: Case, device: torch.device, rounds: int, record: Record) -> None:
+def test_inference(case: Case, device: torch.device, rounds: int, timings: Timings, record: Record) -> None:
     models = networks(case.preset, device)
     inputs = pairs(models["fused"].image_size, case.batch, device)
     mixed = torch.autocast(device.type, torch.bfloat16) if case.precision == "bf16" else nullcontext()
@@ -59,7 +60,7 @@ def test_inference(case: Case, device: torch.device, rounds: int, record: Record
     runs = {name: torch.compile(model) if case.compiled else model for name, model in models.items()}
     work = {name: inference(run, inputs, mixed) for name, run in runs.items()}
     work |= {f"matching, {name}": matching_stage(model, inputs, mixed) for name, model in models.items()}
-    seconds = measure.interleaved(work, device, 2 * rounds, settle=False)
+    seconds = timings.interleaved(work, 2 * rounds, settle=False, **asdict(case))
     times = {name: measure.summary(x) for name, x in seconds.items()}
     middle = {name: summary["median_ms"] for name, summary in times.items()}
     shared = middle["fused"] - middle["matching, fused"]

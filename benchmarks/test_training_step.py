@@ -10,6 +10,7 @@ import torch
 
 from . import measure
 from .conftest import Record
+from .timings import Timings
 from .training_step import Variant, build, random_batch, step_loss, training_step
 
 PRESETS = ("ibot-b16-256", "dinov2-b14-252")
@@ -45,12 +46,12 @@ def gradients(variant: Variant, state: dict[str, torch.Tensor], device: torch.de
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_time(preset: str, device: torch.device, scope: str, rounds: int, record: Record) -> None:
+def test_time(preset: str, device: torch.device, scope: str, rounds: int, timings: Timings, record: Record) -> None:
     """Time of a step; on a CPU with a single pair, and dense matching, which is slow there, only in full scope."""
     chosen = CHANGES[:2] if device.type == "cpu" and scope != "full" else CHANGES
     variants = [replace(Variant(preset, batch=_batch(device)), **changes) for changes in chosen]
     work = {str(variant): training_step(build(variant, device), variant) for variant in variants}
-    seconds = measure.interleaved(work, device, max(2, rounds // 3), warmup=1, settle=False)
+    seconds = timings.interleaved(work, max(2, rounds // 3), warmup=1, settle=False)
     times = {name: measure.summary(x) for name, x in seconds.items()}
     record("step_time", {**asdict(Variant(preset, batch=_batch(device))), "times": times})
 

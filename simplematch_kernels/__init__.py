@@ -1,7 +1,7 @@
 """Fused sparse keypoint matching: gather, cosine similarity, argmax, window and soft-argmax in one operator.
 
-The functions below need PyTorch, and importing the package registers its operators. Where PyTorch is not installed the
-import succeeds all the same, for the sake of `simplematch_kernels.numpy`; using one of them then says what is missing.
+The functions below need PyTorch, and importing the package registers its operators. Without PyTorch the import still
+succeeds, for `simplematch_kernels.numpy`, and each function raises an error that names what is missing.
 """
 
 from importlib.util import find_spec

@@ -33,6 +33,7 @@ _MODULES = {
     "cpu": ".native.cpu",
     "reference": ".reference.backend",
 }
+OLDEST_TRITON = (3, 6)
 _ORDER = {"cuda": ("triton", "cuda", "reference"), "cpu": ("cpu", "reference")}
 _FALLBACK_ORDER = ("reference",)
 
@@ -111,7 +112,9 @@ def why_not(backend: str, device: torch.device) -> str | None:
 
 def can_run_triton(device: torch.device) -> str | None:
     if importlib.util.find_spec("triton") is None:
-        return "Triton is not installed (pip install triton)"
+        return "Triton is not installed (a CUDA build of torch brings it; else pip install 'triton>=3.6,<4')"
+    if (installed := _triton_version()) is not None and _numbers(installed) < OLDEST_TRITON:
+        return f"Triton must be 3.6 or newer, got {installed} (torch 2.10 and newer bring one)"
     if device.type == "cpu":
         if interpreting():
             return _why_not_interpreted()
@@ -124,6 +127,14 @@ def can_run_triton(device: torch.device) -> str | None:
         major, minor = torch.cuda.get_device_capability(device)
         return f"it needs compute capability 8.0 or newer, this GPU has {major}.{minor}"
     return None
+
+
+def _triton_version() -> str | None:
+    """Return the version of Triton, or None for a build under another name, such as those for AMD GPUs."""
+    try:
+        return metadata.version("triton")
+    except metadata.PackageNotFoundError:
+        return None
 
 
 @lru_cache(maxsize=1)

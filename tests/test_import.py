@@ -70,6 +70,15 @@ def test_the_interpreter_of_triton_36_needs_an_older_numpy(
     assert reason == (None if runs else expected)
 
 
+def test_a_triton_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older torch brings an older Triton, so its CUDA tensors use the next backend."""
+    pytest.importorskip("triton", reason="Triton is not installed")
+    monkeypatch.setattr(_backends.metadata, "version", {"triton": "3.2.0"}.__getitem__)
+    expected = "Triton must be 3.6 or newer, got 3.2.0 (torch 2.10 and newer bring one)"
+    assert _backends.can_run_triton(torch.device("cpu")) == expected
+    assert _backends.can_run_triton(torch.device("cuda")) == expected
+
+
 def test_the_compiled_module_exports_its_entry_alone() -> None:
     """Names of the CPU and the CUDA kernels would meet those of another library in the process."""
     reason = _native.why_not()
@@ -120,6 +129,13 @@ def test_module_prints_what_runs_where() -> None:
     assert result.returncode == 0, result.stderr
     assert f"simplematch-kernels {smk.__version__}" in result.stdout
     assert "torch" in result.stdout and "compiled module:" in result.stdout and "reference" in result.stdout
+
+
+def test_module_prints_what_to_install() -> None:
+    code = "import runpy; runpy.run_module('simplematch_kernels', run_name='__main__')"
+    printed = run(without("triton", "simplematch_kernels._C") + code).stdout
+    assert "Triton is not installed (a CUDA build of torch brings it; else pip install 'triton>=3.6,<4')" in printed
+    assert "reinstall with a C++ compiler" in printed
 
 
 def test_the_compiled_module_is_built_here() -> None:

@@ -17,9 +17,9 @@ import simplematch_kernels as smk
 import simplematch_kernels.numpy as smn
 from simplematch_kernels import _backends
 
+from .examples.test_demo import run_script
 from .samples import SAMPLES, Sample
 from .test_arguments import KEYPOINTS, SOURCE, TARGET, WRONG
-from .test_demo import run_script
 from .test_import import run, without
 
 pytestmark = pytest.mark.skipif(_backends.interpreting(), reason="it has no Triton")

@@ -16,7 +16,9 @@ import venv
 from pathlib import Path
 
 TOOLS = Path(__file__).parent
-VERSIONS = ("none", "2.10.0", "2.11.0", "2.12.0", "2.13.0")
+VERSIONS = (
+    "none", "2.6.0", "2.7.1", "2.8.0", "2.9.1", "2.10.0", "2.11.0", "2.12.1", "2.13.0", "2.14.1", "2.15.0",
+)  # fmt: skip
 
 
 def main() -> None:

@@ -174,7 +174,7 @@ def test_broken_images(tmp_path: Path) -> None:
         open_dataset("spair", tmp_path, "test")[0]
 
 
-def test_sizes_of_images_are_believed_before_those_of_pairs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_sizes_of_images_take_precedence_over_those_of_pairs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     files = make_spair(tmp_path)
     edit_json(files[0], src_imsize=[HEIGHT, WIDTH, 3])
     with caplog.at_level(logging.WARNING):
@@ -182,7 +182,7 @@ def test_sizes_of_images_are_believed_before_those_of_pairs(tmp_path: Path, capl
     assert "1 images have another size" in caplog.text
 
 
-def test_keypoints_of_images_are_believed_before_those_of_pairs(
+def test_keypoints_of_images_take_precedence_over_those_of_pairs(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The pair annotation belongs to a different crop of the image."""

@@ -1,12 +1,11 @@
-"""Writes the package in the layout of Hugging Face's `kernels` library: `python tools/hub_layout.py [FOLDER]`.
+"""Writes the package in the layout of Hugging Face's `kernels` library: `python tools/hub/layout.py [FOLDER]`.
 
     FOLDER/build.toml                                a copy
     FOLDER/torch-ext/simplematch_kernels/            the input of the kernel builder
     FOLDER/build/torch-cpu/, torch-cuda/             the layers that `kernels` loads, with metadata.json
 
-Each has an `__init__.py` with the public names, and the package as its subpackage `op`, because the builder writes an
-`_ops.py` beside `__init__.py`, a name that the package uses too. It contains no compiled code.
-It needs Python 3.11 or newer.
+Each has an `__init__.py` with the public names, and the package as its subpackage `op`, because the builder writes
+files of its own, such as `_ops.py`, beside `__init__.py`. It contains no compiled code.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ import argparse
 import hashlib
 import json
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
-import tomllib
-
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "simplematch_kernels"
+BUILD = Path(__file__).parent / "build.toml"
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.so", "native", "numpy", "__main__.py")
 INIT = '''"""{summary}"""
 
@@ -38,10 +37,10 @@ def main() -> None:
 
 
 def assemble(folder: Path) -> None:
-    general: dict[str, Any] = tomllib.loads((ROOT / "build.toml").read_text())["general"]
+    general: dict[str, Any] = tomllib.loads(BUILD.read_text())["general"]
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    shutil.copy(ROOT / "build.toml", folder)
+    shutil.copy(BUILD, folder)
     name = general["name"].replace("-", "_")
     write_layer(folder / "torch-ext" / name)
     for backend in general["backends"]:

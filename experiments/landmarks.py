@@ -1,7 +1,7 @@
-"""Writes results of a training run on Landmarks-SPair as json; `tools/results_page.py` makes docs/results.md of them.
+"""Writes results of a run on Landmarks-SPair as json; `experiments/results_page.py` makes docs/results.md of them.
 
-python tools/landmarks.py curve RUN OUT.json       the run's log: losses, validation PCK, speed
-python tools/landmarks.py ceiling ROOT OUT.json    the score of a perfect matcher on the test pairs of faces
+python experiments/landmarks.py curve RUN OUT.json       the run's log: losses, validation PCK, speed
+python experiments/landmarks.py ceiling ROOT OUT.json    the score of a perfect matcher on the test pairs of faces
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Writes docs/results.md and its figure from the json files under results/.
+"""Writes docs/results.md and its figure from the json files under experiments/results/.
 
-python tools/results_page.py
+python experiments/results_page.py
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "results"
+RESULTS = Path(__file__).parent / "results"
 PICTURE = ROOT / "docs/images/landmarks.png"
 ALPHAS = (0.05, 0.1, 0.15)
 
@@ -34,8 +34,8 @@ def introduction(curve: dict[str, Any]) -> str:
     return f"""# Results on photographs
 
 PCK in percent at alpha = 0.05 / 0.1 / 0.15, mean over pairs. Made by `make landmarks` ({curve["device"]}, torch
-{curve["torch"]}, commit {curve["commit"]}); this page is written by `tools/results_page.py` from the json files in
-`results/`."""
+{curve["torch"]}, commit {curve["commit"]}); `experiments/results_page.py` writes this page from the json files in
+`experiments/results/`."""
 
 
 def landmarks() -> str:

@@ -19,7 +19,7 @@ from simplematch_kernels import _backends, _native
 pytest.importorskip("triton", reason="the stub is a driver for Triton")
 if _backends.interpreting() or _native.why_not() is not None or shutil.which("make") is None:
     pytest.skip("needs make, the compiled module and Triton's compiler", allow_module_level=True)
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TOOLS = ("make", "bash", "sh", "env", "mkdir", "tee", "head", "tr", "nproc", "cat", "rm", "find", "uname")
 NVIDIA_SMI = """#!/bin/sh
 case "$*" in *compute_cap*) echo 9.0;; *) echo "580.00, 1980 MHz, 2619 MHz, 1980 MHz, 700.00 W";; esac
@@ -58,7 +58,7 @@ def make(
 
 def test_the_tests_of_a_gpu(tmp_path: Path, environment: dict[str, str]) -> None:
     """They pass on the stub, are recorded, and launch every kernel."""
-    from .gpu_stub.triton_driver import read_log  # which needs Triton
+    from ..gpu_stub.triton_driver import read_log  # which needs Triton
 
     run = make("test-gpu", tmp_path / "out", environment, "TESTS=tests/test_backends.py", "CASES=1")
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-1000:]

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Trains on Landmarks-SPair and evaluates there and on PF-WILLOW. Results go to experiments/results, tables to docs/results.md.
+#
+#     experiments/landmarks.sh            train, evaluate, compare feature-map sizes: two hours on two CPU cores
+#     experiments/landmarks.sh evaluate   only the evaluation of a finished run
+#
+# PYTHON has simplematch and its extra `train`. DATA holds Landmarks-SPair and PF-WILLOW, DINOV2_S is the weights file of
+# DINOv2-S, and RUNS receives the training runs.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+PYTHON="${PYTHON:-.venv/bin/python}"
+DATA="${DATA:-../shared/data}"
+DINOV2_S="${DINOV2_S:-../shared/weights/dinov2_vits14_fp16.safetensors}"
+RUNS="${RUNS:-runs}"
+results=experiments/results
+run="$RUNS/landmarks-lite0-256"
+
+simplematch() { "$PYTHON" -m simplematch "$@"; }
+spair() { simplematch eval --dataset spair --root "$DATA/Landmarks-SPair" "$@"; }
+willow() { simplematch eval --dataset pf-willow --root "$DATA/PF-WILLOW" --codebase default,dift,simplematch "$@"; }
+
+train() {
+    local resume=false
+    if compgen -G "$run/state/*/position.json" > /dev/null; then resume=true; fi
+    simplematch train --recipe landmarks-lite0-256 --root "$DATA/Landmarks-SPair" --output "$run" --resume "$resume"
+    "$PYTHON" experiments/landmarks.py curve "$run" "$results/landmarks/training.json"
+}
+
+evaluate() {
+    "$PYTHON" experiments/landmarks.py ceiling "$DATA/Landmarks-SPair" "$results/landmarks/ceiling.json"
+    local annotations suffix
+    for annotations in image pair; do
+        suffix=$([ "$annotations" = image ] || echo -pair)
+        spair --annotations "$annotations" --preset efficientnet-lite0-256-nn --output "$results/landmarks/nearest$suffix.json"
+        spair --annotations "$annotations" --checkpoint "$run/last" --output "$results/landmarks/trained$suffix.json"
+    done
+    willow --checkpoint "$run/last" --output "$results/willow/landmarks-lite0-256.json"
+    willow --preset efficientnet-lite0-448-nn --output "$results/willow/efficientnet-lite0-448-nn.json"
+    willow --preset dinov2-s14-448-nn --weights "$DINOV2_S" --output "$results/willow/dinov2-s14-448-nn.json"
+}
+
+feature_map_sizes() {
+    simplematch ablate feature-map-size "$DATA/Landmarks-SPair" "$RUNS/feature-map-size" --fields '{"epochs": 8, "lr_step_size": 5}'
+    cp "$RUNS/feature-map-size/table.json" "$results/landmarks/feature-map-size.json"
+}
+
+mkdir -p "$results/landmarks" "$results/willow"
+case "${1:-all}" in
+    all) train; evaluate; feature_map_sizes; "$PYTHON" experiments/results_page.py ;;
+    evaluate) evaluate ;;
+    *) echo "usage: experiments/landmarks.sh [evaluate]" >&2; exit 2 ;;
+esac
