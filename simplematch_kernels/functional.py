@@ -11,7 +11,7 @@ from typing import Any, TypedDict, Unpack
 import torch
 from torch import Tensor
 
-from . import _backends, _check_options, _check_shapes, _checks, operators
+from . import _backends, _check_options, _check_shapes, _checks
 from ._options import (
     BORDERS,
     GATHER_NAMES,
@@ -27,10 +27,10 @@ from ._options import (
     with_options,
 )
 from ._types import Matches, Rows
-from .operators.cosine_similarity import SimilarityArguments
-from .operators.gather_keypoints import GatherArguments
-from .operators.localize import LocalizeArguments
-from .operators.sparse_window_match import MatchArguments
+from .operators import cosine_similarity as similarity_operator
+from .operators import gather_keypoints as gather_operator
+from .operators import localize as localize_operator
+from .operators import sparse_window_match as match_operator
 
 
 class RowsKeywords(TypedDict, total=False):
@@ -169,8 +169,8 @@ def localize(scores: Tensor, **options: Unpack[LocalizeKeywords]) -> Matches:
     scores = _checks.check_features("scores", scores, "(B, N, H, W)")
     _checks.check_cells("scores", scores, channels=False)
     rows, temperature, localization = _localization(scores, scores.shape[1], options)
-    return operators.localize(
-        LocalizeArguments(scores, rows, temperature, localization, _requested(options.get("backend")))
+    return localize_operator.run(
+        localize_operator.Arguments(scores, rows, temperature, localization, _requested(options.get("backend")))
     )
 
 
@@ -208,7 +208,7 @@ def gather_keypoints(
     _checks.check_cells("features", features)
     options = SamplingOptions(size, coords, sampling, padding).checked(GATHER_NAMES)
     keypoints = _checks.check_keypoints(keypoints, features, "features", sampling)
-    return operators.gather_keypoints(GatherArguments(features, keypoints, options, _requested(backend))).descriptors
+    return gather_operator.run(gather_operator.Arguments(features, keypoints, options, _requested(backend))).descriptors
 
 
 @with_options(SimilarityKeywords, {**defaults(MetricOptions), "backend": None})
@@ -238,7 +238,7 @@ def cosine_similarity(descriptors: Tensor, target: Tensor, **options: Unpack[Sim
     _checks.check_cells("target", target)
     metric = pick(MetricOptions, options).checked()
     backend = _requested(options.get("backend"))
-    return operators.cosine_similarity(SimilarityArguments(descriptors, target, metric, backend)).scores
+    return similarity_operator.run(similarity_operator.Arguments(descriptors, target, metric, backend)).scores
 
 
 def extract_windows(
@@ -293,8 +293,10 @@ def _match(
     inputs = (source, keypoints, target, temperature)
     keep = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
     backend = _requested(options.get("backend"))
-    return operators.sparse_window_match(
-        MatchArguments(source, keypoints, target, rows, temperature, sampling, metric, localization, keep, backend)
+    return match_operator.run(
+        match_operator.Arguments(
+            source, keypoints, target, rows, temperature, sampling, metric, localization, keep, backend
+        )
     ).matches
 
 

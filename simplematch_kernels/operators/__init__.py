@@ -1,12 +1,6 @@
-"""The operators as torch knows them, one file each: its arguments and results by name.
+"""The operators as torch knows them, one file each: `Arguments` by name, and `run`, which takes them.
 
-Importing this package registers them in the `simplematch` namespace.
+Importing a file registers its operator in the `simplematch` namespace.
 """
 
-from ._torch import NAMESPACE
-from .cosine_similarity import cosine_similarity
-from .gather_keypoints import gather_keypoints
-from .localize import localize
-from .sparse_window_match import sparse_window_match
-
-__all__ = ["NAMESPACE", "cosine_similarity", "gather_keypoints", "localize", "sparse_window_match"]
+from ._torch import NAMESPACE as NAMESPACE

@@ -12,7 +12,7 @@ from .._types import SimilarityGradients, SimilarityProblem, SimilarityResult, S
 from ._operator import Operator
 
 
-class SimilarityArguments(NamedTuple):
+class Arguments(NamedTuple):
     descriptors: Tensor
     target: Tensor
     metric: MetricOptions
@@ -36,7 +36,7 @@ class SimilarityArguments(NamedTuple):
         )
 
 
-cosine_similarity = Operator(
-    "cosine_similarity", SimilarityArguments, SimilarityResult, SimilarityUpstream, SimilarityGradients,
+run = Operator(
+    "cosine_similarity", Arguments, SimilarityResult, SimilarityUpstream, SimilarityGradients,
     autocast=("descriptors", "target"),
 )  # fmt: skip

@@ -13,7 +13,7 @@ from .._types import GatherGradients, GatherProblem, GatherResult, GatherUpstrea
 from ._operator import Operator
 
 
-class GatherArguments(NamedTuple):
+class Arguments(NamedTuple):
     features: Tensor
     keypoints: Tensor
     sampling: SamplingOptions
@@ -34,6 +34,4 @@ class GatherArguments(NamedTuple):
         return GatherResult(self.features.new_empty(shape))
 
 
-gather_keypoints = Operator(
-    "gather_keypoints", GatherArguments, GatherResult, GatherUpstream, GatherGradients, keeps_result=False
-)
+run = Operator("gather_keypoints", Arguments, GatherResult, GatherUpstream, GatherGradients, keeps_result=False)

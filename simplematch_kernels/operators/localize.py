@@ -13,7 +13,7 @@ from .._types import LocalizeGradients, LocalizeProblem, Matches, Rows, Upstream
 from ._operator import Operator
 
 
-class LocalizeArguments(NamedTuple):
+class Arguments(NamedTuple):
     scores: Tensor
     rows: Rows
     temperature: Tensor | None
@@ -35,4 +35,4 @@ class LocalizeArguments(NamedTuple):
         return empty_matches(self.scores, self.scores.shape[0], self.scores.shape[1])
 
 
-localize = Operator("localize", LocalizeArguments, Matches, Upstream, LocalizeGradients)
+run = Operator("localize", Arguments, Matches, Upstream, LocalizeGradients)

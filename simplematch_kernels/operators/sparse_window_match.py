@@ -15,7 +15,7 @@ from .._types import MatchGradients, MatchProblem, MatchResult, Rows, Upstream, 
 from ._operator import Operator
 
 
-class MatchArguments(NamedTuple):
+class Arguments(NamedTuple):
     """Without `keypoints` the source is a list of descriptors, (B, C, 1, N), and `sampling` says nothing.
 
     keep_scores: whether to keep the scores in the windows for a backward.
@@ -85,6 +85,4 @@ class MatchArguments(NamedTuple):
         return kept
 
 
-sparse_window_match = Operator(
-    "sparse_window_match", MatchArguments, MatchResult, Upstream, MatchGradients, autocast=("source", "target")
-)
+run = Operator("sparse_window_match", Arguments, MatchResult, Upstream, MatchGradients, autocast=("source", "target"))
