@@ -22,7 +22,7 @@ import tomllib
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "simplematch_kernels"
-LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.so", "native", "numpy", "__main__.py")
+LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.so", "_C.pyi", "native", "numpy", "__main__.py")
 INIT = '''"""{summary}"""
 
 from .op import *  # noqa: F403
