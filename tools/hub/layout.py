@@ -21,7 +21,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "simplematch_kernels"
 BUILD = Path(__file__).parent / "build.toml"
-LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.so", "native", "numpy", "__main__.py")
+LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.so", "_C.pyi", "native", "numpy", "__main__.py")
 INIT = '''"""{summary}"""
 
 from .op import *  # noqa: F403
