@@ -24,6 +24,9 @@ def test_only_one_file_uses_private_names() -> None:
 def test_they_are_there() -> None:
     assert callable(torch._C._AutoDispatchBelowAutograd) and callable(torch._C._ExcludeDispatchKeyGuard)
     assert callable(torch._C._are_functorch_transforms_active)
+    assert torch._C._len_torch_dispatch_stack() == 0 and torch._C._len_torch_function_stack() == 0
+    assert torch._C._get_tracing_state() is None and torch.autograd._profiler_enabled() is False
+    assert not torch._C._functorch.is_legacy_batchedtensor(torch.zeros(1))
     assert torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU) is not None
     assert issubclass(torch.autograd.function._SingleLevelFunction, torch.autograd.function.FunctionCtx)
     assert torch.autograd.forward_ad._current_level == -1

@@ -73,20 +73,21 @@ class Operator(Generic[A, R]):
         forward = _torch.define(self.name, f"({layout.schema}) -> {self._results()}", self._forward, self._fake)
         backward = self._define_second("backward", _declare("grad_", self.upstream), self.gradients, "bool[] needs, ")
         object.__setattr__(self, "_operator", forward)
-        _torch.set_derivative(self.name, forward, _derivative(self, layout, forward, backward))
+        rule = _derivative(self, layout, forward, backward)
+        object.__setattr__(self, "_rule", rule)
+        _torch.set_derivative(self.name, forward, rule)
         _torch.set_vmap(self.name, forward)
         if self.autocast:
             _torch.set_autocast(self.name, forward, layout.places(self.autocast))
 
     def __call__(self, arguments: A) -> R:
-        """Run the operator.
-
-        Where nobody records or differentiates the call, it leaves out torch's dispatcher, which takes as long as a
-        small call's arithmetic.
-        """
+        """Run the operator: through torch's dispatcher where anybody watches, else only through autograd, if that."""
         if _torch.is_plain(arguments, arguments.device):
-            return self._run(arguments)
-        outputs = self._operator(*self._layout.flatten(arguments))  # type: ignore[attr-defined]
+            if not _torch.needs_gradient(arguments):
+                return self._run(arguments)
+            outputs = self._rule.apply(*self._layout.flatten(arguments))  # type: ignore[attr-defined]
+        else:
+            outputs = self._operator(*self._layout.flatten(arguments))  # type: ignore[attr-defined]
         result: R = self.result(outputs) if isinstance(outputs, Tensor) else self.result(*outputs)
         return result
 
@@ -127,10 +128,13 @@ class Operator(Generic[A, R]):
 
     def _backward(self, *flat: Any) -> Any:
         upstream, result, (needs,), arguments = self._split(self.upstream, flat, extra=1)
+        found = self._run_backward(arguments, result, upstream, needs)
+        return _unwrapped([_or_empty(gradient, flat) for gradient in found])
+
+    def _run_backward(self, arguments: A, result: list[Any], upstream: Sequence[Any], needs: Sequence[bool]) -> Any:
         backend = _backends.select(arguments.backend, arguments.device)
         run = getattr(backend, f"{self.name}_backward")
-        found = run(arguments.problem(), *result, self.upstream(*upstream), self.gradients(*needs))
-        return _unwrapped([_or_empty(gradient, flat) for gradient in found])
+        return run(arguments.problem(), *result, self.upstream(*upstream), self.gradients(*needs))
 
     def _backward_fake(self, *flat: Any) -> Any:
         _, _, (needs,), arguments = self._split(self.upstream, flat, extra=1)
@@ -178,7 +182,10 @@ def _derivative(
     class OfOperator(_torch.Derivative):
         @staticmethod
         def forward(ctx: Any, *flat: Any) -> Any:
-            outputs = _torch.run_below(forward, flat)
+            if _torch.is_plain(flat, flat[tensors[0]].device):
+                outputs = _unwrapped(operator._run(layout.unflatten(flat)))
+            else:
+                outputs = _torch.run_below(forward, flat)
             results = (outputs,) if isinstance(outputs, Tensor) else outputs
             saved = [*(flat[place] for place in tensors), *(results if operator.keeps_result else ())]
             ctx.save_for_backward(*saved)
@@ -197,7 +204,11 @@ def _derivative(
                 return tuple(found)
             flat, results = restored(ctx)
             needs = [ctx.needs_input_grad[place] for place in inputs]
-            gradients = backward(*arriving, *results, needs, *flat)
+            if not torch.is_grad_enabled() and _torch.is_plain((*arriving, *flat), flat[tensors[0]].device):
+                kept = [operator.result(*results)] if results else []
+                gradients = operator._run_backward(layout.unflatten(flat), kept, arriving, needs)
+            else:
+                gradients = backward(*arriving, *results, needs, *flat)
             for place, need, gradient in zip(inputs, needs, gradients, strict=True):
                 found[place] = gradient if need else None
             return tuple(found)

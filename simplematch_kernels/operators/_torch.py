@@ -8,7 +8,7 @@ with the transforms of torch.func. tests/test_private_names.py holds them agains
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -26,11 +26,14 @@ _TENSORS = (Tensor, torch.nn.Parameter)  # others have their own way to run an o
 below_autograd = torch._C._AutoDispatchBelowAutograd
 
 
-def is_plain(arguments: Sequence[Any], device: torch.device) -> bool:
-    """Whether only the result of a call is wanted: no graph, derivative, transform, trace, profile or other mode."""
+def is_plain(tensors: Iterable[Any], device: torch.device) -> bool:
+    """Whether a call is nobody's business but autograd's: no transform, trace, profile, tensor subclass or other mode.
+
+    Then it needn't go through torch's dispatcher, which takes as long as a small call's arithmetic.
+    """
     if torch.compiler.is_compiling():
         return False
-    if (
+    watched = (
         torch._C._are_functorch_transforms_active()
         or torch._C._len_torch_dispatch_stack()
         or torch._C._len_torch_function_stack()
@@ -38,13 +41,17 @@ def is_plain(arguments: Sequence[Any], device: torch.device) -> bool:
         or torch.autograd._profiler_enabled()  # type: ignore[attr-defined]
         or torch.is_autocast_enabled(device.type)
         or in_forward_mode()
-    ):
-        return False
-    recording = torch.is_grad_enabled()
-    for x in arguments:
-        if isinstance(x, Tensor) and (type(x) not in _TENSORS or (recording and x.requires_grad)):
-            return False
-    return True
+    )
+    return not watched and all(
+        type(x) in _TENSORS and not torch._C._functorch.is_legacy_batchedtensor(x)  # what is_grads_batched=True makes
+        for x in tensors
+        if isinstance(x, Tensor)
+    )
+
+
+def needs_gradient(arguments: Sequence[Any]) -> bool:
+    """Whether autograd records the call."""
+    return torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in arguments)
 
 
 class Derivative(_SingleLevelFunction):
@@ -75,8 +82,7 @@ def set_derivative(name: str, operator: Any, derivative: Any) -> None:
     """Run `derivative` where an argument requires a gradient or carries a tangent, else the operator alone."""
 
     def autograd(*arguments: Any) -> Any:
-        wanted = torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in arguments)
-        if not wanted and not (in_forward_mode() and _has_tangents(arguments)):
+        if not needs_gradient(arguments) and not (in_forward_mode() and _has_tangents(arguments)):
             with below_autograd():
                 return operator(*arguments)
         if torch._C._are_functorch_transforms_active():
