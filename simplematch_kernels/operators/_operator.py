@@ -82,7 +82,7 @@ class Operator(Generic[A, R]):
             _torch.set_autocast(self.name, self._operator, self._layout.places(self.autocast))
 
     def __call__(self, arguments: A) -> R:
-        """Run the operator: through torch's dispatcher where anybody watches, else only through autograd, if that."""
+        """Run the operator, through torch's dispatcher only if a transform or a mode needs it."""
         if _torch.is_plain(arguments, arguments.device):
             if not _torch.needs_gradient(arguments):
                 return self._run(arguments)
@@ -237,7 +237,7 @@ def _unwrapped(outputs: Any) -> Any:
 
 
 def _or_empty(gradient: Tensor | None, flat: Sequence[Any]) -> Tensor:
-    """An operator can't return None: an empty tensor stands for a gradient that nobody needs."""
+    """An operator can't return None: an empty tensor stands for a gradient that is not needed."""
     if gradient is not None:
         return gradient
     like = next(x for x in flat if isinstance(x, Tensor))

@@ -45,7 +45,7 @@ class Block:
 class Backward:
     """One backward of `sparse_window_match`: its blocks, and the gradient of the scores in each.
 
-    All at once if the forward kept the scores of every window. Otherwise image by image, for then the scores of an
+    All at once if the forward kept the scores of every window. Otherwise image by image, because the scores of an
     image mostly fit and its target gradient is written once; if they do not, it is summed in the arithmetic's dtype.
     """
 

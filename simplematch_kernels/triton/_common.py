@@ -189,7 +189,7 @@ def clamp(x, cells):
 
 @triton.jit
 def nearest(x, SAMPLING: tl.constexpr):
-    """The cell of coordinate x. Truncation is floor here, for the two differ only below 0, where the map ends."""
+    """The cell of coordinate x. Truncation equals floor here: they differ only below 0, where the map ends."""
     below = tl.floor(x)
     if SAMPLING == ROUND:
         rest = x - below

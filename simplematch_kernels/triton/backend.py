@@ -47,7 +47,7 @@ def sparse_window_match(p: MatchProblem) -> MatchResult:
     kept = target.new_empty((B, kept_queries, *localization.window.box(H, W)), dtype=dtype)
     if B == 0:
         return MatchResult(*outputs, norms, kept)
-    if N == 0:  # the norms are wanted all the same
+    if N == 0:  # the norms are still required
         scores = target.new_empty((B, 1, H, W), dtype=dtype)
         _steps.similarity(_one_query(target), None, target, NO_ROWS, None, metric, scores, norms, with_best=False)
         return MatchResult(*outputs, norms, kept)

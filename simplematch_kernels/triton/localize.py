@@ -83,7 +83,7 @@ def localize_kernel(
     score = tl.load(pointer, mask=active, other=0.0).to(ACC)
     if temperature is not None:
         T = tl.load(temperature + (b * temperature_b + n.to(tl.int64) * temperature_n)).to(ACC)
-        T = tl.where(T > 0, T, float("nan"))  # such a row answers NaN
+        T = tl.where(T > 0, T, float("nan"))  # the row becomes NaN
     else:
         T = tl.full((), temperature_value, tl.float64).to(ACC)
     top, left, bottom, right = window_bounds(peak, H, W, window_height, window_width, SHIFT)

@@ -105,7 +105,7 @@ def localize_backward_kernel(
         peak_score = tl.load(pointer, mask=active, other=0.0).to(ACC)
         if temperature is not None:
             T = tl.load(temperature + (b * temperature_b + n.to(tl.int64) * temperature_n)).to(ACC)
-            T = tl.where(T > 0, T, float("nan"))  # such a row answers NaN
+            T = tl.where(T > 0, T, float("nan"))  # the row becomes NaN
         else:
             T = tl.full((), temperature_value, tl.float64).to(ACC)
         copy = window_scores
