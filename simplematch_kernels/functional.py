@@ -293,11 +293,12 @@ def _match(
     inputs = (source, keypoints, target, temperature)
     keep = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
     backend = _requested(options.get("backend"))
-    return match_operator.run(
+    result = match_operator.run(
         match_operator.Arguments(
             source, keypoints, target, rows, temperature, sampling, metric, localization, keep, backend
         )
-    ).matches
+    )
+    return Matches(result.keypoints, result.score, result.peak, result.log_sum_exp)
 
 
 def _localization(
