@@ -106,9 +106,10 @@ def similarity_registers(tile: Tile) -> int | None:
 
 
 def target_backward_registers(dtype: torch.dtype, channels_last: bool) -> int | None:
-    if dtype == torch.float64:
+    """As many as Triton 3.6 and 3.9 need on every chip; 168 leaves room for three programs on a multiprocessor."""
+    if dtype == torch.float64 or (dtype == torch.float32 and channels_last):
         return ALL_REGISTERS
-    return 168 if dtype == torch.float32 and channels_last else None  # three programs on a multiprocessor
+    return 168 if dtype == torch.float16 and not channels_last else None
 
 
 def query_backward_registers(dtype: torch.dtype, layout: Map) -> int | None:
