@@ -1,7 +1,7 @@
 """Checks of tensors: one sentence that names the argument, what came and what may come.
 
 Shapes, dtypes and devices are checked before anything runs, without reading a tensor's values. `check_values` reads
-values, so it serves CPU tensors only; on a GPU the kernels answer such rows with NaN. Options: `_check_options.py`.
+values, so it serves CPU tensors only; on a GPU such rows become NaN. Options: `_check_options.py`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def check_pair(name: str, first: Tensor, other_name: str, other: Tensor) -> None
 def check_keypoints(keypoints: object, features: Tensor, features_name: str, sampling: str) -> Tensor:
     """Keypoints (B, N, 2) of the features' device as float32, or float64 if they came so.
 
-    They are detached unless the sampling is bilinear, for no other has a gradient to them.
+    They are detached unless the sampling is bilinear, because only that has a gradient with respect to them.
     """
     tensor = check_tensor("keypoints", keypoints, "(B, N, 2)")
     if tensor.shape[2] != 2:

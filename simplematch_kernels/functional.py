@@ -87,7 +87,7 @@ def sparse_window_match(source: Tensor, target: Tensor, keypoints: Tensor, **opt
         num_keypoints: (B,) integers; rows n >= num_keypoints[b] are padding. Default: no padding.
         valid: (B, N) bool; False rows are padding. Default: all valid.
         source_size: (height, width) in pixels of the image that `keypoints` refer to. None: they are in cells.
-        target_size: (height, width) in pixels of the image to answer in. None: answer in cells.
+        target_size: (height, width) in pixels of the image of the results. None: results are in cells.
         source_coords: how pixels map to source cells: "corner" (cell = pixel * cells / pixels), "half_pixel"
             (cell = (pixel + 1/2) * cells / pixels - 1/2) or "align_corners" (cell = pixel * (cells-1) / (pixels-1)).
         target_coords: how target cells map to pixels, with the same names.
@@ -124,7 +124,7 @@ def sparse_window_match(source: Tensor, target: Tensor, keypoints: Tensor, **opt
     Raises:
         TypeError, ValueError: an argument has a wrong type, dtype, shape, device or value; in one sentence, before
             anything runs. On CPU tensors that includes keypoints that aren't finite, counts outside 0..N and
-            temperatures not above zero in valid rows; on a GPU such rows answer NaN instead.
+            temperatures not above zero in valid rows; on a GPU such rows become NaN instead.
         RuntimeError: a backend asked for by name can't run.
     """
     source = _checks.check_features("source", source, "(B, C, H, W)")

@@ -1,4 +1,4 @@
-// What the fields of each record are where nobody sets them.
+// Defaults of the records' fields.
 #pragma once
 
 #include <limits>

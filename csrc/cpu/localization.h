@@ -10,7 +10,7 @@ namespace simplematch::cpu {
 
 static inline double temperature_of(const View& temperature, const Localization& localization, int64_t b, int64_t n) {
     const double value = temperature.data == nullptr ? localization.temperature : read_upstream(temperature, b, n);
-    return value > 0 ? value : __builtin_nan("");  // such a row answers NaN
+    return value > 0 ? value : __builtin_nan("");  // the row becomes NaN
 }
 
 template <class T>

@@ -92,7 +92,7 @@ __device__ inline Best best_of_warp(Best x) {
     return x;
 }
 
-// Every lane gets the same bits, for a + b is b + a.
+// Addition commutes, so every lane gets the same bits.
 template <class T>
 __device__ inline T sum_of_warp(T x) {
     for (int distance = kWarp / 2; distance > 0; distance /= 2) x += __shfl_xor_sync(kAllLanes, x, distance);

@@ -23,7 +23,7 @@ struct Plan {
     }
 };
 
-// Any one descriptor, for a launch that is there for the norms of the target.
+// A dummy query: only the norms of the target are needed.
 View one_query(const View& target) {
     View query = target;
     query.size[2] = query.size[3] = 1;

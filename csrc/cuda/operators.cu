@@ -78,7 +78,7 @@ void run(const SimilarityProblem& p, const SimilarityResult& result, const Devic
     const SimilarityScratch scratch(workspace, p.target, images, std::max<int64_t>(1, count), false, false);
     View descriptors = p.descriptors;
     void* scores = result.scores;
-    if (count == 0) {  // the norms are wanted all the same
+    if (count == 0) {  // the norms are still required
         descriptors = p.target;
         descriptors.size[2] = descriptors.size[3] = 1;
         scores = workspace.take(images * cells_of(p.target) * item_size(arithmetic_of(p.target.dtype)));

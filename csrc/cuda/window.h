@@ -128,7 +128,7 @@ __device__ inline SoftArgmax<T> soft_argmax(const Row<S>& row, void* memory) {
     return result;
 }
 
-// A temperature of which there is a tensor may be anything: such a row answers NaN.
+// Tensor temperatures are unchecked; a non-positive one yields NaN.
 template <class T>
 __device__ inline T temperature_of(const View& temperature, const Localization& localization, int64_t b, int64_t n) {
     if (temperature.data == nullptr) return T(localization.temperature);

@@ -88,7 +88,7 @@ using Fields = std::vector<Field<Record>>;
 template <class Record>
 const Fields<Record>& fields_of();  // in fields.h, one line a field
 
-// What a record's fields are where nobody sets them.
+// Defaults of the records' fields.
 template <class Record>
 constexpr Record kInitial = {};
 template <>

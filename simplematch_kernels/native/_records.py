@@ -33,9 +33,8 @@ def _value(value: Any) -> Any:
     return CODES[value] if isinstance(value, str) else value
 
 
-# Options are resolved once and live in a cache, so the same object arrives again with every call of the same kind: its
-# native twin is looked up by identity, which takes a tenth of hashing it. The option is kept with its twin, so that its
-# identity stays its own.
+# Resolved options come from a cache, so calls of one kind pass the same object. Its native twin is looked up by id(),
+# which takes a tenth of the time of hashing. The option is kept alive so that its id() isn't reused.
 _twins: dict[int, tuple[object, Any]] = {}
 
 

@@ -1,8 +1,8 @@
 """The operators on NumPy arrays: the compiled CPU kernels, forward only. Needs neither PyTorch nor a GPU.
 
-Functions, options and answers are those of `simplematch_kernels`. Arrays of any strides are read where they lie, also
-reversed ones (negative strides) and broadcast ones (stride 0). Copied are only arrays that C++ can't address: those of
-foreign byte order, misaligned ones, and those with strides that are no multiple of the item size.
+Functions, options and results are those of `simplematch_kernels`. Arrays of any strides are read without a copy, also
+reversed ones (negative strides) and broadcast ones (stride 0). Only arrays that C++ can't address are copied: arrays of
+foreign byte order, misaligned arrays, and arrays with strides that are not a multiple of the item size.
 
 Importing this module raises ImportError where the package was installed without its compiled module.
 """

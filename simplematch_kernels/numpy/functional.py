@@ -81,7 +81,7 @@ def sparse_window_match(source: Array, target: Array, keypoints: Array, **option
     Returns:
         `Matches`: keypoints (B, N, 2), score (B, N), peak (B, N) int64 and log_sum_exp (B, N); float32, or float64
         for float64 features. Rows that are padding, or whose target_mask has no True cell, hold -1, 0, -1 and 0.
-        A row with a NaN answers NaN.
+        NaN inputs propagate to their row.
 
     Raises:
         TypeError, ValueError: an argument has a wrong type, dtype, shape or value; in one sentence, before anything

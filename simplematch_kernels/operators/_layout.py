@@ -23,7 +23,7 @@ SCHEMA_TYPES: dict[Any, str] = {
 
 
 class Layout(Generic[Record]):
-    """The flat arguments of a NamedTuple, of which some fields may be NamedTuples again.
+    """The flat arguments of a NamedTuple whose fields may be NamedTuples again.
 
     Attributes:
         names: of the arguments, in order.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -38,7 +38,7 @@ A = TypeVar("A", bound=Any)
 R = TypeVar("R", bound=Any)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Operator(Generic[A, R]):
     """`simplematch::NAME`, its backward `NAME_backward` and its forward-mode derivative `NAME_jvp`.
 
@@ -66,28 +66,29 @@ class Operator(Generic[A, R]):
     gradients: type[Any]
     keeps_result: bool = True
     autocast: tuple[str, ...] = ()
+    _layout: Layout[A] = field(init=False, repr=False)
+    _operator: Any = field(init=False, repr=False)
+    _rule: Any = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        layout = Layout(self.arguments)
-        object.__setattr__(self, "_layout", layout)
-        forward = _torch.define(self.name, f"({layout.schema}) -> {self._results()}", self._forward, self._fake)
+        self._layout = Layout(self.arguments)
+        results = _outputs(self.result._fields)
+        self._operator = _torch.define(self.name, f"({self._layout.schema}) -> {results}", self._forward, self._fake)
         backward = self._define_second("backward", _declare("grad_", self.upstream), self.gradients, "bool[] needs, ")
-        object.__setattr__(self, "_operator", forward)
-        rule = _derivative(self, layout, forward, backward)
-        object.__setattr__(self, "_rule", rule)
-        _torch.set_derivative(self.name, forward, rule)
-        _torch.set_vmap(self.name, forward)
+        self._rule = _derivative(self, self._layout, self._operator, backward)
+        _torch.set_derivative(self.name, self._operator, self._rule)
+        _torch.set_vmap(self.name, self._operator)
         if self.autocast:
-            _torch.set_autocast(self.name, forward, layout.places(self.autocast))
+            _torch.set_autocast(self.name, self._operator, self._layout.places(self.autocast))
 
     def __call__(self, arguments: A) -> R:
-        """Run the operator: through torch's dispatcher where anybody watches, else only through autograd, if that."""
+        """Run the operator, through torch's dispatcher only if a transform or a mode needs it."""
         if _torch.is_plain(arguments, arguments.device):
             if not _torch.needs_gradient(arguments):
                 return self._run(arguments)
-            outputs = self._rule.apply(*self._layout.flatten(arguments))  # type: ignore[attr-defined]
+            outputs = self._rule.apply(*self._layout.flatten(arguments))
         else:
-            outputs = self._operator(*self._layout.flatten(arguments))  # type: ignore[attr-defined]
+            outputs = self._operator(*self._layout.flatten(arguments))
         result: R = self.result(outputs) if isinstance(outputs, Tensor) else self.result(*outputs)
         return result
 
@@ -96,15 +97,12 @@ class Operator(Generic[A, R]):
         """`NAME_jvp`, defined when first needed: most processes never do."""
         return self._define_second("jvp", _declare("tangent_", self.gradients), self.upstream, "")
 
-    def _results(self) -> str:
-        return _outputs(self.result._fields)
-
     def _define_second(self, kind: str, arriving: str, leaving: type[Any], extra: str) -> Any:
         """The operator of a derivative."""
         name, kept = f"{self.name}_{kind}", ""
         if self.keeps_result:
-            kept = "".join(f"Tensor result_{field}, " for field in self.result._fields)
-        schema = f"({arriving}{kept}{extra}{self._layout.schema}) -> {_outputs(leaving._fields)}"  # type: ignore[attr-defined]
+            kept = "".join(f"Tensor result_{each}, " for each in self.result._fields)
+        schema = f"({arriving}{kept}{extra}{self._layout.schema}) -> {_outputs(leaving._fields)}"
         operator = _torch.define(name, schema, getattr(self, f"_{kind}"), getattr(self, f"_{kind}_fake"))
         _torch.set_refusal(name, operator, self.name)
         _torch.set_vmap(name, operator)
@@ -113,7 +111,7 @@ class Operator(Generic[A, R]):
     # ---- what torch calls: flat arguments in, tensors out -----------------------------------------------------------
 
     def _forward(self, *flat: Any) -> Any:
-        return _unwrapped(self._run(self._layout.unflatten(flat)))  # type: ignore[attr-defined]
+        return _unwrapped(self._run(self._layout.unflatten(flat)))
 
     def _run(self, arguments: A) -> R:
         device = arguments.device
@@ -124,7 +122,7 @@ class Operator(Generic[A, R]):
         return result
 
     def _fake(self, *flat: Any) -> Any:
-        return _unwrapped(self._layout.unflatten(flat).empty_result())  # type: ignore[attr-defined]
+        return _unwrapped(self._layout.unflatten(flat).empty_result())
 
     def _backward(self, *flat: Any) -> Any:
         upstream, result, (needs,), arguments = self._split(self.upstream, flat, extra=1)
@@ -159,7 +157,7 @@ class Operator(Generic[A, R]):
         second = first + (len(self.result._fields) if self.keeps_result else 0)
         result = [self.result(*flat[first:second])] if self.keeps_result else []
         third = second + extra
-        return flat[:first], result, flat[second:third], self._layout.unflatten(flat[third:])  # type: ignore[attr-defined]
+        return flat[:first], result, flat[second:third], self._layout.unflatten(flat[third:])
 
 
 def _derivative(
@@ -239,7 +237,7 @@ def _unwrapped(outputs: Any) -> Any:
 
 
 def _or_empty(gradient: Tensor | None, flat: Sequence[Any]) -> Tensor:
-    """An operator can't return None: an empty tensor stands for a gradient that nobody needs."""
+    """An operator can't return None: an empty tensor stands for a gradient that is not needed."""
     if gradient is not None:
         return gradient
     like = next(x for x in flat if isinstance(x, Tensor))

@@ -27,9 +27,9 @@ below_autograd = torch._C._AutoDispatchBelowAutograd
 
 
 def is_plain(tensors: Iterable[Any], device: torch.device) -> bool:
-    """Whether a call is nobody's business but autograd's: no transform, trace, profile, tensor subclass or other mode.
+    """Whether only autograd may record a call: no transform, trace, profiler, tensor subclass or other mode is active.
 
-    Then it needn't go through torch's dispatcher, which takes as long as a small call's arithmetic.
+    Such a call skips torch's dispatcher, whose overhead equals the arithmetic of a small call.
     """
     if torch.compiler.is_compiling():
         return False

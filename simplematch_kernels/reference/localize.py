@@ -23,7 +23,7 @@ def localize(
     P[n, m] = softmax over m of s[n, m] / T      over the cells of the window W_n
     out_n = sum_m P[n, m] (x_m, y_m)             then from cells to the user's units
 
-    The largest score is taken off before the division by T. A row where it is not finite answers NaN, and its
+    The largest score is subtracted before the division by T. If it is not finite, the row becomes NaN, and its
     log_sum_exp is that score over T.
     """
     H, W = scores.shape[2:]
@@ -168,7 +168,7 @@ def _weighted(
 
 
 def _divisor(temperature: Tensor | None, valid: Tensor, localization: Localization) -> Tensor | float:
-    """The temperature (B, N, 1) of each row: NaN where it isn't above zero, 1 in invalid rows, whatever they hold."""
+    """The temperature (B, N, 1) of each row: NaN if it isn't above zero, 1 in invalid rows."""
     if temperature is None:
         return localization.temperature
     usable = torch.where(temperature[..., None] > 0, temperature[..., None], torch.nan)

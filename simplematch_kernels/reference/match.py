@@ -44,7 +44,7 @@ def best_cell(scores: Tensor, target: Tensor, rows: Rows) -> Tensor:
 
 
 def queries(p: MatchProblem, dtype: torch.dtype) -> Tensor:
-    """(B, N, C) descriptors to look for; zero in invalid rows, whatever their padding holds."""
+    """(B, N, C) descriptors to look for; zero in invalid rows, even if their padding is NaN."""
     if p.keypoints is None or p.sampling is None:
         descriptors = p.source[:, :, 0, :].transpose(1, 2).to(dtype)
         valid = valid_rows(p.rows, descriptors)

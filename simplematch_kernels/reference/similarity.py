@@ -73,7 +73,7 @@ def target_backward(ds: Tensor, scores: Tensor, descriptors: Tensor, target: Ten
 
 
 def query_backward(ds: Tensor, scores: Tensor, descriptors: Tensor, target: Tensor, metric: Metric) -> Tensor:
-    """dL/ddescriptors (B, N, C): `target_backward` with the queries and the cells exchanged."""
+    """dL/ddescriptors (B, N, C): `target_backward` with queries and cells swapped."""
     weights = _weights(ds, norm(descriptors, dim=2)[:, :, None], metric)
     units = _units(target, norm(target, dim=1)[:, None, :], metric)
     own = _own_term(weights, scores, descriptors, norm(descriptors, dim=2)[:, :, None], 2, metric)

@@ -31,8 +31,8 @@ from .._types import (
 )
 from . import _launch, _steps
 from ._arguments import accumulation_dtype
-from ._blocks import Backward, part
-from ._steps import Gradient, Queries
+from ._blocks import Backward, part, part_of_rows
+from ._steps import Gradient, LocalizeOutputs, Queries, Source
 
 NO_ROWS = Rows(None, None, None)
 
@@ -47,25 +47,28 @@ def sparse_window_match(p: MatchProblem) -> MatchResult:
     kept = target.new_empty((B, kept_queries, *localization.window.box(H, W)), dtype=dtype)
     if B == 0:
         return MatchResult(*outputs, norms, kept)
-    if N == 0:  # the norms are wanted all the same
+    if N == 0:  # the norms are still required
         scores = target.new_empty((B, 1, H, W), dtype=dtype)
-        _steps.similarity(_one_query(target), None, target, NO_ROWS, None, metric, scores, norms, with_best=False)
+        _steps.similarity(_one_query(target), target, NO_ROWS, metric, scores, norms, with_best=False)
         return MatchResult(*outputs, norms, kept)
+    origin = Source(source, keypoints, sampling)
     block = _resolved.queries_within_budget(B * H * W * dtype.itemsize)
     for start in range(0, N, block):
         n = slice(start, min(N, start + block))
-        some = source, keypoints, rows, temperature
-        if block < N:
-            some = part(source, keypoints, rows, temperature, slice(None), n)
-        part_source, part_keypoints, part_rows, part_temperature = some
         scores = target.new_empty((B, n.stop - start, H, W), dtype=dtype)
+        of_block = (origin, rows, temperature, outputs)
+        if block < N:
+            every = slice(None)
+            of_block = (
+                origin.part(every, n), part_of_rows(rows, every, n), part(temperature, every, n),
+                Matches(*(x[:, n] for x in outputs)),
+            )  # fmt: skip
+        queries, valid_rows, temperatures, matches = of_block
         best = _steps.similarity(
-            part_source, part_keypoints, target, part_rows, sampling, metric, scores,
-            norms if start == 0 else None, first_query=start,
-        )  # fmt: skip
+            queries, target, valid_rows, metric, scores, norms if start == 0 else None, first_query=start
+        )
         _steps.localize(
-            scores, best, part_rows, part_temperature, localization,
-            (outputs.keypoints[:, n], outputs.score[:, n], outputs.peak[:, n], outputs.log_sum_exp[:, n]),
+            scores, best, valid_rows, temperatures, localization, matches,
             kept[:, n] if start < kept_queries else None, first_query=start,
         )  # fmt: skip
     return MatchResult(*outputs, norms, kept)
@@ -87,24 +90,27 @@ def sparse_window_match_backward(
     temperature_out = target.new_empty((B, N), dtype=dtype) if needs.temperature and temperature is not None else None
     keypoints_out, moving = _empty_keypoints(keypoints, sampling, needs.keypoints)
 
+    origin = Source(source, keypoints, sampling)
     needs_queries = source_out is not None or moving is not None
     queries = None
     if needs_queries or target_out is not None:
-        queries = _empty_queries(source, keypoints, target, sampling, metric, N, needs_queries)
-    problem = Backward(upstream, forward, source, keypoints, target, rows, temperature, sampling, metric, localization)
+        queries = _empty_queries(origin, target, metric, N, needs_queries)
+    problem = Backward(upstream, forward, origin, target, rows, temperature, metric, localization)
     for block in problem.blocks():
         gradient = problem.localize_backward(block, queries, temperature_out)
         if queries is None:
             continue
-        some, norms, part_target = queries.part(block.b, block.n), forward.target_norm[block.b], target[block.b]
+        block_queries, norms, images = queries, forward.target_norm, target
+        if not block.whole:
+            block_queries, norms, images = queries.part(block.b, block.n), norms[block.b], target[block.b]
         if target_out is not None:
-            previous, written = problem.accumulator(target_out, block)
-            _steps.target_backward(gradient, some, norms, part_target, previous, written)
+            sum_before, written = problem.accumulator(target_out, block)
+            _steps.target_backward(gradient, block_queries, norms, images, sum_before, written)
         if needs_queries:
-            query_out = some.values
+            query_out = block_queries.values
             if keypoints is None and source_out is not None:
                 query_out = source_out[block.b, :, 0, block.n].transpose(1, 2)[None]
-            _steps.query_backward(gradient, some, norms, part_target, query_out)
+            _steps.query_backward(gradient, block_queries, norms, images, query_out)
     if keypoints is not None and sampling is not None and queries is not None and needs_queries:
         _steps.source_backward(queries.values, forward.peak, keypoints, source, sampling, source_out, moving)
     return MatchGradients(source_out, keypoints_out, target_out, temperature_out)
@@ -130,10 +136,10 @@ def localize_backward(
     if needs.temperature and temperature is not None:
         temperature_out = scores.new_empty((B, N), dtype=matches.score.dtype)
     if B * N > 0:
+        outputs = LocalizeOutputs(scores_out, None, temperature_out, None)
         _steps.localize_backward(
-            upstream, scores, matches.peak, (H, W), rows.target_mask, temperature, localization, kept=False,
-            ds=scores_out, window_scores=None, temperature_out=temperature_out, queries=None, dense=True,
-        )  # fmt: skip
+            upstream, scores, matches.peak, (H, W), rows.target_mask, temperature, localization, outputs, dense=True
+        )
     return LocalizeGradients(scores_out, temperature_out)
 
 
@@ -165,7 +171,7 @@ def cosine_similarity(p: SimilarityProblem) -> SimilarityResult:
     if B > 0:
         source = _as_source(descriptors) if N > 0 else _one_query(target)
         filled = scores if N > 0 else scores.new_empty((B, 1, H, W))
-        _steps.similarity(source, None, target, NO_ROWS, None, metric, filled, norms, with_best=False)
+        _steps.similarity(source, target, NO_ROWS, metric, filled, norms, with_best=False)
     return SimilarityResult(scores, norms)
 
 
@@ -178,7 +184,7 @@ def cosine_similarity_backward(
     B, N = descriptors.shape[:2]
     if B == 0 or N == 0:
         return SimilarityGradients(*(x if x is None else x.zero_() for x in (descriptors_out, target_out)))
-    queries = _empty_queries(_as_source(descriptors), None, target, None, metric, N, needs.descriptors)
+    queries = _empty_queries(_as_source(descriptors), target, metric, N, needs.descriptors)
     dense = Gradient(_steps.similarity_gradient(gradient, scores, queries), scores, None, None)
     if target_out is not None:
         _steps.target_backward(dense, queries, target_norm, target, None, target_out)
@@ -208,31 +214,23 @@ def _empty_keypoints(
     return gradient, gradient
 
 
-def _empty_queries(
-    source: Tensor,
-    keypoints: Tensor | None,
-    target: Tensor,
-    sampling: Sampling | None,
-    metric: Metric,
-    N: int,
-    with_gradient: bool,
-) -> Queries:
+def _empty_queries(source: Source, target: Tensor, metric: Metric, N: int, with_gradient: bool) -> Queries:
     B, C, H, W = target.shape
     dtype = accumulation_dtype(target.dtype)
     splits = 1
-    if with_gradient and keypoints is not None:
+    if with_gradient and source.keypoints is not None:
         processors = _launch.multiprocessors(target.device)
         splits = _launch.query_backward_splits(target.dtype, B, N, C, H * W, processors)
     values = target.new_empty((splits, B, N, C), dtype=dtype)
     scale, second = target.new_empty((2, B, N), dtype=dtype)
-    return Queries(source, keypoints, sampling, metric, values, scale, second)
+    return Queries(source, metric, values, scale, second)
 
 
-def _as_source(descriptors: Tensor) -> Tensor:
+def _as_source(descriptors: Tensor) -> Source:
     """(B, N, C) descriptors as the (B, C, 1, N) map of which query n is column n."""
-    return descriptors.transpose(1, 2).unsqueeze(2)
+    return Source(descriptors.transpose(1, 2).unsqueeze(2), None, None)
 
 
-def _one_query(target: Tensor) -> Tensor:
+def _one_query(target: Tensor) -> Source:
     """Any (B, C, 1, 1) descriptor, for a launch that is there for the norms of the target."""
-    return target[:, :, :1, :1]
+    return Source(target[:, :, :1, :1], None, None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 
 from simplematch_kernels import _backends, _native
 
+_load = _backends._load  # that of the package; `install` replaces it
 OPERATORS = (
     "sparse_window_match",
     "sparse_window_match_backward",
@@ -29,13 +29,11 @@ def _without() -> set[str]:
 
 def _answers() -> Any:
     """The CPU kernels, or plain PyTorch where they are not built."""
-    name = "native.cpu" if _native.why_not() is None else "reference.backend"
-    return importlib.import_module(f"simplematch_kernels.{name}")
+    return _load("cpu" if _native.why_not() is None else "reference")
 
 
 def _triton() -> Any:
-    launching = importlib.import_module("simplematch_kernels.triton.backend")
-    answering = _answers()
+    launching, answering = _load("triton"), _answers()
 
     def both(name: str) -> Any:
         def operator(*arguments: Any) -> Any:
@@ -48,7 +46,6 @@ def _triton() -> Any:
 
 
 def install() -> None:
-    load = _backends._load
     stubs = {"triton": _triton, "cuda": _answers}
 
     def can_run(name: str) -> Any:
@@ -60,7 +57,7 @@ def install() -> None:
     def can_run_cpu(device: torch.device) -> str | None:
         return None if device.type == "cpu" else f"it takes CPU tensors, not {device.type} tensors"
 
-    _backends._load = lambda name: stubs[name]() if name in stubs else load(name)
+    _backends._load = lambda name: stubs[name]() if name in stubs else _load(name)
     _backends.can_run_triton, _backends.can_run_cuda = can_run("triton"), can_run("cuda")
     _backends.can_run_cpu = can_run_cpu
     _backends._ORDER["cpu"] = _backends._ORDER["cuda"]

@@ -174,7 +174,7 @@ SIMPLEMATCH_API simplematch_device simplematch_device_default(void); /* the CPU,
 
 typedef struct simplematch_match_problem {
     simplematch_tensor source;      /* (B, C, Hs, Ws); or descriptors (B, C, 1, N) when `keypoints` is not given */
-    simplematch_tensor keypoints;   /* (B, N, 2) float32 or float64; not finite: the row answers NaN */
+    simplematch_tensor keypoints;   /* (B, N, 2) float32 or float64; not finite: the row becomes NaN */
     simplematch_tensor target;      /* (B, C, H, W), dtype of `source` */
     simplematch_tensor temperature; /* (B, N) T; or not given: localization.temperature. Not above 0: NaN */
     simplematch_rows rows;
