@@ -106,10 +106,9 @@ def similarity_registers(tile: Tile) -> int | None:
 
 
 def target_backward_registers(dtype: torch.dtype, channels_last: bool) -> int | None:
-    """As many as Triton 3.6 and 3.9 need on every chip; 168 leaves room for three programs on a multiprocessor."""
-    if dtype == torch.float64 or (dtype == torch.float32 and channels_last):
-        return ALL_REGISTERS
-    return 168 if dtype == torch.float16 and not channels_last else None
+    """All where Triton 3.6 or 3.9 would spill on some chip."""
+    spills = dtype == torch.float64 or dtype == (torch.float32 if channels_last else torch.float16)
+    return ALL_REGISTERS if spills else None
 
 
 def query_backward_registers(dtype: torch.dtype, layout: Map) -> int | None:
