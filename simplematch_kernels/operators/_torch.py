@@ -1,8 +1,8 @@
 """What torch is told of an operator: its schema, kernel, fake, derivatives, and rules for autocast and vmap.
 
-This is the only file that uses private names of torch, for which there are no public ones: `torch.library.custom_op`
-walks the schema in Python at every call, which takes longer than a small call's arithmetic, and does not go together
-with the transforms of torch.func. tests/test_private_names.py holds them against the supported versions of torch.
+This is the only file that uses private names of torch, where it has no public ones. The custom operators that torch
+makes from Python functions walk their schema in Python at every call, which takes longer than a small call's
+arithmetic, and don't support the transforms of torch.func. tests/test_private_names.py checks the installed torch.
 """
 
 from __future__ import annotations
