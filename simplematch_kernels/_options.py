@@ -15,11 +15,12 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, TypedDict, TypeVar, cast, get_type_hints
+from typing import Any, Generic, NamedTuple, TypedDict, TypeVar, cast, get_type_hints
 
 from ._check_options import check_choice, check_number, check_outside_value, check_size, check_window_size
 from ._resolved import (
     IDENTITY,
+    AffineMap,
     Localization,
     Metric,
     Sampling,
@@ -40,6 +41,7 @@ BORDERS = ("shift", "shrink")
 Size = Sequence[int] | None
 Function = TypeVar("Function", bound=Callable[..., Any])
 Record = TypeVar("Record")
+Array = TypeVar("Array")
 _MOST = 1024  # resolved options that are kept
 
 
@@ -73,11 +75,17 @@ class SamplingOptions(NamedTuple):
 
 @lru_cache(maxsize=_MOST)
 def _resolve_sampling(o: SamplingOptions, height: int, width: int) -> Sampling:
-    x = y = IDENTITY
-    if o.source_size is not None:
-        x = cells_from_pixels(o.source_coords, width, o.source_size[1])
-        y = cells_from_pixels(o.source_coords, height, o.source_size[0])
+    x, y = _axes(cells_from_pixels, o.source_coords, o.source_size, height, width)
     return Sampling(to_cells_x=x, to_cells_y=y, mode=o.sampling, padding=o.sampling_padding)
+
+
+def _axes(
+    convert: Callable[[str, int, int], AffineMap], coords: str, size: Size, height: int, width: int
+) -> tuple[AffineMap, AffineMap]:
+    """The maps of x and y between the cells of a map and the pixels of an image; identities without an image."""
+    if size is None:
+        return IDENTITY, IDENTITY
+    return convert(coords, width, size[1]), convert(coords, height, size[0])
 
 
 GATHER_NAMES = {"source_size": "size", "source_coords": "coords", "sampling_padding": "padding"}
@@ -163,10 +171,7 @@ class LocalizationOptions(NamedTuple):
 
 @lru_cache(maxsize=_MOST)
 def _resolve_localization(o: LocalizationOptions, height: int, width: int) -> Localization:
-    x = y = IDENTITY
-    if o.target_size is not None:
-        x = pixels_from_cells(o.target_coords, width, o.target_size[1])
-        y = pixels_from_cells(o.target_coords, height, o.target_size[0])
+    x, y = _axes(pixels_from_cells, o.target_coords, o.target_size, height, width)
     return Localization(
         window=_window(o, height, width),
         temperature=1.0 if o.fixed_temperature is None else o.fixed_temperature,
@@ -185,42 +190,75 @@ def _window(o: LocalizationOptions, height: int, width: int) -> Window:
     return Window(height, width, sigma=o.sigma or 0.0 if o.localization == "gaussian" else 0.0)
 
 
-def defaults(group: type[Any]) -> dict[str, Any]:
-    """The keyword arguments of a group with their defaults."""
-    return {name: value for name, value in group._field_defaults.items() if name != "fixed_temperature"}
+class RowsKeywords(TypedDict, Generic[Array], total=False):
+    """Arrays are tensors, or those of NumPy."""
+
+    num_keypoints: Array | None
+    valid: Array | None
+    target_mask: Array | None
 
 
-def with_options(keywords: type[Any], given: Mapping[str, Any]) -> Callable[[Function], Function]:
-    """Show a function's `**options` in its signature as what they are, and refuse others by name.
+class LocalizeKeywords(RowsKeywords[Array], LocalizationKeywords, Generic[Array], total=False):
+    """Options of `localize`."""
+
+    temperature: float | Array
+
+
+class DescriptorKeywords(MetricKeywords, LocalizeKeywords[Array], Generic[Array], total=False):
+    """Options of `match_descriptors`."""
+
+
+class MatchKeywords(SamplingKeywords, DescriptorKeywords[Array], Generic[Array], total=False):
+    """Options of `sparse_window_match`."""
+
+
+_DEFAULTS: dict[str, Any] = {
+    **dict.fromkeys(RowsKeywords.__annotations__),
+    **SamplingOptions._field_defaults,
+    **MetricOptions._field_defaults,
+    **LocalizationOptions._field_defaults,
+    "temperature": LocalizationOptions._field_defaults["fixed_temperature"],
+}
+
+
+def with_options(keywords: type[Any], array: Any = None) -> Callable[[Function], Function]:
+    """Show a function's `**options` in its signature, with their types and defaults, and refuse others by name.
 
     Args:
         keywords: the TypedDict of the options.
-        given: their defaults.
+        array: what `Array` stands for in it.
     """
     hints = get_type_hints(keywords)
-    if set(hints) != set(given):
-        raise TypeError(f"{keywords.__name__} and the defaults differ in {sorted(set(hints) ^ set(given))}")
+    shown = [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=_DEFAULTS[name], annotation=_with(array, hints[name])
+        )
+        for name in sorted(hints, key=list(_DEFAULTS).index)
+    ]
 
     def decorate(function: Function) -> Function:
         signature = inspect.signature(function)
-        kept = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-        shown = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=hints[name])
-            for name, value in given.items()
-        ]
+        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        positional, keyword = ([p for p in own if (p.kind is p.KEYWORD_ONLY) == last] for last in (False, True))
+        accepted = {p.name for p in (*own, *shown)}
 
         @functools.wraps(function)
         def checked(*arguments: Any, **options: Any) -> Any:
             for name in options:
                 if name not in accepted:
-                    raise _unknown(function.__name__, name, list(given))
+                    raise _unknown(function.__name__, name, [p.name for p in shown])
             return function(*arguments, **options)
 
-        accepted = {*given, *(p.name for p in kept)}
-        checked.__signature__ = signature.replace(parameters=[*kept, *shown])  # type: ignore[attr-defined]
+        whole = signature.replace(parameters=[*positional, *shown, *keyword])
+        checked.__signature__ = whole  # type: ignore[attr-defined]
         return cast(Function, checked)
 
     return decorate
+
+
+def _with(array: Any, hint: Any) -> Any:
+    """A type in which `Array` stands for `array`."""
+    return hint[array] if getattr(hint, "__parameters__", ()) else hint
 
 
 def _unknown(function: str, name: str, options: list[str]) -> TypeError:

@@ -96,6 +96,25 @@ def empty_matches(like: Tensor, batch: int, queries: int) -> Matches:
     )
 
 
+def empty_match_result(target: Tensor, queries: int, kept_queries: int, box: tuple[int, int]) -> MatchResult:
+    """`MatchResult` of a target, not filled in; `box` is `Window.box`."""
+    (batch, _, height, width), dtype, device = target.shape, accumulation_dtype(target), target.device
+    return MatchResult(
+        *empty_matches(target, batch, queries),
+        torch.empty((batch, height * width), dtype=dtype, device=device),
+        torch.empty((batch, kept_queries, *box), dtype=dtype, device=device),
+    )
+
+
+def empty_similarity_result(descriptors: Tensor, target: Tensor) -> SimilarityResult:
+    """`SimilarityResult`, not filled in."""
+    (batch, _, height, width), dtype, device = target.shape, accumulation_dtype(target), target.device
+    return SimilarityResult(
+        torch.empty((batch, descriptors.shape[1], height, width), dtype=dtype, device=device),
+        torch.empty((batch, height * width), dtype=dtype, device=device),
+    )
+
+
 class MatchProblem(NamedTuple):
     """The inputs of `sparse_window_match` and its backward.
 

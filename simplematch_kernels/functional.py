@@ -6,7 +6,7 @@ Coordinates are (x, y) throughout. Maps are (B, C, H, W); a cell's flat index is
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -15,14 +15,14 @@ from . import _backends, _check_options, _check_shapes, _checks
 from ._options import (
     BORDERS,
     GATHER_NAMES,
-    LocalizationKeywords,
+    DescriptorKeywords,
     LocalizationOptions,
+    LocalizeKeywords,
+    MatchKeywords,
     MetricKeywords,
     MetricOptions,
-    SamplingKeywords,
     SamplingOptions,
     Size,
-    defaults,
     pick,
     with_options,
 )
@@ -33,40 +33,15 @@ from .operators import localize as localize_operator
 from .operators import sparse_window_match as match_operator
 
 
-class RowsKeywords(TypedDict, total=False):
-    num_keypoints: Tensor | None
-    valid: Tensor | None
-    target_mask: Tensor | None
-
-
-class CommonKeywords(TypedDict, total=False):
-    backend: str | None
-
-
-class LocalizeKeywords(RowsKeywords, LocalizationKeywords, CommonKeywords, total=False):
-    temperature: float | Tensor
-
-
-class SimilarityKeywords(MetricKeywords, CommonKeywords, total=False):
-    """Keyword arguments of `cosine_similarity`."""
-
-
-class DescriptorKeywords(LocalizeKeywords, MetricKeywords, total=False):
-    """Keyword arguments of `match_descriptors`."""
-
-
-class MatchKeywords(DescriptorKeywords, SamplingKeywords, total=False):
-    """Keyword arguments of `sparse_window_match`."""
-
-
-_ROWS = Rows()._asdict()
-_LOCALIZE = {**_ROWS, **defaults(LocalizationOptions), "temperature": 0.02, "backend": None}
-_DESCRIPTORS = {**_ROWS, **defaults(MetricOptions), **_LOCALIZE}
-_MATCH = {**_ROWS, **defaults(SamplingOptions), **_DESCRIPTORS}
-
-
-@with_options(MatchKeywords, _MATCH)
-def sparse_window_match(source: Tensor, target: Tensor, keypoints: Tensor, **options: Unpack[MatchKeywords]) -> Matches:
+@with_options(MatchKeywords, Tensor)
+def sparse_window_match(
+    source: Tensor,
+    target: Tensor,
+    keypoints: Tensor,
+    *,
+    backend: str | None = None,
+    **options: Unpack[MatchKeywords[Tensor]],
+) -> Matches:
     r"""Find keypoints of a source feature map in a target feature map (SimpleMatch, eq. 6-12).
 
     .. code-block:: text
@@ -135,11 +110,17 @@ def sparse_window_match(source: Tensor, target: Tensor, keypoints: Tensor, **opt
     _checks.check_cells("source", source)
     sampling = pick(SamplingOptions, options).checked()
     keypoints = _checks.check_keypoints(keypoints, source, "source", sampling.sampling)
-    return _match(source, keypoints, target, keypoints.shape[1], sampling, options)
+    return _match(source, keypoints, target, sampling, backend, options)
 
 
-@with_options(DescriptorKeywords, _DESCRIPTORS)
-def match_descriptors(descriptors: Tensor, target: Tensor, **options: Unpack[DescriptorKeywords]) -> Matches:
+@with_options(DescriptorKeywords, Tensor)
+def match_descriptors(
+    descriptors: Tensor,
+    target: Tensor,
+    *,
+    backend: str | None = None,
+    **options: Unpack[DescriptorKeywords[Tensor]],
+) -> Matches:
     """Find descriptors (B, N, C) in target features (B, C, Ht, Wt): `sparse_window_match` after its gather (eq. 9-12).
 
     Args:
@@ -153,11 +134,11 @@ def match_descriptors(descriptors: Tensor, target: Tensor, **options: Unpack[Des
     target = _checks.check_features("target", target, "(B, C, H, W)")
     _check_descriptors(descriptors, target)
     source = descriptors.transpose(1, 2)[:, :, None, :]  # a map of one row with a cell for each query
-    return _match(source, None, target, descriptors.shape[1], SamplingOptions(), options)
+    return _match(source, None, target, SamplingOptions(), backend, options)
 
 
-@with_options(LocalizeKeywords, _LOCALIZE)
-def localize(scores: Tensor, **options: Unpack[LocalizeKeywords]) -> Matches:
+@with_options(LocalizeKeywords, Tensor)
+def localize(scores: Tensor, *, backend: str | None = None, **options: Unpack[LocalizeKeywords[Tensor]]) -> Matches:
     """Turn score maps that the caller made, such as learned cost volumes, into coordinates (eq. 10-12).
 
     Args:
@@ -170,7 +151,7 @@ def localize(scores: Tensor, **options: Unpack[LocalizeKeywords]) -> Matches:
     _checks.check_cells("scores", scores, channels=False)
     rows, temperature, localization = _localization(scores, scores.shape[1], options)
     return localize_operator.run(
-        localize_operator.Arguments(scores, rows, temperature, localization, _requested(options.get("backend")))
+        localize_operator.Arguments(scores, rows, temperature, localization, _requested(backend))
     )
 
 
@@ -211,8 +192,10 @@ def gather_keypoints(
     return gather_operator.run(gather_operator.Arguments(features, keypoints, options, _requested(backend))).descriptors
 
 
-@with_options(SimilarityKeywords, {**defaults(MetricOptions), "backend": None})
-def cosine_similarity(descriptors: Tensor, target: Tensor, **options: Unpack[SimilarityKeywords]) -> Tensor:
+@with_options(MetricKeywords)
+def cosine_similarity(
+    descriptors: Tensor, target: Tensor, *, backend: str | None = None, **options: Unpack[MetricKeywords]
+) -> Tensor:
     """Scores (B, N, H, W) of descriptors (B, N, C) with every cell of target (B, C, H, W) (eq. 9).
 
     Args:
@@ -237,8 +220,9 @@ def cosine_similarity(descriptors: Tensor, target: Tensor, **options: Unpack[Sim
     _check_descriptors(descriptors, target)
     _checks.check_cells("target", target)
     metric = pick(MetricOptions, options).checked()
-    backend = _requested(options.get("backend"))
-    return similarity_operator.run(similarity_operator.Arguments(descriptors, target, metric, backend)).scores
+    return similarity_operator.run(
+        similarity_operator.Arguments(descriptors, target, metric, _requested(backend))
+    ).scores
 
 
 def extract_windows(
@@ -283,16 +267,17 @@ def _match(
     source: Tensor,
     keypoints: Tensor | None,
     target: Tensor,
-    queries: int,
     sampling: SamplingOptions,
+    backend: str | None,
     options: Mapping[str, Any],
 ) -> Matches:
     _checks.check_cells("target", target)
+    queries = source.shape[3] if keypoints is None else keypoints.shape[1]
     rows, temperature, localization = _localization(target, queries, options)
     metric = pick(MetricOptions, options).checked()
     inputs = (source, keypoints, target, temperature)
     keep = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
-    backend = _requested(options.get("backend"))
+    backend = _requested(backend)
     result = match_operator.run(
         match_operator.Arguments(
             source, keypoints, target, rows, temperature, sampling, metric, localization, keep, backend

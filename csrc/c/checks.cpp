@@ -110,7 +110,7 @@ Sizes check_problem(MatchProblem& p) {
         check_keypoints("keypoints", p.keypoints, "source", p.source.size[0]);
         check_sampling(p.sampling);
     } else {
-        p.sampling = kDefaultSampling;
+        p.sampling = kDefault<Sampling>;
     }
     const Sizes s{p.target.size[0], queries_of(p), p.target.size[1], p.target.size[2], p.target.size[3], p.target.dtype,
                   arithmetic_of(p.target.dtype)};

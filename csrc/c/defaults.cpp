@@ -20,6 +20,7 @@ void check_axes(int32_t coordinates, int64_t map_height, int64_t map_width, int6
 
 }  // namespace
 
+using simplematch::kDefault;
 using simplematch::abi::check_axis;
 using simplematch::abi::check_pointer;
 using simplematch::abi::guard;
@@ -38,23 +39,21 @@ simplematch_tensor simplematch_contiguous(
     return t;
 }
 
-simplematch_sampling simplematch_sampling_default(void) { return simplematch::kDefaultSampling; }
+simplematch_sampling simplematch_sampling_default(void) { return kDefault<simplematch_sampling>; }
 
-simplematch_metric simplematch_metric_default(void) { return simplematch::kDefaultMetric; }
+simplematch_metric simplematch_metric_default(void) { return kDefault<simplematch_metric>; }
 
-simplematch_localization simplematch_localization_default(void) { return simplematch::kDefaultLocalization; }
+simplematch_localization simplematch_localization_default(void) { return kDefault<simplematch_localization>; }
 
-simplematch_device simplematch_device_default(void) { return simplematch::kDefaultDevice; }
+simplematch_device simplematch_device_default(void) { return kDefault<simplematch_device>; }
 
-simplematch_match_problem simplematch_match_problem_default(void) { return simplematch::kDefaultMatchProblem; }
+simplematch_match_problem simplematch_match_problem_default(void) { return kDefault<simplematch_match_problem>; }
 
-simplematch_localize_problem simplematch_localize_problem_default(void) { return simplematch::kDefaultLocalizeProblem; }
+simplematch_localize_problem simplematch_localize_problem_default(void) { return kDefault<simplematch_localize_problem>; }
 
-simplematch_gather_problem simplematch_gather_problem_default(void) { return simplematch::kDefaultGatherProblem; }
+simplematch_gather_problem simplematch_gather_problem_default(void) { return kDefault<simplematch_gather_problem>; }
 
-simplematch_similarity_problem simplematch_similarity_problem_default(void) {
-    return simplematch::kDefaultSimilarityProblem;
-}
+simplematch_similarity_problem simplematch_similarity_problem_default(void) { return kDefault<simplematch_similarity_problem>; }
 
 simplematch_status simplematch_cells_from_pixels(
     int32_t coordinates, int64_t cells, int64_t pixels, simplematch_affine* map) {

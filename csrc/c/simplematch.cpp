@@ -13,7 +13,7 @@ struct Call {
     Problem problem;
     Sizes sizes;
 
-    Call(const Problem* given, const Device* where) : device(where == nullptr ? kDefaultDevice : *where) {
+    Call(const Problem* given, const Device* where) : device(where == nullptr ? kDefault<Device> : *where) {
         check_device(device);
         problem = check_pointer("problem", given);
         sizes = check_problem(problem);

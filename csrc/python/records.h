@@ -86,35 +86,13 @@ template <class Record>
 using Fields = std::vector<Field<Record>>;
 
 template <class Record>
-const Fields<Record>& fields_of();  // in fields.h, one line a field
-
-// Defaults of the records' fields.
-template <class Record>
-constexpr Record kInitial = {};
-template <>
-inline constexpr Sampling kInitial<Sampling> = kDefaultSampling;
-template <>
-inline constexpr Metric kInitial<Metric> = kDefaultMetric;
-template <>
-inline constexpr Window kInitial<Window> = kDefaultWindow;
-template <>
-inline constexpr Localization kInitial<Localization> = kDefaultLocalization;
-template <>
-inline constexpr Device kInitial<Device> = kDefaultDevice;
-template <>
-inline constexpr MatchProblem kInitial<MatchProblem> = kDefaultMatchProblem;
-template <>
-inline constexpr LocalizeProblem kInitial<LocalizeProblem> = kDefaultLocalizeProblem;
-template <>
-inline constexpr GatherProblem kInitial<GatherProblem> = kDefaultGatherProblem;
-template <>
-inline constexpr SimilarityProblem kInitial<SimilarityProblem> = kDefaultSimilarityProblem;
+extern const Fields<Record> kFields;  // in fields.h, one line a field
 
 template <class Record>
 void set_field(Record& record, PyObject* name, PyObject* value) {
-    for (const Field<Record>& field : fields_of<Record>())
+    for (const Field<Record>& field : kFields<Record>)
         if (field.name == name) return field.set(record, value);
-    for (const Field<Record>& field : fields_of<Record>())
+    for (const Field<Record>& field : kFields<Record>)
         if (PyUnicode_Check(name) && PyUnicode_Compare(field.name, name) == 0) return field.set(record, value);
     throw py::type_error("a record has no field " + std::string(py::repr(name)));
 }
@@ -133,7 +111,7 @@ void read(PyObject* from, Record& to) {
 
 template <class Record>
 Record record(const py::handle& from) {
-    Record made = kInitial<Record>;
+    Record made = kDefault<Record>;
     read(from.ptr(), made);
     return made;
 }

@@ -27,8 +27,9 @@ from .._types import (
     SimilarityResult,
     SimilarityUpstream,
     Upstream,
-    accumulation_dtype,
+    empty_match_result,
     empty_matches,
+    empty_similarity_result,
 )
 from . import _records
 from ._records import _C
@@ -47,12 +48,9 @@ def _view(x: Tensor | None) -> View | None:
     return None if x is None else (x.data_ptr(), _CODES[x.dtype], x.shape, x.stride())
 
 
-NO_ROWS = Rows()
-
-
 def _native_rows(rows: Rows) -> tuple[_C.Rows | None, list[Tensor]]:
     """Addresses of contiguous arrays, and the tensors to keep alive meanwhile."""
-    if rows == NO_ROWS:
+    if all(x is None for x in rows):
         return None, []
     tensors = [None if x is None else x.contiguous() for x in rows]
     addresses = [None if x is None else x.data_ptr() for x in tensors]
@@ -89,13 +87,8 @@ class Operators:
     where: Callable[[Tensor], tuple[_C.Device, _C.Allocate]]
 
     def sparse_window_match(self, p: MatchProblem) -> MatchResult:
-        batch, _, height, width = p.target.shape
-        dtype, device = accumulation_dtype(p.target), p.target.device
-        result = MatchResult(
-            *empty_matches(p.target, batch, p.queries),
-            torch.empty((batch, height * width), dtype=dtype, device=device),
-            torch.empty((batch, p.kept_queries, *p.localization.window.box(height, width)), dtype=dtype, device=device),
-        )
+        box = p.localization.window.box(*p.target.shape[2:])
+        result = empty_match_result(p.target, p.queries, p.kept_queries, box)
         problem, _alive = _match_problem(p, p.kept_queries)
         _C.sparse_window_match(problem, _records.match_result(*_addresses(result)), *self.where(p.target))
         return result
@@ -155,12 +148,7 @@ class Operators:
         return gradients
 
     def cosine_similarity(self, p: SimilarityProblem) -> SimilarityResult:
-        batch, _, height, width = p.target.shape
-        dtype, device = accumulation_dtype(p.target), p.target.device
-        result = SimilarityResult(
-            torch.empty((batch, p.descriptors.shape[1], height, width), dtype=dtype, device=device),
-            torch.empty((batch, height * width), dtype=dtype, device=device),
-        )
+        result = empty_similarity_result(p.descriptors, p.target)
         problem = _records.similarity_problem(_view(_descriptor_map(p.descriptors)), _view(p.target), p.metric)
         _C.cosine_similarity(problem, _named_addresses(result), *self.where(p.target))
         return result

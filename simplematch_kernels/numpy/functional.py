@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
 from .._options import (
     GATHER_NAMES,
-    LocalizationKeywords,
+    DescriptorKeywords,
     LocalizationOptions,
+    LocalizeKeywords,
+    MatchKeywords,
     MetricKeywords,
     MetricOptions,
-    SamplingKeywords,
     SamplingOptions,
     Size,
-    defaults,
     pick,
     with_options,
 )
@@ -27,42 +27,15 @@ from . import _arrays, _checks
 from ._arrays import Array, Matches, Rows, view
 
 
-class RowsKeywords(TypedDict, total=False):
-    num_keypoints: Array | None
-    valid: Array | None
-    target_mask: Array | None
-
-
-class CommonKeywords(TypedDict, total=False):
-    threads: int | None
-
-
-class SimilarityKeywords(MetricKeywords, CommonKeywords, total=False):
-    """Keyword arguments of `cosine_similarity`."""
-
-
-class LocalizeKeywords(RowsKeywords, LocalizationKeywords, CommonKeywords, total=False):
-    """Keyword arguments of `localize`."""
-
-    temperature: float | Array
-
-
-class DescriptorKeywords(LocalizeKeywords, MetricKeywords, total=False):
-    """Keyword arguments of `match_descriptors`."""
-
-
-class MatchKeywords(DescriptorKeywords, SamplingKeywords, total=False):
-    """Keyword arguments of `sparse_window_match`."""
-
-
-_ROWS = Rows()._asdict()
-_LOCALIZE = {**_ROWS, **defaults(LocalizationOptions), "temperature": 0.02, "threads": None}
-_DESCRIPTORS = {**_ROWS, **defaults(MetricOptions), **_LOCALIZE}
-_MATCH = {**_ROWS, **defaults(SamplingOptions), **_DESCRIPTORS}
-
-
-@with_options(MatchKeywords, _MATCH)
-def sparse_window_match(source: Array, target: Array, keypoints: Array, **options: Unpack[MatchKeywords]) -> Matches:
+@with_options(MatchKeywords, Array)
+def sparse_window_match(
+    source: Array,
+    target: Array,
+    keypoints: Array,
+    *,
+    threads: int | None = None,
+    **options: Unpack[MatchKeywords[Array]],
+) -> Matches:
     """Find keypoints of a source feature map in a target feature map: `simplematch_kernels.sparse_window_match`.
 
     Args:
@@ -94,11 +67,13 @@ def sparse_window_match(source: Array, target: Array, keypoints: Array, **option
     _checks.check_cells("source", source)
     keypoints = _checks.check_keypoints(keypoints, source, "source")
     sampling = pick(SamplingOptions, options).checked().resolve(*source.shape[2:])
-    return _match(source, keypoints, target, keypoints.shape[1], sampling, options)
+    return _match(source, keypoints, target, sampling, threads, options)
 
 
-@with_options(DescriptorKeywords, _DESCRIPTORS)
-def match_descriptors(descriptors: Array, target: Array, **options: Unpack[DescriptorKeywords]) -> Matches:
+@with_options(DescriptorKeywords, Array)
+def match_descriptors(
+    descriptors: Array, target: Array, *, threads: int | None = None, **options: Unpack[DescriptorKeywords[Array]]
+) -> Matches:
     """Find descriptors (B, N, C) in target features (B, C, Ht, Wt): `sparse_window_match` after its gather.
 
     Args:
@@ -110,11 +85,11 @@ def match_descriptors(descriptors: Array, target: Array, **options: Unpack[Descr
     descriptors = _checks.check_features("descriptors", descriptors, "(B, N, C)")
     target = _checks.check_features("target", target, "(B, C, H, W)")
     _checks.check_pair("descriptors", descriptors, "target", target)
-    return _match(_descriptor_map(descriptors), None, target, descriptors.shape[1], None, options)
+    return _match(_descriptor_map(descriptors), None, target, None, threads, options)
 
 
-@with_options(LocalizeKeywords, _LOCALIZE)
-def localize(scores: Array, **options: Unpack[LocalizeKeywords]) -> Matches:
+@with_options(LocalizeKeywords, Array)
+def localize(scores: Array, *, threads: int | None = None, **options: Unpack[LocalizeKeywords[Array]]) -> Matches:
     """Turn score maps that the caller made, such as cost volumes, into coordinates.
 
     Args:
@@ -129,7 +104,7 @@ def localize(scores: Array, **options: Unpack[LocalizeKeywords]) -> Matches:
     _checks.check_values(None, rows, temperature)
     matches = _arrays.empty_matches(batch, queries, _arrays.accumulation_dtype(scores))
     problem = _records.localize_problem(view(scores), _arrays.native_rows(rows), view(temperature), localization)
-    _C.localize(problem, _records.native_matches(*_arrays.addresses(matches)), _device(options.get("threads")))
+    _C.localize(problem, _records.native_matches(*_arrays.addresses(matches)), _device(threads))
     return matches
 
 
@@ -171,8 +146,10 @@ def gather_keypoints(
     return descriptors
 
 
-@with_options(SimilarityKeywords, {**defaults(MetricOptions), "threads": None})
-def cosine_similarity(descriptors: Array, target: Array, **options: Unpack[SimilarityKeywords]) -> Array:
+@with_options(MetricKeywords)
+def cosine_similarity(
+    descriptors: Array, target: Array, *, threads: int | None = None, **options: Unpack[MetricKeywords]
+) -> Array:
     """Scores (B, N, H, W) of descriptors (B, N, C) with every cell of target (B, C, H, W).
 
     Args:
@@ -201,7 +178,7 @@ def cosine_similarity(descriptors: Array, target: Array, **options: Unpack[Simil
     _C.cosine_similarity(
         _records.similarity_problem(view(_descriptor_map(descriptors)), view(target), metric),
         {"scores": _arrays.address(scores), "target_norm": _arrays.address(norm)},
-        _device(options.get("threads")),
+        _device(threads),
     )
     return scores
 
@@ -210,11 +187,12 @@ def _match(
     source: Array,
     keypoints: Array | None,
     target: Array,
-    queries: int,
     sampling: Sampling | None,
+    threads: int | None,
     options: Mapping[str, Any],
 ) -> Matches:
     _checks.check_cells("target", target)
+    queries = source.shape[3] if keypoints is None else keypoints.shape[1]
     rows, temperature, localization = _localization(target, queries, options)
     metric = pick(MetricOptions, options).checked().resolve()
     _checks.check_values(keypoints, rows, temperature)
@@ -231,8 +209,7 @@ def _match(
         localization,
         kept_queries=0,
     )
-    threads = _device(options.get("threads"))
-    _C.sparse_window_match(problem, _records.match_result(*_arrays.addresses((*matches, *kept))), threads)
+    _C.sparse_window_match(problem, _records.match_result(*_arrays.addresses((*matches, *kept))), _device(threads))
     return matches
 
 

@@ -16,7 +16,10 @@ from ._layout import Layout
 
 
 class Arguments(Protocol):
-    """The arguments of an operator, as a NamedTuple of tensors, of records of options, and at the end `backend`."""
+    """The arguments of an operator, as a NamedTuple of tensors, of records of options, and at the end `backend`.
+
+    The first is a tensor of features, on the device of all.
+    """
 
     _fields: tuple[str, ...]
     backend: str
@@ -29,9 +32,6 @@ class Arguments(Protocol):
 
     def empty_result(self) -> Any:
         """The result, not filled in."""
-
-    @property
-    def device(self) -> torch.device: ...
 
 
 A = TypeVar("A", bound=Any)
@@ -83,7 +83,7 @@ class Operator(Generic[A, R]):
 
     def __call__(self, arguments: A) -> R:
         """Run the operator, through torch's dispatcher only if a transform or a mode needs it."""
-        if _torch.is_plain(arguments, arguments.device):
+        if _torch.is_plain(arguments, _device(arguments)):
             if not _torch.needs_gradient(arguments):
                 return self._run(arguments)
             outputs = self._rule.apply(*self._layout.flatten(arguments))
@@ -114,7 +114,7 @@ class Operator(Generic[A, R]):
         return _unwrapped(self._run(self._layout.unflatten(flat)))
 
     def _run(self, arguments: A) -> R:
-        device = arguments.device
+        device = _device(arguments)
         if device.type == "cpu":
             arguments.check_values()
         backend = _backends.select(arguments.backend, device)
@@ -130,7 +130,7 @@ class Operator(Generic[A, R]):
         return _unwrapped([_or_empty(gradient, flat) for gradient in found])
 
     def _run_backward(self, arguments: A, result: list[Any], upstream: Sequence[Any], needs: Sequence[bool]) -> Any:
-        backend = _backends.select(arguments.backend, arguments.device)
+        backend = _backends.select(arguments.backend, _device(arguments))
         run = getattr(backend, f"{self.name}_backward")
         return run(arguments.problem(), *result, self.upstream(*upstream), self.gradients(*needs))
 
@@ -142,7 +142,7 @@ class Operator(Generic[A, R]):
 
     def _jvp(self, *flat: Any) -> Any:
         tangents, result, _, arguments = self._split(self.gradients, flat, extra=0)
-        backend = _backends.select("reference", arguments.device)
+        backend = _backends.select("reference", _device(arguments))
         run = getattr(backend, f"{self.name}_jvp")
         return _unwrapped(run(arguments.problem(), *result, self.gradients(*tangents)))
 
@@ -180,7 +180,7 @@ def _derivative(
     class OfOperator(_torch.Derivative):
         @staticmethod
         def forward(ctx: Any, *flat: Any) -> Any:
-            if _torch.is_plain(flat, flat[tensors[0]].device):
+            if _torch.is_plain(flat, _device(flat)):
                 outputs = _unwrapped(operator._run(layout.unflatten(flat)))
             else:
                 outputs = _torch.run_below(forward, flat)
@@ -202,7 +202,7 @@ def _derivative(
                 return tuple(found)
             flat, results = restored(ctx)
             needs = [ctx.needs_input_grad[place] for place in inputs]
-            if not torch.is_grad_enabled() and _torch.is_plain((*arriving, *flat), flat[tensors[0]].device):
+            if not torch.is_grad_enabled() and _torch.is_plain((*arriving, *flat), _device(flat)):
                 kept = [operator.result(*results)] if results else []
                 gradients = operator._run_backward(layout.unflatten(flat), kept, arriving, needs)
             else:
@@ -221,6 +221,12 @@ def _derivative(
             return tuple(found) if len(found) > 1 else found[0]
 
     return OfOperator
+
+
+def _device(arguments: Sequence[Any]) -> torch.device:
+    """Where the arguments of an operator are, flat or not."""
+    device: torch.device = arguments[0].device
+    return device
 
 
 def _declare(prefix: str, record: type[Any]) -> str:

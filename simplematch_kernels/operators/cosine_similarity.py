@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from .._options import MetricOptions
-from .._types import SimilarityGradients, SimilarityProblem, SimilarityResult, SimilarityUpstream, accumulation_dtype
+from .._types import (
+    SimilarityGradients,
+    SimilarityProblem,
+    SimilarityResult,
+    SimilarityUpstream,
+    empty_similarity_result,
+)
 from ._operator import Operator
 
 
@@ -18,10 +23,6 @@ class Arguments(NamedTuple):
     metric: MetricOptions
     backend: str
 
-    @property
-    def device(self) -> torch.device:
-        return self.target.device
-
     def problem(self) -> SimilarityProblem:
         return SimilarityProblem(self.descriptors, self.target, self.metric.resolve())
 
@@ -29,11 +30,7 @@ class Arguments(NamedTuple):
         """Any descriptors will do."""
 
     def empty_result(self) -> SimilarityResult:
-        (batch, _, height, width), dtype = self.target.shape, accumulation_dtype(self.target)
-        return SimilarityResult(
-            self.target.new_empty((batch, self.descriptors.shape[1], height, width), dtype=dtype),
-            self.target.new_empty((batch, height * width), dtype=dtype),
-        )
+        return empty_similarity_result(self.descriptors, self.target)
 
 
 run = Operator(

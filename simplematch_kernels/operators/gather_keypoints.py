@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from .._checks import check_values
@@ -19,15 +18,11 @@ class Arguments(NamedTuple):
     sampling: SamplingOptions
     backend: str
 
-    @property
-    def device(self) -> torch.device:
-        return self.features.device
-
     def problem(self) -> GatherProblem:
         return GatherProblem(self.features, self.keypoints, self.sampling.resolve(*self.features.shape[-2:]))
 
     def check_values(self) -> None:
-        check_values(self.keypoints, Rows(None, None, None), None, self.keypoints.shape[1])
+        check_values(self.keypoints, Rows(), None, self.keypoints.shape[1])
 
     def empty_result(self) -> GatherResult:
         shape = (self.keypoints.shape[0], self.keypoints.shape[1], self.features.shape[1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from .._checks import check_values
@@ -19,10 +18,6 @@ class Arguments(NamedTuple):
     temperature: Tensor | None
     localization: LocalizationOptions
     backend: str
-
-    @property
-    def device(self) -> torch.device:
-        return self.scores.device
 
     def problem(self) -> LocalizeProblem:
         localization = self.localization.resolve(*self.scores.shape[-2:])

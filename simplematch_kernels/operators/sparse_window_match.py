@@ -11,7 +11,7 @@ from .. import _resolved
 from .._check_options import check_window_size
 from .._checks import check_values
 from .._options import LocalizationOptions, MetricOptions, SamplingOptions
-from .._types import MatchGradients, MatchProblem, MatchResult, Rows, Upstream, accumulation_dtype, empty_matches
+from .._types import MatchGradients, MatchProblem, MatchResult, Rows, Upstream, accumulation_dtype, empty_match_result
 from ._operator import Operator
 
 
@@ -31,10 +31,6 @@ class Arguments(NamedTuple):
     localization: LocalizationOptions
     keep_scores: bool
     backend: str
-
-    @property
-    def device(self) -> torch.device:
-        return self.target.device
 
     @property
     def queries(self) -> int:
@@ -57,13 +53,7 @@ class Arguments(NamedTuple):
         check_values(self.keypoints, self.rows, self.temperature, self.queries)
 
     def empty_result(self) -> MatchResult:
-        (batch, _, height, width), dtype = self.target.shape, accumulation_dtype(self.target)
-        kept = (batch, self._kept_queries(), *self._box())
-        return MatchResult(
-            *empty_matches(self.target, batch, self.queries),
-            self.target.new_empty((batch, height * width), dtype=dtype),
-            self.target.new_empty(kept, dtype=dtype),
-        )
+        return empty_match_result(self.target, self.queries, self._kept_queries(), self._box())
 
     def _box(self) -> tuple[int, int]:
         """`Window.box`, with sym_min, which brings no guard on a symbolic shape."""

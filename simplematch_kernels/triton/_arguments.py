@@ -5,17 +5,12 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from .._resolved import IDENTITY, AffineMap, Localization, Metric, Sampling, Window
 
 SAMPLINGS = {"floor": 1, "round": 2, "bilinear": 3}
 METRICS = {"cosine": 0, "dot": 1, "l2": 2}
-
-
-def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def of_strides(prefix: str, axes: str, x: Tensor | tuple[int, ...] | None) -> dict[str, int]:

@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from .. import _resolved
-from .._resolved import Localization, Metric, Sampling
-from .._types import MatchResult, Rows, Upstream
+from .._types import MatchProblem, MatchResult, Rows, Upstream, accumulation_dtype
 from . import _steps
-from ._arguments import accumulation_dtype
 from ._steps import Gradient, Queries
 
 
@@ -49,25 +47,13 @@ class Backward:
     image mostly fit and its target gradient is written once; if they do not, it is summed in the arithmetic's dtype.
     """
 
-    def __init__(
-        self,
-        upstream: Upstream,
-        forward: MatchResult,
-        source: Tensor,
-        keypoints: Tensor | None,
-        target: Tensor,
-        rows: Rows,
-        temperature: Tensor | None,
-        sampling: Sampling | None,
-        metric: Metric,
-        localization: Localization,
-    ) -> None:
-        self.upstream, self.forward, self.rows, self.temperature = upstream, forward, rows, temperature
-        self.source, self.keypoints, self.target = source, keypoints, target
-        self.sampling, self.metric, self.localization = sampling, metric, localization
-        self.dtype = accumulation_dtype(target.dtype)
-        self.map_size = (target.shape[2], target.shape[3])
-        self.box = localization.window.box(*self.map_size)
+    def __init__(self, p: MatchProblem, forward: MatchResult, upstream: Upstream) -> None:
+        self.upstream, self.forward, self.rows, self.temperature = upstream, forward, p.rows, p.temperature
+        self.source, self.keypoints, self.target = p.source, p.keypoints, p.target
+        self.sampling, self.metric, self.localization = p.sampling, p.metric, p.localization
+        self.dtype = accumulation_dtype(p.target)
+        self.map_size = (p.target.shape[2], p.target.shape[3])
+        self.box = p.localization.window.box(*self.map_size)
         self.partial: Tensor | None = None
 
     def blocks(self) -> Iterator[Block]:

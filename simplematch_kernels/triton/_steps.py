@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from .._resolved import Localization, Metric, Sampling, Window
-from .._types import Rows, Upstream
+from .._types import Rows, Upstream, accumulation_dtype
 from . import _launch
 from ._arguments import (
-    accumulation_dtype,
     is_native,
     of_affine,
     of_metric,
@@ -207,7 +206,7 @@ def _launch_localize_backward(
     scores: Tensor, map_size: tuple[int, int], queries: Queries | None, scalar_b: int, arguments: dict[str, Any]
 ) -> None:
     B, N = scores.shape[:2]
-    accumulation = accumulation_dtype(scores.dtype)
+    accumulation = accumulation_dtype(scores)
     if queries is None:
         C = 1
         of_queries: dict[str, Any] = {
@@ -326,7 +325,7 @@ def source_backward(
         **of_strides("gradient", "sbnc", query_gradient), **of_strides("keypoints", "bnd", keypoints),
         **of_strides("source", "bchw", source), **of_strides("out", "bchw", out_strides),
         **of_strides("keypoints_out", "bnd", keypoints_out), **of_sampling(sampling),
-        "ACC": _launch.triton_dtype(accumulation_dtype(source.dtype)),
+        "ACC": _launch.triton_dtype(accumulation_dtype(source)),
         "CHANNELS_LAST": layout.channels_last, "FLAT": layout.flat, "WIDE": layout.wide,
         "BLOCK_N": tile.n, "BLOCK_M": tile.m, "BLOCK_C": tile.c, "BLOCK_ROW": min(512, _launch.row_block(C)),
     }  # fmt: skip
@@ -342,6 +341,6 @@ def gather(source: Tensor, keypoints: Tensor, sampling: Sampling, descriptors: T
     arguments = {
         "source": source, "keypoints": keypoints, "descriptors": descriptors, "N": N, "C": C, "H": H, "W": W,
         **of_strides("source", "bchw", source), **of_strides("keypoints", "bnd", keypoints), **of_sampling(sampling),
-        "ACC": _launch.triton_dtype(accumulation_dtype(source.dtype)), "BLOCK_N": 4, "BLOCK_C": block,
+        "ACC": _launch.triton_dtype(accumulation_dtype(source)), "BLOCK_N": 4, "BLOCK_C": block,
     }  # fmt: skip
     launch(gather_kernel, ceil_div(C, block) * ceil_div(N, 4) * B, source.device, arguments)

@@ -28,55 +28,53 @@ from .._types import (
     SimilarityResult,
     SimilarityUpstream,
     Upstream,
+    accumulation_dtype,
+    empty_match_result,
+    empty_matches,
+    empty_similarity_result,
 )
 from . import _launch, _steps
-from ._arguments import accumulation_dtype
 from ._blocks import Backward, part
 from ._steps import Gradient, Queries
 
-NO_ROWS = Rows(None, None, None)
-
 
 def sparse_window_match(p: MatchProblem) -> MatchResult:
-    source, keypoints, target, rows, temperature, sampling, metric, localization, kept_queries = p
+    target, localization, N = p.target, p.localization, p.queries
     B, _, H, W = target.shape
-    N = source.shape[3] if keypoints is None else keypoints.shape[1]
-    dtype = accumulation_dtype(target.dtype)
-    outputs = _empty_matches(target, B, N, dtype)
-    norms = target.new_empty((B, H * W), dtype=dtype)
-    kept = target.new_empty((B, kept_queries, *localization.window.box(H, W)), dtype=dtype)
+    result = empty_match_result(target, N, p.kept_queries, localization.window.box(H, W))
+    dtype = result.score.dtype
     if B == 0:
-        return MatchResult(*outputs, norms, kept)
+        return result
     if N == 0:  # the norms are still required
         scores = target.new_empty((B, 1, H, W), dtype=dtype)
-        _steps.similarity(_one_query(target), None, target, NO_ROWS, None, metric, scores, norms, with_best=False)
-        return MatchResult(*outputs, norms, kept)
+        _steps.similarity(
+            _one_query(target), None, target, Rows(), None, p.metric, scores, result.target_norm, with_best=False
+        )
+        return result
     block = _resolved.queries_within_budget(B * H * W * dtype.itemsize)
     for start in range(0, N, block):
         n = slice(start, min(N, start + block))
-        some = source, keypoints, rows, temperature
+        source, keypoints, rows, temperature = p.source, p.keypoints, p.rows, p.temperature
         if block < N:
-            some = part(source, keypoints, rows, temperature, slice(None), n)
-        part_source, part_keypoints, part_rows, part_temperature = some
+            source, keypoints, rows, temperature = part(source, keypoints, rows, temperature, slice(None), n)
         scores = target.new_empty((B, n.stop - start, H, W), dtype=dtype)
         best = _steps.similarity(
-            part_source, part_keypoints, target, part_rows, sampling, metric, scores,
-            norms if start == 0 else None, first_query=start,
+            source, keypoints, target, rows, p.sampling, p.metric, scores, result.target_norm if start == 0 else None,
+            first_query=start,
         )  # fmt: skip
         _steps.localize(
-            scores, best, part_rows, part_temperature, localization,
-            (outputs.keypoints[:, n], outputs.score[:, n], outputs.peak[:, n], outputs.log_sum_exp[:, n]),
-            kept[:, n] if start < kept_queries else None, first_query=start,
+            scores, best, rows, temperature, localization,
+            (result.keypoints[:, n], result.score[:, n], result.peak[:, n], result.log_sum_exp[:, n]),
+            result.window_scores[:, n] if start < p.kept_queries else None, first_query=start,
         )  # fmt: skip
-    return MatchResult(*outputs, norms, kept)
+    return result
 
 
 def sparse_window_match_backward(
     p: MatchProblem, result: MatchResult, upstream: Upstream, needs: MatchGradients[bool]
 ) -> MatchGradients[Given]:
-    source, keypoints, target, rows, temperature, sampling, metric, localization, _ = p
-    forward = result
-    (B, N), dtype = forward.peak.shape, forward.score.dtype
+    source, keypoints, target, temperature, sampling = p.source, p.keypoints, p.target, p.temperature, p.sampling
+    (B, N), dtype = result.peak.shape, result.score.dtype
     if B == 0 or N == 0:
         inputs = (source, keypoints, target, temperature)
         return MatchGradients(
@@ -90,48 +88,47 @@ def sparse_window_match_backward(
     needs_queries = source_out is not None or moving is not None
     queries = None
     if needs_queries or target_out is not None:
-        queries = _empty_queries(source, keypoints, target, sampling, metric, N, needs_queries)
-    problem = Backward(upstream, forward, source, keypoints, target, rows, temperature, sampling, metric, localization)
-    for block in problem.blocks():
-        gradient = problem.localize_backward(block, queries, temperature_out)
+        queries = _empty_queries(source, keypoints, target, sampling, p.metric, N, needs_queries)
+    backward = Backward(p, result, upstream)
+    for block in backward.blocks():
+        gradient = backward.localize_backward(block, queries, temperature_out)
         if queries is None:
             continue
-        some, norms, part_target = queries.part(block.b, block.n), forward.target_norm[block.b], target[block.b]
+        of_block, norms, images = queries.part(block.b, block.n), result.target_norm[block.b], target[block.b]
         if target_out is not None:
-            previous, written = problem.accumulator(target_out, block)
-            _steps.target_backward(gradient, some, norms, part_target, previous, written)
+            previous, written = backward.accumulator(target_out, block)
+            _steps.target_backward(gradient, of_block, norms, images, previous, written)
         if needs_queries:
-            query_out = some.values
+            query_out = of_block.values
             if keypoints is None and source_out is not None:
                 query_out = source_out[block.b, :, 0, block.n].transpose(1, 2)[None]
-            _steps.query_backward(gradient, some, norms, part_target, query_out)
+            _steps.query_backward(gradient, of_block, norms, images, query_out)
     if keypoints is not None and sampling is not None and queries is not None and needs_queries:
-        _steps.source_backward(queries.values, forward.peak, keypoints, source, sampling, source_out, moving)
+        _steps.source_backward(queries.values, result.peak, keypoints, source, sampling, source_out, moving)
     return MatchGradients(source_out, keypoints_out, target_out, temperature_out)
 
 
 def localize(p: LocalizeProblem) -> Matches:
     scores, rows, temperature, localization = p
     B, N = scores.shape[:2]
-    outputs = _empty_matches(scores, B, N, accumulation_dtype(scores.dtype))
+    matches = empty_matches(scores, B, N)
     if B * N > 0:
-        _steps.localize(scores, None, rows, temperature, localization, outputs, None)
-    return outputs
+        _steps.localize(scores, None, rows, temperature, localization, matches, None)
+    return matches
 
 
 def localize_backward(
     p: LocalizeProblem, result: Matches, upstream: Upstream, needs: LocalizeGradients[bool]
 ) -> LocalizeGradients[Given]:
     scores, rows, temperature, localization = p
-    matches = result
     B, N, H, W = scores.shape
     scores_out = torch.empty_like(scores) if needs.scores else None
     temperature_out = None
     if needs.temperature and temperature is not None:
-        temperature_out = scores.new_empty((B, N), dtype=matches.score.dtype)
+        temperature_out = scores.new_empty((B, N), dtype=result.score.dtype)
     if B * N > 0:
         _steps.localize_backward(
-            upstream, scores, matches.peak, (H, W), rows.target_mask, temperature, localization, kept=False,
+            upstream, scores, result.peak, (H, W), rows.target_mask, temperature, localization, kept=False,
             ds=scores_out, window_scores=None, temperature_out=temperature_out, queries=None, dense=True,
         )  # fmt: skip
     return LocalizeGradients(scores_out, temperature_out)
@@ -158,15 +155,13 @@ def gather_keypoints_backward(
 
 def cosine_similarity(p: SimilarityProblem) -> SimilarityResult:
     descriptors, target, metric = p
-    B, _, H, W = target.shape
-    N, dtype = descriptors.shape[1], accumulation_dtype(target.dtype)
-    scores = target.new_empty((B, N, H, W), dtype=dtype)
-    norms = target.new_empty((B, H * W), dtype=dtype)
+    (B, _, H, W), N = target.shape, descriptors.shape[1]
+    result = empty_similarity_result(descriptors, target)
     if B > 0:
         source = _as_source(descriptors) if N > 0 else _one_query(target)
-        filled = scores if N > 0 else scores.new_empty((B, 1, H, W))
-        _steps.similarity(source, None, target, NO_ROWS, None, metric, filled, norms, with_best=False)
-    return SimilarityResult(scores, norms)
+        filled = result.scores if N > 0 else result.scores.new_empty((B, 1, H, W))
+        _steps.similarity(source, None, target, Rows(), None, metric, filled, result.target_norm, with_best=False)
+    return result
 
 
 def cosine_similarity_backward(
@@ -185,15 +180,6 @@ def cosine_similarity_backward(
     if descriptors_out is not None:
         _steps.query_backward(dense, queries, target_norm, target, descriptors_out[None])
     return SimilarityGradients(descriptors_out, target_out)
-
-
-def _empty_matches(like: Tensor, B: int, N: int, dtype: torch.dtype) -> Matches:
-    return Matches(
-        like.new_empty((B, N, 2), dtype=dtype),
-        like.new_empty((B, N), dtype=dtype),
-        like.new_empty((B, N), dtype=torch.int64),
-        like.new_empty((B, N), dtype=dtype),
-    )
 
 
 def _empty_keypoints(
@@ -218,7 +204,7 @@ def _empty_queries(
     with_gradient: bool,
 ) -> Queries:
     B, C, H, W = target.shape
-    dtype = accumulation_dtype(target.dtype)
+    dtype = accumulation_dtype(target)
     splits = 1
     if with_gradient and keypoints is not None:
         processors = _launch.multiprocessors(target.device)
@@ -234,5 +220,5 @@ def _as_source(descriptors: Tensor) -> Tensor:
 
 
 def _one_query(target: Tensor) -> Tensor:
-    """Any (B, C, 1, 1) descriptor, for a launch that is there for the norms of the target."""
+    """A dummy query (B, C, 1, 1), for a launch of which only the norms of the target are needed."""
     return target[:, :, :1, :1]
