@@ -16,10 +16,7 @@ from ._layout import Layout
 
 
 class Arguments(Protocol):
-    """The arguments of an operator, as a NamedTuple of tensors, of records of options, and at the end `backend`.
-
-    The first is a tensor of features, on the device of all.
-    """
+    """The arguments of an operator, as a NamedTuple of tensors, of records of options, and at the end `backend`."""
 
     _fields: tuple[str, ...]
     backend: str
@@ -224,9 +221,8 @@ def _derivative(
 
 
 def _device(arguments: Sequence[Any]) -> torch.device:
-    """Where the arguments of an operator are, flat or not."""
-    device: torch.device = arguments[0].device
-    return device
+    """Where the arguments of an operator are, all of them on one device."""
+    return next(x.device for x in arguments if isinstance(x, Tensor))
 
 
 def _declare(prefix: str, record: type[Any]) -> str:
