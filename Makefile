@@ -101,7 +101,7 @@ bench: $(stamps)/bench $(stamps)/test ## ten minutes: run every benchmark on thi
 	$(python) -m benchmarks.report
 claims: $(stamps)/bench $(stamps)/test ## check the claims about a training step's memory and, on a CPU, the operator
 	rm -f build/claims.json build/claims.jsonl
-	$(pytest) benchmarks/test_training_memory.py benchmarks/test_op.py::test_time_and_memory --scope quick --rounds 3 --save build/claims.json
+	$(pytest) benchmarks/test_training_memory.py benchmarks/test_op.py::test_time_and_memory --scope quick --rounds 11 --save build/claims.json
 	$(python) -m benchmarks.claims build/claims.json
 landmarks: $(stamps)/train ## two hours: train on Landmarks-SPair, evaluate, compare feature-map sizes, write docs/results.md
 	PYTHON=$(python) experiments/landmarks.sh
