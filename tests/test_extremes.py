@@ -75,6 +75,16 @@ def test_square_distances_are_exact_near_zero(backend: str) -> None:
     )
 
 
+@pytest.mark.parametrize("channels", [31, 65])
+def test_square_distances_of_constant_vectors_keep_their_digits(channels: int, backend: str) -> None:
+    """Sums of equal products round in one direction, and a distance is the difference of such sums."""
+    descriptors = (0.3 + random(1, 6, 1).abs()).expand(1, 6, channels)
+    target = (0.3 + random(1, 1, 20, 20, seed=1).abs()).expand(1, channels, 20, 20)
+    scores = smk.cosine_similarity(descriptors, target, metric="l2", backend=backend)
+    exact = smk.cosine_similarity(descriptors.double(), target.double(), metric="l2", backend="reference")
+    torch.testing.assert_close(scores.double(), exact, rtol=1e-5, atol=0)
+
+
 @pytest.mark.parametrize("metric", ["cosine", "dot", "l2"])
 def test_bitwise_equal_cells_tie_to_the_lowest(metric: str, backend: str) -> None:
     """Where a product of matrices rounds by position too."""

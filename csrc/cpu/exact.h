@@ -24,7 +24,7 @@ inline bool is_safe_square(T square, bool small_eps) {
 // Whether -|q - f|^2, summed from products, keeps enough digits.
 template <class T>
 inline bool is_safe_distance(T score, T query_square, T target_square) {
-    return score - score == 0 && -score > T(0x1p-4) * (query_square + target_square);
+    return score - score == 0 && -score > T(0x1p-3) * (query_square + target_square);
 }
 
 // sum over channels of f^2, in float64

@@ -19,10 +19,11 @@ constexpr float kLeastSquare = 0x1p-104f, kLargestSquare = 0x1p124f;
 // Sums of products below this may have lost summands to underflow.
 constexpr float kLeastProduct = 0x1p-100f;
 // A distance below this part of the squares that it is the difference of has lost too many digits: measured, the sum of
-// products errs by up to 2^-25 sqrt(C) of them, and by 2^-22 for few channels; a distance is to keep an error of 1e-5.
+// products errs by up to 2^-25 sqrt(C) of them, by 2^-22 for few channels, and by 2^-20 for 64 equal products. A distance
+// keeps an error of 1e-5.
 template <class T>
 __device__ inline T least_distance(int64_t channels) {
-    return channels < 64 ? T(1) / 32 : sqrt(T(channels)) / 256;
+    return channels < 1024 ? T(1) / 8 : sqrt(T(channels)) / 256;
 }
 // Beside an eps of at least this, a norm whose square underflows is nothing.
 constexpr double kLargeEps = 0x1p-43;

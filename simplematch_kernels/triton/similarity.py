@@ -177,7 +177,7 @@ def similarity_kernel(
         else:
             unsafe = ~is_finite(score)
             if METRIC == L2:  # where most digits cancel
-                unsafe = unsafe | (-score <= 0.0625 * (query_square[:, None] + target_square[None, :]))
+                unsafe = unsafe | (-score <= 0.125 * (query_square[:, None] + target_square[None, :]))
         unsafe = unsafe & active[:, None] & in_map[None, :]
         wrong = tl.max((unsafe | unsafe_target[None, :]).to(tl.int32), 1)
         if tl.max(wrong, 0) > 0:
