@@ -22,5 +22,5 @@ def test_backends_agree_with_the_reference(part: int, backend: str) -> None:
 
 @pytest.mark.parametrize("seed", [118455, 125506, 168336])
 def test_rare_cases_agree(seed: int, backend: str) -> None:
-    """Cases that differed once: a distance of constant vectors, and rounding where a gradient vanishes (one channel)."""
+    """Cases that differed once: distances of constant vectors; gradients of one channel, which are only rounding."""
     assert not run.failures(backend, [seed])
