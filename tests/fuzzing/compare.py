@@ -46,19 +46,20 @@ def _is_cosine_of_one_channel(case: Case) -> bool:
 
 
 def _gradient_scale(name: str, case: Case) -> Tensor | float:
-    """The factor by which rounding errors of a cosine's gradient grow with short vectors, at least 1.
-
-    The gradient of a cosine is a difference of terms that are inversely proportional to the vector's norm.
-    """
+    """The scale of the terms whose difference is a cosine's gradient: 1 / D(x) of the vector x."""
     if case.options.get("metric") != "cosine" or name not in ("target", "descriptors", "source", "keypoints"):
-        return 1.0
+        return 0.0
     if name in ("target", "descriptors"):
-        norms = case.tensors[name].double().norm(dim=1 if name == "target" else 2, keepdim=True)
-    else:
-        norms = _sampled(case, case.tensors["source"].double()).norm(dim=2).nan_to_num(0)
-        norms = norms.masked_fill(norms == 0, torch.inf).amin(1)
-        norms = norms[:, None, None] if name == "keypoints" else norms[:, None, None, None]
-    return torch.where((norms > 0) & (norms < 1), 1 / norms, 1)
+        return 1 / _denominator(case, case.tensors[name], dim=1 if name == "target" else 2)
+    least = _denominator(case, _sampled(case, case.tensors["source"].double()), dim=2).nan_to_num(torch.inf).amin(1)
+    return 1 / (least[:, None] if name == "keypoints" else least[:, None, None])
+
+
+def _denominator(case: Case, vectors: Tensor, dim: int) -> Tensor:
+    """D(x) of vectors along `dim`, which is kept; infinity where it is zero, because the gradient is zero there."""
+    norm, eps = vectors.double().norm(dim=dim, keepdim=True), case.options["eps"]
+    divisor = norm + eps if case.options["eps_mode"] == "add" else norm.clamp(min=eps)
+    return divisor.masked_fill(divisor == 0, torch.inf)
 
 
 def _sampled(case: Case, source: Tensor) -> Tensor:
@@ -131,12 +132,12 @@ def _compare(
     case: Case,
     magnitude: Tensor | None = None,
     overflows: bool = False,
-    scale: Tensor | float = 1.0,
+    scale: Tensor | float = 0.0,
 ) -> list[str]:
     """NaN and infinities in the same places, and numbers alike where the case is tame or their `magnitude` is known.
 
-    Numbers of tame cases may differ by ERRORS times `scale`, relative to 1 + the largest. With
-    `overflows` a number that leaves the type may be an infinity or, where two of them meet, NaN.
+    Numbers of tame cases may differ by ERRORS, relative to 1 + the largest of them or their `scale`, whichever is more.
+    With `overflows` a number that leaves the type may be an infinity or, where two of them meet, NaN.
     """
     value, expected = value.detach().double(), expected.detach().double()
     if value.shape != expected.shape:
@@ -158,7 +159,7 @@ def _compare(
         bound = grade * magnitude.clamp(min=expected.abs()) + 1e-20
     elif case.tame:
         largest = expected.masked_fill(beyond, 0).abs().amax() if expected.numel() else 0.0
-        bound = torch.full_like(expected, ERRORS[case.dtype] * float(1 + largest)) * scale
+        bound = ERRORS[case.dtype] * (1 + torch.as_tensor(scale).clamp(min=float(largest)).expand(expected.shape))
     else:
         return []
     differs = ((value - expected).abs() > bound) & ~beyond
