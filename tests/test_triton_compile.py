@@ -45,7 +45,8 @@ def test_aligned_maps_are_loaded_16_bytes_at_a_time(dtype: str) -> None:
 def test_float32_products_are_never_plain_tf32(layout: str) -> None:
     compilations = variants.compilations([variants.Variant(layout=layout)], "nvidia")
     for compilation in compilations:
-        constants = dict(compilation.constants)
+        names = [parameter.name for parameter in variants.KERNELS[compilation.kernel].params]
+        constants = {names[place[0]]: value for place, value in compilation.constants}
         assert constants.get("PRECISION", "tf32x3") == "tf32x3"
 
 
