@@ -18,9 +18,9 @@ from ._groups import (
     encode,
 )
 
-SAMPLINGS = {"floor": 1, "round": 2, "bilinear": 3}
+SAMPLINGS = {"floor": 0, "round": 1, "bilinear": 2}
 METRICS = {"cosine": 0, "dot": 1, "l2": 2}
-DESCRIPTORS = SamplingSwitches(0, False)
+DESCRIPTORS = SamplingSwitches(3, False)
 DOT = MetricSwitches(METRICS["dot"], False)
 ZERO = encode(0)
 

@@ -13,14 +13,16 @@ import os
 import triton
 import triton.language as tl
 
-from ._groups import MapStrides, Points, PointStrides, ScoreStrides, WindowSize
+from ._groups import MapStrides, PointStrides, ScoreStrides, WindowSize
+from ._records import Image, Points
 
 INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
 
-DESCRIPTORS = tl.constexpr(0)
-FLOOR = tl.constexpr(1)
-ROUND = tl.constexpr(2)
-BILINEAR = tl.constexpr(3)
+# The codes of simplematch.h; DESCRIPTORS: queries are not sampled.
+FLOOR = tl.constexpr(0)
+ROUND = tl.constexpr(1)
+BILINEAR = tl.constexpr(2)
+DESCRIPTORS = tl.constexpr(3)
 
 COSINE = tl.constexpr(0)
 DOT = tl.constexpr(1)
@@ -255,6 +257,11 @@ def bilinear_corner(x, y, H, W, i: tl.constexpr, j: tl.constexpr):
 
 
 @triton.jit
+def image_of(pointer, H, W, strides):
+    return Image(pointer, H, W, strides.b, strides.c, strides.h, strides.w)
+
+
+@triton.jit
 def cell_offset(x, y, strides):
     return y.to(tl.int64) * strides.h + x.to(tl.int64) * strides.w
 
@@ -265,7 +272,7 @@ def read_queries(image, points, c, C, SAMPLING: tl.constexpr, NATIVE: tl.constex
 
     In the dtype of the source if NATIVE, else in ACC.
     """
-    channel = c.to(tl.int64)[None, :] * image.strides.c
+    channel = c.to(tl.int64)[None, :] * image.c
     in_channels = c < C
     if SAMPLING.MODE == BILINEAR:
         tile = tl.zeros((points.n.shape[0], c.shape[0]), ACC)
@@ -273,14 +280,14 @@ def read_queries(image, points, c, C, SAMPLING: tl.constexpr, NATIVE: tl.constex
             for j in tl.static_range(2):
                 column, row, weight_x, weight_y, inside = bilinear_corner(points.x, points.y, image.H, image.W, i, j)
                 weight = tl.where(inside, weight_x * weight_y, 0.0).to(ACC)
-                pointer = image.pointer + (cell_offset(column, row, image.strides)[:, None] + channel)
+                pointer = image.pointer + (cell_offset(column, row, image)[:, None] + channel)
                 mask = ((weight != 0) & points.active)[:, None] & in_channels[None, :]
                 tile += weight[:, None] * tl.load(pointer, mask=mask, other=0.0).to(ACC)  # (BLOCK_N, BLOCK_C)
     else:
         if SAMPLING.MODE == DESCRIPTORS:
-            offset = points.n.to(tl.int64) * image.strides.w
+            offset = points.n.to(tl.int64) * image.w
         else:
-            offset = cell_offset(points.x, points.y, image.strides)
+            offset = cell_offset(points.x, points.y, image)
         mask = points.active[:, None] & in_channels[None, :]
         tile = tl.load(image.pointer + (offset[:, None] + channel), mask=mask, other=0.0)  # (BLOCK_N, BLOCK_C)
         if not NATIVE:

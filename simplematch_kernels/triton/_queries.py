@@ -19,7 +19,7 @@ from ._common import (
     square_root,
     when,
 )
-from ._groups import Points
+from ._records import Points
 
 
 @triton.jit
@@ -62,18 +62,18 @@ def fill_query(
     ACC: tl.constexpr = outputs.scale.dtype.element_ty
     C = outputs.C
     scale = tl.full((), 2.0 if METRIC.KIND == L2 else 1.0, ACC)
-    second = 2 * sums.ds if METRIC.KIND == L2 else tl.full((), 0.0, ACC)
+    own = 2 * sums.ds if METRIC.KIND == L2 else tl.full((), 0.0, ACC)
     power = tl.full((), 1.0, ACC)
     if METRIC.KIND == COSINE:
         norm = query_norm(image, points, C, SAMPLING, ACC, BLOCK_C)
         scale, inverse = scale_and_inverse(norm, eps, METRIC)
         power = power_of_two(scale)
-        own = (scale / power) * (inverse / power)
-        second = tl.where((own == 0) | (sums.ds_score == 0), 0.0, own * sums.ds_score)
+        factor = (scale / power) * (inverse / power)
+        own = tl.where((factor == 0) | (sums.ds_score == 0), 0.0, factor * sums.ds_score)
     for c0 in range(0, C, BLOCK_C):
         c = c0 + tl.arange(0, BLOCK_C)
         q = read_queries(image, points, c, C, SAMPLING, False, ACC)  # (1, BLOCK_C)
         q = tl.where(is_finite(q) & finite[:, None], q * power, 0.0)
         tl.store(outputs.row + c[None, :], q, mask=(c < C)[None, :])
     tl.store(outputs.scale, tl.where(active, scale, 0.0))
-    tl.store(outputs.second, tl.where(active, second, 0.0))
+    tl.store(outputs.own, tl.where(active, own, 0.0))

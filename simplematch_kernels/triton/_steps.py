@@ -13,14 +13,7 @@ from .._resolved import Localization, Metric, Sampling, Window
 from .._types import Matches, Rows, Upstream
 from . import _arguments as to
 from . import _launch
-from ._groups import (
-    LocalizeSizes,
-    PointSizes,
-    RowSizes,
-    SourceSizes,
-    UpstreamStrides,
-    encode,
-)
+from ._groups import LocalizeSizes, PointSizes, RowSizes, SourceSizes, UpstreamStrides, encode
 from ._launch import ceil_div, describe_maps, launch, precision
 from .gather import gather_kernel
 from .localize import localize_kernel
@@ -60,18 +53,18 @@ class Queries:
     """What `localize_backward` leaves of the queries for the steps that follow.
 
     values: (splits, B, N, C) in the arithmetic's dtype: the queries in values[0], which `query_backward` turns into
-    their gradient, as partial sums. scale and second: (B, N), the factors of `query_scale` and `query_second`.
+    their gradient, as partial sums. scale and own: (B, N), the factors `query_scale` and `query_own`.
     """
 
     source: Source
     metric: Metric
     values: Tensor
     scale: Tensor
-    second: Tensor
+    own: Tensor
 
     def part(self, b: slice, n: slice) -> Queries:
         """Queries n of images b."""
-        return Queries(self.source.part(b, n), self.metric, self.values[:, b, n], self.scale[b, n], self.second[b, n])
+        return Queries(self.source.part(b, n), self.metric, self.values[:, b, n], self.scale[b, n], self.own[b, n])
 
 
 WHOLE_MAP = Window(1, 1, True, False, -math.inf, 0.0)
@@ -274,7 +267,7 @@ def _row_sizes(
 
 
 NO_QUERIES = {
-    "source": None, "keypoints": None, "queries": None, "query_scale": None, "query_second": None,
+    "source": None, "keypoints": None, "queries": None, "query_scale": None, "query_own": None,
     "source_strides": None, "keypoints_strides": None, "to_cells": None, "eps": 0.0,
     "SAMPLING": to.DESCRIPTORS, "METRIC": to.DOT, "BLOCK_C": _launch.row_block(1),
 }  # fmt: skip
@@ -284,7 +277,7 @@ def _of_queries(queries: Queries) -> dict[str, Any]:
     source = queries.source
     return {
         "source": source.features, "queries": queries.values, "query_scale": queries.scale,
-        "query_second": queries.second, "source_strides": to.encoded_map_strides(source.features),
+        "query_own": queries.own, "source_strides": to.encoded_map_strides(source.features),
         "eps": queries.metric.eps, "SAMPLING": to.sampling_switches(source.sampling),
         "METRIC": to.metric_switches(queries.metric), "BLOCK_C": _launch.row_block(queries.values.shape[3]),
     }  # fmt: skip
@@ -331,7 +324,7 @@ def query_backward(gradient: Gradient, queries: Queries, norms: Tensor, target: 
     tile = _launch.query_backward_tile(target.dtype, N)
     arguments = {
         **gradient.arguments(), "queries": queries.values, "query_scale": queries.scale,
-        "query_second": queries.second, "norms": norms, "target": target, "gradient": query_out,
+        "query_own": queries.own, "norms": norms, "target": target, "gradient": query_out,
         "C": C, "H": H, "W": W, "splits": splits,
         "scalar_b": queries.scale.stride(0), "queries_b": queries.values.stride(1),
         "target_strides": target_strides, "gradient_strides": to.query_strides(query_out),

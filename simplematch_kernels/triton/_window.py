@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 
 from ._common import decode, when
-from ._groups import Bounds, Expectation
+from ._records import Bounds, Expectation
 
 
 @triton.jit
@@ -32,9 +32,9 @@ def windows_of(peak, n, N, H, W, window, SHIFT: tl.constexpr):
     """
     active = n < N
     if peak is not None:
-        best = tl.load(peak + n, mask=active, other=-1).to(tl.int32)  # (BLOCK_N,)
-        active = active & (best >= 0)
-        bounds = window_bounds(tl.maximum(best, 0), H, W, window, SHIFT)
+        cell = tl.load(peak + n, mask=active, other=-1).to(tl.int32)  # (BLOCK_N,)
+        active = active & (cell >= 0)
+        bounds = window_bounds(tl.maximum(cell, 0), H, W, window, SHIFT)
     else:
         bounds = Bounds(n * 0, n * 0, n * 0 + H, n * 0 + W)
     return bounds, active
@@ -76,10 +76,9 @@ def temperature_of(temperature, value, b, n, sizes, ACC: tl.constexpr):
 
 
 @triton.jit
-def support_of(x, y, inside, match, WINDOW: tl.constexpr):
+def support_of(x, y, inside, row, match, WINDOW: tl.constexpr):
     """Offsets (dx, dy) from the peak, whether a cell takes part in the softmax, and the weight of its score."""
     ACC: tl.constexpr = match.peak.score.dtype
-    row = match.row
     dx, dy = x - match.peak.x, y - match.peak.y
     support = inside
     if WINDOW.DISC:
@@ -106,7 +105,7 @@ def weigh(score, weight):
 
 
 @triton.jit
-def soft_argmax(match, box, copy, WINDOW: tl.constexpr, BLOCK: tl.constexpr):
+def soft_argmax(row, match, box, copy, WINDOW: tl.constexpr, BLOCK: tl.constexpr):
     """largest = max_m s'[m], total = sum_m exp((s'[m] - largest) / T), and the mean offset from the peak.
 
     s' are the weighted scores of the window, and `outside_value` in the cells outside of it if WINDOW.OUTSIDE: these
@@ -114,7 +113,7 @@ def soft_argmax(match, box, copy, WINDOW: tl.constexpr, BLOCK: tl.constexpr):
     copy the scores of the box, and whether to.
     """
     ACC: tl.constexpr = match.peak.score.dtype
-    row, T = match.row, match.T
+    T = match.T
     largest = match.peak.score
     total = tl.full((), 0.0, ACC)
     sum_x = tl.full((), 0.0, ACC)
@@ -130,7 +129,7 @@ def soft_argmax(match, box, copy, WINDOW: tl.constexpr, BLOCK: tl.constexpr):
         score = tl.load(pointer, mask=inside, other=0.0).to(ACC)  # (BLOCK,)
         if copy is not None:
             tl.store(copy[0] + i, score, mask=when(copy[1], in_box))
-        dx, dy, support, weight = support_of(x, y, inside, match, WINDOW)
+        dx, dy, support, weight = support_of(x, y, inside, row, match, WINDOW)
         weighted = weigh(score, weight)
         larger = tl.maximum(largest, tl.max(tl.where(support, weighted, float("-inf")), 0))
         shrink = tl.where(largest == larger, 1.0, tl.exp((largest - larger) / T))

@@ -204,8 +204,8 @@ def _empty_queries(source: Source, target: Tensor, metric: Metric, N: int, with_
         processors = _launch.multiprocessors(target.device)
         splits = _launch.query_backward_splits(target.dtype, B, N, C, H * W, processors)
     values = target.new_empty((splits, B, N, C), dtype=dtype)
-    scale, second = target.new_empty((2, B, N), dtype=dtype)
-    return Queries(source, metric, values, scale, second)
+    scale, own = target.new_empty((2, B, N), dtype=dtype)
+    return Queries(source, metric, values, scale, own)
 
 
 def _as_source(descriptors: Tensor) -> Source:

@@ -6,8 +6,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ._common import decode, keypoint_cells, names, point_strides, read_queries
-from ._groups import Image
+from ._common import decode, image_of, keypoint_cells, names, point_strides, read_queries
 
 
 @triton.jit(do_not_specialize=names("keypoints descriptors"))
@@ -30,7 +29,7 @@ def gather_kernel(
     c = i_c * BLOCK_C + tl.arange(0, BLOCK_C)
     strides = point_strides(keypoints_strides)
     points, finite = keypoint_cells(keypoints + b * strides.b, strides, n, n < N, H, W, to_cells, SAMPLING)
-    image = Image(source + b * source_strides.b, H, W, source_strides)
+    image = image_of(source + b * source_strides.b, H, W, source_strides)
     q = read_queries(image, points, c, C, SAMPLING, False, ACC)  # (BLOCK_N, BLOCK_C)
     q = tl.where(finite[:, None], q, float("nan"))
     pointer = descriptors + ((b * N + n) * C)[:, None] + c[None, :]

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 
 from ._common import affine_x, affine_y, decode, is_valid, least, names, ordered, score_strides, window_size
-from ._groups import Box, Match, Peak, Row
+from ._records import Box, Match, Peak, Row
 from ._window import soft_argmax, temperature_of, window_bounds
 
 
@@ -101,8 +101,8 @@ def localize_kernel(
     copy = None
     if window_scores is not None:
         copy = (window_scores + (b * decode(sizes.kept_b) + n) * (rows * columns), n < decode(sizes.kept))
-    match = Match(row, Peak(x, y, score), bounds, window, T, outside_value, sigma, active)
-    mean = soft_argmax(match, Box(bounds.top, bounds.left, rows, columns), copy, WINDOW, BLOCK)
+    match = Match(Peak(x, y, score), bounds, window, T, outside_value, sigma, active)
+    mean = soft_argmax(row, match, Box(bounds.top, bounds.left, rows, columns), copy, WINDOW, BLOCK)
 
     largest = mean.largest
     lost = (score != score) | (T != T) | (largest - largest != 0)

@@ -6,9 +6,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ._common import decode, map_strides, names, score_strides, slopes, when, window_size
-from ._groups import Arriving, Box, Image, Keypoints, Match, Peak, QueryOutputs, Row, Sums
+from ._common import decode, image_of, map_strides, names, score_strides, slopes, when, window_size
 from ._queries import fill_query, query_points
+from ._records import Arriving, Box, Keypoints, Match, Peak, QueryOutputs, Row, Sums
 from ._window import soft_argmax, support_of, temperature_of, weigh, window_bounds, window_cell
 
 
@@ -36,10 +36,17 @@ def read_upstream(keypoints, score, log_sum_exp, strides, b, n, active, from_cel
 
 
 @triton.jit
-def window_gradient(match, box, mean, g, passes, lost, ds_out, strides, WINDOW: tl.constexpr, BLOCK: tl.constexpr):
+def any_upstream(g):
+    """Whether any upstream gradient of a query is not zero."""
+    return (g.x != 0) | (g.y != 0) | (g.score != 0) | (g.log_sum_exp != 0)
+
+
+@triton.jit
+def window_gradient(row, match, box, mean, g, lost, ds_out, strides, WINDOW: tl.constexpr, BLOCK: tl.constexpr):
     """Write ds of the cells of a box to ds_out, if that is not None; return sums over them."""
     ACC: tl.constexpr = match.peak.score.dtype
-    row, T = match.row, match.T
+    T = match.T
+    passes = any_upstream(g)
     sum_ds = tl.full((), 0.0, ACC)
     sum_ds_score = tl.full((), 0.0, ACC)
     sum_moment = tl.full((), 0.0, ACC)
@@ -49,7 +56,7 @@ def window_gradient(match, box, mean, g, passes, lost, ds_out, strides, WINDOW: 
         x, y, inside = window_cell(i, box, match.bounds, when(match.active, in_box))
         cell = y.to(tl.int64) * row.stride_h + x.to(tl.int64) * row.stride_w
         score = tl.load(row.pointer + cell, mask=inside, other=0.0).to(ACC)  # (BLOCK,)
-        dx, dy, support, weight = support_of(x, y, inside, match, WINDOW)
+        dx, dy, support, weight = support_of(x, y, inside, row, match, WINDOW)
         from_largest = weigh(score, weight) - mean.largest
         P = tl.where(support, tl.exp(from_largest / T) / mean.total, 0.0)
         a = g.x * (dx.to(ACC) - mean.x) + g.y * (dy.to(ACC) - mean.y) + g.log_sum_exp
@@ -83,12 +90,12 @@ def temperature_gradient(match, mean, g, moment, WINDOW: tl.constexpr):
 @triton.jit(
     do_not_specialize=names(
         "scores peak target_mask temperature upstream_keypoints upstream_score upstream_log_sum_exp source keypoints "
-        "ds_out window_scores temperature_out queries query_scale query_second"
+        "ds_out window_scores temperature_out queries query_scale query_own"
     )
 )
 def localize_backward_kernel(
     scores, peak, target_mask, temperature, upstream_keypoints, upstream_score, upstream_log_sum_exp,
-    source, keypoints, ds_out, window_scores, temperature_out, queries, query_scale, query_second,
+    source, keypoints, ds_out, window_scores, temperature_out, queries, query_scale, query_own,
     sizes, scores_strides, ds_strides, upstream_strides, source_strides, keypoints_strides,
     window, to_cells, from_cells,
     temperature_value: tl.float64, outside_value: tl.float64, sigma: tl.float64, eps: tl.float64,
@@ -105,7 +112,7 @@ def localize_backward_kernel(
     gradient that isn't finite) gets NaN in every cell of its softmax. What isn't finite in a query is 0 in `queries`.
     queries (B, N, C) in the arithmetic's dtype, or None: the sampled source rows, 0 in rows without a match; for the
     cosine times P(q) = power_of_two(1 / D(q)), which 16-bit numbers hold exactly.
-    query_scale = 1 / D(q) and query_second = sum_m ds s / (D(q) |q| P(q)^2) (cosine); 1 and 0 (dot); 2 and 2 sum_m ds.
+    query_scale = 1 / D(q) and query_own = sum_m ds s / (D(q) |q| P(q)^2) (cosine); 1 and 0 (dot); 2 and 2 sum_m ds.
 
     Program = one query. Bytes: B N (rows x columns) x 4 read and written, B N C sampled and written. At the paper's
     shape 1.9 MB of scores and 0.7 MB of queries each way: launch-bound.
@@ -116,13 +123,13 @@ def localize_backward_kernel(
     b = (program // N).to(tl.int64)
     n = program % N
     slot, wide_n = b * decode(sizes.scalar_b) + n, n.to(tl.int64)
-    best = tl.load(peak + (b * decode(sizes.peak_b) + n)).to(tl.int32)
-    active = best >= 0
-    best = tl.maximum(best, 0)
-    peak_y = best // W
-    peak_x = best - peak_y * W
+    cell = tl.load(peak + (b * decode(sizes.peak_b) + n)).to(tl.int32)
+    active = cell >= 0
+    cell = tl.maximum(cell, 0)
+    peak_y = cell // W
+    peak_x = cell - peak_y * W
     window = window_size(window)
-    bounds = window_bounds(best, H, W, window, WINDOW.SHIFT)
+    bounds = window_bounds(cell, H, W, window, WINDOW.SHIFT)
     if target_mask is not None:
         target_mask += b * H * W
     strides = score_strides(scores_strides)
@@ -132,10 +139,8 @@ def localize_backward_kernel(
     pointer = scores + (peak_y.to(tl.int64) * strides.h + peak_x.to(tl.int64) * strides.w)
     peak_score = tl.load(pointer, mask=active, other=0.0).to(ACC)
     T = temperature_of(temperature, temperature_value, b, n, sizes, ACC)
-    match = Match(
-        Row(scores, H, W, strides.h, strides.w, target_mask), Peak(peak_x, peak_y, peak_score),
-        bounds, window, T, outside_value, sigma, active,
-    )  # fmt: skip
+    row = Row(scores, H, W, strides.h, strides.w, target_mask)
+    match = Match(Peak(peak_x, peak_y, peak_score), bounds, window, T, outside_value, sigma, active)
     box = Box(bounds.top, bounds.left, window.rows, window.columns)
     copy = None
     into = strides
@@ -144,28 +149,27 @@ def localize_backward_kernel(
         ds_out += b * into.b + wide_n * into.n
     if window_scores is not None:  # allocated as ds is
         copy = (window_scores + (b * into.b + wide_n * into.n), n >= 0)
-    mean = soft_argmax(match, box, copy, WINDOW, BLOCK)
+    mean = soft_argmax(row, match, box, copy, WINDOW, BLOCK)
 
     g = read_upstream(
         upstream_keypoints, upstream_score, upstream_log_sum_exp, upstream_strides, b, n, active, from_cells, ACC
     )
-    passes = (g.x != 0) | (g.y != 0) | (g.score != 0) | (g.log_sum_exp != 0)
     arriving = tl.abs(g.x) + tl.abs(g.y) + tl.abs(g.score) + tl.abs(g.log_sum_exp)
     lost = (peak_score != peak_score) | (T != T) | (mean.largest - mean.largest != 0) | (arriving - arriving != 0)
     if DENSE:
         box = Box(bounds.top * 0, bounds.left * 0, H, W)
-    sums = window_gradient(match, box, mean, g, passes, lost, ds_out, into, WINDOW, BLOCK)
+    sums = window_gradient(row, match, box, mean, g, lost, ds_out, into, WINDOW, BLOCK)
     if temperature_out is not None:
         dT = tl.where(lost, float("nan"), temperature_gradient(match, mean, g, sums.moment, WINDOW))
-        tl.store(temperature_out + slot, tl.where(active & passes, dT, 0.0))
+        tl.store(temperature_out + slot, tl.where(active & any_upstream(g), dT, 0.0))
 
     if queries is not None:
         of_source = map_strides(source_strides)
-        image = Image(source + b * of_source.b, decode(sizes.source_rows), decode(sizes.source_columns), of_source)
+        image = image_of(source + b * of_source.b, decode(sizes.source_rows), decode(sizes.source_columns), of_source)
         points, finite = query_points(
             image, Keypoints(keypoints, keypoints_strides, to_cells, None), b, n, active, SAMPLING
         )  # fmt: skip
         C = decode(sizes.C)
         values = queries + (b * decode(sizes.queries_b) + wide_n * C)
-        outputs = QueryOutputs(values, query_scale + slot, query_second + slot, C)
+        outputs = QueryOutputs(values, query_scale + slot, query_own + slot, C)
         fill_query(image, points, finite, sums, active, outputs, eps, SAMPLING, METRIC, BLOCK_C)

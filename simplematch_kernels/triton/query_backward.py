@@ -10,6 +10,7 @@ from ._common import (
     COSINE,
     by_cell,
     by_channel,
+    image_of,
     is_finite,
     map_offsets,
     multiply,
@@ -18,7 +19,8 @@ from ._common import (
     scale_and_inverse,
     when,
 )
-from ._groups import Image, Norms, ScoreStrides, Weights, WindowSize
+from ._groups import ScoreStrides, WindowSize
+from ._records import Norms, Weights
 from ._window import corner_offset, in_windows, windows_of
 
 
@@ -58,7 +60,7 @@ def window_sum(
         mask = by_cell(in_map, WALK)
         if not WALK.EVEN_C:
             mask = mask & by_channel(c < C, WALK)
-        offset = map_offsets(m, c, target.W, target.strides, WALK)
+        offset = map_offsets(m, c, target.W, target, WALK)
         f = tl.load(target.pointer + offset, mask=mask, other=0.0)  # (BLOCK_M, BLOCK_C) if CHANNELS_LAST
         total = multiply(w, f if WALK.CHANNELS_LAST else tl.trans(f), total, PRECISION)
     return total
@@ -66,22 +68,22 @@ def window_sum(
 
 @triton.jit(
     do_not_specialize=names(
-        "ds peak query_scale query_second N splits peak_b scalar_b ds_b ds_n ds_h window_height window_width"
+        "ds peak query_scale query_own N splits peak_b scalar_b ds_b ds_n ds_h window_height window_width"
     )
 )
 def query_backward_kernel(
-    ds, peak, queries, query_scale, query_second, norms, target, gradient,
+    ds, peak, queries, query_scale, query_own, norms, target, gradient,
     N, C, H, W, splits, peak_b, scalar_b, ds_b, ds_n, ds_h, ds_w, queries_b, target_strides, gradient_strides,
     window_height, window_width, eps: tl.float64,
     SHIFT: tl.constexpr, METRIC: tl.constexpr, PRECISION: tl.constexpr, WALK: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """dq_n = P(q_n) (sum_m w[n, m] f_m - u_n second_n),  w[n, m] = ds[n, m] / (D(f_m) D(q_n) P(q_n)),  u_n = P(q_n) q_n
+    """dq_n = P(q_n) (sum_m w[n, m] f_m - u_n own_n),  w[n, m] = ds[n, m] / (D(f_m) D(q_n) P(q_n)),  u_n = P(q_n) q_n
     w = 0 where ds is, whatever D is. A sum that isn't finite is made again without the cells of which the norm isn't:
     the ds of these is 0 or NaN.
 
     ds: (B, N, rows, columns) from the top-left cell of each window, or (B, N, H, W) of any strides without `peak`.
-    queries (B, N, C), query_scale and query_second (B, N) from `localize_backward`. target (B, C, H, W): any strides.
+    queries (B, N, C), query_scale and query_own (B, N) from `localize_backward`. target (B, C, H, W): any strides.
     gradient (splits, B, N, C): partial sums over `splits` parts of the map, for `source_backward` to add. The first may
     lie where the queries do: a program writes just what it read. Rows without a match get 0.
 
@@ -120,7 +122,7 @@ def query_backward_kernel(
     of_ds = ScoreStrides(ds_b, ds_n, ds_h, ds_w)
     corner = corner_offset(n, bounds, of_ds, OFFSET)
     weights = Weights(ds + b * of_ds.b, corner, of_ds.h, of_ds.w, row_scale, active, bounds)
-    cells = Image(target + b * target_strides.b, H, W, target_strides)
+    cells = image_of(target + b * target_strides.b, H, W, target_strides)
     of_cells = Norms(norms + b * H * W, eps)
     total = window_sum(weights, cells, of_cells, (c, C), span, False, METRIC, PRECISION, WALK, BLOCK_M)
     if tl.max((~is_finite(total)).to(tl.int32)) > 0:  # 16 cells at a time, for fewer registers than the usual sum
@@ -130,8 +132,8 @@ def query_backward_kernel(
     in_rows = (n < N)[:, None] & (c < C)[None, :]
     pointer = queries + b * queries_b + (rows * C + c[None, :])
     q = tl.load(pointer, mask=when(split == 0, in_rows), other=0.0)  # (BLOCK_N, BLOCK_C)
-    second = tl.load(query_second + (b * scalar_b + n), mask=active, other=0.0)  # (BLOCK_N,)
-    total = tl.where(active[:, None], (total - second[:, None] * q) * power[:, None], 0.0)
+    own = tl.load(query_own + (b * scalar_b + n), mask=active, other=0.0)  # (BLOCK_N,)
+    total = tl.where(active[:, None], (total - own[:, None] * q) * power[:, None], 0.0)
     pointer = gradient + split.to(tl.int64) * gradient_strides.s + b * gradient_strides.b
     pointer += rows * gradient_strides.n + c.to(tl.int64)[None, :] * gradient_strides.c
     tl.store(pointer, total.to(gradient.dtype.element_ty), mask=in_rows)

@@ -16,6 +16,7 @@ from ._common import (
     cell_offsets,
     channel_offsets,
     denominator,
+    image_of,
     is_finite,
     is_valid,
     keypoint_cells,
@@ -28,7 +29,8 @@ from ._common import (
     square_root,
     when,
 )
-from ._groups import Cells, Image, Points, PointStrides, Scores
+from ._groups import PointStrides
+from ._records import Cells, Points, Scores
 
 
 @triton.jit
@@ -53,8 +55,8 @@ def exact_row(
     for c0 in range(0, C, STEP):
         c = c0 + tl.arange(0, STEP)
         q = tl.trans(read_queries(source, points, c, C, SAMPLING, False, ACC)).to(tl.float64)  # (STEP, 1)
-        offset = channel_offsets(c, target.strides, WALK)[:, None]
-        offset = offset + cell_offsets(cells.m, target.W, target.strides, WALK)[None, :]
+        offset = channel_offsets(c, target, WALK)[:, None]
+        offset = offset + cell_offsets(cells.m, target.W, target, WALK)[None, :]
         mask = (c < C)[:, None] & cells.in_map[None, :]
         f = tl.load(target.pointer + offset, mask=mask, other=0.0).to(tl.float64)  # (STEP, BLOCK_M)
         if METRIC.KIND == L2:
@@ -152,7 +154,7 @@ def similarity_kernel(
     m = i_m * BLOCK_M + tl.arange(0, BLOCK_M)
     in_map = m < M
     active = is_valid(num_keypoints, valid, b, n, first_query, N, valid_b)
-    image = Image(source + b * source_strides.b, source_H, source_W, source_strides)
+    image = image_of(source + b * source_strides.b, source_H, source_W, source_strides)
     if SAMPLING.MODE == DESCRIPTORS:
         points, finite = Points(n, n, n, active), n
     else:
@@ -196,7 +198,7 @@ def similarity_kernel(
     if METRIC.KIND == L2 or ACC == tl.float32:  # noqa: SIM300
         score, target_norm = exact_where_needed(
             Scores(score, target_norm, query_square, target_square), Cells(m, in_map),
-            image, Image(target, 0, W, target_strides), points, C, eps, SAMPLING, METRIC, WALK,
+            image, image_of(target, 0, W, target_strides), points, C, eps, SAMPLING, METRIC, WALK,
         )  # fmt: skip
     if SAMPLING.MODE != DESCRIPTORS:
         score = tl.where(finite[:, None], score, float("nan"))

@@ -6,14 +6,14 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ._common import decode, is_finite, map_strides, names, score_strides
-from ._groups import Image, Keypoints, QueryOutputs, Sums
+from ._common import decode, image_of, is_finite, map_strides, names, score_strides
 from ._queries import fill_query, query_points
+from ._records import Keypoints, QueryOutputs, Sums
 
 
-@triton.jit(do_not_specialize=names("given scores ds_out source queries query_scale query_second"))
+@triton.jit(do_not_specialize=names("given scores ds_out source queries query_scale query_own"))
 def similarity_gradient_kernel(
-    given, scores, ds_out, source, queries, query_scale, query_second,
+    given, scores, ds_out, source, queries, query_scale, query_own,
     sizes, given_strides, scores_strides, ds_strides, source_strides, eps: tl.float64,
     SAMPLING: tl.constexpr, METRIC: tl.constexpr, BLOCK: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
@@ -51,11 +51,11 @@ def similarity_gradient_kernel(
 
     active = n >= 0
     strides = map_strides(source_strides)
-    image = Image(source + b * strides.b, decode(sizes.source_rows), decode(sizes.source_columns), strides)
+    image = image_of(source + b * strides.b, decode(sizes.source_rows), decode(sizes.source_columns), strides)
     points, finite = query_points(image, Keypoints(None, None, None, None), b, n, active, SAMPLING)
     slot = b * decode(sizes.scalar_b) + n
     outputs = QueryOutputs(
-        queries + (b * decode(sizes.queries_b) + wide_n * C), query_scale + slot, query_second + slot, C
+        queries + (b * decode(sizes.queries_b) + wide_n * C), query_scale + slot, query_own + slot, C
     )
     sums = Sums(sum_ds, sum_ds_score, sum_ds)
     fill_query(image, points, finite, sums, active, outputs, eps, SAMPLING, METRIC, BLOCK_C)

@@ -16,6 +16,7 @@ from ._common import (
     cell_offset,
     clamp,
     decode,
+    image_of,
     is_finite,
     keypoint_cells,
     map_offsets,
@@ -25,18 +26,17 @@ from ._common import (
     slopes,
     when,
 )
-from ._groups import Image, Keypoints, Parts
+from ._records import Keypoints, Parts
 
 
 @triton.jit
 def summed_row(dq, b, n, c, C, ACC: tl.constexpr):
     """dq_n of channels c: the sum of its partial sums."""
     total = tl.zeros(c.shape, ACC)
-    strides = dq.strides
-    pointer = dq.pointer + b * strides.b + n.to(tl.int64) * strides.n + c.to(tl.int64) * strides.c
+    pointer = dq.pointer + b * dq.b + n.to(tl.int64) * dq.n + c.to(tl.int64) * dq.c
     for _ in range(dq.splits):
         total += tl.load(pointer, mask=c < C, other=0.0).to(ACC)  # (BLOCK_C,)
-        pointer += strides.s
+        pointer += dq.s
     return total
 
 
@@ -90,9 +90,9 @@ def fill_cells(
             row = summed_row(dq, b, one, c, C, ACC)
             weight, row = by_cell(weight, WALK), by_channel(row, WALK)
             total += tl.where(weight != 0, weight * row, 0.0)
-    offset = map_offsets(m, c, W, out.strides, WALK)
+    offset = map_offsets(m, c, W, out, WALK)
     mask = by_cell(m < H * W, WALK) & by_channel(c < C, WALK)
-    tl.store(out.pointer + b * out.strides.b + offset, total.to(out.pointer.dtype.element_ty), mask=mask)
+    tl.store(out.pointer + b * out.b + offset, total.to(out.pointer.dtype.element_ty), mask=mask)
 
 
 @triton.jit
@@ -122,8 +122,8 @@ def fill_keypoint(
         for i in tl.static_range(2):
             for j in tl.static_range(2):
                 column, line, weight_x, weight_y, inside = bilinear_corner(x, y, H, W, i, j)
-                offset = cell_offset(column, line, source.strides) + c.to(tl.int64) * source.strides.c
-                cell = source.pointer + b * source.strides.b + offset
+                offset = cell_offset(column, line, source) + c.to(tl.int64) * source.c
+                cell = source.pointer + b * source.b + offset
                 f = tl.load(cell, mask=when(inside & active, c < C), other=0.0).to(ACC)  # (BLOCK_ROW,)
                 moment = tl.where(when(inside, one != 0), one.to(tl.float64) * f.to(tl.float64), 0.0)
                 sum_x += tl.where(weight_y != 0, (2 * i - 1) * weight_y * moment, 0.0)
@@ -157,14 +157,15 @@ def source_backward_kernel(
     """
     N, H = decode(sizes.N), decode(sizes.H)
     source_programs = decode(sizes.source_programs)
-    dq = Parts(gradient, gradient_strides, decode(sizes.splits))
+    of_dq = gradient_strides
+    dq = Parts(gradient, decode(sizes.splits), of_dq.s, of_dq.b, of_dq.n, of_dq.c)
     points = Keypoints(keypoints, point_strides(keypoints_strides), to_cells, peak)
     program = tl.program_id(0)
     if program < source_programs:
-        out = Image(source_out, H, W, out_strides)
+        out = image_of(source_out, H, W, out_strides)
         fill_cells(program, dq, points, out, N, C, SAMPLING, WALK, BLOCK_N, TILE)
     elif keypoints_out is not None:
-        image = Image(source, H, W, map_strides(source_strides))
+        image = image_of(source, H, W, map_strides(source_strides))
         of_out = point_strides(keypoints_out_strides)
         row = program - source_programs
         fill_keypoint(row, dq, points, image, keypoints_out, of_out, N, C, SAMPLING, BLOCK_ROW)
