@@ -108,10 +108,10 @@ def denominator(norm, eps, CLAMP_EPS: tl.constexpr):
 
 @triton.jit
 def scale_and_inverse(norm, eps, METRIC: tl.constexpr):
-    """How a vector enters the gradient of the score: the factor of the other vector, and what makes it its own term's.
+    """The factors of a vector x in the gradient of the score: of the other vector, and of x in its own term.
 
-    cosine: 1 / D(x) and 1 / |x|, the latter 0 where D is constant, the vector zero, or 1 / |x| no number of the type
-    (then eps is so much larger, or the gradient overflows);    dot and l2: 1 and 1.
+    cosine: 1 / D(x) and 1 / |x|, the latter 0 where D is constant, x is zero, or 1 / |x| overflows (then eps is much
+    larger, or the gradient overflows too). dot and l2: 1 and 1.
     """
     one = tl.full(norm.shape, 1.0, norm.dtype)
     if METRIC.KIND == COSINE:

@@ -113,9 +113,9 @@ def target_backward_registers(dtype: torch.dtype, channels_last: bool) -> int | 
 
 
 def query_backward_registers(dtype: torch.dtype, channels_last: bool, strides: MapStrides) -> int | None:
-    """All for rows of 16 bits that aren't aligned to 16 bytes: they come through registers."""
+    """All for float64, and for rows of 16 bits that aren't aligned to 16 bytes: they come through registers."""
     through_registers = dtype.itemsize == 2 and not channels_last and strides.c % 8 != 0
-    return ALL_REGISTERS if through_registers else None
+    return ALL_REGISTERS if through_registers or dtype == torch.float64 else None
 
 
 @lru_cache(maxsize=256)
