@@ -11,6 +11,9 @@ pytest.importorskip("triton", reason="Triton is not installed")
 if os.environ.get("TRITON_INTERPRET") == "1":
     pytest.skip("TRITON_INTERPRET=1 interprets kernels, nothing can be compiled", allow_module_level=True)
 
+from simplematch_kernels import _native
+from simplematch_kernels.triton import _arguments
+
 from . import triton_variants as variants
 
 CHIPS = [target for target in variants.TARGETS if target.startswith("cuda")]
@@ -45,7 +48,8 @@ def test_aligned_maps_are_loaded_16_bytes_at_a_time(dtype: str) -> None:
 def test_float32_products_are_never_plain_tf32(layout: str) -> None:
     compilations = variants.compilations([variants.Variant(layout=layout)], "nvidia")
     for compilation in compilations:
-        constants = dict(compilation.constants)
+        names = [parameter.name for parameter in variants.KERNELS[compilation.kernel].params]
+        constants = {names[place[0]]: value for place, value in compilation.constants}
         assert constants.get("PRECISION", "tf32x3") == "tf32x3"
 
 
@@ -58,6 +62,13 @@ def test_other_numbers_of_keypoints_and_images_compile_nothing_new(change: dict[
 
 def _usual_and(change: dict[str, int]) -> tuple[variants.Variant, variants.Variant]:
     return variants.Variant(), replace(variants.Variant(), **change)  # type: ignore[arg-type]
+
+
+def test_codes_are_those_of_the_c_interface() -> None:
+    if reason := _native.why_not():
+        pytest.skip(reason)
+    for name, code in (_arguments.SAMPLINGS | _arguments.METRICS).items():
+        assert code == _native.load().CODES[name]
 
 
 def test_launch_counts() -> None:

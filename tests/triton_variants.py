@@ -53,6 +53,8 @@ TARGETS = {
 
 Launch = tuple[Any, dict[str, Any], dict[str, Any]]
 """Kernel, arguments, compiler options."""
+Place = tuple[int, ...]
+"""Where an argument is: its number, and that of its field if it is a tuple."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +113,9 @@ MODES = [
 ALL = PAPER + ALIGNED + MODES
 # What the tests compile: everything for one chip, what differs most for the others.
 TESTED = {
-    "cuda:80": [*PAPER[:4], MODES[0], MODES[12]],
+    "cuda:80": [*PAPER[:4], MODES[0], MODES[3], MODES[12]],
     "cuda:90": ALL,
-    "cuda:100": [*PAPER[:4], MODES[0], MODES[12]],
+    "cuda:100": [*PAPER[:4], MODES[0], MODES[3], MODES[12]],
     "hip:gfx942": [PAPER[0], PAPER[3], PAPER[6], MODES[0]],
 }
 
@@ -124,9 +126,9 @@ class Compilation:
 
     kernel: str
     variant: str
-    signature: tuple[tuple[str, str], ...]
-    constants: tuple[tuple[str, Any], ...]
-    divisible: tuple[str, ...]
+    signature: tuple[tuple[str, Any], ...]
+    constants: tuple[tuple[Place, Any], ...]
+    divisible: tuple[Place, ...]
     options: tuple[tuple[str, Any], ...]
 
     @property
@@ -223,27 +225,39 @@ def launches_of(variant: Variant, platform: str) -> list[Launch]:
 def compilation_of(variant: str, launch: Launch) -> Compilation:
     """What Triton would specialise the kernel to: types, constants, and what is known to divide by 16."""
     kernel, arguments, options = launch
-    signature, constants, divisible = [], [], []
-    for parameter in kernel.params:
-        name, value = parameter.name, arguments[parameter.name]
-        if parameter.is_constexpr or value is None:
-            signature.append((name, "constexpr"))
-            constants.append((name, value))
-        elif isinstance(value, Tensor):
-            signature.append((name, "*" + TYPES[value.dtype]))
-            if value.storage_offset() * value.element_size() % 16 == 0 and not parameter.do_not_specialize:
-                divisible.append(name)
+    signature: list[tuple[str, Any]] = []
+    constants: list[tuple[Place, Any]] = []
+    divisible: list[Place] = []
+    for i, parameter in enumerate(kernel.params):
+        value = arguments[parameter.name]
+        if parameter.is_constexpr:
+            signature.append((parameter.name, "constexpr"))
+            constants.append(((i,), value))
         elif parameter.annotation_type:
-            signature.append((name, parameter.annotation_type))
-        elif value == 1 and not parameter.do_not_specialize:
-            signature.append((name, "constexpr"))
-            constants.append((name, 1))
+            signature.append((parameter.name, parameter.annotation_type))
         else:
-            signature.append((name, "i32" if -(2**31) <= value < 2**31 else "i64"))
-            if value % 16 == 0 and not parameter.do_not_specialize:
-                divisible.append(name)
+            kind = _specialize(value, (i,), not parameter.do_not_specialize, constants, divisible)
+            signature.append((parameter.name, kind))
     described = tuple(signature), tuple(constants), tuple(divisible), tuple(options.items())
     return Compilation(kernel.__name__, variant, *described)
+
+
+def _specialize(
+    value: Any, path: Place, specialized: bool, constants: list[tuple[Place, Any]], divisible: list[Place]
+) -> Any:
+    """The type of an argument. Fields of tuples are specialised, whatever their parameter says: Triton does so."""
+    if isinstance(value, tuple):
+        kinds = [_specialize(x, (*path, i), True, constants, divisible) for i, x in enumerate(value)]
+        return type(value)(*kinds) if hasattr(value, "_fields") else tuple(kinds)
+    if value is None or (specialized and not isinstance(value, Tensor) and value == 1):
+        constants.append((path, value))
+        return "constexpr"
+    number = value.storage_offset() * value.element_size() if isinstance(value, Tensor) else value
+    if specialized and number % 16 == 0:
+        divisible.append(path)
+    if isinstance(value, Tensor):
+        return "*" + TYPES[value.dtype]
+    return "i32" if -(2**31) <= value < 2**31 else "i64"
 
 
 TYPES = {
@@ -254,8 +268,8 @@ KERNELS = {
     kernel.__name__: kernel
     for kernel in (
         _steps.similarity_kernel, _steps.localize_kernel, _steps.localize_backward_kernel,
-        _steps.target_backward_kernel, _steps.query_backward_kernel, _steps.source_backward_kernel,
-        _steps.gather_kernel,
+        _steps.similarity_gradient_kernel, _steps.target_backward_kernel, _steps.query_backward_kernel,
+        _steps.source_backward_kernel, _steps.gather_kernel,
     )
 }  # fmt: skip
 
@@ -273,12 +287,11 @@ def compilations(variants: list[Variant], platform: str) -> list[Compilation]:
 def compile_for(compilation: Compilation, target_name: str) -> Report:
     target = TARGETS[target_name]
     kernel = KERNELS[compilation.kernel]
-    places = {parameter.name: i for i, parameter in enumerate(kernel.params)}
     source = ASTSource(
         kernel,
         dict(compilation.signature),
         dict(compilation.constants),
-        {(places[name],): [["tt.divisibility", 16]] for name in compilation.divisible},
+        {path: [["tt.divisibility", 16]] for path in compilation.divisible},
     )
     options = dict(compilation.options)
     compiled = triton.compile(source, target=target, options=options)

@@ -146,9 +146,9 @@ __device__ void write_terms(const LocalizeBackward& step, int64_t b, int64_t n, 
     const bool cosine = step.metric.kind == SIMPLEMATCH_COSINE;
     const T total = sum_of_block<kThreads>(cosine ? sums.ds_score : sums.ds, memory);
     if (threadIdx.x > 0) return;
-    const T own = own_factor(norm, step.metric), near = cosine ? total : total / sum_divisor(norm, step.metric);
+    const T inverse = inverse_norm(norm, step.metric), sum = cosine ? total : total / sum_divisor(norm, step.metric);
     static_cast<T*>(step.terms.divisor)[slot] = sum_divisor(norm, step.metric);
-    static_cast<T*>(step.terms.own)[slot] = total != total ? total : own == 0 ? T(0) : own * near;
+    static_cast<T*>(step.terms.own)[slot] = total != total ? total : inverse == 0 ? T(0) : inverse * sum;
 }
 
 // S: of the scores, Q: of the source.

@@ -63,10 +63,10 @@ __device__ inline T sum_divisor(T norm, const Metric& metric) {
     return metric.kind == SIMPLEMATCH_L2 ? T(0.5) : unit_divisor(norm, metric);
 }
 
-// The factor of x in its own term, beside that sum: 1 / |x| (cosine; 0 where D is constant or |x| no normal number),
+// The factor of x in its own term, besides that sum: 1 / |x| (cosine; 0 where D is constant or |x| no normal number),
 // 0 (dot), 1 (l2).
 template <class T>
-__device__ inline T own_factor(T norm, const Metric& metric) {
+__device__ inline T inverse_norm(T norm, const Metric& metric) {
     if (metric.kind != SIMPLEMATCH_COSINE) return metric.kind == SIMPLEMATCH_L2 ? T(1) : T(0);
     constexpr T least = sizeof(T) == 8 ? T(0x1p-1022) : T(0x1p-126);
     const bool moves = norm >= least && !(metric.clamp_eps && norm < T(metric.eps));

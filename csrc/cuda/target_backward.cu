@@ -34,7 +34,7 @@ template <class T>
 struct Cell {
     int32_t y, x;
     bool in_map;
-    T far;  // 1 / D(f) is near * far, as one number could overflow: 1 where |f| is a normal number
+    T far;  // 1 / D(f) is scale * far, because one number could overflow: 1 where |f| is a normal number
     T sum;  // of ds * s (dot, l2: of ds), over the thread's queries
 };
 
@@ -74,10 +74,10 @@ struct CellOffsets {
     int64_t target[kCells], previous[kCells], gradient[kCells];
 };
 
-// What the products of a cell are multiplied by, and what its own vector is, in two steps: first its `own`, then `second`.
+// The factor of the products of a cell, and the two factors of its own term: `inverse` first, then `own`.
 template <class T>
 struct CellFactors {
-    T near[kCells], own[kCells], second[kCells];
+    T scale[kCells], inverse[kCells], own[kCells];
 };
 
 // One tile of the gradient, from the products.
@@ -94,9 +94,9 @@ __device__ void write_cells(const TargetBackward& a, int64_t b, int64_t m0, int6
         const int m = CHANNELS_LAST ? i : along;
         const int64_t c = c0 + (CHANNELS_LAST ? along : i);
         if (m0 + m >= M || c >= C) continue;
-        T total = factors.near[m] * products[i * kStride + along];
-        if (factors.second[m] != 0)  // a cell that no window holds gets 0, whatever it holds
-            total -= factors.second[m] * (factors.own[m] * widen(target[cells.target[m] + c * a.target.stride[1]]));
+        T total = factors.scale[m] * products[i * kStride + along];
+        if (factors.own[m] != 0)  // a cell that no window holds gets 0, whatever it holds
+            total -= factors.own[m] * (factors.inverse[m] * widen(target[cells.target[m] + c * a.target.stride[1]]));
         if (a.previous.data != nullptr) total += previous[cells.previous[m] + c * a.previous.stride[1]];
         const int64_t to = gradient + cells.gradient[m] + c * a.gradient.stride[1];
         if (a.gradient.dtype == a.target.dtype)
@@ -152,10 +152,10 @@ __global__ void __launch_bounds__(kThreads, 1) target_backward_kernel(TargetBack
     if (threadIdx.x < kCells) {
         T total = sums[0][threadIdx.x];
         for (int part = 1; part < kParts; ++part) total += sums[part][threadIdx.x];
-        const T near = 1 / (divisor * cell.far), own = own_factor(norm, a.metric);
-        factors.near[threadIdx.x] = near;
-        factors.own[threadIdx.x] = own;
-        factors.second[threadIdx.x] = own == 0 || total == 0 ? T(0) : total * cell.far * near;
+        const T scale = 1 / (divisor * cell.far), inverse = inverse_norm(norm, a.metric);
+        factors.scale[threadIdx.x] = scale;
+        factors.inverse[threadIdx.x] = inverse;
+        factors.own[threadIdx.x] = inverse == 0 || total == 0 ? T(0) : total * cell.far * scale;
     }
     __syncthreads();
 

@@ -1,71 +1,100 @@
-"""Options of the operators as kernel arguments: lower case at run time, upper case compiled in."""
+"""Tensors and options of the operators as the groups that kernels take."""
 
 from __future__ import annotations
-
-from functools import lru_cache
-from typing import Any
 
 from torch import Tensor
 
 from .._resolved import IDENTITY, AffineMap, Localization, Metric, Sampling, Window
+from ._groups import (
+    AffineMaps,
+    MapStrides,
+    MetricSwitches,
+    PointStrides,
+    QueryStrides,
+    SamplingSwitches,
+    ScoreStrides,
+    WindowSize,
+    WindowSwitches,
+    encode,
+)
 
-SAMPLINGS = {"floor": 1, "round": 2, "bilinear": 3}
+SAMPLINGS = {"floor": 0, "round": 1, "bilinear": 2}
 METRICS = {"cosine": 0, "dot": 1, "l2": 2}
+DESCRIPTORS = SamplingSwitches(3, False)
+DOT = MetricSwitches(METRICS["dot"], False)
+ZERO = encode(0)
 
 
-def of_strides(prefix: str, axes: str, x: Tensor | tuple[int, ...] | None) -> dict[str, int]:
-    """The strides of x as `prefix_axis`; zeros for a tensor that is not there."""
-    names = _names(prefix, axes)
+def map_strides(x: Tensor) -> MapStrides:
+    return MapStrides(*x.stride())
+
+
+def encoded_map_strides(x: Tensor) -> MapStrides:
+    b, c, h, w = x.stride()
+    return MapStrides(encode(b), encode(c), encode(h), encode(w))
+
+
+def score_strides(x: Tensor) -> ScoreStrides:
+    b, n, h, w = x.stride()
+    return ScoreStrides(encode(b), encode(n), encode(h), w)
+
+
+def query_strides(x: Tensor) -> QueryStrides:
+    return QueryStrides(*x.stride())
+
+
+def point_strides(x: Tensor | None) -> PointStrides | None:
     if x is None:
-        return dict.fromkeys(names, 0)
-    return dict(zip(names, x.stride() if isinstance(x, Tensor) else x, strict=True))
+        return None
+    b, n, d = x.stride()
+    return PointStrides(encode(b), encode(n), encode(d))
 
 
-@lru_cache(maxsize=256)
-def _names(prefix: str, axes: str) -> tuple[str, ...]:
-    return tuple(f"{prefix}_{axis}" for axis in axes)
+def row_strides(x: Tensor | None) -> tuple[int, int]:
+    """Those of (B, N), encoded; of what is not there, 0."""
+    if x is None:
+        return ZERO, ZERO
+    b, n = x.stride()
+    return encode(b), encode(n)
 
 
-def of_affine(prefix: str, x: AffineMap, y: AffineMap) -> dict[str, float]:
-    return {
-        f"{prefix}reciprocal_x": 1.0 / x.denominator, f"{prefix}reciprocal_y": 1.0 / y.denominator,
-        f"{prefix}numerator_x": x.numerator, f"{prefix}shift_x": x.shift, f"{prefix}divisor_x": x.denominator,
-        f"{prefix}numerator_y": y.numerator, f"{prefix}shift_y": y.shift, f"{prefix}divisor_y": y.denominator,
-    }  # fmt: skip
+def affine_maps(x: AffineMap, y: AffineMap) -> AffineMaps:
+    return AffineMaps(
+        encode(x.numerator), encode(x.shift), encode(x.denominator),
+        encode(y.numerator), encode(y.shift), encode(y.denominator),
+    )  # fmt: skip
 
 
-def of_sampling(sampling: Sampling | None, prefix: str = "") -> dict[str, Any]:
+def to_cells(sampling: Sampling | None) -> AffineMaps:
     if sampling is None:
-        return {**of_affine(prefix, IDENTITY, IDENTITY), "SAMPLING": 0, "BORDER": False}
-    return {
-        **of_affine(prefix, sampling.to_cells_x, sampling.to_cells_y),
-        "SAMPLING": SAMPLINGS[sampling.mode],
-        "BORDER": sampling.padding == "border",
-    }
+        return affine_maps(IDENTITY, IDENTITY)
+    return affine_maps(sampling.to_cells_x, sampling.to_cells_y)
 
 
-def of_metric(metric: Metric) -> dict[str, Any]:
-    return {"eps": metric.eps, "METRIC": METRICS[metric.kind], "CLAMP_EPS": metric.clamp_eps}
+def from_cells(localization: Localization) -> AffineMaps:
+    return affine_maps(localization.from_cells_x, localization.from_cells_y)
 
 
-def of_window(window: Window, H: int, W: int) -> dict[str, Any]:
-    rows, columns = window.box(H, W)
-    return {
-        "window_height": window.height, "window_width": window.width, "rows": rows, "columns": columns,
-        "outside_value": window.outside_value, "sigma": window.sigma,
-        "SHIFT": window.shift, "DISC": window.disc, "GAUSSIAN": window.sigma > 0, "OUTSIDE": window.has_outside,
-    }  # fmt: skip
+def sampling_switches(sampling: Sampling | None) -> SamplingSwitches:
+    if sampling is None:
+        return DESCRIPTORS
+    return SamplingSwitches(SAMPLINGS[sampling.mode], sampling.padding == "border")
 
 
-def of_temperature(temperature: Tensor | None, localization: Localization) -> dict[str, Any]:
+def metric_switches(metric: Metric) -> MetricSwitches:
+    return MetricSwitches(METRICS[metric.kind], metric.clamp_eps)
+
+
+def window_switches(window: Window) -> WindowSwitches:
+    return WindowSwitches(window.shift, window.disc, window.sigma > 0, window.has_outside)
+
+
+def window_size(window: Window | None, rows: int, columns: int) -> WindowSize:
+    """Without a window, 1 x 1: a kernel then makes no use of it."""
+    height, width = (1, 1) if window is None else (window.height, window.width)
+    return WindowSize(encode(height), encode(width), encode(rows), encode(columns))
+
+
+def temperature_value(localization: Localization) -> float:
     value = localization.temperature
-    return {
-        "temperature": temperature,
-        "temperature_value": 1.0 if value is None else value,
-        **of_strides("temperature", "bn", temperature),
-    }
-
-
-def is_native(source: Tensor, target: Tensor, sampling: Sampling | None) -> bool:
-    """Whether sampled queries are exact in the target's dtype, so that products may take them in it."""
-    return source.dtype == target.dtype and (sampling is None or sampling.mode != "bilinear")
+    return 1.0 if value is None else value

@@ -13,12 +13,16 @@ import os
 import triton
 import triton.language as tl
 
+from ._groups import MapStrides, PointStrides, ScoreStrides, WindowSize
+from ._records import Image, Points
+
 INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
 
-DESCRIPTORS = tl.constexpr(0)
-FLOOR = tl.constexpr(1)
-ROUND = tl.constexpr(2)
-BILINEAR = tl.constexpr(3)
+# The codes of simplematch.h; DESCRIPTORS: queries are not sampled.
+FLOOR = tl.constexpr(0)
+ROUND = tl.constexpr(1)
+BILINEAR = tl.constexpr(2)
+DESCRIPTORS = tl.constexpr(3)
 
 COSINE = tl.constexpr(0)
 DOT = tl.constexpr(1)
@@ -103,17 +107,17 @@ def denominator(norm, eps, CLAMP_EPS: tl.constexpr):
 
 
 @triton.jit
-def scale_and_inverse(norm, eps, METRIC: tl.constexpr, CLAMP_EPS: tl.constexpr):
-    """How a vector enters the gradient of the score: the factor of the other vector, and what makes it its own term's.
+def scale_and_inverse(norm, eps, METRIC: tl.constexpr):
+    """The factors of a vector x in the gradient of the score: of the other vector, and of x in its own term.
 
-    cosine: 1 / D(x) and 1 / |x|, the latter 0 where D is constant, the vector zero, or 1 / |x| no number of the type
-    (then eps is so much larger, or the gradient overflows);    dot and l2: 1 and 1.
+    cosine: 1 / D(x) and 1 / |x|, the latter 0 where D is constant, x is zero, or 1 / |x| overflows (then eps is much
+    larger, or the gradient overflows too). dot and l2: 1 and 1.
     """
     one = tl.full(norm.shape, 1.0, norm.dtype)
-    if METRIC == COSINE:
-        scale = one / denominator(norm, eps, CLAMP_EPS)
+    if METRIC.KIND == COSINE:
+        scale = one / denominator(norm, eps, METRIC.CLAMP_EPS)
         varies = ~(norm < 1.1754943508222875e-38)
-        if CLAMP_EPS:
+        if METRIC.CLAMP_EPS:
             varies = varies & ~(norm < tl.full((), eps, tl.float64).to(norm.dtype))
         inverse = tl.where(varies, one / tl.where(varies, norm, one), 0.0)
     else:
@@ -136,20 +140,70 @@ def power_of_two(x):
 
 
 @triton.jit
-def affine(x, numerator, shift, divisor, reciprocal):
-    """(x * numerator + shift) / divisor in float64, correctly rounded; `reciprocal` is 1 / divisor.
+def decode(x):
+    """The integer that `encode` made x of."""
+    return x >> 2
 
-    Two Newton steps with fused products give the very quotient, without the subroutine that a float64 division calls.
+
+@triton.jit
+def map_strides(encoded):
+    return MapStrides(decode(encoded.b), decode(encoded.c), decode(encoded.h), decode(encoded.w))
+
+
+@triton.jit
+def point_strides(encoded):
+    return PointStrides(decode(encoded.b), decode(encoded.n), decode(encoded.d))
+
+
+@triton.jit
+def window_size(encoded):
+    return WindowSize(
+        decode(encoded.height), decode(encoded.width), decode(encoded.rows), decode(encoded.columns)
+    )  # fmt: skip
+
+
+@triton.jit
+def score_strides(encoded):
+    return ScoreStrides(decode(encoded.b), decode(encoded.n), decode(encoded.h), encoded.w)
+
+
+@triton.jit
+def quotient(x, divisor):
+    """x / divisor in float64, correctly rounded, for a divisor (float64) that is an integer of at most 31 bits.
+
+    Newton steps with fused products: two from a float32 reciprocal to that of float64, and two that give the very
+    quotient, without the subroutine that a float64 division calls.
     """
-    x = x.to(tl.float64) * numerator + shift
     if INTERPRETED:  # its fma rounds twice
-        quotient = x / divisor
+        result = x / divisor
     else:
-        divisor = tl.full((), 0.0, tl.float64) + divisor
-        quotient = x * reciprocal
-        quotient = tl.fma(tl.fma(-quotient, divisor, x), reciprocal, quotient)
-        quotient = tl.fma(tl.fma(-quotient, divisor, x), reciprocal, quotient)
-    return quotient
+        reciprocal = (1.0 / divisor.to(tl.float32)).to(tl.float64)
+        reciprocal = tl.fma(tl.fma(-reciprocal, divisor, 1.0), reciprocal, reciprocal)
+        reciprocal = tl.fma(tl.fma(-reciprocal, divisor, 1.0), reciprocal, reciprocal)
+        result = x * reciprocal
+        result = tl.fma(tl.fma(-result, divisor, x), reciprocal, result)
+        result = tl.fma(tl.fma(-result, divisor, x), reciprocal, result)
+    return result
+
+
+@triton.jit
+def affine_x(x, maps):
+    numerator, shift = decode(maps.numerator_x).to(tl.float64), decode(maps.shift_x).to(tl.float64)
+    return quotient(x.to(tl.float64) * numerator + shift, decode(maps.divisor_x).to(tl.float64))
+
+
+@triton.jit
+def affine_y(y, maps):
+    numerator, shift = decode(maps.numerator_y).to(tl.float64), decode(maps.shift_y).to(tl.float64)
+    return quotient(y.to(tl.float64) * numerator + shift, decode(maps.divisor_y).to(tl.float64))
+
+
+@triton.jit
+def slopes(maps):
+    """How much `affine_x` and `affine_y` grow per cell."""
+    x = quotient(decode(maps.numerator_x).to(tl.float64), decode(maps.divisor_x).to(tl.float64))
+    y = quotient(decode(maps.numerator_y).to(tl.float64), decode(maps.divisor_y).to(tl.float64))
+    return x, y
 
 
 @triton.jit
@@ -158,28 +212,23 @@ def is_finite(x):
 
 
 @triton.jit
-def keypoint_cells(
-    keypoints, stride_n, stride_d, n, active, H, W,
-    numerator_x, shift_x, divisor_x, reciprocal_x, numerator_y, shift_y, divisor_y, reciprocal_y,
-    SAMPLING: tl.constexpr, BORDER: tl.constexpr,
-):  # fmt: skip
-    """Where queries n sample the map: x, y in cells (float64), whole cells unless bilinear, and whether finite.
+def keypoint_cells(keypoints, strides, n, active, H, W, to_cells, SAMPLING: tl.constexpr):
+    """Where queries n of an image sample a map of H x W cells, whole cells unless bilinear, and whether that is finite.
 
-    Rows that are not active sit at (0, 0). A coordinate that is not finite reads cell 0.
+    keypoints: a pointer to those of the image. Rows that are not active sit at (0, 0). A coordinate that is not finite
+    reads cell 0.
     """
-    offset = n.to(tl.int64) * stride_n
-    x = affine(tl.load(keypoints + offset, mask=active, other=0.0), numerator_x, shift_x, divisor_x, reciprocal_x)
-    y = affine(
-        tl.load(keypoints + offset + stride_d, mask=active, other=0.0), numerator_y, shift_y, divisor_y, reciprocal_y
-    )
+    pointer = keypoints + n.to(tl.int64) * strides.n
+    x = affine_x(tl.load(pointer, mask=active, other=0.0), to_cells)  # (n,)
+    y = affine_y(tl.load(pointer + strides.d, mask=active, other=0.0), to_cells)  # (n,)
     finite = is_finite(x) & is_finite(y)
     x, y = tl.where(finite, x, 0.0), tl.where(finite, y, 0.0)
-    if SAMPLING == BILINEAR:
-        if BORDER:
+    if SAMPLING.MODE == BILINEAR:
+        if SAMPLING.BORDER:
             x, y = clamp(x, W), clamp(y, H)
     else:
         x, y = clamp(nearest(x, SAMPLING), W), clamp(nearest(y, SAMPLING), H)
-    return x, y, finite
+    return Points(x, y, n, active), finite
 
 
 @triton.jit
@@ -191,7 +240,7 @@ def clamp(x, cells):
 def nearest(x, SAMPLING: tl.constexpr):
     """The cell of coordinate x. Truncation equals floor here: they differ only below 0, where the map ends."""
     below = tl.floor(x)
-    if SAMPLING == ROUND:
+    if SAMPLING.MODE == ROUND:
         rest = x - below
         odd = below - 2 * tl.floor(below * 0.5)
         below += tl.where((rest > 0.5) | ((rest == 0.5) & (odd == 1)), 1.0, 0.0)
@@ -208,56 +257,70 @@ def bilinear_corner(x, y, H, W, i: tl.constexpr, j: tl.constexpr):
 
 
 @triton.jit
-def cell_offset(x, y, stride_h, stride_w):
-    return y.to(tl.int64) * stride_h + x.to(tl.int64) * stride_w
+def image_of(pointer, H, W, strides):
+    return Image(pointer, H, W, strides.b, strides.c, strides.h, strides.w)
 
 
 @triton.jit
-def read_queries(
-    source, x, y, n, active, c, in_channels, stride_c, stride_h, stride_w, H, W,
-    SAMPLING: tl.constexpr, NATIVE: tl.constexpr, ACC: tl.constexpr,
-):  # fmt: skip
-    """Descriptors (BLOCK_N, BLOCK_C) of queries n, sampled at (x, y); zeros where not active.
+def cell_offset(x, y, strides):
+    return y.to(tl.int64) * strides.h + x.to(tl.int64) * strides.w
+
+
+@triton.jit
+def read_queries(image, points, c, C, SAMPLING: tl.constexpr, NATIVE: tl.constexpr, ACC: tl.constexpr):
+    """Descriptors (BLOCK_N, BLOCK_C) of the points in channels c; zeros where not active.
 
     In the dtype of the source if NATIVE, else in ACC.
     """
-    channel = c.to(tl.int64)[None, :] * stride_c
-    if SAMPLING == BILINEAR:
-        tile = tl.zeros((n.shape[0], c.shape[0]), ACC)
+    channel = c.to(tl.int64)[None, :] * image.c
+    in_channels = c < C
+    if SAMPLING.MODE == BILINEAR:
+        tile = tl.zeros((points.n.shape[0], c.shape[0]), ACC)
         for i in tl.static_range(2):
             for j in tl.static_range(2):
-                column, row, weight_x, weight_y, inside = bilinear_corner(x, y, H, W, i, j)
+                column, row, weight_x, weight_y, inside = bilinear_corner(points.x, points.y, image.H, image.W, i, j)
                 weight = tl.where(inside, weight_x * weight_y, 0.0).to(ACC)
-                pointer = source + (cell_offset(column, row, stride_h, stride_w)[:, None] + channel)
-                mask = ((weight != 0) & active)[:, None] & in_channels[None, :]
-                tile += weight[:, None] * tl.load(pointer, mask=mask, other=0.0).to(ACC)
+                pointer = image.pointer + (cell_offset(column, row, image)[:, None] + channel)
+                mask = ((weight != 0) & points.active)[:, None] & in_channels[None, :]
+                tile += weight[:, None] * tl.load(pointer, mask=mask, other=0.0).to(ACC)  # (BLOCK_N, BLOCK_C)
     else:
-        if SAMPLING == DESCRIPTORS:
-            offset = n.to(tl.int64) * stride_w
+        if SAMPLING.MODE == DESCRIPTORS:
+            offset = points.n.to(tl.int64) * image.w
         else:
-            offset = cell_offset(x, y, stride_h, stride_w)
-        mask = active[:, None] & in_channels[None, :]
-        tile = tl.load(source + (offset[:, None] + channel), mask=mask, other=0.0)
+            offset = cell_offset(points.x, points.y, image)
+        mask = points.active[:, None] & in_channels[None, :]
+        tile = tl.load(image.pointer + (offset[:, None] + channel), mask=mask, other=0.0)  # (BLOCK_N, BLOCK_C)
         if not NATIVE:
             tile = tile.to(ACC)
     return tile
 
 
 @triton.jit
-def map_offsets(
-    m, c, W, stride_c, stride_h, stride_w, CHANNELS_LAST: tl.constexpr, FLAT: tl.constexpr, WIDE: tl.constexpr
-):
-    """Offsets of cells m and channels c in one image: (m, c) if CHANNELS_LAST, else (c, m).
+def cell_offsets(m, W, strides, WALK: tl.constexpr):
+    """Offsets of cells m in one image.
 
-    FLAT: the rows of the map follow each other, so stride_w leads from any cell to the next.
+    FLAT: the rows of the map follow each other, so the stride of columns leads from any cell to the next.
     """
-    OFFSET: tl.constexpr = tl.int64 if WIDE else tl.int32
-    cell, channel = m.to(OFFSET), c.to(OFFSET) * stride_c
-    if FLAT:
-        cell = cell * stride_w
+    OFFSET: tl.constexpr = tl.int64 if WALK.WIDE else tl.int32
+    cell = m.to(OFFSET)
+    if WALK.FLAT:
+        cell = cell * strides.w
     else:
-        cell = (cell // W) * stride_h + (cell % W) * stride_w
-    return cell[:, None] + channel[None, :] if CHANNELS_LAST else cell[None, :] + channel[:, None]
+        cell = (cell // W) * strides.h + (cell % W) * strides.w
+    return cell
+
+
+@triton.jit
+def channel_offsets(c, strides, WALK: tl.constexpr):
+    OFFSET: tl.constexpr = tl.int64 if WALK.WIDE else tl.int32
+    return c.to(OFFSET) * strides.c
+
+
+@triton.jit
+def map_offsets(m, c, W, strides, WALK: tl.constexpr):
+    """Offsets of cells m and channels c in one image: (m, c) if CHANNELS_LAST, else (c, m)."""
+    cell, channel = cell_offsets(m, W, strides, WALK), channel_offsets(c, strides, WALK)
+    return cell[:, None] + channel[None, :] if WALK.CHANNELS_LAST else cell[None, :] + channel[:, None]
 
 
 @triton.jit
@@ -267,22 +330,22 @@ def when(condition, mask):
 
 
 @triton.jit
-def by_cell(x, CHANNELS_LAST: tl.constexpr):
+def by_cell(x, WALK: tl.constexpr):
     """A number per cell, spread over the channels of a tile as `map_offsets` lays it out."""
-    return x[:, None] if CHANNELS_LAST else x[None, :]
+    return x[:, None] if WALK.CHANNELS_LAST else x[None, :]
 
 
 @triton.jit
-def by_channel(x, CHANNELS_LAST: tl.constexpr):
-    return x[None, :] if CHANNELS_LAST else x[:, None]
+def by_channel(x, WALK: tl.constexpr):
+    return x[None, :] if WALK.CHANNELS_LAST else x[:, None]
 
 
 @triton.jit
-def is_valid(num_keypoints, valid, b, n, first_query, N, stride_valid):
+def is_valid(num_keypoints, valid, b, n, first_query, N, valid_b):
     """Whether rows n of image b are no padding."""
     active = n < N
     if num_keypoints is not None:
         active = active & (n + first_query < tl.load(num_keypoints + b))
     if valid is not None:
-        active = active & (tl.load(valid + b * stride_valid + n, mask=active, other=0) != 0)
+        active = active & (tl.load(valid + b * valid_b + n, mask=active, other=0) != 0)
     return active

@@ -11,6 +11,7 @@ import torch
 import triton
 from torch import Tensor
 
+from ._groups import MapStrides, Walk
 from .similarity import similarity_kernel
 
 LARGEST_INT32_OFFSET = 2**31 - 1
@@ -111,10 +112,10 @@ def target_backward_registers(dtype: torch.dtype, channels_last: bool) -> int | 
     return ALL_REGISTERS if spills else None
 
 
-def query_backward_registers(dtype: torch.dtype, layout: Map) -> int | None:
-    """Rows of 16 bits that aren't aligned to 16 bytes come through registers."""
-    through_registers = dtype.itemsize == 2 and not layout.channels_last and layout.strides[1] % 8 != 0
-    return ALL_REGISTERS if through_registers else None
+def query_backward_registers(dtype: torch.dtype, channels_last: bool, strides: MapStrides) -> int | None:
+    """All for float64, and for rows of 16 bits that aren't aligned to 16 bytes: they come through registers."""
+    through_registers = dtype.itemsize == 2 and not channels_last and strides.c % 8 != 0
+    return ALL_REGISTERS if through_registers or dtype == torch.float64 else None
 
 
 @lru_cache(maxsize=256)
@@ -146,50 +147,45 @@ def row_warps(block: int) -> int:
     return max(1, min(8, block // 128))
 
 
-def triton_dtype(dtype: torch.dtype) -> Any:
-    return triton.language.float64 if dtype == torch.float64 else triton.language.float32
-
-
 @dataclass(frozen=True, slots=True)
-class Map:
-    """Strides of a (B, C, H, W) tensor in the order that the kernels take them, and how to walk it."""
+class Layout:
+    """How (B, C, H, W) maps lie: see `Walk`."""
 
-    strides: tuple[int, int, int, int]
     channels_last: bool
     flat: bool
     wide: bool
 
+    def walk(self, wide: bool = False, even_c: bool = False) -> Walk:
+        return Walk(self.channels_last, self.flat, self.wide or wide, even_c)
 
-def describe_map(*tensors: Tensor) -> tuple[Map, list[tuple[int, int, int, int]]]:
-    """One walk for maps of one shape: that of the first; `flat` and `wide` as all of them allow.
+
+def describe_maps(*tensors: Tensor) -> tuple[Layout, list[MapStrides]]:
+    """One walk for maps of one shape, that of the first, flat and wide as all of them allow; the strides of each.
 
     A flat map has no use for the stride of its rows: 0, so that kernels aren't compiled for each.
     """
     flattened = [_flat_strides(t) for t in tensors]
     flat = all(s is not None for s in flattened)
     wide = any(is_wide(t) for t in tensors)
-    chosen = [s if flat and s is not None else _strides(t) for s, t in zip(flattened, tensors, strict=True)]
+    chosen = [s if flat and s is not None else MapStrides(*t.stride()) for s, t in zip(flattened, tensors, strict=True)]
     first = tensors[0]
-    cell_stride = chosen[0][3] if first.shape[3] > 1 or flat else chosen[0][2]
-    channels_last = first.shape[1] > 1 and chosen[0][1] < max(1, cell_stride)
-    return Map(chosen[0], channels_last, flat, wide), chosen
+    cell_stride = chosen[0].w if first.shape[3] > 1 or flat else chosen[0].h
+    channels_last = first.shape[1] > 1 and chosen[0].c < max(1, cell_stride)
+    return Layout(channels_last, flat, wide), chosen
 
 
-def _strides(x: Tensor) -> tuple[int, int, int, int]:
-    b, c, h, w = x.stride()
-    return b, c, h, w
-
-
-def _flat_strides(x: Tensor) -> tuple[int, int, int, int] | None:
+def _flat_strides(x: Tensor) -> MapStrides | None:
     b, c, h, w = x.stride()
     H, W = x.shape[2:]
     if W == 1 and H > 1:
-        return b, c, 0, h
-    return (b, c, 0, w) if H == 1 or h == W * w else None
+        return MapStrides(b, c, 0, h)
+    return MapStrides(b, c, 0, w) if H == 1 or h == W * w else None
 
 
 def is_wide(x: Tensor) -> bool:
     """Whether elements of x[0] lie too far apart for 32-bit offsets."""
+    if x.untyped_storage().nbytes() <= LARGEST_INT32_OFFSET:
+        return False
     extent = sum((size - 1) * stride for size, stride in zip(x.shape[1:], x.stride()[1:], strict=True))
     return extent > LARGEST_INT32_OFFSET
 

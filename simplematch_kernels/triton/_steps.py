@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,50 +10,65 @@ import torch
 from torch import Tensor
 
 from .._resolved import Localization, Metric, Sampling, Window
-from .._types import Rows, Upstream, accumulation_dtype
+from .._types import Matches, Rows, Upstream
+from . import _arguments as to
 from . import _launch
-from ._arguments import (
-    is_native,
-    of_affine,
-    of_metric,
-    of_sampling,
-    of_strides,
-    of_temperature,
-    of_window,
-)
-from ._launch import ceil_div, describe_map, launch, precision
+from ._groups import LocalizeSizes, PointSizes, RowSizes, SourceSizes, UpstreamStrides, encode
+from ._launch import ceil_div, describe_maps, launch, precision
 from .gather import gather_kernel
 from .localize import localize_kernel
 from .localize_backward import localize_backward_kernel
 from .query_backward import query_backward_kernel
 from .similarity import similarity_kernel
+from .similarity_gradient import similarity_gradient_kernel
 from .source_backward import source_backward_kernel
 from .target_backward import target_backward_kernel
 
 
 @dataclass(frozen=True, slots=True)
-class Queries:
-    """Where queries come from, and what `localize_backward` leaves of them for the steps that follow.
+class Source:
+    """Where queries come from: keypoints (B, N, 2) and the features (B, C, H, W) that they sample.
 
-    values: (splits, B, N, C) in the arithmetic's dtype: the queries in values[0], which `query_backward` turns into
-    their gradient, as partial sums. scale and second: (B, N), the factors of `query_scale` and `query_second`.
+    Without keypoints the features are (B, C, 1, N): query n is column n.
     """
 
-    source: Tensor
+    features: Tensor
     keypoints: Tensor | None
     sampling: Sampling | None
+
+    def part(self, b: slice, n: slice) -> Source:
+        """Queries n of images b."""
+        if self.keypoints is None:
+            return Source(self.features[b, :, :, n], None, self.sampling)
+        return Source(self.features[b], self.keypoints[b, n], self.sampling)
+
+    def is_native(self, target: Tensor) -> bool:
+        """Whether queries are exact in the target's dtype, so that products may take them in it."""
+        sampling = self.sampling
+        return self.features.dtype == target.dtype and (sampling is None or sampling.mode != "bilinear")
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """What `localize_backward` leaves of the queries for the steps that follow.
+
+    values: (splits, B, N, C) in the arithmetic's dtype: the queries in values[0], which `query_backward` turns into
+    their gradient, as partial sums. scale and own: (B, N), the factors `query_scale` and `query_own`.
+    """
+
+    source: Source
     metric: Metric
     values: Tensor
     scale: Tensor
-    second: Tensor
+    own: Tensor
 
     def part(self, b: slice, n: slice) -> Queries:
-        """The queries n of the images b."""
-        source = self.source[b] if self.keypoints is not None else self.source[b, :, :, n]
-        keypoints = None if self.keypoints is None else self.keypoints[b, n]
-        return Queries(
-            source, keypoints, self.sampling, self.metric, self.values[:, b, n], self.scale[b, n], self.second[b, n]
-        )
+        """Queries n of images b."""
+        return Queries(self.source.part(b, n), self.metric, self.values[:, b, n], self.scale[b, n], self.own[b, n])
+
+
+WHOLE_MAP = Window(1, 1, True, False, -math.inf, 0.0)
+"""Stands for the window of a gradient without peaks; its size is not used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +80,35 @@ class Gradient:
     peak: Tensor | None
     window: Window | None
 
+    def arguments(self) -> dict[str, Any]:
+        """What both kernels that gather from it take; not in groups, for they use most of it in their loops."""
+        ds_b, ds_n, ds_h, ds_w = self.ds.stride()
+        window = WHOLE_MAP if self.window is None else self.window
+        return {
+            "ds": self.ds, "peak": self.peak, "N": self.ds.shape[1],
+            "peak_b": 0 if self.peak is None else self.peak.stride(0),
+            "ds_b": ds_b, "ds_n": ds_n, "ds_h": ds_h, "ds_w": ds_w,
+            "window_height": window.height, "window_width": window.width, "SHIFT": window.shift,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class LocalizeOutputs:
+    """What `localize_backward` fills; None: not wanted. ds and window_scores (B, N, rows, columns), the others (B, N).
+
+    They may be slices of larger tensors, window_scores one of the same strides as ds.
+    """
+
+    ds: Tensor | None
+    window_scores: Tensor | None
+    temperature: Tensor | None
+    queries: Queries | None
+
 
 def similarity(
-    source: Tensor,
-    keypoints: Tensor | None,
+    source: Source,
     target: Tensor,
     rows: Rows,
-    sampling: Sampling | None,
     metric: Metric,
     scores: Tensor,
     norms: Tensor | None,
@@ -79,24 +117,25 @@ def similarity(
 ) -> Tensor | None:
     """Fill scores (B, N, H, W), norms (B, M); return the best cell of each tile, (2, B, N, tiles), if `with_best`."""
     B, C, H, W = target.shape
-    N, M = scores.shape[1], H * W
-    layout, (target_strides,) = describe_map(target)
-    tile = _launch.similarity_tile(
-        target.dtype, is_native(source, target, sampling), B, N, M, _launch.multiprocessors(target.device)
-    )
+    N, M, features = scores.shape[1], H * W, source.features
+    layout, (target_strides,) = describe_maps(target)
+    of_points = (0, 0, 0) if source.keypoints is None else source.keypoints.stride()
+    native, processors = source.is_native(target), _launch.multiprocessors(target.device)
+    tile = _launch.similarity_tile(target.dtype, native, B, N, M, processors)
     tiles = ceil_div(M, tile.m)
     best = torch.empty((2, B, N, tiles), dtype=torch.int64, device=target.device) if with_best else None
     arguments = {
-        "source": source, "keypoints": keypoints, "num_keypoints": rows.num_keypoints, "valid": rows.valid,
+        "source": features, "keypoints": source.keypoints, "num_keypoints": rows.num_keypoints, "valid": rows.valid,
         "target": target, "target_mask": rows.target_mask if with_best else None,
-        "scores": scores, "norms": norms, "best": best,
-        "N": N, "C": C, "M": M, "W": W, "source_H": source.shape[2], "source_W": source.shape[3],
-        "first_query": first_query, "valid_b": 0 if rows.valid is None else rows.valid.stride(0),
-        **of_strides("source", "bchw", source), **of_strides("keypoints", "bnd", keypoints),
-        **of_strides("target", "bchw", target_strides), **of_sampling(sampling), **of_metric(metric),
-        "NATIVE": is_native(source, target, sampling), "PRECISION": precision(scores.dtype),
-        "CHANNELS_LAST": layout.channels_last, "FLAT": layout.flat, "WIDE": layout.wide, "EVEN_C": C % tile.c == 0,
-        "PREFETCH": source.element_size() < 4 and source.stride(1) != 1,
+        "scores": scores, "norms": norms, "best": best, "C": C, "M": M, "W": W,
+        "N": N, "source_H": features.shape[2], "source_W": features.shape[3], "first_query": first_query,
+        "valid_b": 0 if rows.valid is None else rows.valid.stride(0),
+        "keypoints_b": of_points[0], "keypoints_n": of_points[1], "keypoints_d": of_points[2],
+        "source_strides": to.map_strides(features),
+        "target_strides": target_strides, "to_cells": to.to_cells(source.sampling), "eps": metric.eps,
+        "SAMPLING": to.sampling_switches(source.sampling), "NATIVE": native, "METRIC": to.metric_switches(metric),
+        "PRECISION": precision(scores.dtype), "WALK": layout.walk(even_c=C % tile.c == 0),
+        "PREFETCH": features.element_size() < 4 and features.stride(1) != 1,
         "BLOCK_N": tile.n, "BLOCK_M": tile.m, "BLOCK_C": tile.c,
     }  # fmt: skip
     programs = ceil_div(N, tile.n) * tiles * B
@@ -111,32 +150,37 @@ def localize(
     rows: Rows,
     temperature: Tensor | None,
     localization: Localization,
-    outputs: tuple[Tensor, Tensor, Tensor, Tensor],
+    outputs: Matches,
     window_scores: Tensor | None,
     first_query: int = 0,
 ) -> None:
-    """Fill outputs (keypoints, score, peak, log_sum_exp) and window_scores from scores (B, N, H, W)."""
+    """Fill outputs and window_scores from scores (B, N, H, W)."""
     B, N, H, W = scores.shape
-    keypoints_out, score_out, peak_out, log_sum_exp_out = outputs
-    box = of_window(localization.window, H, W)
+    window = localization.window
+    box_rows, box_columns = window.box(H, W)
     kept = 0 if window_scores is None else window_scores.shape[1]
+    temperature_b, temperature_n = to.row_strides(temperature)
+    sizes = LocalizeSizes(
+        encode(N), encode(H), encode(W),
+        tiles=encode(0 if best is None else best.shape[3]), first_query=encode(first_query),
+        valid_b=to.row_strides(rows.valid)[0], temperature_b=temperature_b, temperature_n=temperature_n,
+        out_b=encode(outputs.score.stride(0)), kept=encode(kept),
+        kept_b=encode(0 if window_scores is None else window_scores.stride(0) // (box_rows * box_columns)),
+    )  # fmt: skip
+    block = _launch.row_block(box_rows * box_columns, 512 if outputs.score.dtype == torch.float64 else 2048)
     arguments = {
         "scores": scores, "best": best, "num_keypoints": rows.num_keypoints, "valid": rows.valid,
-        "target_mask": rows.target_mask,
-        "keypoints_out": keypoints_out, "score_out": score_out, "peak_out": peak_out,
-        "log_sum_exp_out": log_sum_exp_out, "window_scores": window_scores if kept else None,
-        "N": N, "H": H, "W": W, "tiles": 0 if best is None else best.shape[3], "kept": kept,
-        "first_query": first_query, "out_b": score_out.stride(0),
-        "kept_b": 0 if window_scores is None else window_scores.stride(0) // (box["rows"] * box["columns"]),
-        "valid_b": 0 if rows.valid is None else rows.valid.stride(0),
-        **of_strides("scores", "bnhw", scores), **of_temperature(temperature, localization), **box,
-        **of_affine("", localization.from_cells_x, localization.from_cells_y),
-        "output_offset": localization.output_offset,
-        "BLOCK": _launch.row_block(box["rows"] * box["columns"], 512 if score_out.dtype == torch.float64 else 2048),
+        "target_mask": rows.target_mask, "temperature": temperature,
+        "keypoints_out": outputs.keypoints, "score_out": outputs.score, "peak_out": outputs.peak,
+        "log_sum_exp_out": outputs.log_sum_exp, "window_scores": window_scores if kept else None,
+        "sizes": sizes, "scores_strides": to.score_strides(scores),
+        "window": to.window_size(window, box_rows, box_columns), "from_cells": to.from_cells(localization),
+        "temperature_value": to.temperature_value(localization), "outside_value": window.outside_value,
+        "sigma": window.sigma, "output_offset": localization.output_offset,
+        "WINDOW": to.window_switches(window), "BLOCK": block,
     }  # fmt: skip
-    warps = _launch.row_warps(arguments["BLOCK"])
-    registers = _launch.ALL_REGISTERS if box["DISC"] else None
-    launch(localize_kernel, B * N, scores.device, arguments, warps, registers=registers)
+    registers = _launch.ALL_REGISTERS if window.disc else None
+    launch(localize_kernel, B * N, scores.device, arguments, _launch.row_warps(block), registers=registers)
 
 
 def localize_backward(
@@ -147,91 +191,96 @@ def localize_backward(
     target_mask: Tensor | None,
     temperature: Tensor | None,
     localization: Localization,
-    *,
-    kept: bool,
-    ds: Tensor | None,
-    window_scores: Tensor | None,
-    temperature_out: Tensor | None,
-    queries: Queries | None,
+    outputs: LocalizeOutputs,
+    kept: bool = False,
     dense: bool = False,
 ) -> None:
-    """Fill ds, window_scores, temperature_out and queries from scores (B, N, H, W), or kept windows of them.
+    """Fill the outputs from scores (B, N, H, W), or the windows of them if `kept`.
 
-    ds is (B, N, rows, columns), or (B, N, H, W) if `dense`; peak and the outputs (B, N) may be slices.
+    ds is (B, N, rows, columns), or (B, N, H, W) if `dense`. peak (B, N) may be a slice.
     """
-    H, W = map_size
-    box = of_window(localization.window, H, W)
-    cells = H * W if dense else box["rows"] * box["columns"]
+    (B, N), (H, W) = peak.shape, map_size
+    window, queries, temperature_out = localization.window, outputs.queries, outputs.temperature
+    box_rows, box_columns = window.box(H, W)
+    block = _launch.row_block(H * W if dense else box_rows * box_columns, 512)
+    scalars = temperature_out if queries is None else queries.scale
     arguments = {
-        "peak": peak, "target_mask": target_mask, "given": None,
+        "scores": scores, "peak": peak, "target_mask": target_mask, "temperature": temperature,
         "upstream_keypoints": upstream.keypoints, "upstream_score": upstream.score,
-        "upstream_log_sum_exp": upstream.log_sum_exp, "ds_out": ds, "window_scores": window_scores,
-        "temperature_out": temperature_out,
-        "peak_b": peak.stride(0),
-        **of_strides("ds", "bnhw", ds),
-        **of_strides("upstream_keypoints", "bnd", upstream.keypoints),
-        **of_strides("upstream_score", "bn", upstream.score),
-        **of_strides("upstream_log_sum_exp", "bn", upstream.log_sum_exp), **of_strides("given", "bnhw", None),
-        **of_temperature(temperature, localization), **box,
-        "scale_x": localization.from_cells_x.numerator / localization.from_cells_x.denominator,
-        "scale_y": localization.from_cells_y.numerator / localization.from_cells_y.denominator,
-        "KEPT": kept, "DENSE": dense, "BLOCK": _launch.row_block(cells, 512),
+        "upstream_log_sum_exp": upstream.log_sum_exp, "ds_out": outputs.ds, "window_scores": outputs.window_scores,
+        "temperature_out": temperature_out, "sizes": _row_sizes(N, map_size, queries, scalars, peak, temperature),
+        "scores_strides": to.score_strides(scores),
+        "ds_strides": None if outputs.ds is None else to.score_strides(outputs.ds),
+        "upstream_strides": _upstream_strides(upstream), "window": to.window_size(window, box_rows, box_columns),
+        "from_cells": to.from_cells(localization), "temperature_value": to.temperature_value(localization),
+        "outside_value": window.outside_value, "sigma": window.sigma,
+        "WINDOW": to.window_switches(window), "KEPT": kept, "DENSE": dense, "BLOCK": block,
+        **(NO_QUERIES if queries is None else _of_queries(queries)),
     }  # fmt: skip
-    scalar_b = temperature_out.stride(0) if temperature_out is not None else 0
-    _launch_localize_backward(scores, map_size, queries, scalar_b, arguments)
+    if queries is not None:
+        source = queries.source
+        arguments["keypoints"], arguments["keypoints_strides"] = source.keypoints, to.point_strides(source.keypoints)
+        arguments["to_cells"] = to.to_cells(source.sampling)
+    warps = _launch.row_warps(max(block, arguments["BLOCK_C"]))
+    registers = _launch.ALL_REGISTERS if window.disc else None
+    launch(localize_backward_kernel, B * N, scores.device, arguments, warps, registers=registers)
 
 
 def similarity_gradient(given: Tensor, scores: Tensor, queries: Queries) -> Tensor:
     """Fill queries for ds that came from upstream, (B, N, H, W); return it, NaN where it or its score isn't finite."""
-    H, W = given.shape[2:]
+    B, N, H, W = given.shape
     ds = torch.empty_like(scores)
-    nothing = Window(1, 1, True, False, 0.0, 0.0)
+    block = _launch.row_block(H * W)
     arguments = {
-        **dict.fromkeys((
-            "peak", "target_mask", "temperature", "upstream_keypoints", "upstream_score", "upstream_log_sum_exp",
-            "window_scores", "temperature_out",
-        )),
-        "given": given, "ds_out": ds, "peak_b": 0, "temperature_value": 1.0, **of_strides("ds", "bnhw", ds),
-        **of_strides("temperature", "bn", None), **of_strides("upstream_keypoints", "bnd", None),
-        **of_strides("upstream_score", "bn", None), **of_strides("upstream_log_sum_exp", "bn", None),
-        **of_strides("given", "bnhw", given), **of_window(nothing, H, W),
-        "scale_x": 1.0, "scale_y": 1.0,
-        "KEPT": False, "DENSE": False, "BLOCK": _launch.row_block(H * W),
+        "given": given, "scores": scores, "ds_out": ds, "sizes": _row_sizes(N, (H, W), queries, queries.scale),
+        "given_strides": to.score_strides(given), "scores_strides": to.score_strides(scores),
+        "ds_strides": to.score_strides(ds), "BLOCK": block, **_of_queries(queries),
     }  # fmt: skip
-    _launch_localize_backward(scores, (H, W), queries, 0, arguments)
+    warps = _launch.row_warps(max(block, arguments["BLOCK_C"]))
+    launch(similarity_gradient_kernel, B * N, scores.device, arguments, warps)
     return ds
 
 
-def _launch_localize_backward(
-    scores: Tensor, map_size: tuple[int, int], queries: Queries | None, scalar_b: int, arguments: dict[str, Any]
-) -> None:
-    B, N = scores.shape[:2]
-    accumulation = accumulation_dtype(scores)
-    if queries is None:
-        C = 1
-        of_queries: dict[str, Any] = {
-            **dict.fromkeys(("source", "keypoints", "queries", "query_scale", "query_second")),
-            "source_H": 1, "source_W": 1, "queries_b": 0, **of_strides("source", "bchw", None),
-            **of_strides("keypoints", "bnd", None), **of_sampling(None, "to_"), "eps": 0.0, "METRIC": 1,
-            "CLAMP_EPS": False,
-        }  # fmt: skip
-    else:
-        C, scalar_b = queries.values.shape[3], queries.scale.stride(0)
-        of_queries = {
-            "source": queries.source, "keypoints": queries.keypoints, "queries": queries.values,
-            "query_scale": queries.scale, "query_second": queries.second,
-            "source_H": queries.source.shape[2], "source_W": queries.source.shape[3],
-            "queries_b": queries.values.stride(1), **of_strides("source", "bchw", queries.source),
-            **of_strides("keypoints", "bnd", queries.keypoints), **of_sampling(queries.sampling, "to_"),
-            **of_metric(queries.metric),
-        }  # fmt: skip
-    arguments.update(of_queries)
-    arguments.update(
-        scores=scores, N=N, C=C, H=map_size[0], W=map_size[1], scalar_b=scalar_b,
-        ACC=_launch.triton_dtype(accumulation), BLOCK_C=_launch.row_block(C), **of_strides("scores", "bnhw", scores),
+def _upstream_strides(upstream: Upstream) -> UpstreamStrides:
+    points = to.point_strides(upstream.keypoints) or (to.ZERO,) * 3
+    return UpstreamStrides(*points, *to.row_strides(upstream.score), *to.row_strides(upstream.log_sum_exp))
+
+
+def _row_sizes(
+    N: int,
+    map_size: tuple[int, int],
+    queries: Queries | None,
+    scalars: Tensor | None,
+    peak: Tensor | None = None,
+    temperature: Tensor | None = None,
+) -> RowSizes:
+    temperature_b, temperature_n = to.row_strides(temperature)
+    C = source_H = source_W = queries_b = 0
+    if queries is not None:
+        C, queries_b = queries.values.shape[3], queries.values.stride(1)
+        source_H, source_W = queries.source.features.shape[2:]
+    return RowSizes(
+        encode(N), encode(C), encode(map_size[0]), encode(map_size[1]), encode(source_H), encode(source_W),
+        peak_b=to.row_strides(peak)[0], temperature_b=temperature_b, temperature_n=temperature_n,
+        scalar_b=to.row_strides(scalars)[0], queries_b=encode(queries_b),
     )  # fmt: skip
-    warps = _launch.row_warps(max(arguments["BLOCK"], arguments["BLOCK_C"]))
-    launch(localize_backward_kernel, B * N, scores.device, arguments, warps)
+
+
+NO_QUERIES = {
+    "source": None, "keypoints": None, "queries": None, "query_scale": None, "query_own": None,
+    "source_strides": None, "keypoints_strides": None, "to_cells": None, "eps": 0.0,
+    "SAMPLING": to.DESCRIPTORS, "METRIC": to.DOT, "BLOCK_C": _launch.row_block(1),
+}  # fmt: skip
+
+
+def _of_queries(queries: Queries) -> dict[str, Any]:
+    source = queries.source
+    return {
+        "source": source.features, "queries": queries.values, "query_scale": queries.scale,
+        "query_own": queries.own, "source_strides": to.encoded_map_strides(source.features),
+        "eps": queries.metric.eps, "SAMPLING": to.sampling_switches(source.sampling),
+        "METRIC": to.metric_switches(queries.metric), "BLOCK_C": _launch.row_block(queries.values.shape[3]),
+    }  # fmt: skip
 
 
 def target_backward(
@@ -239,26 +288,27 @@ def target_backward(
     queries: Queries,
     norms: Tensor,
     target: Tensor,
-    previous: Tensor | None,
+    sum_before: Tensor | None,
     target_out: Tensor,
 ) -> None:
-    """Fill target_out (B, C, H, W) with the gradient of the target, added to `previous` if that is given."""
+    """Fill target_out (B, C, H, W) with the gradient of the target, added to `sum_before` if that is given."""
     B, C, H, W = target.shape
     N = gradient.ds.shape[1]
     # The walk suits what is written.
-    maps = (target_out, target) if previous is None else (target_out, target, previous)
-    layout, strides = describe_map(*maps)
+    maps = (target_out, target) if sum_before is None else (target_out, target, sum_before)
+    layout, strides = describe_maps(*maps)
     tile = _launch.target_backward_tile(target.dtype, N)
     arguments = {
-        "ds": gradient.ds, "window_scores": gradient.scores, "peak": gradient.peak,
+        **gradient.arguments(), "window_scores": gradient.scores,
         "queries": queries.values, "query_scale": queries.scale, "norms": norms, "target": target,
-        "previous": previous, "gradient": target_out, "N": N, "C": C, "H": H, "W": W,
-        "queries_b": queries.values.stride(1), "scalar_b": queries.scale.stride(0),
-        **_of_gradient(gradient), **of_strides("scores", "bnhw", gradient.scores),
-        **of_strides("gradient", "bchw", strides[0]), **of_strides("target", "bchw", strides[1]),
-        **of_strides("previous", "bchw", None if previous is None else strides[2]), **of_metric(queries.metric),
-        "PRECISION": precision(queries.values.dtype), "NATIVE": is_native(queries.source, target, queries.sampling),
-        "CHANNELS_LAST": layout.channels_last, "FLAT": layout.flat, "WIDE": layout.wide or _is_wide(gradient, queries),
+        "sum_before": sum_before, "gradient": target_out, "C": C, "H": H, "W": W,
+        "scalar_b": queries.scale.stride(0), "scores_strides": to.score_strides(gradient.scores),
+        "scores_h": gradient.scores.stride(2), "queries_b": queries.values.stride(1),
+        "target_strides": strides[1], "before_strides": None if sum_before is None else strides[2],
+        "gradient_strides": strides[0], "eps": queries.metric.eps,
+        "METRIC": to.metric_switches(queries.metric),
+        "PRECISION": precision(queries.values.dtype), "NATIVE": queries.source.is_native(target),
+        "WALK": layout.walk(_is_wide(gradient, queries)),
         "BLOCK_N": tile.n, "BLOCK_M": tile.m, "BLOCK_C": tile.c,
     }  # fmt: skip
     programs = ceil_div(C, tile.c) * ceil_div(H * W, tile.m) * B
@@ -267,40 +317,31 @@ def target_backward(
 
 
 def query_backward(gradient: Gradient, queries: Queries, norms: Tensor, target: Tensor, query_out: Tensor) -> None:
-    """Fill query_out (splits, B, N, C) with parts of the gradient of the queries; it may be queries.values."""
+    """Fill query_out (splits, B, N, C) with the gradient of the queries, as partial sums."""
     B, C, H, W = target.shape
-    N = gradient.ds.shape[1]
-    layout, (target_strides,) = describe_map(target)
+    N, splits = gradient.ds.shape[1], query_out.shape[0]
+    layout, (target_strides,) = describe_maps(target)
     tile = _launch.query_backward_tile(target.dtype, N)
-    splits = query_out.shape[0]
     arguments = {
-        "ds": gradient.ds, "peak": gradient.peak, "queries": queries.values, "query_scale": queries.scale,
-        "query_second": queries.second, "norms": norms, "target": target,
-        "gradient": query_out, "N": N, "C": C, "H": H, "W": W, "splits": splits,
-        "queries_b": queries.values.stride(1), "scalar_b": queries.scale.stride(0), **_of_gradient(gradient),
-        **of_strides("target", "bchw", target_strides), **of_strides("gradient", "sbnc", query_out),
-        **of_metric(queries.metric), "PRECISION": precision(queries.values.dtype),
-        "CHANNELS_LAST": layout.channels_last, "FLAT": layout.flat, "WIDE": layout.wide or _is_wide(gradient, queries),
-        "EVEN_C": C % tile.c == 0,
+        **gradient.arguments(), "queries": queries.values, "query_scale": queries.scale,
+        "query_own": queries.own, "norms": norms, "target": target, "gradient": query_out,
+        "C": C, "H": H, "W": W, "splits": splits,
+        "scalar_b": queries.scale.stride(0), "queries_b": queries.values.stride(1),
+        "target_strides": target_strides, "gradient_strides": to.query_strides(query_out),
+        "eps": queries.metric.eps,
+        "METRIC": to.metric_switches(queries.metric),
+        "PRECISION": precision(queries.values.dtype),
+        "WALK": layout.walk(_is_wide(gradient, queries), even_c=C % tile.c == 0),
         "BLOCK_N": tile.n, "BLOCK_M": tile.m, "BLOCK_C": tile.c,
     }  # fmt: skip
     programs = splits * ceil_div(C, tile.c) * ceil_div(N, tile.n) * B
-    registers = _launch.query_backward_registers(target.dtype, layout)
+    registers = _launch.query_backward_registers(target.dtype, layout.channels_last, target_strides)
     launch(query_backward_kernel, programs, target.device, arguments, tile.warps, tile.stages, registers)
 
 
 def _is_wide(gradient: Gradient, queries: Queries) -> bool:
     """Whether the scores of an image, or its queries, need 64-bit offsets."""
     return any(_launch.is_wide(x) for x in (gradient.ds, gradient.scores, queries.values[0]))
-
-
-def _of_gradient(gradient: Gradient) -> dict[str, Any]:
-    window = gradient.window
-    return {
-        **of_strides("ds", "bnhw", gradient.ds), "peak_b": 0 if gradient.peak is None else gradient.peak.stride(0),
-        "window_height": 1 if window is None else window.height, "window_width": 1 if window is None else window.width,
-        "SHIFT": window is None or window.shift,
-    }  # fmt: skip
 
 
 def source_backward(
@@ -315,19 +356,18 @@ def source_backward(
     """Fill source_out (B, C, H, W) and keypoints_out (B, N, 2) from query_gradient (splits, B, N, C)."""
     B, C, H, W = source.shape
     splits, N = query_gradient.shape[0], query_gradient.shape[2]
-    layout, (out_strides,) = describe_map(source if source_out is None else source_out)
+    layout, (out_strides,) = describe_maps(source if source_out is None else source_out)
     tile = _launch.source_backward_tile(source.dtype, layout.channels_last)
     source_programs = 0 if source_out is None else ceil_div(C, tile.c) * ceil_div(H * W, tile.m) * B
     arguments = {
         "gradient": query_gradient, "peak": peak, "keypoints": keypoints, "source": source,
-        "source_out": source if source_out is None else source_out, "keypoints_out": keypoints_out,
-        "N": N, "C": C, "H": H, "W": W, "splits": splits, "source_programs": source_programs,
-        **of_strides("gradient", "sbnc", query_gradient), **of_strides("keypoints", "bnd", keypoints),
-        **of_strides("source", "bchw", source), **of_strides("out", "bchw", out_strides),
-        **of_strides("keypoints_out", "bnd", keypoints_out), **of_sampling(sampling),
-        "ACC": _launch.triton_dtype(accumulation_dtype(source)),
-        "CHANNELS_LAST": layout.channels_last, "FLAT": layout.flat, "WIDE": layout.wide,
-        "BLOCK_N": tile.n, "BLOCK_M": tile.m, "BLOCK_C": tile.c, "BLOCK_ROW": min(512, _launch.row_block(C)),
+        "source_out": source if source_out is None else source_out, "keypoints_out": keypoints_out, "C": C, "W": W,
+        "sizes": SourceSizes(encode(N), encode(H), encode(splits), encode(source_programs)),
+        "gradient_strides": to.query_strides(query_gradient), "keypoints_strides": to.point_strides(keypoints),
+        "source_strides": to.encoded_map_strides(source), "out_strides": out_strides,
+        "keypoints_out_strides": to.point_strides(keypoints_out), "to_cells": to.to_cells(sampling),
+        "SAMPLING": to.sampling_switches(sampling), "WALK": layout.walk(),
+        "BLOCK_N": tile.n, "TILE": (tile.m, tile.c), "BLOCK_ROW": min(512, _launch.row_block(C)),
     }  # fmt: skip
     programs = source_programs + (0 if keypoints_out is None else B * N)
     launch(source_backward_kernel, programs, source.device, arguments, tile.warps, tile.stages, _launch.ALL_REGISTERS)
@@ -339,8 +379,9 @@ def gather(source: Tensor, keypoints: Tensor, sampling: Sampling, descriptors: T
     N = keypoints.shape[1]
     block = min(256, _launch.row_block(C))
     arguments = {
-        "source": source, "keypoints": keypoints, "descriptors": descriptors, "N": N, "C": C, "H": H, "W": W,
-        **of_strides("source", "bchw", source), **of_strides("keypoints", "bnd", keypoints), **of_sampling(sampling),
-        "ACC": _launch.triton_dtype(accumulation_dtype(source)), "BLOCK_N": 4, "BLOCK_C": block,
+        "source": source, "keypoints": keypoints, "descriptors": descriptors, "C": C,
+        "sizes": PointSizes(encode(N), encode(H), encode(W)), "source_strides": to.map_strides(source),
+        "keypoints_strides": to.point_strides(keypoints), "to_cells": to.to_cells(sampling),
+        "SAMPLING": to.sampling_switches(sampling), "BLOCK_N": 4, "BLOCK_C": block,
     }  # fmt: skip
     launch(gather_kernel, ceil_div(C, block) * ceil_div(N, 4) * B, source.device, arguments)

@@ -6,51 +6,95 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ._common import when
+from ._common import decode, when
+from ._records import Bounds, Expectation
 
 
 @triton.jit
-def window_bounds(peak, H, W, window_height, window_width, SHIFT: tl.constexpr):
-    """(top, left, bottom, right) of the window around flat `peak`, clipped to the map."""
+def window_bounds(peak, H, W, window, SHIFT: tl.constexpr):
+    """The window around flat `peak`, clipped to the map."""
+    height, width = window.height, window.width
     y = peak // W
-    top = y - window_height // 2
-    left = (peak - y * W) - window_width // 2
+    top = y - height // 2
+    left = (peak - y * W) - width // 2
     if SHIFT:
-        top = tl.minimum(tl.maximum(top, 0), tl.maximum(H - window_height, 0))
-        left = tl.minimum(tl.maximum(left, 0), tl.maximum(W - window_width, 0))
-    bottom, right = tl.minimum(top + window_height, H), tl.minimum(left + window_width, W)
-    return tl.maximum(top, 0), tl.maximum(left, 0), bottom, right
+        top = tl.minimum(tl.maximum(top, 0), tl.maximum(H - height, 0))
+        left = tl.minimum(tl.maximum(left, 0), tl.maximum(W - width, 0))
+    bottom, right = tl.minimum(top + height, H), tl.minimum(left + width, W)
+    return Bounds(tl.maximum(top, 0), tl.maximum(left, 0), bottom, right)
 
 
 @triton.jit
-def window_cell(i, first_row, first_column, columns, top, left, bottom, right, active):
+def windows_of(peak, n, N, H, W, window, SHIFT: tl.constexpr):
+    """The windows of queries n of an image, and which of these have one.
+
+    peak: a pointer to that of its first query, or None: a window is the whole map.
+    """
+    active = n < N
+    if peak is not None:
+        cell = tl.load(peak + n, mask=active, other=-1).to(tl.int32)  # (BLOCK_N,)
+        active = active & (cell >= 0)
+        bounds = window_bounds(tl.maximum(cell, 0), H, W, window, SHIFT)
+    else:
+        bounds = Bounds(n * 0, n * 0, n * 0 + H, n * 0 + W)
+    return bounds, active
+
+
+@triton.jit
+def in_windows(bounds, active, x, y, in_map):
+    """Which cells (x, y) lie in the windows of which queries: (BLOCK_N, BLOCK_M)."""
+    inside = active[:, None] & in_map[None, :]
+    inside = inside & (y[None, :] >= bounds.top[:, None]) & (y[None, :] < bounds.bottom[:, None])
+    return inside & (x[None, :] >= bounds.left[:, None]) & (x[None, :] < bounds.right[:, None])
+
+
+@triton.jit
+def corner_offset(n, bounds, strides, OFFSET: tl.constexpr):
+    """Where cell (0, 0) of the map would lie, of which the windows begin with their own first cells."""
+    return n.to(OFFSET) * strides.n - bounds.top.to(OFFSET) * strides.h - bounds.left.to(OFFSET) * strides.w
+
+
+@triton.jit
+def window_cell(i, box, bounds, active):
     """Column and row of entry i of a box of cells, and whether the window has it."""
-    row = i // columns
-    x, y = first_column + (i - row * columns), first_row + row
-    inside = active & (y >= top) & (y < bottom) & (x >= left) & (x < right)
+    row = i // box.columns
+    x, y = box.column + (i - row * box.columns), box.row + row
+    inside = active & (y >= bounds.top) & (y < bounds.bottom) & (x >= bounds.left) & (x < bounds.right)
     return x, y, inside
 
 
 @triton.jit
-def support_of(
-    score, x, y, inside, peak_x, peak_y, target_mask, W, window_height, window_width, sigma,
-    DISC: tl.constexpr, GAUSSIAN: tl.constexpr, ACC: tl.constexpr,
-):  # fmt: skip
+def temperature_of(temperature, value, b, n, sizes, ACC: tl.constexpr):
+    """T of query n of image b; NaN if it is not above 0."""
+    if temperature is not None:
+        offset = b * decode(sizes.temperature_b) + n.to(tl.int64) * decode(sizes.temperature_n)
+        T = tl.load(temperature + offset).to(ACC)
+        T = tl.where(T > 0, T, float("nan"))
+    else:
+        T = tl.full((), value, tl.float64).to(ACC)
+    return T
+
+
+@triton.jit
+def support_of(x, y, inside, row, match, WINDOW: tl.constexpr):
     """Offsets (dx, dy) from the peak, whether a cell takes part in the softmax, and the weight of its score."""
-    dx, dy = x - peak_x, y - peak_y
+    ACC: tl.constexpr = match.peak.score.dtype
+    dx, dy = x - match.peak.x, y - match.peak.y
     support = inside
-    if DISC:
-        across, down = 2 * dx.to(tl.int64) * window_height, 2 * dy.to(tl.int64) * window_width
-        size = tl.full((), 1, tl.int64) * window_height * window_width
+    if WINDOW.DISC:
+        height, width = match.window.height, match.window.width
+        across, down = 2 * dx.to(tl.int64) * height, 2 * dy.to(tl.int64) * width
+        size = tl.full((), 1, tl.int64) * height * width
         support = support & (across * across + down * down < size * size)
-    if target_mask is not None:
-        support = support & (tl.load(target_mask + (y.to(tl.int64) * W + x), mask=support, other=0) != 0)
-    if GAUSSIAN:
+    if row.target_mask is not None:
+        selectable = tl.load(row.target_mask + (y.to(tl.int64) * row.W + x), mask=support, other=0)  # (BLOCK,)
+        support = support & (selectable != 0)
+    if WINDOW.GAUSSIAN:
         squared = (dx * dx + dy * dy).to(ACC)
-        spread = tl.full((), sigma, tl.float64).to(ACC)
+        spread = tl.full((), match.sigma, tl.float64).to(ACC)
         weight = tl.exp(-squared / (2 * spread * spread))
     else:
-        weight = tl.full(score.shape, 1.0, ACC)
+        weight = tl.full(x.shape, 1.0, ACC)
     return dx, dy, support, weight
 
 
@@ -61,36 +105,31 @@ def weigh(score, weight):
 
 
 @triton.jit
-def soft_argmax(
-    scores, stride_y, stride_x, peak_score, peak_x, peak_y, target_mask, copy, active, boxed, T, outside_value, sigma,
-    H, W, window_height, window_width, rows, columns, top, left, bottom, right,
-    DISC: tl.constexpr, GAUSSIAN: tl.constexpr, OUTSIDE: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
+def soft_argmax(row, match, box, copy, WINDOW: tl.constexpr, BLOCK: tl.constexpr):
     """largest = max_m s'[m], total = sum_m exp((s'[m] - largest) / T), and the mean offset from the peak.
 
-    s' are the weighted scores of the window, and `outside_value` in the cells outside of it if OUTSIDE: these are
-    counted (outside_n, and the sums outside_x, outside_y of their offsets), not visited. The scores of the box
-    (rows, columns) are copied to `copy` if that is not None and `boxed`.
+    s' are the weighted scores of the window, and `outside_value` in the cells outside of it if WINDOW.OUTSIDE: these
+    are counted (outside_n, and the sums outside_x, outside_y of their offsets), not visited. copy: None, or where to
+    copy the scores of the box, and whether to.
     """
-    largest = peak_score
+    ACC: tl.constexpr = match.peak.score.dtype
+    T = match.T
+    largest = match.peak.score
     total = tl.full((), 0.0, ACC)
     sum_x = tl.full((), 0.0, ACC)
     sum_y = tl.full((), 0.0, ACC)
     inside_n = tl.full((), 0, tl.int64)
     inside_x = tl.full((), 0, tl.int64)
     inside_y = tl.full((), 0, tl.int64)
-    for start in range(0, rows * columns, BLOCK):
+    for start in range(0, box.rows * box.columns, BLOCK):
         i = start + tl.arange(0, BLOCK)
-        in_box = i < rows * columns
-        x, y, inside = window_cell(i, top, left, columns, top, left, bottom, right, when(active, in_box))
-        score = tl.load(scores + (y.to(tl.int64) * stride_y + x.to(tl.int64) * stride_x), mask=inside, other=0.0)
-        score = score.to(ACC)
+        in_box = i < box.rows * box.columns
+        x, y, inside = window_cell(i, box, match.bounds, when(match.active, in_box))
+        pointer = row.pointer + (y.to(tl.int64) * row.stride_h + x.to(tl.int64) * row.stride_w)
+        score = tl.load(pointer, mask=inside, other=0.0).to(ACC)  # (BLOCK,)
         if copy is not None:
-            tl.store(copy + i, score, mask=when(boxed, in_box))
-        dx, dy, support, weight = support_of(
-            score, x, y, inside, peak_x, peak_y, target_mask, W, window_height, window_width, sigma,
-            DISC, GAUSSIAN, ACC,
-        )  # fmt: skip
+            tl.store(copy[0] + i, score, mask=when(copy[1], in_box))
+        dx, dy, support, weight = support_of(x, y, inside, row, match, WINDOW)
         weighted = weigh(score, weight)
         larger = tl.maximum(largest, tl.max(tl.where(support, weighted, float("-inf")), 0))
         shrink = tl.where(largest == larger, 1.0, tl.exp((largest - larger) / T))
@@ -99,27 +138,18 @@ def soft_argmax(
         sum_x = sum_x * shrink + tl.sum(p * dx.to(ACC), 0)
         sum_y = sum_y * shrink + tl.sum(p * dy.to(ACC), 0)
         largest = larger
-        if OUTSIDE:
+        if WINDOW.OUTSIDE:
             inside_n += tl.sum(support.to(tl.int64), 0)
             inside_x += tl.sum(tl.where(support, dx, 0).to(tl.int64), 0)
             inside_y += tl.sum(tl.where(support, dy, 0).to(tl.int64), 0)
 
     outside_n, outside_x, outside_y = -inside_n, -inside_x, -inside_y
-    if OUTSIDE:
-        if target_mask is None:
-            count = tl.full((), 1, tl.int64) * H * W
-            outside_n += count
-            outside_x += tl.full((), 1, tl.int64) * H * W * (W - 1) // 2 - count * peak_x
-            outside_y += tl.full((), 1, tl.int64) * W * H * (H - 1) // 2 - count * peak_y
-        else:
-            for start in range(0, H * W, BLOCK):
-                m = start + tl.arange(0, BLOCK)
-                selectable = tl.load(target_mask + m, mask=m < H * W, other=0) != 0
-                y = m // W
-                outside_n += tl.sum(selectable.to(tl.int64), 0)
-                outside_x += tl.sum(tl.where(selectable, m - y * W - peak_x, 0).to(tl.int64), 0)
-                outside_y += tl.sum(tl.where(selectable, y - peak_y, 0).to(tl.int64), 0)
-        value = tl.full((), outside_value, tl.float64).to(ACC)
+    if WINDOW.OUTSIDE:
+        map_n, map_x, map_y = sums_of_map(row, match.peak, BLOCK)
+        outside_n += map_n
+        outside_x += map_x
+        outside_y += map_y
+        value = tl.full((), match.outside_value, tl.float64).to(ACC)
         larger = tl.where(outside_n > 0, tl.maximum(largest, value), largest)
         shrink = tl.where(largest == larger, 1.0, tl.exp((largest - larger) / T))
         each = tl.where(outside_n > 0, tl.exp((value - larger) / T), 0.0)
@@ -127,4 +157,26 @@ def soft_argmax(
         sum_x = sum_x * shrink + each * outside_x.to(ACC)
         sum_y = sum_y * shrink + each * outside_y.to(ACC)
         largest = larger
-    return largest, total, sum_x / total, sum_y / total, outside_n, outside_x, outside_y
+    return Expectation(largest, total, sum_x / total, sum_y / total, outside_n, outside_x, outside_y)
+
+
+@triton.jit
+def sums_of_map(row, peak, BLOCK: tl.constexpr):
+    """How many cells of the whole map take part, and the sums of their offsets from the peak."""
+    H, W = row.H, row.W
+    if row.target_mask is None:
+        n = tl.full((), 1, tl.int64) * H * W
+        x = tl.full((), 1, tl.int64) * H * W * (W - 1) // 2 - n * peak.x
+        y = tl.full((), 1, tl.int64) * W * H * (H - 1) // 2 - n * peak.y
+    else:
+        n = tl.full((), 0, tl.int64)
+        x = tl.full((), 0, tl.int64)
+        y = tl.full((), 0, tl.int64)
+        for start in range(0, H * W, BLOCK):
+            m = start + tl.arange(0, BLOCK)
+            selectable = tl.load(row.target_mask + m, mask=m < H * W, other=0) != 0  # (BLOCK,)
+            line = m // W
+            n += tl.sum(selectable.to(tl.int64), 0)
+            x += tl.sum(tl.where(selectable, m - line * W - peak.x, 0).to(tl.int64), 0)
+            y += tl.sum(tl.where(selectable, line - peak.y, 0).to(tl.int64), 0)
+    return n, x, y

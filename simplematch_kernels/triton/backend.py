@@ -34,37 +34,36 @@ from .._types import (
     empty_similarity_result,
 )
 from . import _launch, _steps
-from ._blocks import Backward, part
-from ._steps import Gradient, Queries
+from ._blocks import Backward, part, part_of_rows
+from ._steps import Gradient, LocalizeOutputs, Queries, Source
 
 
 def sparse_window_match(p: MatchProblem) -> MatchResult:
-    target, localization, N = p.target, p.localization, p.queries
+    target, N = p.target, p.queries
     B, _, H, W = target.shape
-    result = empty_match_result(target, N, p.kept_queries, localization.window.box(H, W))
+    result = empty_match_result(target, N, p.kept_queries, p.localization.window.box(H, W))
     dtype = result.score.dtype
     if B == 0:
         return result
     if N == 0:  # the norms are still required
         scores = target.new_empty((B, 1, H, W), dtype=dtype)
-        _steps.similarity(
-            _one_query(target), None, target, Rows(), None, p.metric, scores, result.target_norm, with_best=False
-        )
+        _steps.similarity(_one_query(target), target, Rows(), p.metric, scores, result.target_norm, with_best=False)
         return result
+    origin = Source(p.source, p.keypoints, p.sampling)
     block = _resolved.queries_within_budget(B * H * W * dtype.itemsize)
     for start in range(0, N, block):
         n = slice(start, min(N, start + block))
-        source, keypoints, rows, temperature = p.source, p.keypoints, p.rows, p.temperature
+        source, rows, temperature, matches = origin, p.rows, p.temperature, result.matches
         if block < N:
-            source, keypoints, rows, temperature = part(source, keypoints, rows, temperature, slice(None), n)
+            every = slice(None)
+            source, rows = origin.part(every, n), part_of_rows(rows, every, n)
+            temperature, matches = part(temperature, every, n), Matches(*(x[:, n] for x in matches))
         scores = target.new_empty((B, n.stop - start, H, W), dtype=dtype)
         best = _steps.similarity(
-            source, keypoints, target, rows, p.sampling, p.metric, scores, result.target_norm if start == 0 else None,
-            first_query=start,
-        )  # fmt: skip
+            source, target, rows, p.metric, scores, result.target_norm if start == 0 else None, first_query=start
+        )
         _steps.localize(
-            scores, best, rows, temperature, localization,
-            (result.keypoints[:, n], result.score[:, n], result.peak[:, n], result.log_sum_exp[:, n]),
+            scores, best, rows, temperature, p.localization, matches,
             result.window_scores[:, n] if start < p.kept_queries else None, first_query=start,
         )  # fmt: skip
     return result
@@ -85,19 +84,22 @@ def sparse_window_match_backward(
     temperature_out = target.new_empty((B, N), dtype=dtype) if needs.temperature and temperature is not None else None
     keypoints_out, moving = _empty_keypoints(keypoints, sampling, needs.keypoints)
 
+    origin = Source(source, keypoints, sampling)
     needs_queries = source_out is not None or moving is not None
     queries = None
     if needs_queries or target_out is not None:
-        queries = _empty_queries(source, keypoints, target, sampling, p.metric, N, needs_queries)
-    backward = Backward(p, result, upstream)
+        queries = _empty_queries(origin, target, p.metric, N, needs_queries)
+    backward = Backward(p, origin, result, upstream)
     for block in backward.blocks():
         gradient = backward.localize_backward(block, queries, temperature_out)
         if queries is None:
             continue
-        of_block, norms, images = queries.part(block.b, block.n), result.target_norm[block.b], target[block.b]
+        of_block, norms, images = queries, result.target_norm, target
+        if not block.whole:
+            of_block, norms, images = queries.part(block.b, block.n), norms[block.b], target[block.b]
         if target_out is not None:
-            previous, written = backward.accumulator(target_out, block)
-            _steps.target_backward(gradient, of_block, norms, images, previous, written)
+            sum_before, written = backward.accumulator(target_out, block)
+            _steps.target_backward(gradient, of_block, norms, images, sum_before, written)
         if needs_queries:
             query_out = of_block.values
             if keypoints is None and source_out is not None:
@@ -127,10 +129,10 @@ def localize_backward(
     if needs.temperature and temperature is not None:
         temperature_out = scores.new_empty((B, N), dtype=result.score.dtype)
     if B * N > 0:
+        outputs = LocalizeOutputs(scores_out, None, temperature_out, None)
         _steps.localize_backward(
-            upstream, scores, result.peak, (H, W), rows.target_mask, temperature, localization, kept=False,
-            ds=scores_out, window_scores=None, temperature_out=temperature_out, queries=None, dense=True,
-        )  # fmt: skip
+            upstream, scores, result.peak, (H, W), rows.target_mask, temperature, localization, outputs, dense=True
+        )
     return LocalizeGradients(scores_out, temperature_out)
 
 
@@ -160,7 +162,7 @@ def cosine_similarity(p: SimilarityProblem) -> SimilarityResult:
     if B > 0:
         source = _as_source(descriptors) if N > 0 else _one_query(target)
         filled = result.scores if N > 0 else result.scores.new_empty((B, 1, H, W))
-        _steps.similarity(source, None, target, Rows(), None, metric, filled, result.target_norm, with_best=False)
+        _steps.similarity(source, target, Rows(), metric, filled, result.target_norm, with_best=False)
     return result
 
 
@@ -173,7 +175,7 @@ def cosine_similarity_backward(
     B, N = descriptors.shape[:2]
     if B == 0 or N == 0:
         return SimilarityGradients(*(x if x is None else x.zero_() for x in (descriptors_out, target_out)))
-    queries = _empty_queries(_as_source(descriptors), None, target, None, metric, N, needs.descriptors)
+    queries = _empty_queries(_as_source(descriptors), target, metric, N, needs.descriptors)
     dense = Gradient(_steps.similarity_gradient(gradient, scores, queries), scores, None, None)
     if target_out is not None:
         _steps.target_backward(dense, queries, target_norm, target, None, target_out)
@@ -194,31 +196,23 @@ def _empty_keypoints(
     return gradient, gradient
 
 
-def _empty_queries(
-    source: Tensor,
-    keypoints: Tensor | None,
-    target: Tensor,
-    sampling: Sampling | None,
-    metric: Metric,
-    N: int,
-    with_gradient: bool,
-) -> Queries:
+def _empty_queries(source: Source, target: Tensor, metric: Metric, N: int, with_gradient: bool) -> Queries:
     B, C, H, W = target.shape
     dtype = accumulation_dtype(target)
     splits = 1
-    if with_gradient and keypoints is not None:
+    if with_gradient and source.keypoints is not None:
         processors = _launch.multiprocessors(target.device)
         splits = _launch.query_backward_splits(target.dtype, B, N, C, H * W, processors)
     values = target.new_empty((splits, B, N, C), dtype=dtype)
-    scale, second = target.new_empty((2, B, N), dtype=dtype)
-    return Queries(source, keypoints, sampling, metric, values, scale, second)
+    scale, own = target.new_empty((2, B, N), dtype=dtype)
+    return Queries(source, metric, values, scale, own)
 
 
-def _as_source(descriptors: Tensor) -> Tensor:
+def _as_source(descriptors: Tensor) -> Source:
     """(B, N, C) descriptors as the (B, C, 1, N) map of which query n is column n."""
-    return descriptors.transpose(1, 2).unsqueeze(2)
+    return Source(descriptors.transpose(1, 2).unsqueeze(2), None, None)
 
 
-def _one_query(target: Tensor) -> Tensor:
+def _one_query(target: Tensor) -> Source:
     """A dummy query (B, C, 1, 1), for a launch of which only the norms of the target are needed."""
-    return target[:, :, :1, :1]
+    return Source(target[:, :, :1, :1], None, None)

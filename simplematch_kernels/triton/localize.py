@@ -6,28 +6,60 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ._common import affine, is_valid, least, names, ordered
-from ._window import soft_argmax, window_bounds
+from ._common import affine_x, affine_y, decode, is_valid, least, names, ordered, score_strides, window_size
+from ._records import Box, Match, Peak, Row
+from ._window import soft_argmax, temperature_of, window_bounds
+
+
+@triton.jit
+def best_of_tiles(best, program, tiles, BLOCK: tl.constexpr):
+    """The largest key of a query, and the first cell that has it, from those of the tiles of its row."""
+    lane_cell = tl.zeros((BLOCK,), tl.int32)
+    lane_key = tl.full((BLOCK,), 0, tl.int64) + least(tl.full((), 0, tl.int64))
+    count = tl.num_programs(0).to(tl.int64) * tiles
+    for start in range(0, tiles, BLOCK):
+        tile = start + tl.arange(0, BLOCK)
+        slot = program.to(tl.int64) * tiles + tile
+        key = tl.load(best + slot, mask=tile < tiles, other=-0x8000000000000000)  # (BLOCK,)
+        cell = tl.load(best + count + slot, mask=tile < tiles, other=0).to(tl.int32)  # (BLOCK,)
+        lane_cell = tl.where(key > lane_key, cell, lane_cell)
+        lane_key = tl.maximum(key, lane_key)
+    return lane_key, lane_cell
+
+
+@triton.jit
+def best_of_row(row, ACC: tl.constexpr, BLOCK: tl.constexpr):
+    """The same from the scores themselves."""
+    cells = row.H * row.W
+    lane_cell = tl.zeros((BLOCK,), tl.int32)
+    lane_key = ordered(tl.zeros((BLOCK,), ACC))
+    lane_key = tl.zeros_like(lane_key) + least(lane_key)
+    for start in range(0, cells, BLOCK):
+        m = start + tl.arange(0, BLOCK)
+        selectable = m < cells
+        if row.target_mask is not None:
+            selectable = selectable & (tl.load(row.target_mask + m, mask=selectable, other=0) != 0)  # (BLOCK,)
+        y = m // row.W
+        pointer = row.pointer + (y.to(tl.int64) * row.stride_h + (m - y * row.W).to(tl.int64) * row.stride_w)
+        key = ordered(tl.load(pointer, mask=selectable, other=0.0).to(ACC))  # (BLOCK,)
+        key = tl.where(selectable, key, least(key))
+        lane_cell = tl.where(key > lane_key, m, lane_cell)
+        lane_key = tl.maximum(key, lane_key)
+    return lane_key, lane_cell
 
 
 @triton.jit(
     do_not_specialize=names(
         "scores best num_keypoints valid target_mask temperature keypoints_out score_out peak_out log_sum_exp_out "
-        "window_scores N H W tiles kept first_query out_b kept_b scores_b scores_n scores_h valid_b "
-        "temperature_b temperature_n window_height window_width rows columns"
+        "window_scores"
     )
 )
 def localize_kernel(
     scores, best, num_keypoints, valid, target_mask, temperature,
     keypoints_out, score_out, peak_out, log_sum_exp_out, window_scores,
-    N, H, W, tiles, kept, first_query, out_b, kept_b,
-    scores_b, scores_n, scores_h, scores_w, valid_b, temperature_b, temperature_n,
-    window_height, window_width, rows, columns,
-    numerator_x: tl.float64, shift_x: tl.float64, divisor_x: tl.float64, reciprocal_x: tl.float64,
-    numerator_y: tl.float64, shift_y: tl.float64, divisor_y: tl.float64, reciprocal_y: tl.float64,
+    sizes, scores_strides, window, from_cells,
     temperature_value: tl.float64, outside_value: tl.float64, sigma: tl.float64, output_offset: tl.float64,
-    SHIFT: tl.constexpr, DISC: tl.constexpr, GAUSSIAN: tl.constexpr, OUTSIDE: tl.constexpr,
-    BLOCK: tl.constexpr,
+    WINDOW: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """peak = argmax_m s[n, m];  P = softmax of s / T over the window;  out = sum_m P[m] (x_m, y_m), in user units.
 
@@ -39,74 +71,51 @@ def localize_kernel(
     written if kept. Offsets from the peak, not coordinates, are summed: they are smaller, so they round less.
     """
     ACC: tl.constexpr = score_out.dtype.element_ty
+    N, H, W = decode(sizes.N), decode(sizes.H), decode(sizes.W)
     program = tl.program_id(0)
     b = (program // N).to(tl.int64)
     n = program % N
-    active = is_valid(num_keypoints, valid, b, n, first_query, N, valid_b)
-    scores += b * scores_b + n.to(tl.int64) * scores_n
+    active = is_valid(num_keypoints, valid, b, n, decode(sizes.first_query), N, decode(sizes.valid_b))
+    strides = score_strides(scores_strides)
     if target_mask is not None:
         target_mask += b * H * W
-
-    lane_cell = tl.zeros((BLOCK,), tl.int32)
+    pointer = scores + (b * strides.b + n.to(tl.int64) * strides.n)
+    row = Row(pointer, H, W, strides.h, strides.w, target_mask)
     if best is not None:
-        lane_key = tl.full((BLOCK,), 0, tl.int64) + least(tl.full((), 0, tl.int64))
-        count = tl.num_programs(0).to(tl.int64) * tiles
-        for start in range(0, tiles, BLOCK):
-            tile = start + tl.arange(0, BLOCK)
-            slot = program.to(tl.int64) * tiles + tile
-            key = tl.load(best + slot, mask=tile < tiles, other=-0x8000000000000000)
-            cell = tl.load(best + count + slot, mask=tile < tiles, other=0).to(tl.int32)
-            lane_cell = tl.where(key > lane_key, cell, lane_cell)
-            lane_key = tl.maximum(key, lane_key)
+        lane_key, lane_cell = best_of_tiles(best, program, decode(sizes.tiles), BLOCK)
     else:
-        lane_key = ordered(tl.zeros((BLOCK,), ACC))
-        lane_key = tl.zeros_like(lane_key) + least(lane_key)
-        for start in range(0, H * W, BLOCK):
-            m = start + tl.arange(0, BLOCK)
-            selectable = m < H * W
-            if target_mask is not None:
-                selectable = selectable & (tl.load(target_mask + m, mask=selectable, other=0) != 0)
-            y = m // W
-            pointer = scores + (y.to(tl.int64) * scores_h + (m - y * W).to(tl.int64) * scores_w)
-            key = ordered(tl.load(pointer, mask=selectable, other=0.0).to(ACC))
-            key = tl.where(selectable, key, least(key))
-            lane_cell = tl.where(key > lane_key, m, lane_cell)
-            lane_key = tl.maximum(key, lane_key)
+        lane_key, lane_cell = best_of_row(row, ACC, BLOCK)
     top_key = tl.max(lane_key, 0)
     active = active & (top_key != least(top_key))
-    peak = tl.min(tl.where(lane_key == top_key, lane_cell, H * W), 0)
-    peak = tl.where(active, peak, 0)
+    index = tl.min(tl.where(lane_key == top_key, lane_cell, H * W), 0)
+    index = tl.where(active, index, 0)
 
-    peak_y = peak // W
-    peak_x = peak - peak_y * W
-    pointer = scores + (peak_y.to(tl.int64) * scores_h + peak_x.to(tl.int64) * scores_w)
+    y = index // W
+    x = index - y * W
+    pointer = row.pointer + (y.to(tl.int64) * strides.h + x.to(tl.int64) * strides.w)
     score = tl.load(pointer, mask=active, other=0.0).to(ACC)
-    if temperature is not None:
-        T = tl.load(temperature + (b * temperature_b + n.to(tl.int64) * temperature_n)).to(ACC)
-        T = tl.where(T > 0, T, float("nan"))  # the row becomes NaN
-    else:
-        T = tl.full((), temperature_value, tl.float64).to(ACC)
-    top, left, bottom, right = window_bounds(peak, H, W, window_height, window_width, SHIFT)
-    copy = window_scores
+    T = temperature_of(temperature, temperature_value, b, n, sizes, ACC)
+    window = window_size(window)
+    bounds = window_bounds(index, H, W, window, WINDOW.SHIFT)
+    rows, columns = window.rows, window.columns
+    copy = None
     if window_scores is not None:
-        copy = window_scores + (b * kept_b + n) * (rows * columns)
-    largest, total, mean_x, mean_y, _n, _x, _y = soft_argmax(
-        scores, scores_h, scores_w, score, peak_x, peak_y, target_mask, copy, active, n < kept,
-        T, outside_value, sigma, H, W, window_height, window_width, rows, columns, top, left, bottom, right,
-        DISC, GAUSSIAN, OUTSIDE, ACC, BLOCK,
-    )  # fmt: skip
+        copy = (window_scores + (b * decode(sizes.kept_b) + n) * (rows * columns), n < decode(sizes.kept))
+    match = Match(Peak(x, y, score), bounds, window, T, outside_value, sigma, active)
+    mean = soft_argmax(row, match, Box(bounds.top, bounds.left, rows, columns), copy, WINDOW, BLOCK)
 
+    largest = mean.largest
     lost = (score != score) | (T != T) | (largest - largest != 0)
-    mean_x, mean_y = tl.where(lost, float("nan"), mean_x), tl.where(lost, float("nan"), mean_y)
+    mean_x, mean_y = tl.where(lost, float("nan"), mean.x), tl.where(lost, float("nan"), mean.y)
     offset = tl.full((), output_offset, tl.float64)
-    x = affine(peak_x.to(tl.float64) + mean_x.to(tl.float64), numerator_x, shift_x, divisor_x, reciprocal_x) + offset
-    y = affine(peak_y.to(tl.float64) + mean_y.to(tl.float64), numerator_y, shift_y, divisor_y, reciprocal_y) + offset
-    row = b * out_b + n
-    tl.store(keypoints_out + 2 * row, tl.where(active, x, -1.0).to(ACC))
-    tl.store(keypoints_out + 2 * row + 1, tl.where(active, y, -1.0).to(ACC))
-    tl.store(score_out + row, tl.where(active, score, 0.0))
-    tl.store(peak_out + row, tl.where(active, peak, -1).to(tl.int64))
+    out_x = affine_x(x.to(tl.float64) + mean_x.to(tl.float64), from_cells) + offset
+    out_y = affine_y(y.to(tl.float64) + mean_y.to(tl.float64), from_cells) + offset
+    slot = b * decode(sizes.out_b) + n
+    tl.store(keypoints_out + 2 * slot, tl.where(active, out_x, -1.0).to(ACC))
+    tl.store(keypoints_out + 2 * slot + 1, tl.where(active, out_y, -1.0).to(ACC))
+    tl.store(score_out + slot, tl.where(active, score, 0.0))
+    tl.store(peak_out + slot, tl.where(active, index, -1).to(tl.int64))
     # A largest score that isn't finite, or is NaN, is what the exponentials add up to, and has no expectation.
     largest = tl.where(score == score, largest, score)
-    log_sum_exp = largest / T + tl.where(tl.abs(largest) < float("inf"), tl.log(total), 0.0)
-    tl.store(log_sum_exp_out + row, tl.where(active, log_sum_exp, 0.0))
+    log_sum_exp = largest / T + tl.where(tl.abs(largest) < float("inf"), tl.log(mean.total), 0.0)
+    tl.store(log_sum_exp_out + slot, tl.where(active, log_sum_exp, 0.0))

@@ -13,7 +13,10 @@ from ._common import (
     L2,
     by_cell,
     by_channel,
+    cell_offsets,
+    channel_offsets,
     denominator,
+    image_of,
     is_finite,
     is_valid,
     keypoint_cells,
@@ -26,6 +29,8 @@ from ._common import (
     square_root,
     when,
 )
+from ._groups import PointStrides
+from ._records import Cells, Points, Scores
 
 
 @triton.jit
@@ -36,58 +41,96 @@ def is_safe(square, least_square):
 
 @triton.jit
 def exact_row(
-    source, target, x, y, n, active, m, in_map, C, W, source_H, source_W,
-    source_c, source_h, source_w, target_c, target_h, target_w, eps,
-    SAMPLING: tl.constexpr, METRIC: tl.constexpr, CLAMP_EPS: tl.constexpr, FLAT: tl.constexpr, WIDE: tl.constexpr,
-    ACC: tl.constexpr, BLOCK_M: tl.constexpr,
+    source, target, points, cells, C, eps, SAMPLING: tl.constexpr, METRIC: tl.constexpr, WALK: tl.constexpr
 ):  # fmt: skip
-    """Scores of one query (x, y, n: blocks of one number) with BLOCK_M cells, and their norms, from float64 products.
+    """Scores of one query (points: blocks of one number) with cells, and their norms, from float64 products.
 
     One channel at a time, so that this rare path takes few registers of the kernel's usual one.
     """
+    ACC: tl.constexpr = tl.float64 if target.pointer.dtype.element_ty == tl.float64 else tl.float32
     STEP: tl.constexpr = 64 if INTERPRETED else 1  # the interpreter takes as long for one as for many
-    total = tl.zeros((BLOCK_M,), tl.float64)
+    total = tl.zeros(cells.m.shape, tl.float64)
     query_square = tl.zeros((1,), tl.float64)
-    target_square = tl.zeros((BLOCK_M,), tl.float64)
+    target_square = tl.zeros(cells.m.shape, tl.float64)
     for c0 in range(0, C, STEP):
         c = c0 + tl.arange(0, STEP)
-        q = read_queries(
-            source, x, y, n, active, c, c < C, source_c, source_h, source_w, source_H, source_W, SAMPLING, False, ACC
-        )
-        q = tl.trans(q).to(tl.float64)
-        offset = map_offsets(m, c, W, target_c, target_h, target_w, False, FLAT, WIDE)
-        f = tl.load(target + offset, mask=(c < C)[:, None] & in_map[None, :], other=0.0).to(tl.float64)
-        if METRIC == L2:
+        q = tl.trans(read_queries(source, points, c, C, SAMPLING, False, ACC)).to(tl.float64)  # (STEP, 1)
+        offset = channel_offsets(c, target, WALK)[:, None]
+        offset = offset + cell_offsets(cells.m, target.W, target, WALK)[None, :]
+        mask = (c < C)[:, None] & cells.in_map[None, :]
+        f = tl.load(target.pointer + offset, mask=mask, other=0.0).to(tl.float64)  # (STEP, BLOCK_M)
+        if METRIC.KIND == L2:
             total -= tl.sum((q - f) * (q - f), 0)
         else:
             total += tl.sum(q * f, 0)
         query_square += tl.sum(q * q, 0)
         target_square += tl.sum(f * f, 0)
     target_norm = tl.sqrt(target_square)
-    if METRIC == COSINE:
-        total = total / denominator(tl.sqrt(query_square), eps, CLAMP_EPS) / denominator(target_norm, eps, CLAMP_EPS)
+    if METRIC.KIND == COSINE:
+        total = total / denominator(tl.sqrt(query_square), eps, METRIC.CLAMP_EPS)
+        total = total / denominator(target_norm, eps, METRIC.CLAMP_EPS)
     return total.to(ACC)[None, :], target_norm.to(ACC)
+
+
+@triton.jit
+def exact_where_needed(
+    made, cells, source, target, points, C, eps, SAMPLING: tl.constexpr, METRIC: tl.constexpr, WALK: tl.constexpr
+):
+    """Scores and norms, made again by `exact_row` where float32 sums of products and squares do not give them."""
+    score, target_norm = made.score, made.target_norm
+    tiny = (METRIC.KIND == COSINE) & (eps < 1.1368683772161603e-13)
+    least_square = tl.where(tiny, 4.930380657631324e-32, 0.0).to(score.dtype)
+    unsafe_query = points.active & ~is_safe(made.query_square, least_square)
+    unsafe_target = cells.in_map & ~is_safe(made.target_square, least_square)
+    if METRIC.KIND == COSINE:
+        unsafe = unsafe_query[:, None] | unsafe_target[None, :]
+    else:
+        unsafe = ~is_finite(score)
+        if METRIC.KIND == L2:  # where most digits cancel
+            unsafe = unsafe | (-score <= 0.125 * (made.query_square[:, None] + made.target_square[None, :]))
+    unsafe = unsafe & points.active[:, None] & cells.in_map[None, :]
+    wrong = tl.max((unsafe | unsafe_target[None, :]).to(tl.int32), 1)
+    if tl.max(wrong, 0) > 0:
+        rows = tl.arange(0, score.shape[0])
+        one = tl.zeros((1,), tl.int32)
+        for row in range(0, score.shape[0]):
+            here = rows == row
+            if tl.max(tl.where(here, wrong, 0), 0) > 0:
+                point = Points(
+                    one + tl.sum(tl.where(here, points.x, 0), 0), one + tl.sum(tl.where(here, points.y, 0), 0),
+                    one + tl.sum(tl.where(here, points.n, 0), 0),
+                    one + tl.sum(tl.where(here, points.active.to(tl.int32), 0), 0) > 0,
+                )  # fmt: skip
+                exact, exact_norm = exact_row(source, target, point, cells, C, eps, SAMPLING, METRIC, WALK)
+                score = tl.where(unsafe & here[:, None], exact, score)
+                target_norm = tl.where(unsafe_target, exact_norm, target_norm)
+    return score, target_norm
+
+
+@triton.jit
+def store_best(best, score, selectable, slot, count, first_cell, in_rows):
+    """The largest score of each row of a tile as an integer that sorts like it, and the first cell that has it."""
+    key = ordered(score)
+    key = tl.where(selectable[None, :], key, least(key))
+    top, index = tl.max(key, 1, return_indices=True, return_indices_tie_break_left=True)
+    wide = top.to(tl.int64)
+    wide = tl.where(top == least(top), least(wide), wide)
+    tl.store(best + slot, wide, mask=in_rows)
+    tl.store(best + count + slot, first_cell + index, mask=in_rows)
 
 
 @triton.jit(
     do_not_specialize=names(
-        "keypoints num_keypoints valid target_mask N source_H source_W first_query keypoints_b keypoints_n keypoints_d "
-        "valid_b"
+        "keypoints num_keypoints valid target_mask N source_H source_W first_query valid_b keypoints_b keypoints_n "
+        "keypoints_d"
     )
 )
 def similarity_kernel(
-    source, keypoints, num_keypoints, valid, target, target_mask,
-    scores, norms, best,
-    N, C, M, W, source_H, source_W, first_query,
-    source_b, source_c, source_h, source_w, keypoints_b, keypoints_n, keypoints_d, valid_b,
-    target_b, target_c, target_h, target_w,
-    numerator_x: tl.float64, shift_x: tl.float64, divisor_x: tl.float64, reciprocal_x: tl.float64,
-    numerator_y: tl.float64, shift_y: tl.float64, divisor_y: tl.float64, reciprocal_y: tl.float64, eps: tl.float64,
-    SAMPLING: tl.constexpr, BORDER: tl.constexpr, NATIVE: tl.constexpr,
-    METRIC: tl.constexpr, CLAMP_EPS: tl.constexpr, PRECISION: tl.constexpr,
-    CHANNELS_LAST: tl.constexpr, FLAT: tl.constexpr, WIDE: tl.constexpr, EVEN_C: tl.constexpr,
-    PREFETCH: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
+    source, keypoints, num_keypoints, valid, target, target_mask, scores, norms, best,
+    N, C, M, W, source_H, source_W, first_query, valid_b, source_strides, keypoints_b, keypoints_n, keypoints_d,
+    target_strides, to_cells, eps: tl.float64,
+    SAMPLING: tl.constexpr, NATIVE: tl.constexpr, METRIC: tl.constexpr, PRECISION: tl.constexpr, WALK: tl.constexpr,
+    PREFETCH: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """s[n, m] = <q_n, f_m> / D(q_n) / D(f_m), or <q_n, f_m>, or -|q_n - f_m|^2, with q_n sampled from the source.
 
@@ -111,92 +154,53 @@ def similarity_kernel(
     m = i_m * BLOCK_M + tl.arange(0, BLOCK_M)
     in_map = m < M
     active = is_valid(num_keypoints, valid, b, n, first_query, N, valid_b)
-
-    if SAMPLING == DESCRIPTORS:
-        x, y, finite = n, n, n
+    image = image_of(source + b * source_strides.b, source_H, source_W, source_strides)
+    if SAMPLING.MODE == DESCRIPTORS:
+        points, finite = Points(n, n, n, active), n
     else:
-        x, y, finite = keypoint_cells(
-            keypoints + b * keypoints_b, keypoints_n, keypoints_d, n, active, source_H, source_W,
-            numerator_x, shift_x, divisor_x, reciprocal_x,
-            numerator_y, shift_y, divisor_y, reciprocal_y, SAMPLING, BORDER,
-        )  # fmt: skip
-    source += b * source_b
-    target += b * target_b
+        strides = PointStrides(keypoints_b, keypoints_n, keypoints_d)
+        pointer = keypoints + b * strides.b
+        points, finite = keypoint_cells(pointer, strides, n, active, image.H, image.W, to_cells, SAMPLING)
+    target += b * target_strides.b
 
     product = tl.zeros((BLOCK_N, BLOCK_M), ACC)
     query_squares = tl.zeros((BLOCK_N, BLOCK_C), ACC)
-    if CHANNELS_LAST:
+    if WALK.CHANNELS_LAST:
         target_squares = tl.zeros((BLOCK_M, BLOCK_C), ACC)
     else:
         target_squares = tl.zeros((BLOCK_C, BLOCK_M), ACC)
     if PREFETCH:
-        first_c = tl.arange(0, BLOCK_C)
-        next_q = read_queries(
-            source, x, y, n, active, first_c, first_c < C, source_c, source_h, source_w, source_H, source_W,
-            SAMPLING, NATIVE, ACC,
-        )  # fmt: skip
+        next_q = read_queries(image, points, tl.arange(0, BLOCK_C), C, SAMPLING, NATIVE, ACC)
     for c0 in range(0, C, BLOCK_C):
         c = c0 + tl.arange(0, BLOCK_C)
-        mask = by_cell(in_map, CHANNELS_LAST)
-        if not EVEN_C:
-            mask = mask & by_channel(c < C, CHANNELS_LAST)
-        offset = map_offsets(m, c, W, target_c, target_h, target_w, CHANNELS_LAST, FLAT, WIDE)
-        f = tl.load(target + offset, mask=mask, other=0.0)
+        mask = by_cell(in_map, WALK)
+        if not WALK.EVEN_C:
+            mask = mask & by_channel(c < C, WALK)
+        f = tl.load(target + map_offsets(m, c, W, target_strides, WALK), mask=mask, other=0.0)  # by WALK
         if PREFETCH:
             q = next_q
-            next_c = c + BLOCK_C
-            next_q = read_queries(
-                source, x, y, n, active, next_c, next_c < C, source_c, source_h, source_w, source_H, source_W,
-                SAMPLING, NATIVE, ACC,
-            )  # fmt: skip
+            next_q = read_queries(image, points, c + BLOCK_C, C, SAMPLING, NATIVE, ACC)
         else:
-            q = read_queries(
-                source, x, y, n, active, c, c < C, source_c, source_h, source_w, source_H, source_W,
-                SAMPLING, NATIVE, ACC,
-            )  # fmt: skip
-        product = multiply(q, tl.trans(f) if CHANNELS_LAST else f, product, PRECISION)
+            q = read_queries(image, points, c, C, SAMPLING, NATIVE, ACC)  # (BLOCK_N, BLOCK_C)
+        product = multiply(q, tl.trans(f) if WALK.CHANNELS_LAST else f, product, PRECISION)
         target_squares += f.to(ACC) * f.to(ACC)
         query_squares += q.to(ACC) * q.to(ACC)
 
     query_square = tl.sum(query_squares, 1)
-    target_square = tl.sum(target_squares, 1 if CHANNELS_LAST else 0)
+    target_square = tl.sum(target_squares, 1 if WALK.CHANNELS_LAST else 0)
     target_norm = square_root(target_square)
     score = product
-    if METRIC == COSINE:
-        query_divisor = denominator(square_root(query_square), eps, CLAMP_EPS)
-        score = product / query_divisor[:, None] / denominator(target_norm, eps, CLAMP_EPS)[None, :]
-    elif METRIC == L2:
+    if METRIC.KIND == COSINE:
+        query_divisor = denominator(square_root(query_square), eps, METRIC.CLAMP_EPS)
+        score = product / query_divisor[:, None] / denominator(target_norm, eps, METRIC.CLAMP_EPS)[None, :]
+    elif METRIC.KIND == L2:
         score = 2 * product - query_square[:, None] - target_square[None, :]
-
-    if METRIC == L2 or ACC == tl.float32:  # noqa: SIM300
-        least_square = tl.where((METRIC == COSINE) & (eps < 1.1368683772161603e-13), 4.930380657631324e-32, 0.0)
-        unsafe_query = active & ~is_safe(query_square, least_square.to(ACC))
-        unsafe_target = in_map & ~is_safe(target_square, least_square.to(ACC))
-        if METRIC == COSINE:
-            unsafe = unsafe_query[:, None] | unsafe_target[None, :]
-        else:
-            unsafe = ~is_finite(score)
-            if METRIC == L2:  # where most digits cancel
-                unsafe = unsafe | (-score <= 0.125 * (query_square[:, None] + target_square[None, :]))
-        unsafe = unsafe & active[:, None] & in_map[None, :]
-        wrong = tl.max((unsafe | unsafe_target[None, :]).to(tl.int32), 1)
-        if tl.max(wrong, 0) > 0:
-            rows = tl.arange(0, BLOCK_N)
-            for row in range(0, BLOCK_N):
-                here = rows == row
-                if tl.max(tl.where(here, wrong, 0), 0) > 0:
-                    one = tl.zeros((1,), tl.int32)
-                    exact, exact_norm = exact_row(
-                        source, target, one + tl.sum(tl.where(here, x, 0), 0), one + tl.sum(tl.where(here, y, 0), 0),
-                        one + tl.sum(tl.where(here, n, 0), 0),
-                        one + tl.sum(tl.where(here, active.to(tl.int32), 0), 0) > 0,
-                        m, in_map, C, W, source_H, source_W,
-                        source_c, source_h, source_w, target_c, target_h, target_w, eps,
-                        SAMPLING, METRIC, CLAMP_EPS, FLAT, WIDE, ACC, BLOCK_M,
-                    )  # fmt: skip
-                    score = tl.where(unsafe & here[:, None], exact, score)
-                    target_norm = tl.where(unsafe_target, exact_norm, target_norm)
-    if SAMPLING != DESCRIPTORS:
+    if METRIC.KIND == L2 or ACC == tl.float32:  # noqa: SIM300
+        score, target_norm = exact_where_needed(
+            Scores(score, target_norm, query_square, target_square), Cells(m, in_map),
+            image, image_of(target, 0, W, target_strides), points, C, eps, SAMPLING, METRIC, WALK,
+        )  # fmt: skip
+    if SAMPLING.MODE != DESCRIPTORS:
         score = tl.where(finite[:, None], score, float("nan"))
 
     row = b * N + n
@@ -205,15 +209,9 @@ def similarity_kernel(
     if norms is not None:
         tl.store(norms + b * M + m, target_norm, mask=when(i_n == 0, in_map))
     if best is not None:
-        key = ordered(score)
         selectable = in_map
         if target_mask is not None:
-            selectable = selectable & (tl.load(target_mask + b * M + m, mask=in_map, other=0) != 0)
-        key = tl.where(selectable[None, :], key, least(key))
-        top, index = tl.max(key, 1, return_indices=True, return_indices_tie_break_left=True)
-        wide = top.to(tl.int64)
-        wide = tl.where(top == least(top), least(wide), wide)
+            selectable = selectable & (tl.load(target_mask + b * M + m, mask=in_map, other=0) != 0)  # (BLOCK_M,)
         slot = row.to(tl.int64) * cell_tiles + i_m
         count = tl.num_programs(0).to(tl.int64) // query_tiles * N
-        tl.store(best + slot, wide, mask=n < N)
-        tl.store(best + count + slot, i_m.to(tl.int64) * BLOCK_M + index, mask=n < N)
+        store_best(best, score, selectable, slot, count, i_m.to(tl.int64) * BLOCK_M, n < N)

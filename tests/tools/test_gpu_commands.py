@@ -67,7 +67,8 @@ def test_the_tests_of_a_gpu(tmp_path: Path, environment: dict[str, str]) -> None
     assert "passed" in (tmp_path / "out/tests.log").read_text()
     steps = {kernel.removesuffix("_kernel") for kernel, _ in read_log(tmp_path / "log")}
     assert steps == {
-        "similarity", "localize", "localize_backward", "target_backward", "query_backward", "source_backward", "gather",
+        "similarity", "localize", "localize_backward", "similarity_gradient", "target_backward", "query_backward",
+        "source_backward", "gather",
     }  # fmt: skip
 
 

@@ -1,0 +1,144 @@
+"""What the Triton backend costs on the host: its calls with launches that end before the driver. No GPU is needed.
+
+    python -m benchmarks.launch_overhead [--rounds 2000] [--profile]
+
+Everything is real but the compiled launcher, which does nothing: the operators' Python, Triton's binder, and the
+look-up of the kernel that was compiled for these arguments. Nothing is compiled. To compare two versions, run it in
+both, by turns. `--profile` prints where a forward with its backward spends the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import pstats
+import statistics
+import time
+import unittest.mock
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.backends.driver import DriverBase
+from triton.runtime.jit import JITFunction
+
+from simplematch_kernels._options import LocalizationOptions, MetricOptions, SamplingOptions
+from simplematch_kernels._types import MatchGradients, MatchProblem, Rows, Upstream
+from simplematch_kernels.triton import _steps, backend
+
+TARGET = GPUTarget("cuda", 90, 32)
+SAMPLES = {
+    "floor, window 45": ("floor", "window"),
+    "bilinear, window 45": ("bilinear", "window"),
+    "descriptors, global": (None, "global"),
+}
+
+
+class NoDriver(DriverBase):  # type: ignore[misc]  # Triton has no types
+    """As much of a driver as a launch asks for."""
+
+    def __init__(self) -> None:
+        self.utils = SimpleNamespace(get_device_properties=lambda device: {"max_shared_mem": 227 * 1024})
+
+    @classmethod
+    def is_active(cls) -> bool:
+        return True
+
+    def map_python_to_cpp_type(self, ty: str) -> str:
+        return ty
+
+    def get_current_target(self) -> GPUTarget:
+        return TARGET
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+    def get_active_torch_device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def get_benchmarker(self) -> Any:
+        return None
+
+
+def stub_compilation() -> None:
+    """From here on a kernel is compiled to nothing, and launching it does nothing."""
+
+    def compile_nothing(self: Any, key: str, signature: Any, device: int, *_: Any) -> Any:
+        kernel = SimpleNamespace(
+            function=None, packed_metadata=None, launch_metadata=lambda *_: None, run=lambda *_: None
+        )
+        self.device_caches[device][0][key] = kernel
+        return kernel
+
+    triton.runtime.driver.set_active(NoDriver())
+    JITFunction._do_compile = compile_nothing
+
+
+def calls(sampling_mode: str | None, localization_mode: str, B: int = 1, N: int = 8, C: int = 64) -> dict[str, Any]:
+    """A forward, and a forward with its backward, of a problem so small that memory is not what is timed."""
+    H = W = 16
+    target = torch.zeros(B, C, H, W)
+    localization = LocalizationOptions(
+        localization_mode, (9, 9), target_size=(256, 256), target_coords="half_pixel"
+    ).resolve(H, W)
+    metric = MetricOptions().resolve()
+    rows = Rows(torch.full((B,), N), None, None)
+    source, keypoints, sampling = torch.zeros(B, C, 1, N), None, None
+    if sampling_mode is not None:
+        source, keypoints = torch.zeros(B, C, H, W), torch.zeros(B, N, 2)
+        sampling = SamplingOptions((256, 256), "half_pixel", sampling_mode).resolve(H, W)
+    upstream = Upstream(torch.ones(B, N, 2), None, None)
+    needs = MatchGradients(True, sampling_mode == "bilinear", True, False)
+    problem = MatchProblem(source, keypoints, target, rows, None, sampling, metric, localization, N)
+
+    def forward() -> Any:
+        return backend.sparse_window_match(problem)
+
+    def both() -> None:
+        backend.sparse_window_match_backward(problem, forward(), upstream, needs)
+
+    return {"forward": forward, "forward+backward": both}
+
+
+def microseconds(work: Callable[[], object], rounds: int) -> list[float]:
+    for _ in range(50):
+        work()
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter_ns()
+        work()
+        times.append((time.perf_counter_ns() - start) / 1e3)
+    return times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=2000)
+    parser.add_argument("--profile", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    stub_compilation()
+    print("| call | median (us) | 10 % (us) | without Triton's launch, median (us) |\n|---|---|---|---|")
+    for name, modes in SAMPLES.items():
+        for kind, work in calls(*modes).items():
+            times = microseconds(work, options.rounds)
+            with unittest.mock.patch.object(_steps, "launch", lambda *_, **__: None):
+                ours = statistics.median(microseconds(work, options.rounds))
+            fastest = statistics.quantiles(times, n=10)[0]
+            print(f"| {name}, {kind} | {statistics.median(times):.1f} | {fastest:.1f} | {ours:.1f} |")
+    if options.profile:
+        work = calls(*SAMPLES["bilinear, window 45"])["forward+backward"]
+        with cProfile.Profile() as profile:
+            for _ in range(options.rounds):
+                work()
+        pstats.Stats(profile).sort_stats("tottime").print_stats(25)
+
+
+if __name__ == "__main__":
+    main()
