@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from benchmarks.parts import parse_part
+from simplematch_kernels import _backends
 
+from .interpreter import prepare_language_once_per_launch
 from .samples import BACKENDS, DEVICE
 
 
@@ -24,6 +26,10 @@ def pytest_configure(config: pytest.Config) -> None:
         parse_part(config.getoption("--share") or "1/1")
     except ValueError as error:
         raise pytest.UsageError(f"--share: {error}") from None
+    if _backends.interpreting():
+        patch = pytest.MonkeyPatch()
+        prepare_language_once_per_launch(patch)
+        config.add_cleanup(patch.undo)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
