@@ -64,6 +64,11 @@ def _usual_and(change: dict[str, int]) -> tuple[variants.Variant, variants.Varia
     return variants.Variant(), replace(variants.Variant(), **change)  # type: ignore[arg-type]
 
 
+def test_kernels_take_few_arguments() -> None:
+    """Each costs time on the host at every launch, and a reader's attention."""
+    assert max(len(kernel.params) for kernel in variants.KERNELS.values()) <= 36
+
+
 def test_codes_are_those_of_the_c_interface() -> None:
     if reason := _native.why_not():
         pytest.skip(reason)
