@@ -16,20 +16,18 @@ import statistics
 import time
 import unittest.mock
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 import triton
-from triton.backends.compiler import GPUTarget
-from triton.backends.driver import DriverBase
 from triton.runtime.jit import JITFunction
 
 from simplematch_kernels._options import LocalizationOptions, MetricOptions, SamplingOptions
 from simplematch_kernels._types import MatchGradients, MatchProblem, Rows, Upstream
 from simplematch_kernels.triton import _steps, backend
 
-TARGET = GPUTarget("cuda", 90, 32)
+from .stub_driver import Driver, NotCompiled
+
 SAMPLES = {
     "floor, window 45": ("floor", "window"),
     "bilinear, window 45": ("bilinear", "window"),
@@ -37,46 +35,14 @@ SAMPLES = {
 }
 
 
-class NoDriver(DriverBase):  # type: ignore[misc]  # Triton has no types
-    """As much of a driver as a launch asks for."""
-
-    def __init__(self) -> None:
-        self.utils = SimpleNamespace(get_device_properties=lambda device: {"max_shared_mem": 227 * 1024})
-
-    @classmethod
-    def is_active(cls) -> bool:
-        return True
-
-    def map_python_to_cpp_type(self, ty: str) -> str:
-        return ty
-
-    def get_current_target(self) -> GPUTarget:
-        return TARGET
-
-    def get_current_device(self) -> int:
-        return 0
-
-    def get_current_stream(self, device: int) -> int:
-        return 0
-
-    def get_active_torch_device(self) -> torch.device:
-        return torch.device("cpu")
-
-    def get_benchmarker(self) -> Any:
-        return None
-
-
 def stub_compilation() -> None:
-    """From here on a kernel is compiled to nothing, and launching it does nothing."""
+    """Replace compilation for the rest of the process: kernels are compiled to nothing, and launches do nothing."""
 
-    def compile_nothing(self: Any, key: str, signature: Any, device: int, *_: Any) -> Any:
-        kernel = SimpleNamespace(
-            function=None, packed_metadata=None, launch_metadata=lambda *_: None, run=lambda *_: None
-        )
-        self.device_caches[device][0][key] = kernel
+    def compile_nothing(self: Any, key: str, signature: Any, device: int, *_: Any) -> NotCompiled:
+        kernel = self.device_caches[device][0][key] = NotCompiled()
         return kernel
 
-    triton.runtime.driver.set_active(NoDriver())
+    triton.runtime.driver.set_active(Driver())
     JITFunction._do_compile = compile_nothing
 
 
