@@ -17,6 +17,8 @@ export SIMPLEMATCH_CUDA ?= off
 bin := $(abspath $(VENV))/bin
 python := $(bin)/python
 pytest := $(python) -m pytest
+# Threads that wait leave the cores to the other process.
+parallel := OMP_WAIT_POLICY=passive $(pytest) -n 2 --dist worksteal
 pip := $(python) -m pip --disable-pip-version-check
 stamps := $(abspath $(VENV))/.simplematch
 sources := pyproject.toml setup.py CMakeLists.txt $(shell find csrc cmake -type f 2>/dev/null)
@@ -43,9 +45,9 @@ lint: $(stamps)/test ## run ruff, and mypy --strict on both packages
 	$(python) -m ruff format --check .
 	$(python) -m mypy
 unit: $(stamps)/test $(stamps)/cmake ## run the tests on the backends of this machine
-	$(pytest) -n 2 --dist worksteal tests --ignore tests/test_triton_compile.py
+	$(parallel) tests --ignore tests/test_triton_compile.py
 interpreter: $(stamps)/test ## run the Triton kernels on the CPU, in Triton's interpreter (a separate process)
-	TRITON_INTERPRET=1 $(pytest) -n 2 --dist worksteal $(interpreted)
+	TRITON_INTERPRET=1 $(parallel) $(interpreted)
 compile: $(stamps)/test ## compile the Triton kernels for every supported GPU; needs none
 	$(pytest) tests/test_triton_compile.py
 cuda: $(stamps)/cmake ## compile the CUDA kernels for every supported GPU if nvcc is found; none may spill
@@ -61,7 +63,7 @@ sanitized sanitized-clang: $(stamps)/cmake
 	$(cmake) --preset $@ -DPython_EXECUTABLE=$(python) && $(cmake) --build --preset $@
 emulated: sanitized $(stamps)/test ## run the CUDA kernels on the CPU, under sanitizers (a separate process)
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
-	    SIMPLEMATCH_MODULE="$$(ls $(CURDIR)/build/sanitized/_C.*.so)" $(pytest) -n 2 $(emulated)
+	    SIMPLEMATCH_MODULE="$$(ls $(CURDIR)/build/sanitized/_C.*.so)" $(parallel) $(emulated)
 cpp: $(stamps)/cmake sanitized ## test the C and C++ library: its tests, programs built against the installed library, seconds of fuzzing
 	$(cmake) --preset cpp -DSIMPLEMATCH_CUDA=$(SIMPLEMATCH_CUDA) && $(cmake) --build --preset cpp
 	$(bin)/ctest --preset cpp
