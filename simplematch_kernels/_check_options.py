@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, TypeGuard
 
+from ._check_shapes import TokenShape
+
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     if value not in choices:
@@ -22,6 +24,26 @@ def check_size(name: str, value: object) -> tuple[int, int] | None:
     if pair[0] < 1 or pair[1] < 1:
         raise ValueError(f"{name} must be at least 1 x 1 pixel, got {pair}")
     return pair
+
+
+def check_no_token_shape(name: str, value: object) -> None:
+    """A map has its own (H, W)."""
+    if value is not None:
+        raise ValueError(
+            f"{name} must be None for layout 'map', got {shown(value)}; for tokens (B, H*W, C), pass layout='tokens'"
+        )
+
+
+def check_token_shape(name: str, value: object) -> TokenShape:
+    """The (H, W) of tokens, given as the argument `name`."""
+    if value is None:
+        raise ValueError(f"{name} must be given, as (H, W) in cells, for layout 'tokens', got None")
+    pair = _as_pair(value)
+    if pair is None:
+        raise TypeError(f"{name} must be (H, W) in whole cells, got {shown(value)}")
+    if pair[0] < 1 or pair[1] < 1:
+        raise ValueError(f"{name} must be at least 1 x 1 cell, got {pair}")
+    return TokenShape(name, *pair)
 
 
 def check_window_size(value: object) -> tuple[int, int]:

@@ -7,6 +7,36 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import NamedTuple
+
+MAP, TOKENS = "(B, C, H, W)", "(B, H*W, C)"
+
+
+class TokenShape(NamedTuple):
+    """The map of cells that tokens are, row by row, and the argument that says so."""
+
+    argument: str
+    height: int
+    width: int
+
+
+def check_tokens(name: str, got: Sequence[int], shape: TokenShape) -> None:
+    """Tokens of the size `got` are one for each cell, and have channels."""
+    cells, tokens = shape.height * shape.width, got[1]
+    if tokens != cells:
+        raise ValueError(
+            f"{name} must have {cells} tokens, one for each cell of {shape.argument} {(shape.height, shape.width)}, "
+            f"got {tokens}; {_tokens_remedy(name, tokens - cells, shape.argument)}"
+        )
+    if got[2] == 0:
+        raise no_cells(name, got)
+
+
+def _tokens_remedy(name: str, extra: int, argument: str) -> str:
+    if extra < 0:
+        return f"{argument} counts cells, not pixels"
+    first = "the first is a class token" if extra == 1 else f"the first {extra} are class and register tokens"
+    return f"pass {name}[:, {extra}:] if {first}"
 
 
 def check_equal(name: str, dimension: str, value: int, other_name: str, expected: int) -> None:
@@ -19,7 +49,11 @@ def wrong_kind(name: str, kind: str, shape: str, value: object) -> TypeError:
 
 
 def wrong_shape(name: str, shape: str, got: Sequence[int]) -> ValueError:
-    return ValueError(f"{name} must have shape {shape}, got {tuple(got)}")
+    others = {
+        (MAP, 3): f"; for tokens {TOKENS}, pass layout='tokens'",
+        (TOKENS, 4): f"; for a map {MAP}, pass layout='map'",
+    }
+    return ValueError(f"{name} must have shape {shape}, got {tuple(got)}{others.get((shape, len(got)), '')}")
 
 
 def wrong_features(name: str, dtype: object) -> TypeError:

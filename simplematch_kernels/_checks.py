@@ -13,7 +13,7 @@ from torch import Tensor
 
 from . import _check_shapes
 from ._check_options import check_number
-from ._check_shapes import check_equal
+from ._check_shapes import TokenShape, check_equal
 from ._types import Rows
 
 FEATURE_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -33,6 +33,16 @@ def check_features(name: str, value: object, shape: str) -> Tensor:
     if tensor.dtype not in FEATURE_DTYPES:
         raise _check_shapes.wrong_features(name, tensor.dtype)
     return tensor
+
+
+def check_map(name: str, value: object, shape: TokenShape | None) -> Tensor:
+    """Features as a map (B, C, H, W): themselves, or a view of tokens (B, H*W, C) of that shape."""
+    if shape is None:
+        return check_features(name, value, _check_shapes.MAP)
+    tokens = check_features(name, value, _check_shapes.TOKENS)
+    _check_shapes.check_tokens(name, tokens.shape, shape)
+    view: Tensor = tokens.transpose(1, 2).unflatten(2, (shape.height, shape.width))
+    return view
 
 
 def check_cells(name: str, features: Tensor, channels: bool = True) -> None:

@@ -17,7 +17,16 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Generic, NamedTuple, TypedDict, TypeVar, cast, get_type_hints
 
-from ._check_options import check_choice, check_number, check_outside_value, check_size, check_window_size
+from ._check_options import (
+    check_choice,
+    check_no_token_shape,
+    check_number,
+    check_outside_value,
+    check_size,
+    check_token_shape,
+    check_window_size,
+)
+from ._check_shapes import TokenShape
 from ._resolved import (
     IDENTITY,
     AffineMap,
@@ -29,6 +38,7 @@ from ._resolved import (
     pixels_from_cells,
 )
 
+LAYOUTS = ("map", "tokens")
 SAMPLINGS = ("floor", "round", "bilinear")
 SAMPLING_PADDINGS = ("zeros", "border")
 COORDINATES = ("corner", "half_pixel", "align_corners")
@@ -43,6 +53,33 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 Record = TypeVar("Record")
 Array = TypeVar("Array")
 _MOST = 1024  # resolved options that are kept
+
+
+class LayoutKeywords(TypedDict, total=False):
+    layout: str
+    target_shape: Size
+
+
+class LayoutOptions(NamedTuple):
+    """How features hold their cells: maps (B, C, H, W), or tokens (B, H*W, C) and the (H, W) of source and target."""
+
+    layout: str = "map"
+    source_shape: Size = None
+    target_shape: Size = None
+
+    def of_source(self, name: str = "source_shape") -> TokenShape | None:
+        """The shape of its tokens, None if it is a map, or a TypeError or ValueError; `name` is that of its shape."""
+        return self._checked(name, self.source_shape)
+
+    def of_target(self) -> TokenShape | None:
+        return self._checked("target_shape", self.target_shape)
+
+    def _checked(self, name: str, shape: Size) -> TokenShape | None:
+        check_choice("layout", self.layout, LAYOUTS)
+        if self.layout == "tokens":
+            return check_token_shape(name, shape)
+        check_no_token_shape(name, shape)
+        return None
 
 
 class SamplingKeywords(TypedDict, total=False):
@@ -117,6 +154,10 @@ class MetricOptions(NamedTuple):
 @lru_cache(maxsize=_MOST)
 def _resolve_metric(o: MetricOptions) -> Metric:
     return Metric(kind=o.metric, eps=o.eps, clamp_eps=o.eps_mode == "clamp")
+
+
+class SimilarityKeywords(LayoutKeywords, MetricKeywords, total=False):
+    """Options of `cosine_similarity`."""
 
 
 class LocalizationKeywords(TypedDict, total=False):
@@ -204,16 +245,19 @@ class LocalizeKeywords(RowsKeywords[Array], LocalizationKeywords, Generic[Array]
     temperature: float | Array
 
 
-class DescriptorKeywords(MetricKeywords, LocalizeKeywords[Array], Generic[Array], total=False):
+class DescriptorKeywords(SimilarityKeywords, LocalizeKeywords[Array], Generic[Array], total=False):
     """Options of `match_descriptors`."""
 
 
 class MatchKeywords(SamplingKeywords, DescriptorKeywords[Array], Generic[Array], total=False):
     """Options of `sparse_window_match`."""
 
+    source_shape: Size
+
 
 _DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(RowsKeywords.__annotations__),
+    **LayoutOptions._field_defaults,
     **SamplingOptions._field_defaults,
     **MetricOptions._field_defaults,
     **LocalizationOptions._field_defaults,

@@ -1,6 +1,7 @@
 """The public functions: argument checks, then one operator.
 
-Coordinates are (x, y) throughout. Maps are (B, C, H, W); a cell's flat index is m = y * W + x.
+Coordinates are (x, y) throughout. Maps are (B, C, H, W); a cell's flat index is m = y * W + x. The checks turn tokens
+(B, H*W, C) into views of that form, so that operators and kernels know maps only.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from ._options import (
     BORDERS,
     GATHER_NAMES,
     DescriptorKeywords,
+    LayoutOptions,
     LocalizationOptions,
     LocalizeKeywords,
     MatchKeywords,
-    MetricKeywords,
     MetricOptions,
     SamplingOptions,
+    SimilarityKeywords,
     Size,
     pick,
     with_options,
@@ -56,11 +58,15 @@ def sparse_window_match(
     backward, beyond the inputs, are one norm per target cell and the scores inside the windows.
 
     Args:
-        source: (B, C, Hs, Ws) features, float32, bfloat16, float16 or float64, any strides.
-        target: (B, C, Ht, Wt) features of the same dtype and device.
+        source: (B, C, Hs, Ws) features, float32, bfloat16, float16 or float64, any strides; or tokens, see `layout`.
+        target: (B, C, Ht, Wt) features of the same dtype and device, or tokens.
         keypoints: (B, N, 2) points as (x, y), in pixels of `source_size`, or in cells if that is None.
         num_keypoints: (B,) integers; rows n >= num_keypoints[b] are padding. Default: no padding.
         valid: (B, N) bool; False rows are padding. Default: all valid.
+        layout: "map", or "tokens": source and target are (B, Hs*Ws, C) and (B, Ht*Wt, C), row by row, as Vision
+            Transformers make them, without class and register tokens. They are read through a view, never copied.
+        source_shape: (Hs, Ws) in cells; required by layout "tokens", None for "map".
+        target_shape: (Ht, Wt), likewise.
         source_size: (height, width) in pixels of the image that `keypoints` refer to. None: they are in cells.
         target_size: (height, width) in pixels of the image of the results. None: results are in cells.
         source_coords: how pixels map to source cells: "corner" (cell = pixel * cells / pixels), "half_pixel"
@@ -92,8 +98,8 @@ def sparse_window_match(
 
     Gradients:
         To source, target and temperature (if a tensor), and to keypoints if `sampling` is "bilinear"; from
-        keypoints, score and log_sum_exp. In the dtype of their input, bitwise repeatable. The peak is a constant, as
-        are the keypoints under the other samplings: if nothing else requires a gradient, no result does.
+        keypoints, score and log_sum_exp. In the layout and dtype of their input, bitwise repeatable. The peak is a
+        constant, as are the keypoints under the other samplings: if nothing else requires a gradient, no result does.
         Transforms of torch.func and forward-mode differentiation work. A second derivative raises RuntimeError.
 
     Raises:
@@ -102,8 +108,9 @@ def sparse_window_match(
             temperatures not above zero in valid rows; on a GPU such rows become NaN instead.
         RuntimeError: a backend asked for by name can't run.
     """
-    source = _checks.check_features("source", source, "(B, C, H, W)")
-    target = _checks.check_features("target", target, "(B, C, H, W)")
+    layout = pick(LayoutOptions, options)
+    source = _checks.check_map("source", source, layout.of_source())
+    target = _checks.check_map("target", target, layout.of_target())
     _checks.check_pair("source", source, "target", target)
     _check_shapes.check_equal("source", "batch size", source.shape[0], "target", target.shape[0])
     _check_shapes.check_equal("source", "number of channels", source.shape[1], "target", target.shape[1])
@@ -125,13 +132,13 @@ def match_descriptors(
 
     Args:
         descriptors: (B, N, C) queries of the dtype and device of `target`, any strides.
-        target: (B, C, Ht, Wt) features.
+        target: (B, C, Ht, Wt) features, or with layout "tokens" (B, Ht*Wt, C) and `target_shape`.
 
     The other arguments, the result, the gradients (to descriptors, target and temperature) and the errors are those of
     `sparse_window_match`.
     """
     descriptors = _checks.check_features("descriptors", descriptors, "(B, N, C)")
-    target = _checks.check_features("target", target, "(B, C, H, W)")
+    target = _checks.check_map("target", target, pick(LayoutOptions, options).of_target())
     _check_descriptors(descriptors, target)
     source = descriptors.transpose(1, 2)[:, :, None, :]  # a map of one row with a cell for each query
     return _match(source, None, target, SamplingOptions(), backend, options)
@@ -159,6 +166,8 @@ def gather_keypoints(
     features: Tensor,
     keypoints: Tensor,
     *,
+    layout: str = "map",
+    shape: Size = None,
     size: Size = None,
     coords: str = "corner",
     sampling: str = "floor",
@@ -168,8 +177,10 @@ def gather_keypoints(
     """Descriptors (B, N, C) of features (B, C, H, W) at keypoints (B, N, 2), given as (x, y) (eq. 6-7).
 
     Args:
-        features: (B, C, H, W) float32, bfloat16, float16 or float64, any strides.
+        features: (B, C, H, W), or with layout "tokens" (B, H*W, C), float32, bfloat16, float16 or float64, any strides.
         keypoints: (B, N, 2) in pixels of `size`, or in cells if that is None.
+        layout: "map" or "tokens", as in `sparse_window_match`.
+        shape: (H, W) in cells; required by layout "tokens", None for "map".
         size: (height, width) in pixels of the image that `keypoints` refer to.
         coords: "corner", "half_pixel" or "align_corners", as `source_coords` of `sparse_window_match`.
         sampling: "floor", "round" or "bilinear", as in `sparse_window_match`.
@@ -185,22 +196,24 @@ def gather_keypoints(
     Raises:
         TypeError, ValueError, RuntimeError: as `sparse_window_match`.
     """
-    features = _checks.check_features("features", features, "(B, C, H, W)")
+    features = _checks.check_map("features", features, LayoutOptions(layout, shape).of_source("shape"))
     _checks.check_cells("features", features)
     options = SamplingOptions(size, coords, sampling, padding).checked(GATHER_NAMES)
     keypoints = _checks.check_keypoints(keypoints, features, "features", sampling)
     return gather_operator.run(gather_operator.Arguments(features, keypoints, options, _requested(backend))).descriptors
 
 
-@with_options(MetricKeywords)
+@with_options(SimilarityKeywords)
 def cosine_similarity(
-    descriptors: Tensor, target: Tensor, *, backend: str | None = None, **options: Unpack[MetricKeywords]
+    descriptors: Tensor, target: Tensor, *, backend: str | None = None, **options: Unpack[SimilarityKeywords]
 ) -> Tensor:
     """Scores (B, N, H, W) of descriptors (B, N, C) with every cell of target (B, C, H, W) (eq. 9).
 
     Args:
         descriptors: (B, N, C) of the dtype and device of `target`, any strides.
-        target: (B, C, H, W) features.
+        target: (B, C, H, W) features, or with layout "tokens" (B, H*W, C).
+        layout: "map" or "tokens", as in `sparse_window_match`.
+        target_shape: (H, W) in cells; required by layout "tokens", None for "map".
         metric: "cosine", "dot" or "l2", as in `sparse_window_match`.
         eps: guards the cosine's division.
         eps_mode: "add" or "clamp", as in `sparse_window_match`.
@@ -216,7 +229,7 @@ def cosine_similarity(
         TypeError, ValueError, RuntimeError: as `sparse_window_match`.
     """
     descriptors = _checks.check_features("descriptors", descriptors, "(B, N, C)")
-    target = _checks.check_features("target", target, "(B, C, H, W)")
+    target = _checks.check_map("target", target, pick(LayoutOptions, options).of_target())
     _check_descriptors(descriptors, target)
     _checks.check_cells("target", target)
     metric = pick(MetricOptions, options).checked()

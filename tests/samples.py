@@ -145,6 +145,11 @@ def lay_out(x: Tensor, layout: str) -> Tensor:
         view = buffer[:, ::2, 1:, ::2]
         view.copy_(x)
         return view
+    if layout == "tokens":  # what layout="tokens" makes of tokens (B, 1 + H*W, C) without their first
+        tokens = torch.full((x.shape[0], 1 + x[0, 0].numel() if len(x) else 1, x.shape[1]), 7.0).to(x)
+        view = tokens[:, 1:].transpose(1, 2).unflatten(2, x.shape[2:])
+        view.copy_(x)
+        return view
     if layout == "expanded":  # stride 0 over the batch
         return x[:1].expand(x.shape)
     return x.contiguous()
@@ -210,7 +215,7 @@ SAMPLES: tuple[Sample, ...] = (
     Sample("target-mask", {"window_size": 5}, rows=("target_mask",)),
     Sample("all-restrictions", {"window_size": 5}, rows=("num_keypoints", "valid", "empty_target_mask")),
     # layouts
-    *(Sample(layout, {"window_size": 5}, layout=layout) for layout in LAYOUTS[1:]),
+    *(Sample(layout, {"window_size": 5}, layout=layout) for layout in (*LAYOUTS[1:], "tokens")),
     Sample("channels-last-bilinear", {"sampling": "bilinear"}, layout="channels_last"),
     Sample(
         "channels-last-aligned", {"window_size": 5}, queries=7, channels=64, target_map=(24, 24), layout="channels_last"

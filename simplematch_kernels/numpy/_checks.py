@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import _check_shapes
 from .._check_options import as_integer, as_number, check_number
-from .._check_shapes import check_equal
+from .._check_shapes import TokenShape, check_equal
 from ._arrays import CODES, Array, Rows, accumulation_dtype, addressable
 
 
@@ -24,6 +24,16 @@ def check_features(name: str, value: object, shape: str) -> Array:
     if array.dtype.name not in CODES:
         raise _check_shapes.wrong_features(name, array.dtype)
     return addressable(array)
+
+
+def check_map(name: str, value: object, shape: TokenShape | None) -> Array:
+    """Features as a map (B, C, H, W): themselves, or a view of tokens (B, H*W, C) of that shape."""
+    if shape is None:
+        return check_features(name, value, _check_shapes.MAP)
+    tokens = check_features(name, value, _check_shapes.TOKENS)
+    _check_shapes.check_tokens(name, tokens.shape, shape)
+    batch, _, channels = tokens.shape
+    return tokens.transpose(0, 2, 1).reshape(batch, channels, shape.height, shape.width)  # a view: it splits one axis
 
 
 def check_cells(name: str, features: Array, channels: bool = True) -> None:

@@ -10,12 +10,13 @@ import numpy as np
 from .._options import (
     GATHER_NAMES,
     DescriptorKeywords,
+    LayoutOptions,
     LocalizationOptions,
     LocalizeKeywords,
     MatchKeywords,
-    MetricKeywords,
     MetricOptions,
     SamplingOptions,
+    SimilarityKeywords,
     Size,
     pick,
     with_options,
@@ -39,8 +40,9 @@ def sparse_window_match(
     """Find keypoints of a source feature map in a target feature map: `simplematch_kernels.sparse_window_match`.
 
     Args:
-        source: (B, C, Hs, Ws) features, float32, float64, float16 or the bfloat16 of ml_dtypes, any strides.
-        target: (B, C, Ht, Wt) features of the same dtype.
+        source: (B, C, Hs, Ws) features, float32, float64, float16 or the bfloat16 of ml_dtypes, any strides; or
+            (B, Hs*Ws, C) with layout "tokens" and `source_shape`, which makes no copy either.
+        target: (B, C, Ht, Wt) features of the same dtype, or (B, Ht*Wt, C) with `target_shape`.
         keypoints: (B, N, 2) points as (x, y), in pixels of `source_size`, or in cells if that is None.
         num_keypoints: (B,) integers; rows n >= num_keypoints[b] are padding. Default: no padding.
         valid: (B, N) bool; False rows are padding. Default: all valid.
@@ -61,8 +63,9 @@ def sparse_window_match(
             runs. That includes keypoints that aren't finite, counts outside 0..N and temperatures not above zero in
             valid rows.
     """
-    source = _checks.check_features("source", source, "(B, C, H, W)")
-    target = _checks.check_features("target", target, "(B, C, H, W)")
+    layout = pick(LayoutOptions, options)
+    source = _checks.check_map("source", source, layout.of_source())
+    target = _checks.check_map("target", target, layout.of_target())
     _checks.check_pair("source", source, "target", target)
     _checks.check_cells("source", source)
     keypoints = _checks.check_keypoints(keypoints, source, "source")
@@ -78,12 +81,12 @@ def match_descriptors(
 
     Args:
         descriptors: (B, N, C) queries of the dtype of `target`, any strides.
-        target: (B, C, Ht, Wt) features.
+        target: (B, C, Ht, Wt) features, or with layout "tokens" (B, Ht*Wt, C) and `target_shape`.
 
     The other arguments, the result and the errors are those of `sparse_window_match`.
     """
     descriptors = _checks.check_features("descriptors", descriptors, "(B, N, C)")
-    target = _checks.check_features("target", target, "(B, C, H, W)")
+    target = _checks.check_map("target", target, pick(LayoutOptions, options).of_target())
     _checks.check_pair("descriptors", descriptors, "target", target)
     return _match(_descriptor_map(descriptors), None, target, None, threads, options)
 
@@ -112,6 +115,8 @@ def gather_keypoints(
     features: Array,
     keypoints: Array,
     *,
+    layout: str = "map",
+    shape: Size = None,
     size: Size = None,
     coords: str = "corner",
     sampling: str = "floor",
@@ -121,8 +126,10 @@ def gather_keypoints(
     """Descriptors (B, N, C) of features (B, C, H, W) at keypoints (B, N, 2), given as (x, y).
 
     Args:
-        features: (B, C, H, W), any strides.
+        features: (B, C, H, W), or with layout "tokens" (B, H*W, C), any strides.
         keypoints: (B, N, 2) in pixels of `size`, or in cells if that is None.
+        layout: "map" or "tokens".
+        shape: (H, W) in cells; required by layout "tokens", None for "map".
         size: (height, width) in pixels of the image that `keypoints` refer to.
         coords: "corner", "half_pixel" or "align_corners".
         sampling: "floor", "round" or "bilinear".
@@ -135,7 +142,7 @@ def gather_keypoints(
     Raises:
         TypeError, ValueError: as `sparse_window_match`.
     """
-    features = _checks.check_features("features", features, "(B, C, H, W)")
+    features = _checks.check_map("features", features, LayoutOptions(layout, shape).of_source("shape"))
     _checks.check_cells("features", features)
     keypoints = _checks.check_keypoints(keypoints, features, "features")
     options = SamplingOptions(size, coords, sampling, padding).checked(GATHER_NAMES)
@@ -146,15 +153,17 @@ def gather_keypoints(
     return descriptors
 
 
-@with_options(MetricKeywords)
+@with_options(SimilarityKeywords)
 def cosine_similarity(
-    descriptors: Array, target: Array, *, threads: int | None = None, **options: Unpack[MetricKeywords]
+    descriptors: Array, target: Array, *, threads: int | None = None, **options: Unpack[SimilarityKeywords]
 ) -> Array:
     """Scores (B, N, H, W) of descriptors (B, N, C) with every cell of target (B, C, H, W).
 
     Args:
         descriptors: (B, N, C) of the dtype of `target`, any strides.
-        target: (B, C, H, W) features.
+        target: (B, C, H, W) features, or with layout "tokens" (B, H*W, C).
+        layout: "map" or "tokens".
+        target_shape: (H, W) in cells; required by layout "tokens", None for "map".
         metric: "cosine", "dot" or "l2", as in `sparse_window_match`.
         eps: guards the cosine's division.
         eps_mode: "add" or "clamp", as in `sparse_window_match`.
@@ -167,7 +176,7 @@ def cosine_similarity(
         TypeError, ValueError: as `sparse_window_match`.
     """
     descriptors = _checks.check_features("descriptors", descriptors, "(B, N, C)")
-    target = _checks.check_features("target", target, "(B, C, H, W)")
+    target = _checks.check_map("target", target, pick(LayoutOptions, options).of_target())
     _checks.check_pair("descriptors", descriptors, "target", target)
     _checks.check_cells("target", target)
     metric = pick(MetricOptions, options).checked().resolve()

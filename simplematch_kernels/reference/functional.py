@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from .._options import LocalizationOptions, MetricOptions, SamplingOptions, pick
+from .._options import LayoutOptions, LocalizationOptions, MetricOptions, SamplingOptions, pick
 from .._types import Matches, MatchProblem, Rows, accumulation_dtype
 from . import match
 
@@ -19,8 +19,8 @@ def sparse_window_match(
     """`simplematch_kernels.sparse_window_match` without an operator, for tests, comparisons and reading.
 
     Args:
-        source: (B, C, Hs, Ws) features.
-        target: (B, C, Ht, Wt) features.
+        source: (B, C, Hs, Ws) features, or tokens.
+        target: (B, C, Ht, Wt) features, or tokens.
         keypoints: (B, N, 2) points as (x, y).
         dtype: that of the arithmetic; None is float64 for float64 features and float32 for the rest.
         options: those of `simplematch_kernels.sparse_window_match`, but for `backend`.
@@ -28,6 +28,9 @@ def sparse_window_match(
     Returns:
         `Matches`, in the dtype of the arithmetic.
     """
+    layout = pick(LayoutOptions, options)
+    source = _checks.check_map("source", source, layout.of_source())
+    target = _checks.check_map("target", target, layout.of_target())
     dtype = accumulation_dtype(target) if dtype is None else dtype
     value, (batch, queries) = options.get("temperature", 0.02), keypoints.shape[:2]
     number, temperature = _checks.check_temperature(value, batch, queries, target)
