@@ -41,6 +41,14 @@ struct CellTotals {
     double count, x, y;
 };
 
+// x and y of the cells in a map's first `rows` rows, padded to whole vectors: the map repeats them strip by strip.
+template <class T>
+struct Strip {
+    int64_t rows;
+    const T* x;
+    const T* y;
+};
+
 template <class T>
 struct RowWork {
     int64_t height, width;
@@ -51,6 +59,7 @@ struct RowWork {
     CellTotals totals;
     T temperature;
     T* scratch;           // height * round_up(width, kTile) + 2 * round_up(width, kTile)
+    Strip<T> strip = {};  // without rows: not given
 };
 
 struct RowResult {
@@ -65,6 +74,14 @@ struct RowGradient {
     T* scores;                                             // out: rows of `stride` numbers, for the cells of the box
     int64_t stride;
     double temperature, sum, sum_with_score;               // out: dT, sum of ds, sum of ds * s
+    bool only_scores = false;                              // none of these three is wanted
+};
+
+// Rows whose numbers of one cell lie side by side.
+template <class T>
+struct SideBySide {
+    T* first;
+    int64_t cell_stride, cells, rows;
 };
 
 // Scores or their gradients of query (b, n), inside its box.
@@ -133,6 +150,9 @@ struct Kernels {
     void (*to_units)(T* rows, int64_t stride, int64_t channels, int64_t count, const T* norm, const Metric& metric);
     RowResult (*localize)(const RowWork<T>&);
     void (*localize_backward)(const RowWork<T>&, RowGradient<T>&);
+    // To and from lines of `stride` numbers, at least round_up(cells, kTile).
+    void (*read_side_by_side)(const SideBySide<const T>&, T* lines, int64_t stride);
+    void (*write_side_by_side)(const SideBySide<T>&, const T* lines, int64_t stride);
     void (*weights)(const WeightWork<T>&, int64_t b, int64_t tile);
     void (*target_and_query_backward)(const GradientWork<T>&, int64_t b, int64_t first, int64_t last, T* scratch);
 };
