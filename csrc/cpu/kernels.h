@@ -77,6 +77,21 @@ struct RowGradient {
     bool only_scores = false;                              // none of these three is wanted
 };
 
+// Up to 64 rows of maps of at most kTile cells, whose softmax takes the whole map; `strip` is the whole map.
+template <class T>
+struct SmallMaps {
+    int64_t height, width, rows;
+    const T* scores;  // rows of `stride` numbers
+    int64_t stride;
+    const T* temperature;
+    Strip<T> strip;
+};
+
+// Whether the softmax of every peak is that of the whole map.
+static inline bool covers_map(const Window& window, int64_t height, int64_t width) {
+    return !(window.sigma > 0) && !window.disc && window.shift && window.height >= height && window.width >= width;
+}
+
 // Rows whose numbers of one cell lie side by side.
 template <class T>
 struct SideBySide {
@@ -150,6 +165,9 @@ struct Kernels {
     void (*to_units)(T* rows, int64_t stride, int64_t channels, int64_t count, const T* norm, const Metric& metric);
     RowResult (*localize)(const RowWork<T>&);
     void (*localize_backward)(const RowWork<T>&, RowGradient<T>&);
+    // Bit i of the results: row i is done, else it is a case for the function of one row. A peak of -1: no row.
+    uint64_t (*localize_small)(const SmallMaps<T>&, RowResult* results);
+    uint64_t (*localize_small_backward)(const SmallMaps<T>&, const RowGradient<T>* rows);
     // To and from lines of `stride` numbers, at least round_up(cells, kTile).
     void (*read_side_by_side)(const SideBySide<const T>&, T* lines, int64_t stride);
     void (*write_side_by_side)(const SideBySide<T>&, const T* lines, int64_t stride);

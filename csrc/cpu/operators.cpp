@@ -16,6 +16,22 @@ RowWork<T> row_work(const LocalizeProblem& p, const RowTable& table, const Strip
             T(temperature_of(p.temperature, p.localization, b, n)), scratch, strip.view()};
 }
 
+constexpr int64_t kMostRows = 64;   // of a group
+constexpr int64_t kFewestRows = 4;  // of an image, not of a group, on which no result may depend
+
+// Rows [first, last) of image b where they are small maps without restrictions; else no rows.
+template <class T>
+SmallMaps<T> small_maps(const LocalizeProblem& p, const RowTable& table, const StripTable<T>& strip, int64_t b,
+                        int64_t first, int64_t last, const Lines<const T>& lines, T* temperature) {
+    const int64_t height = p.scores.size[2], width = p.scores.size[3];
+    SmallMaps<T> maps{height, width, 0, lines.first, lines.stride, temperature, strip.view()};
+    const bool whole = table.mask == nullptr && covers_map(p.localization.window, height, width);
+    if (!whole || height * width > kTile || p.scores.size[1] < kFewestRows) return maps;
+    maps.rows = last - first;
+    for (int64_t n = first; n < last; ++n) temperature[n - first] = T(temperature_of(p.temperature, p.localization, b, n));
+    return maps;
+}
+
 template <class T>
 void localize_all(const LocalizeProblem& p, const Matches& matches, int wanted_threads) {
     const int64_t batch = p.scores.size[0], count = p.scores.size[1], height = p.scores.size[2], width = p.scores.size[3];
@@ -23,7 +39,7 @@ void localize_all(const LocalizeProblem& p, const Matches& matches, int wanted_t
     const Kernels<T>& steps = kernels<T>();
     const RowTable table = list_rows(p.rows, batch, count, height, width);
     const StripTable<T> strip(height, width);
-    const RowGroups groups = group_rows<T>(p.scores, is_side_by_side<T>(p.scores));
+    const RowGroups groups = group_rows<T>(p.scores, is_side_by_side<T>(p.scores), threads);
     const ThreadScratch<T> scratch(threads, row_scratch(height, width) + groups.rows * groups.stride);
 #pragma omp parallel for schedule(dynamic, groups.together) num_threads(threads) if (threads > 1)
     for (int64_t task = 0; task < batch * groups.of_image; ++task) {
@@ -32,10 +48,18 @@ void localize_all(const LocalizeProblem& p, const Matches& matches, int wanted_t
         T* const copy = scratch.mine();
         T* const own = copy + groups.rows * groups.stride;
         const Lines<const T> lines = read_rows<T>(p.scores, b, first, last, copy, groups.stride, steps);
+        T temperature[kMostRows];
+        RowResult results[kMostRows];
+        const uint64_t done =
+            steps.localize_small(small_maps(p, table, strip, b, first, last, lines, temperature), results);
         for (int64_t n = first; n < last; ++n) {
             const int64_t i = b * count + n;
             if (!table.valid[i]) {
                 write_invalid<T>(matches, i);
+                continue;
+            }
+            if (done >> (n - first) & 1) {
+                write_match<T>(matches, i, results[n - first], p.localization);
                 continue;
             }
             const T* const row = lines.first + (n - first) * lines.stride;
@@ -52,6 +76,22 @@ struct LocalizeBackward {
     const LocalizeGradients& wanted;
     const RowTable table;
     const StripTable<T> strip;
+
+    // Rows [first, last) of image b where they are small maps; bit i says that row first + i is written.
+    uint64_t run_small(int64_t b, int64_t first, int64_t last, const Lines<const T>& from, const Lines<T>& to) const {
+        if (is_given(wanted.temperature)) return 0;
+        T temperature[kMostRows];
+        const SmallMaps<T> maps = small_maps(p, table, strip, b, first, last, from, temperature);
+        if (maps.rows == 0) return 0;
+        RowGradient<T> gradients[kMostRows];
+        for (int64_t k = 0; k < maps.rows; ++k) {
+            const int64_t n = first + k, i = b * p.scores.size[1] + n;
+            gradients[k] = upstream_of_row<T>(upstream, p.localization, b, n);
+            gradients[k].peak = table.valid[i] ? matches.peak[i] : -1;
+            gradients[k].scores = to.first + k * to.stride;
+        }
+        return kernels<T>().localize_small_backward(maps, gradients);
+    }
 
     // Row (b, n) of the gradient, to `result`.
     void run(int64_t b, int64_t n, const T* scores, T* result, T* scratch) const {
@@ -82,8 +122,8 @@ void localize_all_backward(const LocalizeProblem& p, const Matches& matches, con
     const Kernels<T>& steps = kernels<T>();
     const LocalizeBackward<T> rows{p, matches, upstream, wanted, list_rows(p.rows, batch, count, height, width),
                                    StripTable<T>(height, width)};
-    const RowGroups groups =
-        group_rows<T>(p.scores, is_side_by_side<T>(p.scores) || is_side_by_side<T>(wanted.scores));
+    const bool side_by_side = is_side_by_side<T>(p.scores) || is_side_by_side<T>(wanted.scores);
+    const RowGroups groups = group_rows<T>(p.scores, side_by_side, threads);
     const int64_t numbers = groups.rows * groups.stride;
     const ThreadScratch<T> scratch(threads, row_scratch(height, width) + 2 * numbers);
     prepare_output(wanted.scores);
@@ -94,8 +134,11 @@ void localize_all_backward(const LocalizeProblem& p, const Matches& matches, con
         T* const copy = scratch.mine();
         const Lines<const T> from = read_rows<T>(p.scores, b, first, last, copy, groups.stride, steps);
         const Lines<T> to = lines_to_write<T>(wanted.scores, b, first, copy + numbers, groups.stride);
+        const uint64_t done = rows.run_small(b, first, last, from, to);
         for (int64_t n = first; n < last; ++n)
-            rows.run(b, n, from.first + (n - first) * from.stride, to.first + (n - first) * to.stride, copy + 2 * numbers);
+            if ((done >> (n - first) & 1) == 0)
+                rows.run(b, n, from.first + (n - first) * from.stride, to.first + (n - first) * to.stride,
+                         copy + 2 * numbers);
         if (to.first == copy + numbers && is_given(wanted.scores)) write_rows<T>(wanted.scores, b, first, last, to, steps);
     }
 }

@@ -62,13 +62,15 @@ struct RowGroups {
 };
 
 template <class T>
-RowGroups group_rows(const View& scores, bool side_by_side) {
+RowGroups group_rows(const View& scores, bool side_by_side, int threads) {
     const int64_t count = scores.size[1], cells = scores.size[2] * scores.size[3];
     // one line more, so that rows don't share few sets of the nearest cache
     RowGroups groups{1, count, std::max<int64_t>(4, 8192 / cells), round_up(cells, kTile) + 16};
-    if (!side_by_side) return groups;
+    if (!side_by_side && cells > kTile) return groups;
     constexpr int64_t line = 64 / int64_t(sizeof(T)), cache = 512 * 1024 / int64_t(sizeof(T));
-    groups.rows = line * std::max<int64_t>(1, std::min<int64_t>(4, cache / (line * groups.stride)));
+    int64_t lines = std::max<int64_t>(1, std::min<int64_t>(4, cache / (line * groups.stride)));
+    while (lines > 1 && scores.size[0] * count < 2 * threads * lines * line) --lines;
+    groups.rows = std::min(lines * line, std::max<int64_t>(1, count));
     groups.of_image = (count + groups.rows - 1) / groups.rows;
     groups.together = std::max<int64_t>(1, groups.together / groups.rows);
     return groups;

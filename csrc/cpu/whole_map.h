@@ -18,9 +18,7 @@ inline bool is_moderate(T inverse) {
 
 template <class T>
 inline bool is_whole_map(const RowWork<T>& w) {
-    const Window& window = w.window;
-    return w.strip.rows > 0 && w.mask == nullptr && !(window.sigma > 0) && !window.disc && window.shift &&
-           window.height >= w.height && window.width >= w.width && w.row_stride == w.width &&
+    return w.strip.rows > 0 && w.mask == nullptr && covers_map(w.window, w.height, w.width) && w.row_stride == w.width &&
            is_moderate(1 / w.temperature);
 }
 
