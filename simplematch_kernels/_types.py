@@ -89,10 +89,10 @@ def empty_matches(like: Tensor, batch: int, queries: int) -> Matches:
     """`Matches` of features `like`, not filled in."""
     dtype, device = accumulation_dtype(like), like.device
     return Matches(
-        torch.empty((batch, queries, 2), dtype=dtype, device=device),
-        torch.empty((batch, queries), dtype=dtype, device=device),
-        torch.empty((batch, queries), dtype=torch.int64, device=device),
-        torch.empty((batch, queries), dtype=dtype, device=device),
+        torch.empty(batch, queries, 2, dtype=dtype, device=device),  # torch takes longer to read a tuple
+        torch.empty(batch, queries, dtype=dtype, device=device),
+        torch.empty(batch, queries, dtype=torch.int64, device=device),
+        torch.empty(batch, queries, dtype=dtype, device=device),
     )
 
 

@@ -303,11 +303,33 @@ def _localization(
     scores: Tensor, queries: int, options: Mapping[str, Any]
 ) -> tuple[Rows, Tensor | None, LocalizationOptions]:
     """(rows, temperature if it is a tensor, options) of a function that localises `queries` queries in a map."""
+    key = _key(options)
+    if key is not None and (known := _checked_options.get(key)) is not None:
+        return _NO_ROWS, None, known
     rows = _checks.check_rows(pick(Rows, options), queries, scores)
     value = options.get("temperature", LocalizationOptions().fixed_temperature)
     number, temperature = _checks.check_temperature(value, scores.shape[0], queries, scores)
     localization = pick(LocalizationOptions, {**options, "fixed_temperature": number}).checked()
+    if key is not None:
+        if len(_checked_options) >= _MOST:
+            _checked_options.clear()
+        _checked_options[key] = localization
     return rows, temperature, localization
+
+
+# Options without tensors and sequences are checked once: checking takes as long as the arithmetic of a small map.
+_NO_ROWS = Rows()
+_MOST = 1024
+_PLAIN = frozenset((int, float, str, bool, type(None)))
+_checked_options: dict[tuple[object, ...], LocalizationOptions] = {}
+
+
+def _key(options: Mapping[str, object]) -> tuple[object, ...] | None:
+    """Of options that nothing can change: names, values, and their types because 1, 1.0 and True are equal."""
+    types = tuple(map(type, options.values()))
+    if torch.compiler.is_compiling() or not _PLAIN.issuperset(types):
+        return None
+    return (*options, *options.values(), *types)
 
 
 def _check_descriptors(descriptors: Tensor, target: Tensor) -> None:

@@ -41,6 +41,14 @@ struct CellTotals {
     double count, x, y;
 };
 
+// x and y of the cells in a map's first `rows` rows, padded to whole vectors: the map repeats them strip by strip.
+template <class T>
+struct Strip {
+    int64_t rows;
+    const T* x;
+    const T* y;
+};
+
 template <class T>
 struct RowWork {
     int64_t height, width;
@@ -51,6 +59,7 @@ struct RowWork {
     CellTotals totals;
     T temperature;
     T* scratch;           // height * round_up(width, kTile) + 2 * round_up(width, kTile)
+    Strip<T> strip = {};  // without rows: not given
 };
 
 struct RowResult {
@@ -65,6 +74,29 @@ struct RowGradient {
     T* scores;                                             // out: rows of `stride` numbers, for the cells of the box
     int64_t stride;
     double temperature, sum, sum_with_score;               // out: dT, sum of ds, sum of ds * s
+    bool only_scores = false;                              // none of these three is wanted
+};
+
+// Up to 64 rows of maps of at most kTile cells, whose softmax takes the whole map; `strip` is the whole map.
+template <class T>
+struct SmallMaps {
+    int64_t height, width, rows;
+    const T* scores;  // rows of `stride` numbers
+    int64_t stride;
+    const T* temperature;
+    Strip<T> strip;
+};
+
+// Whether the softmax of every peak is that of the whole map.
+static inline bool covers_map(const Window& window, int64_t height, int64_t width) {
+    return !(window.sigma > 0) && !window.disc && window.shift && window.height >= height && window.width >= width;
+}
+
+// Rows whose numbers of one cell lie side by side.
+template <class T>
+struct SideBySide {
+    T* first;
+    int64_t cell_stride, cells, rows;
 };
 
 // Scores or their gradients of query (b, n), inside its box.
@@ -133,6 +165,12 @@ struct Kernels {
     void (*to_units)(T* rows, int64_t stride, int64_t channels, int64_t count, const T* norm, const Metric& metric);
     RowResult (*localize)(const RowWork<T>&);
     void (*localize_backward)(const RowWork<T>&, RowGradient<T>&);
+    // Bit i of the results: row i is done, else it is a case for the function of one row. A peak of -1: no row.
+    uint64_t (*localize_small)(const SmallMaps<T>&, RowResult* results);
+    uint64_t (*localize_small_backward)(const SmallMaps<T>&, const RowGradient<T>* rows);
+    // To and from lines of `stride` numbers, at least round_up(cells, kTile).
+    void (*read_side_by_side)(const SideBySide<const T>&, T* lines, int64_t stride);
+    void (*write_side_by_side)(const SideBySide<T>&, const T* lines, int64_t stride);
     void (*weights)(const WeightWork<T>&, int64_t b, int64_t tile);
     void (*target_and_query_backward)(const GradientWork<T>&, int64_t b, int64_t first, int64_t last, T* scratch);
 };

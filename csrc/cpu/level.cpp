@@ -14,14 +14,23 @@ RowResult localize(const RowWork<T>&);
 template <class T>
 void localize_backward(const RowWork<T>&, RowGradient<T>&);
 template <class T>
+uint64_t localize_small(const SmallMaps<T>&, RowResult*);
+template <class T>
+uint64_t localize_small_backward(const SmallMaps<T>&, const RowGradient<T>*);
+template <class T>
+void read_side_by_side(const SideBySide<const T>&, T*, int64_t);
+template <class T>
+void write_side_by_side(const SideBySide<T>&, const T*, int64_t);
+template <class T>
 void weights(const WeightWork<T>&, int64_t, int64_t);
 template <class T>
 void target_and_query_backward(const GradientWork<T>&, int64_t, int64_t, int64_t, T*);
 
 template <class T>
 const Kernels<T>& kernels() {
-    static constexpr Kernels<T> table = {similarity<T>,        norms<T>,   to_units<T>, localize<T>,
-                                         localize_backward<T>, weights<T>, target_and_query_backward<T>};
+    static constexpr Kernels<T> table = {
+        similarity<T>, norms<T>, to_units<T>, localize<T>, localize_backward<T>, localize_small<T>,
+        localize_small_backward<T>, read_side_by_side<T>, write_side_by_side<T>, weights<T>, target_and_query_backward<T>};
     return table;
 }
 

@@ -8,6 +8,30 @@
 
 namespace simplematch::cpu {
 
+// The coordinates of a strip: some hundred cells, so that sums over a strip take longer than what surrounds them.
+template <class T>
+class StripTable {
+public:
+    StripTable(int64_t height, int64_t width) : rows_(std::max<int64_t>(1, std::min(height, kCells / width))) {
+        const int64_t cells = round_up(rows_ * width, kTile);
+        numbers_ = Buffer<T>(2 * cells);
+        y_ = numbers_.get() + cells;
+        for (int64_t i = 0; i < rows_ * width; ++i) {
+            numbers_[i] = T(i % width);
+            y_[i] = T(i / width);
+        }
+        std::fill(numbers_.get() + rows_ * width, y_, T(0));
+        std::fill(y_ + rows_ * width, y_ + cells, T(0));
+    }
+    Strip<T> view() const { return {rows_, numbers_.get(), y_}; }
+
+private:
+    static constexpr int64_t kCells = 512;
+    int64_t rows_;
+    Buffer<T> numbers_;
+    T* y_;
+};
+
 static inline double temperature_of(const View& temperature, const Localization& localization, int64_t b, int64_t n) {
     const double value = temperature.data == nullptr ? localization.temperature : read_upstream(temperature, b, n);
     return value > 0 ? value : __builtin_nan("");  // the row becomes NaN

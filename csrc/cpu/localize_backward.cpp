@@ -6,6 +6,7 @@
 //
 // A row to which nothing but zeros arrives passes on zeros; else a row that is lost, or to which something arrives that is
 // not finite, passes on NaN, to every cell of its softmax.
+#include "whole_map.h"
 #include "window.h"
 
 namespace simplematch::cpu::SIMPLEMATCH_LEVEL {
@@ -27,10 +28,9 @@ void fill(const RowWork<T>& w, const SoftArgmax<T>& s, T value, RowGradient<T>& 
     gradient.sum = gradient.sum_with_score = gradient.temperature = double(value);
 }
 
-}  // namespace
-
+// Not inlined: its registers would have to be saved for the short rows of whole_map.h too.
 template <class T>
-void localize_backward(const RowWork<T>& w, RowGradient<T>& gradient) {
+__attribute__((noinline)) void backward_in_window(const RowWork<T>& w, RowGradient<T>& gradient) {
     const Window& window = w.window;
     const SoftArgmax<T> s = soft_argmax(w, gradient.peak, w.scores, w.row_stride);
     const double arriving = gradient.x + gradient.y + gradient.score + gradient.log_sum_exp;
@@ -83,6 +83,13 @@ void localize_backward(const RowWork<T>& w, RowGradient<T>& gradient) {
     gradient.sum = sum_gradient + gradient.score;
     gradient.sum_with_score =
         sum_with_score + (gradient.score == 0 ? 0 : gradient.score * double(w.scores[y * w.row_stride + x]));
+}
+
+}  // namespace
+
+template <class T>
+void localize_backward(const RowWork<T>& w, RowGradient<T>& gradient) {
+    if (!is_whole_map(w) || !whole_map_backward(w, gradient)) backward_in_window(w, gradient);
 }
 
 template void localize_backward<float>(const RowWork<float>&, RowGradient<float>&);

@@ -1,99 +1,145 @@
 // The steps as operators of their own: localize, gather_keypoints, cosine_similarity.
-#include <type_traits>
-
 #include "driver.h"
 #include "localization.h"
+#include "rows.h"
 #include "source_backward.h"
 
 namespace simplematch::cpu {
 namespace {
 
-// One row of scores as contiguous T: in place where it is, else copied.
 template <class T>
-const T* contiguous_row(const View& scores, int64_t b, int64_t n, T* copy) {
-    const int64_t height = scores.size[2], width = scores.size[3];
-    const int64_t offset = b * scores.stride[0] + n * scores.stride[1];
-    const bool same = scores.dtype == (std::is_same<T, double>::value ? SIMPLEMATCH_FLOAT64 : SIMPLEMATCH_FLOAT32);
-    if (same && (scores.stride[3] == 1 || width == 1) && (scores.stride[2] == width || height == 1))
-        return static_cast<const T*>(scores.data) + offset;
-    with_storage(scores.dtype, [&](auto* type) {
-        auto from = static_cast<decltype(type)>(scores.data) + offset;
-        for (int64_t y = 0; y < height; ++y)
-            for (int64_t x = 0; x < width; ++x)
-                copy[y * width + x] = T(to_float(from[y * scores.stride[2] + x * scores.stride[3]]));
-    });
-    return copy;
-}
-
-template <class T>
-void write_row(const View& scores, int64_t b, int64_t n, const T* row) {
-    with_storage(scores.dtype, [&](auto* type) {
-        auto to = static_cast<decltype(type)>(scores.data) + b * scores.stride[0] + n * scores.stride[1];
-        for (int64_t y = 0; y < scores.size[2]; ++y)
-            for (int64_t x = 0; x < scores.size[3]; ++x)
-                from_float(row[y * scores.size[3] + x], to + y * scores.stride[2] + x * scores.stride[3]);
-    });
-}
-
-template <class T>
-RowWork<T> row_work(const LocalizeProblem& p, const RowTable& table, int64_t b, int64_t n, const T* scores, T* scratch) {
+RowWork<T> row_work(const LocalizeProblem& p, const RowTable& table, const StripTable<T>& strip, int64_t b, int64_t n,
+                    const T* scores, T* scratch) {
     const int64_t height = p.scores.size[2], width = p.scores.size[3];
     return {height, width, p.localization.window, scores, width,
             table.mask == nullptr ? nullptr : table.mask + b * height * width, table.totals[b],
-            T(temperature_of(p.temperature, p.localization, b, n)), scratch};
+            T(temperature_of(p.temperature, p.localization, b, n)), scratch, strip.view()};
+}
+
+constexpr int64_t kMostRows = 64;   // of a group
+constexpr int64_t kFewestRows = 4;  // of an image, not of a group, on which no result may depend
+
+// Rows [first, last) of image b where they are small maps without restrictions; else no rows.
+template <class T>
+SmallMaps<T> small_maps(const LocalizeProblem& p, const RowTable& table, const StripTable<T>& strip, int64_t b,
+                        int64_t first, int64_t last, const Lines<const T>& lines, T* temperature) {
+    const int64_t height = p.scores.size[2], width = p.scores.size[3];
+    SmallMaps<T> maps{height, width, 0, lines.first, lines.stride, temperature, strip.view()};
+    const bool whole = table.mask == nullptr && covers_map(p.localization.window, height, width);
+    if (!whole || height * width > kTile || p.scores.size[1] < kFewestRows) return maps;
+    maps.rows = last - first;
+    for (int64_t n = first; n < last; ++n) temperature[n - first] = T(temperature_of(p.temperature, p.localization, b, n));
+    return maps;
 }
 
 template <class T>
 void localize_all(const LocalizeProblem& p, const Matches& matches, int wanted_threads) {
     const int64_t batch = p.scores.size[0], count = p.scores.size[1], height = p.scores.size[2], width = p.scores.size[3];
-    const int64_t cells = height * width;
-    const int threads = threads_for(wanted_threads, double(batch) * double(count) * double(cells) * 4);
+    const int threads = threads_for(wanted_threads, double(batch) * double(count) * double(height * width) * 4);
     const Kernels<T>& steps = kernels<T>();
     const RowTable table = list_rows(p.rows, batch, count, height, width);
-    const ThreadScratch<T> scratch(threads, row_scratch(height, width) + round_up(cells, kTile));
-#pragma omp parallel for schedule(dynamic, 4) num_threads(threads) if (threads > 1)
-    for (int64_t i = 0; i < batch * count; ++i) {
-        if (!table.valid[i]) {
-            write_invalid<T>(matches, i);
-            continue;
-        }
+    const StripTable<T> strip(height, width);
+    const RowGroups groups = group_rows<T>(p.scores, is_side_by_side<T>(p.scores), threads);
+    const ThreadScratch<T> scratch(threads, row_scratch(height, width) + groups.rows * groups.stride);
+#pragma omp parallel for schedule(dynamic, groups.together) num_threads(threads) if (threads > 1)
+    for (int64_t task = 0; task < batch * groups.of_image; ++task) {
+        const int64_t b = task / groups.of_image, first = task % groups.of_image * groups.rows;
+        const int64_t last = std::min(first + groups.rows, count);
         T* const copy = scratch.mine();
-        const T* const row = contiguous_row(p.scores, i / count, i % count, copy);
-        const RowWork<T> work = row_work(p, table, i / count, i % count, row, copy + round_up(cells, kTile));
-        write_match<T>(matches, i, steps.localize(work), p.localization);
+        T* const own = copy + groups.rows * groups.stride;
+        const Lines<const T> lines = read_rows<T>(p.scores, b, first, last, copy, groups.stride, steps);
+        T temperature[kMostRows];
+        RowResult results[kMostRows];
+        const uint64_t done =
+            steps.localize_small(small_maps(p, table, strip, b, first, last, lines, temperature), results);
+        for (int64_t n = first; n < last; ++n) {
+            const int64_t i = b * count + n;
+            if (!table.valid[i]) {
+                write_invalid<T>(matches, i);
+                continue;
+            }
+            if (done >> (n - first) & 1) {
+                write_match<T>(matches, i, results[n - first], p.localization);
+                continue;
+            }
+            const T* const row = lines.first + (n - first) * lines.stride;
+            write_match<T>(matches, i, steps.localize(row_work(p, table, strip, b, n, row, own)), p.localization);
+        }
     }
 }
+
+template <class T>
+struct LocalizeBackward {
+    const LocalizeProblem& p;
+    const Matches& matches;
+    const Upstream& upstream;
+    const LocalizeGradients& wanted;
+    const RowTable table;
+    const StripTable<T> strip;
+
+    // Rows [first, last) of image b where they are small maps; bit i says that row first + i is written.
+    uint64_t run_small(int64_t b, int64_t first, int64_t last, const Lines<const T>& from, const Lines<T>& to) const {
+        if (is_given(wanted.temperature)) return 0;
+        T temperature[kMostRows];
+        const SmallMaps<T> maps = small_maps(p, table, strip, b, first, last, from, temperature);
+        if (maps.rows == 0) return 0;
+        RowGradient<T> gradients[kMostRows];
+        for (int64_t k = 0; k < maps.rows; ++k) {
+            const int64_t n = first + k, i = b * p.scores.size[1] + n;
+            gradients[k] = upstream_of_row<T>(upstream, p.localization, b, n);
+            gradients[k].peak = table.valid[i] ? matches.peak[i] : -1;
+            gradients[k].scores = to.first + k * to.stride;
+        }
+        return kernels<T>().localize_small_backward(maps, gradients);
+    }
+
+    // Row (b, n) of the gradient, to `result`.
+    void run(int64_t b, int64_t n, const T* scores, T* result, T* scratch) const {
+        const int64_t height = p.scores.size[2], width = p.scores.size[3], i = b * p.scores.size[1] + n;
+        if (!table.valid[i]) {
+            std::fill(result, result + height * width, T(0));
+            return write_row_gradient(wanted.temperature, b, n, 0);
+        }
+        RowGradient<T> gradient = upstream_of_row<T>(upstream, p.localization, b, n);
+        gradient.peak = matches.peak[i];
+        gradient.only_scores = !is_given(wanted.temperature);
+        const Box box = window_box(p.localization.window, gradient.peak, height, width);
+        if ((box.bottom - box.top) * (box.right - box.left) < height * width)
+            std::fill(result, result + height * width, T(0));
+        const int64_t first = box.top * width + box.left;
+        gradient.scores = result + first;
+        gradient.stride = width;
+        kernels<T>().localize_backward(row_work(p, table, strip, b, n, scores + first, scratch), gradient);
+        write_row_gradient(wanted.temperature, b, n, gradient.temperature);
+    }
+};
 
 template <class T>
 void localize_all_backward(const LocalizeProblem& p, const Matches& matches, const Upstream& upstream,
                            const LocalizeGradients& wanted, int wanted_threads) {
     const int64_t batch = p.scores.size[0], count = p.scores.size[1], height = p.scores.size[2], width = p.scores.size[3];
-    const int64_t cells = height * width, padded = round_up(cells, kTile);
-    const int threads = threads_for(wanted_threads, double(batch) * double(count) * double(cells) * 4);
+    const int threads = threads_for(wanted_threads, double(batch) * double(count) * double(height * width) * 4);
     const Kernels<T>& steps = kernels<T>();
-    const RowTable table = list_rows(p.rows, batch, count, height, width);
-    const ThreadScratch<T> scratch(threads, row_scratch(height, width) + 2 * padded);
+    const LocalizeBackward<T> rows{p, matches, upstream, wanted, list_rows(p.rows, batch, count, height, width),
+                                   StripTable<T>(height, width)};
+    const bool side_by_side = is_side_by_side<T>(p.scores) || is_side_by_side<T>(wanted.scores);
+    const RowGroups groups = group_rows<T>(p.scores, side_by_side, threads);
+    const int64_t numbers = groups.rows * groups.stride;
+    const ThreadScratch<T> scratch(threads, row_scratch(height, width) + 2 * numbers);
     prepare_output(wanted.scores);
-#pragma omp parallel for schedule(dynamic, 4) num_threads(threads) if (threads > 1)
-    for (int64_t i = 0; i < batch * count; ++i) {
-        const int64_t b = i / count, n = i % count;
-        T* const result = scratch.mine();
-        T* const copy = result + padded;
-        std::fill(result, result + cells, T(0));
-        double temperature = 0;
-        if (table.valid[i]) {
-            RowGradient<T> gradient = upstream_of_row<T>(upstream, p.localization, b, n);
-            gradient.peak = matches.peak[i];
-            const Box box = window_box(p.localization.window, gradient.peak, height, width);
-            const int64_t first = box.top * width + box.left;
-            gradient.scores = result + first;
-            gradient.stride = width;
-            const T* const row = contiguous_row(p.scores, b, n, copy);
-            steps.localize_backward(row_work(p, table, b, n, row + first, copy + padded), gradient);
-            temperature = gradient.temperature;
-        }
-        if (is_given(wanted.scores)) write_row(wanted.scores, b, n, result);
-        write_row_gradient(wanted.temperature, b, n, temperature);
+#pragma omp parallel for schedule(dynamic, groups.together) num_threads(threads) if (threads > 1)
+    for (int64_t task = 0; task < batch * groups.of_image; ++task) {
+        const int64_t b = task / groups.of_image, first = task % groups.of_image * groups.rows;
+        const int64_t last = std::min(first + groups.rows, count);
+        T* const copy = scratch.mine();
+        const Lines<const T> from = read_rows<T>(p.scores, b, first, last, copy, groups.stride, steps);
+        const Lines<T> to = lines_to_write<T>(wanted.scores, b, first, copy + numbers, groups.stride);
+        const uint64_t done = rows.run_small(b, first, last, from, to);
+        for (int64_t n = first; n < last; ++n)
+            if ((done >> (n - first) & 1) == 0)
+                rows.run(b, n, from.first + (n - first) * from.stride, to.first + (n - first) * to.stride,
+                         copy + 2 * numbers);
+        if (to.first == copy + numbers && is_given(wanted.scores)) write_rows<T>(wanted.scores, b, first, last, to, steps);
     }
 }
 

@@ -117,11 +117,27 @@ SIMPLEMATCH_INLINE void store(S* p, Vector<T> v) {
     }
 }
 
-// The first `count` < kLanes<T> numbers; zeros after them.
+// The first `count` < kLanes<T> numbers; `rest` after them.
 template <class T, class S>
-SIMPLEMATCH_INLINE Vector<T> load_first(const S* p, int64_t count) {
+SIMPLEMATCH_INLINE Vector<T> load_first(const S* p, int64_t count, S rest = S{}) {
+#if defined(__AVX512F__)
+    if constexpr (kSame<T, float> && kSame<S, float>)
+        return (Vector<T>)_mm512_mask_loadu_ps(_mm512_set1_ps(rest), __mmask16((1u << count) - 1), p);
+    if constexpr (kSame<T, double> && kSame<S, double>)
+        return (Vector<T>)_mm512_mask_loadu_pd(_mm512_set1_pd(rest), __mmask8((1u << count) - 1), p);
+#elif defined(__AVX2__)
+    if constexpr (kSame<T, S>) {
+        typename Simd<T>::Integers lane;
+        for (int i = 0; i < kLanes<T>; ++i) lane[i] = i;
+        const auto inside = lane < decltype(lane[0] + 0)(count);
+        Vector<T> v;
+        if constexpr (kSame<T, float>) v = (Vector<T>)_mm256_maskload_ps(p, (__m256i)inside);
+        if constexpr (kSame<T, double>) v = (Vector<T>)_mm256_maskload_pd(p, (__m256i)inside);
+        return inside ? v : broadcast(rest);
+    }
+#endif
     S numbers[kLanes<T>];
-    __builtin_memset(numbers, 0, sizeof numbers);
+    for (int i = 0; i < kLanes<T>; ++i) numbers[i] = rest;
     for (int64_t i = 0; i < count; ++i) numbers[i] = p[i];
     return load<T>(numbers);
 }
@@ -131,6 +147,8 @@ SIMPLEMATCH_INLINE void store_first(S* p, Vector<T> v, int64_t count) {
 #if defined(__AVX512F__)
     if constexpr (kSame<T, float> && kSame<S, float>)
         return _mm512_mask_storeu_ps(p, __mmask16((1u << count) - 1), (__m512)v);
+    if constexpr (kSame<T, double> && kSame<S, double>)
+        return _mm512_mask_storeu_pd(p, __mmask8((1u << count) - 1), (__m512d)v);
 #endif
     S numbers[kLanes<T>];
     store<T>(numbers, v);
@@ -173,24 +191,15 @@ SIMPLEMATCH_INLINE void end_streaming() {
 }
 
 template <class T>
-SIMPLEMATCH_INLINE T sum(Vector<T> v) {
-    T halves[kLanes<T>];
-    store<T>(halves, v);
-    for (int width = kLanes<T> / 2; width > 0; width /= 2)
-        for (int i = 0; i < width; ++i) halves[i] += halves[i + width];
-    return halves[0];
-}
-
-template <class T>
 SIMPLEMATCH_INLINE Vector<T> larger(Vector<T> a, Vector<T> b) {
     return a > b ? a : b;
 }
 
-// e^x to about one unit in the last place: x = n ln 2 + r, Taylor series in r, two exact scalings by powers of two so
-// that results below the smallest normal number come out too. NaN stays NaN.
+// e^x to about one unit in the last place: x = n ln 2 + r, Taylor series in r, and scaling by 2^n, where the processor
+// has no instruction for it in two exact steps so that results below the smallest normal number come out too. NaN stays
+// NaN.
 SIMPLEMATCH_INLINE Vector<float> exponential(Vector<float> x) {
     using V = Vector<float>;
-    using Integers = typename Simd<float>::Integers;
     x = x < -104.0f ? broadcast(-104.0f) : x;
     x = x > 89.0f ? broadcast(89.0f) : x;
     const V shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: the sum's last bits are round(x / ln 2)
@@ -203,14 +212,18 @@ SIMPLEMATCH_INLINE Vector<float> exponential(Vector<float> x) {
     p = p * r + 0.5f;
     p = p * r + 1.0f;
     p = p * r + 1.0f;
+#if defined(__AVX512F__)
+    return (V)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
+    using Integers = typename Simd<float>::Integers;
     const Integers power = (Integers)shifted - 0x4b400000;
     const Integers half = power >> 1;
     return p * (V)((half + 127) << 23) * (V)((power - half + 127) << 23);
+#endif
 }
 
 SIMPLEMATCH_INLINE Vector<double> exponential(Vector<double> x) {
     using V = Vector<double>;
-    using Integers = typename Simd<double>::Integers;
     x = x < -746.0 ? broadcast(-746.0) : x;
     x = x > 710.0 ? broadcast(710.0) : x;
     const V shifted = x * 1.4426950408889634 + 6755399441055744.0;  // 1.5 * 2^52
@@ -229,9 +242,14 @@ SIMPLEMATCH_INLINE Vector<double> exponential(Vector<double> x) {
     p = p * r + 0.5;
     p = p * r + 1.0;
     p = p * r + 1.0;
+#if defined(__AVX512F__)
+    return (V)_mm512_scalef_pd((__m512d)p, (__m512d)n);
+#else
+    using Integers = typename Simd<double>::Integers;
     const Integers power = (Integers)shifted - 0x4338000000000000;
     const Integers half = power >> 1;
     return p * (V)((half + 1023) << 52) * (V)((power - half + 1023) << 52);
+#endif
 }
 
 // Lane i of the result is lane which[i] of a and b, counted through.
@@ -246,6 +264,43 @@ SIMPLEMATCH_INLINE V shuffle(V a, V b, Integers which) {
 #else
     return __builtin_shuffle(a, b, which);
 #endif
+}
+
+// Lanes moved down by `distance`, the first ones to the end.
+template <class T, int distance>
+SIMPLEMATCH_INLINE Vector<T> rotate(Vector<T> v) {
+    typename Simd<T>::Integers which;
+    for (int lane = 0; lane < kLanes<T>; ++lane) which[lane] = (lane + distance) % kLanes<T>;
+    return shuffle(v, v, which);
+}
+
+template <class T, int width = kLanes<T> / 2>
+SIMPLEMATCH_INLINE T sum(Vector<T> v) {
+    v += rotate<T, width>(v);
+    if constexpr (width > 1) return sum<T, width / 2>(v);
+    return v[0];
+}
+
+template <class T, int width = kLanes<T> / 2>
+SIMPLEMATCH_INLINE T largest_lane(Vector<T> v) {
+    v = larger<T>(rotate<T, width>(v), v);
+    if constexpr (width > 1) return largest_lane<T, width / 2>(v);
+    return v[0];
+}
+
+// Bit i says whether a and b are equal in lane i.
+template <class T>
+SIMPLEMATCH_INLINE uint64_t equal_lanes(Vector<T> a, Vector<T> b) {
+#if defined(__AVX512F__)
+    if constexpr (kSame<T, float>) return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_EQ_OQ);
+    if constexpr (kSame<T, double>) return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_EQ_OQ);
+#elif defined(__AVX2__)
+    if constexpr (kSame<T, float>) return uint64_t(_mm256_movemask_ps((__m256)(a == b)));
+    if constexpr (kSame<T, double>) return uint64_t(_mm256_movemask_pd((__m256d)(a == b)));
+#endif
+    uint64_t bits = 0;
+    for (int i = 0; i < kLanes<T>; ++i) bits |= uint64_t(a[i] == b[i] ? 1 : 0) << i;
+    return bits;
 }
 
 // One round of the transposition: in each pair of rows at `distance`, blocks of `distance` lanes change places.

@@ -66,6 +66,7 @@ class Operator(Generic[A, R]):
     _layout: Layout[A] = field(init=False, repr=False)
     _operator: Any = field(init=False, repr=False)
     _rule: Any = field(init=False, repr=False)
+    _plain_rule: Any = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._layout = Layout(self.arguments)
@@ -73,6 +74,7 @@ class Operator(Generic[A, R]):
         self._operator = _torch.define(self.name, f"({self._layout.schema}) -> {results}", self._forward, self._fake)
         backward = self._define_second("backward", _declare("grad_", self.upstream), self.gradients, "bool[] needs, ")
         self._rule = _derivative(self, self._layout, self._operator, backward)
+        self._plain_rule = _derivative(self, self._layout, self._operator, backward, plain=True)
         _torch.set_derivative(self.name, self._operator, self._rule)
         _torch.set_vmap(self.name, self._operator)
         if self.autocast:
@@ -83,7 +85,7 @@ class Operator(Generic[A, R]):
         if _torch.is_plain(arguments, _device(arguments)):
             if not _torch.needs_gradient(arguments):
                 return self._run(arguments)
-            outputs = self._rule.apply(*self._layout.flatten(arguments))
+            outputs = self._plain_rule.apply(*self._layout.flatten(arguments))
         else:
             outputs = self._operator(*self._layout.flatten(arguments))
         result: R = self.result(outputs) if isinstance(outputs, Tensor) else self.result(*outputs)
@@ -158,9 +160,12 @@ class Operator(Generic[A, R]):
 
 
 def _derivative(
-    operator: Operator[Any, Any], layout: Layout[Any], forward: Any, backward: Any
+    operator: Operator[Any, Any], layout: Layout[Any], forward: Any, backward: Any, plain: bool = False
 ) -> type[_torch.Derivative]:
-    """The autograd rule of an operator: it saves tensors and options by their places, and calls the derivatives."""
+    """The autograd rule of an operator: it saves tensors and options by their places, and calls the derivatives.
+
+    plain: its callers know that the call is plain, see `_torch.is_plain`.
+    """
     fields = operator.result._fields
     wanted = [fields.index(name) for name in operator.upstream._fields]
     constant = [i for i in range(len(fields)) if i not in wanted]
@@ -177,7 +182,7 @@ def _derivative(
     class OfOperator(_torch.Derivative):
         @staticmethod
         def forward(ctx: Any, *flat: Any) -> Any:
-            if _torch.is_plain(flat, _device(flat)):
+            if plain or _torch.is_plain(flat, _device(flat)):
                 outputs = _unwrapped(operator._run(layout.unflatten(flat)))
             else:
                 outputs = _torch.run_below(forward, flat)
@@ -186,7 +191,9 @@ def _derivative(
             ctx.save_for_backward(*saved)
             if _torch.in_forward_mode():  # else its results would hold themselves
                 ctx.save_for_forward(*saved)
-            ctx.options = [None if isinstance(value, Tensor) else value for value in flat]
+            ctx.options = list(flat)
+            for place in tensors:
+                ctx.options[place] = None
             ctx.set_materialize_grads(False)
             ctx.mark_non_differentiable(*(results[i] for i in constant))
             return outputs
@@ -198,7 +205,8 @@ def _derivative(
             if all(gradient is None for gradient in arriving):
                 return tuple(found)
             flat, results = restored(ctx)
-            needs = [ctx.needs_input_grad[place] for place in inputs]
+            needed = ctx.needs_input_grad
+            needs = [needed[place] for place in inputs]
             if not torch.is_grad_enabled() and _torch.is_plain((*arriving, *flat), _device(flat)):
                 kept = [operator.result(*results)] if results else []
                 gradients = operator._run_backward(layout.unflatten(flat), kept, arriving, needs)
@@ -222,7 +230,10 @@ def _derivative(
 
 def _device(arguments: Sequence[Any]) -> torch.device:
     """Where the arguments of an operator are, all of them on one device."""
-    return next(x.device for x in arguments if isinstance(x, Tensor))
+    for x in arguments:
+        if isinstance(x, Tensor):
+            return x.device
+    raise AssertionError("every operator takes a tensor")
 
 
 def _declare(prefix: str, record: type[Any]) -> str:

@@ -42,16 +42,24 @@ def is_plain(tensors: Iterable[Any], device: torch.device) -> bool:
         or torch.is_autocast_enabled(device.type)
         or in_forward_mode()
     )
-    return not watched and all(
-        type(x) in _TENSORS and not torch._C._functorch.is_legacy_batchedtensor(x)  # what is_grads_batched=True makes
-        for x in tensors
-        if isinstance(x, Tensor)
-    )
+    if watched:
+        return False
+    for x in tensors:  # a loop: a generator would take longer than what it does
+        if type(x) in _TENSORS:
+            if torch._C._functorch.is_legacy_batchedtensor(x):  # what is_grads_batched=True makes
+                return False
+        elif isinstance(x, Tensor):
+            return False
+    return True
 
 
 def needs_gradient(arguments: Sequence[Any]) -> bool:
     """Whether autograd records the call."""
-    return torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in arguments)
+    if torch.is_grad_enabled():
+        for a in arguments:
+            if isinstance(a, Tensor) and a.requires_grad:
+                return True
+    return False
 
 
 class Derivative(_SingleLevelFunction):
