@@ -40,8 +40,7 @@ T greatest_of(const T* scores, int64_t count) {
     return largest_lane<T>(larger<T>(larger<T>(a, b), larger<T>(c, d)));
 }
 
-// The lowest index of `value`, which is there. A map of up to kTile cells takes no
-// branch that depends on where.
+// The lowest index of `value`, which is there. A map of up to kTile cells takes no branch that depends on where.
 template <class T>
 int64_t index_of(const T* scores, int64_t count, T value) {
     constexpr int n = kLanes<T>;
