@@ -25,7 +25,7 @@ sources := pyproject.toml setup.py CMakeLists.txt $(shell find csrc cmake -type 
 cmake = PATH="$(bin):$$PATH" VIRTUAL_ENV="$(abspath $(VENV))" $(bin)/cmake
 cuda_objects = build/cuda/CMakeFiles/simplematch_cuda.dir/csrc/cuda/*.o
 interpreted := $(addprefix tests/test_,backends.py gradients.py golden.py edge_cases.py extremes.py magnitudes.py fuzz.py arguments.py operators.py)
-emulated := $(filter-out tests/test_operators.py,$(interpreted)) tests/system/training/test_backends.py
+emulated := $(filter-out tests/test_operators.py,$(interpreted)) tests/system/training/test_backends.py tests/test_localize_layouts.py
 
 .DEFAULT_GOAL := help
 include tools/environment.mk tools/gpu.mk
