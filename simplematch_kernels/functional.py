@@ -7,6 +7,7 @@ Coordinates are (x, y) throughout. Maps are (B, C, H, W); a cell's flat index is
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Unpack
 
 import torch
@@ -303,33 +304,22 @@ def _localization(
     scores: Tensor, queries: int, options: Mapping[str, Any]
 ) -> tuple[Rows, Tensor | None, LocalizationOptions]:
     """(rows, temperature if it is a tensor, options) of a function that localises `queries` queries in a map."""
-    key = _key(options)
-    if key is not None and (known := _checked_options.get(key)) is not None:
-        return _NO_ROWS, None, known
     rows = _checks.check_rows(pick(Rows, options), queries, scores)
-    value = options.get("temperature", LocalizationOptions().fixed_temperature)
+    value = options.get("temperature", _DEFAULT_TEMPERATURE)
     number, temperature = _checks.check_temperature(value, scores.shape[0], queries, scores)
-    localization = pick(LocalizationOptions, {**options, "fixed_temperature": number}).checked()
-    if key is not None:
-        if len(_checked_options) >= _MOST:
-            _checked_options.clear()
-        _checked_options[key] = localization
-    return rows, temperature, localization
+    if torch.compiler.is_compiling() or not _PLAIN.issuperset(map(type, options.values())):
+        return rows, temperature, pick(LocalizationOptions, {**options, "fixed_temperature": number}).checked()
+    return rows, temperature, _checked_once((*options, "fixed_temperature"), *options.values(), number)
 
 
-# Options without tensors and sequences are checked once: checking takes as long as the arithmetic of a small map.
-_NO_ROWS = Rows()
-_MOST = 1024
+_DEFAULT_TEMPERATURE = LocalizationOptions().fixed_temperature
 _PLAIN = frozenset((int, float, str, bool, type(None)))
-_checked_options: dict[tuple[object, ...], LocalizationOptions] = {}
 
 
-def _key(options: Mapping[str, object]) -> tuple[object, ...] | None:
-    """Of options that nothing can change: names, values, and their types because 1, 1.0 and True are equal."""
-    types = tuple(map(type, options.values()))
-    if torch.compiler.is_compiling() or not _PLAIN.issuperset(types):
-        return None
-    return (*options, *options.values(), *types)
+@lru_cache(maxsize=1024, typed=True)
+def _checked_once(names: tuple[str, ...], *values: Any) -> LocalizationOptions:
+    """Options without tensors and sequences: checking them takes as long as the arithmetic of a small map."""
+    return pick(LocalizationOptions, dict(zip(names, values, strict=True))).checked()
 
 
 def _check_descriptors(descriptors: Tensor, target: Tensor) -> None:
