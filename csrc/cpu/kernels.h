@@ -74,7 +74,7 @@ struct RowGradient {
     T* scores;                                             // out: rows of `stride` numbers, for the cells of the box
     int64_t stride;
     double temperature, sum, sum_with_score;               // out: dT, sum of ds, sum of ds * s
-    bool only_scores = false;                              // none of these three is wanted
+    bool only_scores = false;                              // these three are not needed
 };
 
 // Up to 64 rows of maps of at most kTile cells, whose softmax takes the whole map; `strip` is the whole map.

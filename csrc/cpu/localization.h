@@ -8,7 +8,7 @@
 
 namespace simplematch::cpu {
 
-// The coordinates of a strip: some hundred cells, so that sums over a strip take longer than what surrounds them.
+// The coordinates of a strip: a few hundred cells, so that the work between strips costs little.
 template <class T>
 class StripTable {
 public:

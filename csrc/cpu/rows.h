@@ -64,7 +64,7 @@ struct RowGroups {
 template <class T>
 RowGroups group_rows(const View& scores, bool side_by_side, int threads) {
     const int64_t count = scores.size[1], cells = scores.size[2] * scores.size[3];
-    // one line more, so that rows don't share few sets of the nearest cache
+    // An extra line of 16 numbers keeps copied rows from competing for few sets of the nearest cache.
     RowGroups groups{1, count, std::max<int64_t>(4, 8192 / cells), round_up(cells, kTile) + 16};
     if (!side_by_side && cells > kTile) return groups;
     constexpr int64_t line = 64 / int64_t(sizeof(T)), cache = 512 * 1024 / int64_t(sizeof(T));

@@ -40,7 +40,7 @@ T greatest_of(const T* scores, int64_t count) {
     return largest_lane<T>(larger<T>(larger<T>(a, b), larger<T>(c, d)));
 }
 
-// The lowest index of `value`, which is there. A map of up to kTile cells takes no branch that depends on where.
+// The lowest index of `value`, which must occur. For maps of up to kTile cells, no branch depends on the index.
 template <class T>
 int64_t index_of(const T* scores, int64_t count, T value) {
     constexpr int n = kLanes<T>;
@@ -149,7 +149,7 @@ void weights_to_gradient(const RowWork<T>& w, const MapPeak<T>& peak, const MapS
     gradient.scores[peak.y * w.width + peak.x] += T(gradient.score);
 }
 
-// False: not a case for this file, and what is written to the gradient has no meaning.
+// False: not a case for this file, and the contents of the gradient are undefined.
 template <class T>
 bool whole_map_backward(const RowWork<T>& w, RowGradient<T>& gradient) {
     if (!gradient.only_scores || gradient.stride != w.width) return false;

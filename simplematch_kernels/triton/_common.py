@@ -141,7 +141,7 @@ def power_of_two(x):
 
 @triton.jit
 def decode(x):
-    """The integer that `encode` made x of."""
+    """The integer of which x is the `encode`d form."""
     return x >> 2
 
 
@@ -171,8 +171,8 @@ def score_strides(encoded):
 def quotient(x, divisor):
     """x / divisor in float64, correctly rounded, for a divisor (float64) that is an integer of at most 31 bits.
 
-    Newton steps with fused products: two from a float32 reciprocal to that of float64, and two that give the very
-    quotient, without the subroutine that a float64 division calls.
+    Newton steps with fused multiply-adds: two refine a float32 reciprocal to float64, and two refine the quotient. A
+    float64 division would call a subroutine.
     """
     if INTERPRETED:  # its fma rounds twice
         result = x / divisor
@@ -200,7 +200,7 @@ def affine_y(y, maps):
 
 @triton.jit
 def slopes(maps):
-    """How much `affine_x` and `affine_y` grow per cell."""
+    """The derivatives of `affine_x` and `affine_y`."""
     x = quotient(decode(maps.numerator_x).to(tl.float64), decode(maps.divisor_x).to(tl.float64))
     y = quotient(decode(maps.numerator_y).to(tl.float64), decode(maps.divisor_y).to(tl.float64))
     return x, y
@@ -258,6 +258,7 @@ def bilinear_corner(x, y, H, W, i: tl.constexpr, j: tl.constexpr):
 
 @triton.jit
 def image_of(pointer, H, W, strides):
+    """The map (C, H, W) of one image, with the strides of its (B, C, H, W) tensor."""
     return Image(pointer, H, W, strides.b, strides.c, strides.h, strides.w)
 
 
@@ -331,12 +332,13 @@ def when(condition, mask):
 
 @triton.jit
 def by_cell(x, WALK: tl.constexpr):
-    """A number per cell, spread over the channels of a tile as `map_offsets` lays it out."""
+    """A number per cell, broadcast over the channels of a tile in the layout of `map_offsets`."""
     return x[:, None] if WALK.CHANNELS_LAST else x[None, :]
 
 
 @triton.jit
 def by_channel(x, WALK: tl.constexpr):
+    """A number per channel, broadcast over the cells."""
     return x[None, :] if WALK.CHANNELS_LAST else x[:, None]
 
 

@@ -1,5 +1,5 @@
 # mypy: ignore-errors
-"""What the kernels that know ds leave of a query, for `target_backward` and `query_backward`."""
+"""The queries as `localize_backward` and `similarity_gradient` write them for the two steps that follow."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ._records import Points
 
 @triton.jit
 def query_points(image, keypoints, b, n, active, SAMPLING: tl.constexpr):
-    """Where query n of image b, as a block of one, samples its source, and whether that is finite."""
+    """The `Points` at which query n of image b, a block of one, samples its source, and whether they are finite."""
     rows = n + tl.zeros((1,), tl.int32)
     here = when(active, rows >= 0)
     if SAMPLING.MODE == DESCRIPTORS:
@@ -58,7 +58,7 @@ def fill_query(
     image, points, finite, sums, active, outputs, eps,
     SAMPLING: tl.constexpr, METRIC: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """Write P(q) q, where what isn't finite is 0, and the two numbers that `localize_backward` says."""
+    """Write P(q) q, with 0 for channels that aren't finite, query_scale and query_own: see `localize_backward`."""
     ACC: tl.constexpr = outputs.scale.dtype.element_ty
     C = outputs.C
     scale = tl.full((), 2.0 if METRIC.KIND == L2 else 1.0, ACC)

@@ -50,7 +50,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Queries:
-    """What `localize_backward` leaves of the queries for the steps that follow.
+    """The queries as `localize_backward` passes them to the steps that follow.
 
     values: (splits, B, N, C) in the arithmetic's dtype: the queries in values[0], which `query_backward` turns into
     their gradient, as partial sums. scale and own: (B, N), the factors `query_scale` and `query_own`.
@@ -68,7 +68,7 @@ class Queries:
 
 
 WHOLE_MAP = Window(1, 1, True, False, -math.inf, 0.0)
-"""Stands for the window of a gradient without peaks; its size is not used."""
+"""The window of a gradient without peaks; its size is not used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Gradient:
     window: Window | None
 
     def arguments(self) -> dict[str, Any]:
-        """What both kernels that gather from it take; not in groups, for they use most of it in their loops."""
+        """Arguments of both kernels that gather from it. They aren't grouped, because inner loops use most of them."""
         ds_b, ds_n, ds_h, ds_w = self.ds.stride()
         window = WHOLE_MAP if self.window is None else self.window
         return {
@@ -94,9 +94,9 @@ class Gradient:
 
 @dataclass(frozen=True, slots=True)
 class LocalizeOutputs:
-    """What `localize_backward` fills; None: not wanted. ds and window_scores (B, N, rows, columns), the others (B, N).
+    """Outputs of `localize_backward`, None where not needed. They may be slices of larger tensors.
 
-    They may be slices of larger tensors, window_scores one of the same strides as ds.
+    ds and window_scores: (B, N, rows, columns), of the same strides. temperature: (B, N).
     """
 
     ds: Tensor | None

@@ -29,7 +29,7 @@ def best_of_tiles(best, program, tiles, BLOCK: tl.constexpr):
 
 @triton.jit
 def best_of_row(row, ACC: tl.constexpr, BLOCK: tl.constexpr):
-    """The same from the scores themselves."""
+    """The same from the scores of the row, without tiles."""
     cells = row.H * row.W
     lane_cell = tl.zeros((BLOCK,), tl.int32)
     lane_key = ordered(tl.zeros((BLOCK,), ACC))

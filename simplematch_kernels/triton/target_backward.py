@@ -26,7 +26,7 @@ from ._window import corner_offset, in_windows, windows_of
 
 @triton.jit
 def window_values(pointer, strides, n, x, y, bounds, inside, OFFSET: tl.constexpr, ACC: tl.constexpr):
-    """What lies in the windows of queries n at cells (x, y): (BLOCK_N, BLOCK_M)."""
+    """The entries of the windows of queries n at cells (x, y): (BLOCK_N, BLOCK_M), 0 outside."""
     cell = y.to(OFFSET) * strides.h + x.to(OFFSET) * strides.w
     offset = corner_offset(n, bounds, strides, OFFSET)[:, None] + cell[None, :]
     return tl.load(pointer + offset, mask=inside, other=0.0).to(ACC)
