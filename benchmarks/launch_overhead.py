@@ -1,10 +1,10 @@
-"""What the Triton backend costs on the host: its calls with launches that end before the driver. No GPU is needed.
+"""Measures the host's time of a call of the Triton backend, with launches that stop before the driver; needs no GPU.
 
     python -m benchmarks.launch_overhead [--rounds 2000] [--profile]
 
-Everything is real but the compiled launcher, which does nothing: the operators' Python, Triton's binder, and the
-look-up of the kernel that was compiled for these arguments. Nothing is compiled. To compare two versions, run it in
-both, by turns. `--profile` prints where a forward with its backward spends the time.
+The operators' Python, Triton's binder and the look-up of the compiled kernel are real; the launcher does nothing, and
+nothing is compiled. To compare two versions, run both in turns. `--profile` prints where a forward with its backward
+spends the time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import argparse
 import cProfile
 import pstats
 import statistics
-import time
 import unittest.mock
 from collections.abc import Callable
 from typing import Any
@@ -26,11 +25,12 @@ from simplematch_kernels._options import LocalizationOptions, MetricOptions, Sam
 from simplematch_kernels._types import MatchGradients, MatchProblem, Rows, Upstream
 from simplematch_kernels.triton import _steps, backend
 
+from . import measure
 from .stub_driver import Driver, NotCompiled
 
 SAMPLES = {
-    "floor, window 45": ("floor", "window"),
-    "bilinear, window 45": ("bilinear", "window"),
+    "floor, window 9": ("floor", "window"),
+    "bilinear, window 9": ("bilinear", "window"),
     "descriptors, global": (None, "global"),
 }
 
@@ -47,7 +47,7 @@ def stub_compilation() -> None:
 
 
 def calls(sampling_mode: str | None, localization_mode: str, B: int = 1, N: int = 8, C: int = 64) -> dict[str, Any]:
-    """A forward, and a forward with its backward, of a problem so small that memory is not what is timed."""
+    """A forward, and a forward with its backward, of a problem so small that the time is all overhead."""
     H = W = 16
     target = torch.zeros(B, C, H, W)
     localization = LocalizationOptions(
@@ -73,14 +73,7 @@ def calls(sampling_mode: str | None, localization_mode: str, B: int = 1, N: int 
 
 
 def microseconds(work: Callable[[], object], rounds: int) -> list[float]:
-    for _ in range(50):
-        work()
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter_ns()
-        work()
-        times.append((time.perf_counter_ns() - start) / 1e3)
-    return times
+    return [1e6 * seconds for seconds in measure.host_seconds(work, torch.device("cpu"), rounds)]
 
 
 def main() -> None:
@@ -99,7 +92,7 @@ def main() -> None:
             fastest = statistics.quantiles(times, n=10)[0]
             print(f"| {name}, {kind} | {statistics.median(times):.1f} | {fastest:.1f} | {ours:.1f} |")
     if options.profile:
-        work = calls(*SAMPLES["bilinear, window 45"])["forward+backward"]
+        work = calls(*SAMPLES["bilinear, window 9"])["forward+backward"]
         with cProfile.Profile() as profile:
             for _ in range(options.rounds):
                 work()

@@ -55,7 +55,7 @@ class Driver(DriverBase):  # type: ignore[misc]  # Triton has no types
 
 
 class NotCompiled:
-    """Stands where a compiled kernel would."""
+    """A compiled kernel whose launches do nothing."""
 
     function = packed_metadata = None
 

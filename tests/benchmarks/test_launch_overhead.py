@@ -16,7 +16,7 @@ def test_every_call_is_measured_with_and_without_triton() -> None:
     rows = [line.strip("| ").split("|") for line in printed.splitlines()[2:]]
     assert [row[0].strip() for row in rows] == [
         f"{sample}, {kind}"
-        for sample in ("floor, window 45", "bilinear, window 45", "descriptors, global")
+        for sample in ("floor, window 9", "bilinear, window 9", "descriptors, global")
         for kind in ("forward", "forward+backward")
     ]
     assert all(float(whole) > float(ours) > 0 for _, whole, _, ours in rows)
