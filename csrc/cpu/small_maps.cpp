@@ -72,16 +72,10 @@ void find_peaks(const SmallMaps<T>& w, LaneBlock<T>& block, T* peak) {
     store<T>(peak, index);
 }
 
-template <class T>
-bool is_finite(T x) {
-    return x - x == 0;
-}
-
-// What arrives at a lane, where this file serves its row.
+// The upstream gradients of a lane, if this file serves its row.
 template <class T>
 bool set_upstream(const RowGradient<T>& g, LaneBlock<T>& block, int lane) {
-    const bool arrives = g.x != 0 || g.y != 0 || g.score != 0 || g.log_sum_exp != 0;
-    if (!arrives || !is_finite(g.x + g.y + g.score + g.log_sum_exp)) return false;
+    if (!has_finite_upstream(g)) return false;
     const double total = double(block.total[lane]);
     block.g_x[lane] = T(g.x);
     block.g_y[lane] = T(g.y);

@@ -10,6 +10,18 @@
 namespace simplematch::cpu::SIMPLEMATCH_LEVEL {
 namespace {
 
+template <class T>
+inline bool is_finite(T x) {
+    return x - x == 0;
+}
+
+// Whether finite upstream gradients arrive at a row: zeros, NaN and infinities have rules of their own.
+template <class T>
+inline bool has_finite_upstream(const RowGradient<T>& g) {
+    const bool arrives = g.x != 0 || g.y != 0 || g.score != 0 || g.log_sum_exp != 0;
+    return arrives && is_finite(g.x + g.y + g.score + g.log_sum_exp);
+}
+
 // Within these bounds neither 1 / T nor its product with a weight leaves the type before the result does.
 template <class T>
 inline bool is_moderate(T inverse) {
@@ -116,7 +128,7 @@ template <class T>
 bool localize_whole_map(const RowWork<T>& w, RowResult& result) {
     const int64_t cells = w.height * w.width;
     const T greatest = greatest_of(w.scores, cells);
-    if (greatest - greatest != 0) return false;
+    if (!is_finite(greatest)) return false;
     result.peak = index_of(w.scores, cells, greatest);
     result.score = double(greatest);
     const MapPeak<T> peak{result.peak % w.width, result.peak / w.width, greatest};
@@ -153,12 +165,10 @@ void weights_to_gradient(const RowWork<T>& w, const MapPeak<T>& peak, const MapS
 template <class T>
 bool whole_map_backward(const RowWork<T>& w, RowGradient<T>& gradient) {
     if (!gradient.only_scores || gradient.stride != w.width) return false;
-    const double arriving = gradient.x + gradient.y + gradient.score + gradient.log_sum_exp;
-    if (arriving - arriving != 0) return false;
-    if (gradient.x == 0 && gradient.y == 0 && gradient.score == 0 && gradient.log_sum_exp == 0) return false;
+    if (!has_finite_upstream(gradient)) return false;
     // No score is greater, and none is NaN: either would be the peak.
     const MapPeak<T> peak{gradient.peak % w.width, gradient.peak / w.width, w.scores[gradient.peak]};
-    if (peak.score - peak.score != 0) return false;
+    if (!is_finite(peak.score)) return false;
     weights_to_gradient(w, peak, weigh_map<true>(w, peak, gradient.scores), gradient);
     return true;
 }
