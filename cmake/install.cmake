@@ -6,8 +6,7 @@ include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/SimpleMatchKernels)
 install(TARGETS simplematch_shared simplematch_static EXPORT SimpleMatchKernelsTargets
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
-install(FILES csrc/include/simplematch/simplematch.h csrc/include/simplematch/simplematch.hpp
-  DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/simplematch)
+install(DIRECTORY csrc/include/simplematch DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(EXPORT SimpleMatchKernelsTargets NAMESPACE SimpleMatchKernels:: DESTINATION ${package_dir})
 configure_package_config_file(cmake/SimpleMatchKernelsConfig.cmake.in
   ${CMAKE_CURRENT_BINARY_DIR}/SimpleMatchKernelsConfig.cmake INSTALL_DESTINATION ${package_dir})

@@ -1,6 +1,6 @@
 """The compiled module: the operators of `csrc/run.h`.
 
-Records are those of `csrc/include/simplematch/simplematch.h`, as dictionaries of their fields; fields that are left out
+Records are those of `csrc/include/simplematch`, as dictionaries of their fields; fields that are left out
 keep their defaults, and None stands for what is not given or not wanted. Arguments are not checked.
 """
 
@@ -18,6 +18,10 @@ emulates_cuda: bool
 
 def simd_level() -> str: ...
 def why_not_cuda() -> str | None: ...
+def __getattr__(operator: str) -> Callable[..., None]:
+    """An operator of simplematch.h, (problem, result, device, allocate), or its backward, (problem, what the backward
+    reads of the forward, upstream, gradients, device, allocate), with records as below.
+    """
 
 # Made once for many calls, so these are objects. The keyword arguments are the fields.
 class Sampling:
@@ -39,11 +43,6 @@ class Rows(TypedDict, total=False):
     num_keypoints: int | None
     valid: int | None
     target_mask: int | None
-
-class Upstream(TypedDict, total=False):
-    keypoints: View | None
-    score: View | None
-    log_sum_exp: View | None
 
 class Matches(TypedDict):
     keypoints: int
@@ -68,72 +67,16 @@ class MatchResult(TypedDict):
     target_norm: int
     window_scores: int
 
-class MatchGradients(TypedDict, total=False):
-    source: View | None
-    keypoints: View | None
-    target: View | None
-    temperature: View | None
-
-def sparse_window_match(
-    problem: MatchProblem, result: MatchResult, device: Device, allocate: Allocate = None
-) -> None: ...
-def sparse_window_match_backward(
-    problem: MatchProblem,
-    forward: MatchResult,
-    upstream: Upstream,
-    gradients: MatchGradients,
-    device: Device,
-    allocate: Allocate,
-    /,
-) -> None: ...
-
 class LocalizeProblem(TypedDict, total=False):
     scores: View
     temperature: View | None
     rows: Rows | None
     localization: Localization
 
-class LocalizeGradients(TypedDict, total=False):
-    scores: View | None
-    temperature: View | None
-
-def localize(problem: LocalizeProblem, result: Matches, device: Device, allocate: Allocate = None) -> None: ...
-def localize_backward(
-    problem: LocalizeProblem,
-    forward: Matches,
-    upstream: Upstream,
-    gradients: LocalizeGradients,
-    device: Device,
-    allocate: Allocate,
-    /,
-) -> None: ...
-
 class GatherProblem(TypedDict, total=False):
     features: View
     keypoints: View
     sampling: Sampling
-
-class GatherResult(TypedDict):
-    descriptors: int
-
-class GatherUpstream(TypedDict):
-    descriptors: View
-
-class GatherGradients(TypedDict, total=False):
-    features: View | None
-    keypoints: View | None
-
-def gather_keypoints(
-    problem: GatherProblem, result: GatherResult, device: Device, allocate: Allocate = None
-) -> None: ...
-def gather_keypoints_backward(
-    problem: GatherProblem,
-    upstream: GatherUpstream,
-    gradients: GatherGradients,
-    device: Device,
-    allocate: Allocate,
-    /,
-) -> None: ...
 
 class SimilarityProblem(TypedDict, total=False):
     descriptors: View
@@ -144,23 +87,3 @@ class SimilarityProblem(TypedDict, total=False):
 class SimilarityResult(TypedDict):
     scores: int
     target_norm: int
-
-class SimilarityUpstream(TypedDict):
-    scores: View
-
-class SimilarityGradients(TypedDict, total=False):
-    descriptors: View | None
-    target: View | None
-
-def cosine_similarity(
-    problem: SimilarityProblem, result: SimilarityResult, device: Device, allocate: Allocate = None
-) -> None: ...
-def cosine_similarity_backward(
-    problem: SimilarityProblem,
-    forward: SimilarityResult,
-    upstream: SimilarityUpstream,
-    gradients: SimilarityGradients,
-    device: Device,
-    allocate: Allocate,
-    /,
-) -> None: ...

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING or find_spec("torch") is not None:
     from ._backends import explain, use_backend
     from ._types import Matches
-    from .functional import (
+    from .functional.matching import (
         cosine_similarity,
         extract_windows,
         gather_keypoints,

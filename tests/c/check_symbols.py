@@ -1,6 +1,6 @@
-"""The shared library exports what its header declares, under the library's symbol version, and nothing else.
+"""The shared library exports what its headers declare, under the library's symbol version, and nothing else.
 
-python check_symbols.py libsimplematch.so simplematch.h
+python check_symbols.py libsimplematch.so include/simplematch
 python check_symbols.py objects similarity.cu.o ...           nothing in these can be exported
 python check_symbols.py module _C.cpython-311.so              the Python module exports its entry alone
 """
@@ -21,8 +21,9 @@ def exported(library: str) -> dict[str, str]:
     return {name: version for name, _, version in (n.partition("@@") for n in named)}
 
 
-def declared(header: str) -> tuple[set[str], str]:
-    text = Path(header).read_text()
+def declared(headers: str) -> tuple[set[str], str]:
+    """The functions of the headers in a folder, and the version of symbols."""
+    text = "".join(path.read_text() for path in sorted(Path(headers).glob("*.h")))
     major, minor = (re.search(rf"#define SIMPLEMATCH_VERSION_{part} (\d+)", text)[1] for part in ("MAJOR", "MINOR"))
     return set(re.findall(r"SIMPLEMATCH_API [\w *]*?(simplematch_\w+)\(", text)), f"SIMPLEMATCH_{major}.{minor}"
 
@@ -53,13 +54,13 @@ def check_module(module: str) -> list[str]:
     return [] if own == ["PyInit__C"] else [f"the module must export PyInit__C alone, got {', '.join(sorted(own))}"]
 
 
-def check_library(library: str, header: str) -> list[str]:
-    symbols, (functions, version) = exported(library), declared(header)
-    problems = [f"{name} is exported, the header doesn't declare it" for name in sorted(symbols.keys() - functions)]
+def check_library(library: str, headers: str) -> list[str]:
+    symbols, (functions, version) = exported(library), declared(headers)
+    problems = [f"{name} is exported, no header declares it" for name in sorted(symbols.keys() - functions)]
     problems += [f"{name} is declared and not exported" for name in sorted(functions - symbols.keys())]
     problems += [f"{n} has version {v!r}, not {version}" for n, v in sorted(symbols.items()) if v != version]
     if not functions:
-        problems.append("the header declares no function")
+        problems.append("the headers declare no function")
     return problems
 
 

@@ -1,8 +1,4 @@
-"""The public functions: argument checks, then one operator.
-
-Coordinates are (x, y) throughout. Maps are (B, C, H, W); a cell's flat index is m = y * W + x. The checks turn tokens
-(B, H*W, C) into views of that form, so that operators and kernels know maps only.
-"""
+"""Keypoints or descriptors of one map found in another, and the steps of that as functions of their own."""
 
 from __future__ import annotations
 
@@ -13,8 +9,8 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
-from . import _backends, _check_options, _check_shapes, _checks
-from ._options import (
+from .. import _check_options, _check_shapes, _checks
+from .._options import (
     BORDERS,
     GATHER_NAMES,
     DescriptorKeywords,
@@ -29,11 +25,12 @@ from ._options import (
     pick,
     with_options,
 )
-from ._types import Matches, Rows
-from .operators import cosine_similarity as similarity_operator
-from .operators import gather_keypoints as gather_operator
-from .operators import localize as localize_operator
-from .operators import sparse_window_match as match_operator
+from .._types import Matches, Rows
+from ..operators import cosine_similarity as similarity_operator
+from ..operators import gather_keypoints as gather_operator
+from ..operators import localize as localize_operator
+from ..operators import sparse_window_match as match_operator
+from ._shared import check_descriptors, requested
 
 
 @with_options(MatchKeywords, Tensor)
@@ -140,7 +137,7 @@ def match_descriptors(
     """
     descriptors = _checks.check_features("descriptors", descriptors, "(B, N, C)")
     target = _checks.check_map("target", target, pick(LayoutOptions, options).of_target())
-    _check_descriptors(descriptors, target)
+    check_descriptors(descriptors, target)
     source = descriptors.transpose(1, 2)[:, :, None, :]  # a map of one row with a cell for each query
     return _match(source, None, target, SamplingOptions(), backend, options)
 
@@ -159,7 +156,7 @@ def localize(scores: Tensor, *, backend: str | None = None, **options: Unpack[Lo
     _checks.check_cells("scores", scores, channels=False)
     rows, temperature, localization = _localization(scores, scores.shape[1], options)
     return localize_operator.run(
-        localize_operator.Arguments(scores, rows, temperature, localization, _requested(backend))
+        localize_operator.Arguments(scores, rows, temperature, localization, requested(backend))
     )
 
 
@@ -201,7 +198,7 @@ def gather_keypoints(
     _checks.check_cells("features", features)
     options = SamplingOptions(size, coords, sampling, padding).checked(GATHER_NAMES)
     keypoints = _checks.check_keypoints(keypoints, features, "features", sampling)
-    return gather_operator.run(gather_operator.Arguments(features, keypoints, options, _requested(backend))).descriptors
+    return gather_operator.run(gather_operator.Arguments(features, keypoints, options, requested(backend))).descriptors
 
 
 @with_options(SimilarityKeywords)
@@ -231,11 +228,11 @@ def cosine_similarity(
     """
     descriptors = _checks.check_features("descriptors", descriptors, "(B, N, C)")
     target = _checks.check_map("target", target, pick(LayoutOptions, options).of_target())
-    _check_descriptors(descriptors, target)
+    check_descriptors(descriptors, target)
     _checks.check_cells("target", target)
     metric = pick(MetricOptions, options).checked()
     return similarity_operator.run(
-        similarity_operator.Arguments(descriptors, target, metric, _requested(backend))
+        similarity_operator.Arguments(descriptors, target, metric, requested(backend))
     ).scores
 
 
@@ -291,7 +288,7 @@ def _match(
     metric = pick(MetricOptions, options).checked()
     inputs = (source, keypoints, target, temperature)
     keep = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
-    backend = _requested(backend)
+    backend = requested(backend)
     result = match_operator.run(
         match_operator.Arguments(
             source, keypoints, target, rows, temperature, sampling, metric, localization, keep, backend
@@ -320,16 +317,3 @@ _PLAIN = frozenset((int, float, str, bool, type(None)))
 def _checked_once(names: tuple[str, ...], *values: Any) -> LocalizationOptions:
     """Options without tensors and sequences: checking them takes as long as the arithmetic of a small map."""
     return pick(LocalizationOptions, dict(zip(names, values, strict=True))).checked()
-
-
-def _check_descriptors(descriptors: Tensor, target: Tensor) -> None:
-    _checks.check_pair("descriptors", descriptors, "target", target)
-    _check_shapes.check_equal("descriptors", "batch size", descriptors.shape[0], "target", target.shape[0])
-    _check_shapes.check_equal("descriptors", "number of channels", descriptors.shape[2], "target", target.shape[1])
-
-
-def _requested(backend: str | None) -> str:
-    """The backend for this call and its backward; a compiled function asks again when it runs."""
-    if torch.compiler.is_compiling():
-        return "auto" if backend is None else _backends.check_name(backend)
-    return _backends.requested(backend)
