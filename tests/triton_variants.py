@@ -59,7 +59,7 @@ Place = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Variant:
-    """One call of the operators. `layout` is that of both maps; the other fields are named as in `functional.matching`."""
+    """One call of the operators. `layout` is that of both maps; the others are named as in `functional.matching`."""
 
     dtype: torch.dtype = torch.float32
     layout: str = "contiguous"
