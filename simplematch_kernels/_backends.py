@@ -26,6 +26,8 @@ from ._types import Backend
 
 BACKENDS = ("triton", "cuda", "cpu", "reference")
 ENVIRONMENT_VARIABLE = "SIMPLEMATCH_BACKEND"
+WHEN_IT_RUNS = ""
+"""The backend of a call in compiled code, which asks the context and the environment whenever it runs."""
 
 _MODULES = {
     "triton": ".triton.backend",
@@ -75,12 +77,12 @@ def requested(backend: str | None) -> str:
 
 
 def select(backend: str, device: torch.device) -> Backend:
-    """The backend that runs on `device`; `backend` "auto" takes the first that can.
+    """The backend that runs on `device`; `backend` "auto" takes the first that can, `WHEN_IT_RUNS` what is requested now.
 
     Raises:
         RuntimeError: if a backend was asked for by name and can't run, with the reason.
     """
-    return _select(requested(None) if backend == "auto" else backend, device.type, device.index)
+    return _select(requested(None) if backend == WHEN_IT_RUNS else backend, device.type, device.index)
 
 
 @lru_cache(maxsize=64)

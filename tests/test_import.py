@@ -114,7 +114,9 @@ def test_use_backend_nests_and_restores() -> None:
     device = torch.device("cpu")
     before = _backends.requested(None)
     with smk.use_backend("reference"):
-        assert _backends.select("auto", device).__name__.endswith("reference.backend")
+        chosen = _backends.select(_backends.requested(None), device)
+        assert chosen is _backends.select(_backends.WHEN_IT_RUNS, device) is _backends.select("reference", device)
+        assert chosen is not _backends.select("auto", device)  # the automatic choice has the compiled module
         with smk.use_backend("auto"):
             assert _backends.requested(None) == "auto"
         assert _backends.requested(None) == "reference"

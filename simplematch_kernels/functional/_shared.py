@@ -17,5 +17,5 @@ def check_descriptors(descriptors: Tensor, target: Tensor) -> None:
 def requested(backend: str | None) -> str:
     """The backend for this call and its backward; a compiled function asks again when it runs."""
     if torch.compiler.is_compiling():
-        return "auto" if backend is None else _backends.check_name(backend)
+        return _backends.WHEN_IT_RUNS if backend is None else _backends.check_name(backend)
     return _backends.requested(backend)
