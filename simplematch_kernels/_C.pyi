@@ -18,6 +18,9 @@ emulates_cuda: bool
 
 def simd_level() -> str: ...
 def why_not_cuda() -> str | None: ...
+def extremes(tensor: View) -> tuple[float, float]:
+    """The least and the largest number of a float32 or float64 tensor of two or three dimensions; NaN if one is NaN."""
+
 def __getattr__(operator: str) -> Callable[..., None]:
     """An operator of simplematch.h, (problem, result, device, allocate), or its backward, (problem, what the backward
     reads of the forward, upstream, gradients, device, allocate), with records as below.

@@ -77,7 +77,7 @@ def requested(backend: str | None) -> str:
 
 
 def select(backend: str, device: torch.device) -> Backend:
-    """The backend that runs on `device`; `backend` "auto" takes the first that can, `WHEN_IT_RUNS` what is requested now.
+    """The backend that runs on `device`; `backend` "auto" takes the first that can, `WHEN_IT_RUNS` asks again.
 
     Raises:
         RuntimeError: if a backend was asked for by name and can't run, with the reason.

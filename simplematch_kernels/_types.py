@@ -80,6 +80,9 @@ class Rows(NamedTuple):
     target_mask: Tensor | None = None
 
 
+ALL_ROWS = Rows()
+
+
 def accumulation_dtype(features: Tensor) -> torch.dtype:
     """float64 for float64 features, float32 for everything else."""
     return torch.float64 if features.dtype == torch.float64 else torch.float32

@@ -1,6 +1,8 @@
 // The Python module `_C`: the operators of run.h, with addresses, sizes and strides in, no torch. Whoever calls has
 // checked the arguments. The GIL is released while an operator runs.
+#include <cmath>
 #include <tuple>
+#include <utility>
 
 #include "fields.h"
 #include "run.h"
@@ -66,6 +68,27 @@ py::dict codes() {
                     "dot"_a = int(SIMPLEMATCH_DOT), "l2"_a = int(SIMPLEMATCH_L2));
 }
 
+// The least and the largest number of a tensor (B, N, 2) or (B, N), float32 or float64; NaN if one is NaN.
+template <class T>
+std::pair<double, double> extremes_of(const View& x) {
+    double low = INFINITY, high = -INFINITY;
+    for (int64_t i = 0; i < x.size[0]; ++i)
+        for (int64_t j = 0; j < x.size[1]; ++j)
+            for (int64_t k = 0; k < x.size[2]; ++k) {
+                const double value = static_cast<const T*>(x.data)[i * x.stride[0] + j * x.stride[1] + k * x.stride[2]];
+                if (value != value) return {value, value};
+                low = value < low ? value : low;
+                high = value > high ? value : high;
+            }
+    return {low, high};
+}
+
+std::pair<double, double> extremes(const py::handle& tensor) {
+    View view;
+    read(tensor.ptr(), view);
+    return view.dtype == SIMPLEMATCH_FLOAT64 ? extremes_of<double>(view) : extremes_of<float>(view);
+}
+
 // Why the CUDA kernels can't run here, or None.
 py::object why_not_cuda() {
 #if defined(SIMPLEMATCH_HAS_CUDA)
@@ -85,6 +108,7 @@ PYBIND11_MODULE(_C, m) {
     m.doc() = "The compiled kernels of simplematch_kernels; _C.pyi describes it.";
     m.def("simd_level", &cpu::simd_level);
     m.def("why_not_cuda", &why_not_cuda);
+    m.def("extremes", &extremes);
 #if defined(SIMPLEMATCH_HAS_CUDA)
     m.attr("has_cuda") = true;
 #else

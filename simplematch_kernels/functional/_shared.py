@@ -1,11 +1,74 @@
-"""Checks that several public functions make."""
+"""What several public functions do before they run an operator."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from .. import _backends, _check_shapes, _checks
+from .._options import pick
+from .._types import ALL_ROWS, Rows
+
+Checked = TypeVar("Checked")
+
+_MOST = 1024  # kinds of calls that are kept
+_PLAIN = frozenset((int, float, str, bool, type(None)))
+_RESTRICTIONS = frozenset(Rows._fields)
+_seen: dict[tuple[Any, ...], Any] = {}
+
+
+def once(check: Callable[..., Checked], tensors: Sequence[Tensor], options: Mapping[str, Any]) -> Checked:
+    """`check(*tensors, **options)`, which looks at values of options and at kinds of tensors: shape, dtype and device.
+
+    The result is kept for calls with equal options and tensors of the same kinds, since checks take longer than the
+    arithmetic of a small call.
+    """
+    if torch.compiler.is_compiling():
+        return check(*tensors, **options)
+    try:
+        kinds = [(type(x), x.dtype, x.shape, x.device) for x in tensors]
+        values = tuple(options.values())
+        types = tuple(map(type, values))
+        if not _PLAIN.issuperset(types):
+            values = tuple(map(_kind, values))
+        kind = (check, torch.is_autocast_enabled(tensors[0].device.type), types, *kinds, *options, *values)
+        found = _seen.get(kind)
+    except (AttributeError, TypeError):  # no tensor; a symbolic shape
+        return check(*tensors, **options)
+    if found is None:
+        found = check(*tensors, **options)
+        if len(_seen) >= _MOST:
+            _seen.clear()
+        _seen[kind] = found
+    return found
+
+
+def _kind(value: Any) -> Any:
+    """Equal for values of one type that no check tells apart."""
+    if type(value) in _PLAIN:
+        return value
+    if type(value) is tuple:
+        return *map(type, value), *map(_kind, value)
+    return value.dtype, value.shape, value.device
+
+
+def rows_and_temperature(scores: Tensor, queries: int, options: Mapping[str, Any]) -> tuple[Rows, Tensor | None]:
+    """The restrictions of rows and cells, and the temperature where it is a tensor, in the form that operators take."""
+    rows = ALL_ROWS if _RESTRICTIONS.isdisjoint(options) else _checks.check_rows(pick(Rows, options), queries, scores)
+    temperature = options.get("temperature")
+    if not isinstance(temperature, Tensor):
+        return rows, None
+    return rows, _checks.check_temperature(temperature, scores.shape[0], queries, scores)[1]
+
+
+def any_requires_grad(*tensors: Tensor | None) -> bool:
+    for x in tensors:  # noqa: SIM110, a generator would take longer than what it does
+        if x is not None and x.requires_grad:
+            return True
+    return False
 
 
 def check_descriptors(descriptors: Tensor, target: Tensor) -> None:

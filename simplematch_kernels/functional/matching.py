@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import torch
 from torch import Tensor
 
 from .. import _check_options, _check_shapes, _checks
+from .._check_options import check_number
+from .._check_shapes import TokenShape
+from .._checks import as_map
 from .._options import (
     BORDERS,
     GATHER_NAMES,
@@ -25,12 +27,12 @@ from .._options import (
     pick,
     with_options,
 )
-from .._types import Matches, Rows
+from .._types import Matches
 from ..operators import cosine_similarity as similarity_operator
 from ..operators import gather_keypoints as gather_operator
 from ..operators import localize as localize_operator
 from ..operators import sparse_window_match as match_operator
-from ._shared import check_descriptors, requested
+from ._shared import any_requires_grad, check_descriptors, once, requested, rows_and_temperature
 
 
 @with_options(MatchKeywords, Tensor)
@@ -106,16 +108,10 @@ def sparse_window_match(
             temperatures not above zero in valid rows; on a GPU such rows become NaN instead.
         RuntimeError: a backend asked for by name can't run.
     """
-    layout = pick(LayoutOptions, options)
-    source = _checks.check_map("source", source, layout.of_source())
-    target = _checks.check_map("target", target, layout.of_target())
-    _checks.check_pair("source", source, "target", target)
-    _check_shapes.check_equal("source", "batch size", source.shape[0], "target", target.shape[0])
-    _check_shapes.check_equal("source", "number of channels", source.shape[1], "target", target.shape[1])
-    _checks.check_cells("source", source)
-    sampling = pick(SamplingOptions, options).checked()
-    keypoints = _checks.check_keypoints(keypoints, source, "source", sampling.sampling)
-    return _match(source, keypoints, target, sampling, backend, options)
+    checked = once(_check_match, (source, target, keypoints), options)
+    source, target = as_map(source, checked.source_shape), as_map(target, checked.target_shape)
+    keypoints = _checks.as_points(keypoints, checked.sampling.sampling)
+    return _match(source, keypoints, target, checked, backend, options)
 
 
 @with_options(DescriptorKeywords, Tensor)
@@ -135,11 +131,10 @@ def match_descriptors(
     The other arguments, the result, the gradients (to descriptors, target and temperature) and the errors are those of
     `sparse_window_match`.
     """
-    descriptors = _checks.check_features("descriptors", descriptors, "(B, N, C)")
-    target = _checks.check_map("target", target, pick(LayoutOptions, options).of_target())
-    check_descriptors(descriptors, target)
+    checked = once(_check_descriptors, (descriptors, target), options)
+    target = as_map(target, checked.target_shape)
     source = descriptors.transpose(1, 2)[:, :, None, :]  # a map of one row with a cell for each query
-    return _match(source, None, target, SamplingOptions(), backend, options)
+    return _match(source, None, target, checked, backend, options)
 
 
 @with_options(LocalizeKeywords, Tensor)
@@ -152,11 +147,10 @@ def localize(scores: Tensor, *, backend: str | None = None, **options: Unpack[Lo
     The other arguments, the result, the gradients (to scores and temperature) and the errors are those of
     `sparse_window_match`.
     """
-    scores = _checks.check_features("scores", scores, "(B, N, H, W)")
-    _checks.check_cells("scores", scores, channels=False)
-    rows, temperature, localization = _localization(scores, scores.shape[1], options)
+    checked = once(_check_localize, (scores,), options)
+    rows, temperature = rows_and_temperature(scores, scores.shape[1], options)
     return localize_operator.run(
-        localize_operator.Arguments(scores, rows, temperature, localization, requested(backend))
+        localize_operator.Arguments(scores, rows, temperature, checked.localization, requested(backend))
     )
 
 
@@ -194,11 +188,18 @@ def gather_keypoints(
     Raises:
         TypeError, ValueError, RuntimeError: as `sparse_window_match`.
     """
-    features = _checks.check_map("features", features, LayoutOptions(layout, shape).of_source("shape"))
-    _checks.check_cells("features", features)
-    options = SamplingOptions(size, coords, sampling, padding).checked(GATHER_NAMES)
-    keypoints = _checks.check_keypoints(keypoints, features, "features", sampling)
-    return gather_operator.run(gather_operator.Arguments(features, keypoints, options, requested(backend))).descriptors
+    options = {
+        "size": size,
+        "coords": coords,
+        "sampling": sampling,
+        "padding": padding,
+        "layout": layout,
+        "shape": shape,
+    }
+    checked = once(_check_gather, (features, keypoints), options)
+    features, keypoints = as_map(features, checked.source_shape), _checks.as_points(keypoints, sampling)
+    arguments = gather_operator.Arguments(features, keypoints, checked.sampling, requested(backend))
+    return gather_operator.run(arguments).descriptors
 
 
 @with_options(SimilarityKeywords)
@@ -226,14 +227,10 @@ def cosine_similarity(
     Raises:
         TypeError, ValueError, RuntimeError: as `sparse_window_match`.
     """
-    descriptors = _checks.check_features("descriptors", descriptors, "(B, N, C)")
-    target = _checks.check_map("target", target, pick(LayoutOptions, options).of_target())
-    check_descriptors(descriptors, target)
-    _checks.check_cells("target", target)
-    metric = pick(MetricOptions, options).checked()
-    return similarity_operator.run(
-        similarity_operator.Arguments(descriptors, target, metric, requested(backend))
-    ).scores
+    checked = once(_check_similarity, (descriptors, target), options)
+    target = as_map(target, checked.target_shape)
+    arguments = similarity_operator.Arguments(descriptors, target, checked.metric, requested(backend))
+    return similarity_operator.run(arguments).scores
 
 
 def extract_windows(
@@ -274,46 +271,104 @@ def extract_windows(
     return torch.where(inside, windows, -torch.inf), torch.stack((left, top), -1)
 
 
+class Checked(NamedTuple):
+    """What the checks of a call found: everything that follows from its options and from the kinds of its tensors."""
+
+    source_shape: TokenShape | None = None
+    target_shape: TokenShape | None = None
+    sampling: SamplingOptions = SamplingOptions()
+    metric: MetricOptions = MetricOptions()
+    localization: LocalizationOptions = LocalizationOptions()
+
+
+def _check_match(source: Tensor, target: Tensor, keypoints: Tensor, **options: Any) -> Checked:
+    layout = pick(LayoutOptions, options)
+    source = _checks.check_map("source", source, layout.of_source())
+    target = _checks.check_map("target", target, layout.of_target())
+    _checks.check_pair("source", source, "target", target)
+    _check_shapes.check_equal("source", "batch size", source.shape[0], "target", target.shape[0])
+    _check_shapes.check_equal("source", "number of channels", source.shape[1], "target", target.shape[1])
+    _checks.check_cells("source", source)
+    sampling = pick(SamplingOptions, options).checked()
+    _checks.check_keypoints(keypoints, source, "source")
+    checked = Checked(layout.of_source(), layout.of_target(), sampling)
+    return _check_localization(checked, target, keypoints.shape[1], options)
+
+
+def _check_descriptors(descriptors: Tensor, target: Tensor, **options: Any) -> Checked:
+    shape = pick(LayoutOptions, options).of_target()
+    _checks.check_features("descriptors", descriptors, "(B, N, C)")
+    target = _checks.check_map("target", target, shape)
+    check_descriptors(descriptors, target)
+    return _check_localization(Checked(target_shape=shape), target, descriptors.shape[1], options)
+
+
+def _check_localize(scores: Tensor, **options: Any) -> Checked:
+    _checks.check_features("scores", scores, "(B, N, H, W)")
+    _checks.check_cells("scores", scores, channels=False)
+    rows_and_temperature(scores, scores.shape[1], options)
+    return Checked(localization=_localization(options))
+
+
+def _check_gather(features: Tensor, keypoints: Tensor, **options: Any) -> Checked:
+    shape = LayoutOptions(options["layout"], options["shape"]).of_source("shape")
+    features = _checks.check_map("features", features, shape)
+    _checks.check_cells("features", features)
+    sampling = SamplingOptions(options["size"], options["coords"], options["sampling"], options["padding"])
+    checked = Checked(shape, sampling=sampling.checked(GATHER_NAMES))
+    _checks.check_keypoints(keypoints, features, "features")
+    return checked
+
+
+def _check_similarity(descriptors: Tensor, target: Tensor, **options: Any) -> Checked:
+    shape = pick(LayoutOptions, options).of_target()
+    _checks.check_features("descriptors", descriptors, "(B, N, C)")
+    target = _checks.check_map("target", target, shape)
+    check_descriptors(descriptors, target)
+    _checks.check_cells("target", target)
+    return Checked(target_shape=shape, metric=pick(MetricOptions, options).checked())
+
+
+def _check_localization(checked: Checked, target: Tensor, queries: int, options: Mapping[str, Any]) -> Checked:
+    """`checked` with how queries are compared with the target and localised in it."""
+    _checks.check_cells("target", target)
+    rows_and_temperature(target, queries, options)
+    localization = _localization(options)
+    return checked._replace(localization=localization, metric=pick(MetricOptions, options).checked())
+
+
+def _localization(options: Mapping[str, Any]) -> LocalizationOptions:
+    temperature = options.get("temperature", _DEFAULT_TEMPERATURE)
+    number = None if isinstance(temperature, Tensor) else check_number("temperature", temperature, above=0.0)
+    return pick(LocalizationOptions, {**options, "fixed_temperature": number}).checked()
+
+
 def _match(
     source: Tensor,
     keypoints: Tensor | None,
     target: Tensor,
-    sampling: SamplingOptions,
+    checked: Checked,
     backend: str | None,
     options: Mapping[str, Any],
 ) -> Matches:
-    _checks.check_cells("target", target)
     queries = source.shape[3] if keypoints is None else keypoints.shape[1]
-    rows, temperature, localization = _localization(target, queries, options)
-    metric = pick(MetricOptions, options).checked()
-    inputs = (source, keypoints, target, temperature)
-    keep = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
-    backend = requested(backend)
+    rows, temperature = rows_and_temperature(target, queries, options)
+    keep = torch.is_grad_enabled() and any_requires_grad(source, keypoints, target, temperature)
     result = match_operator.run(
         match_operator.Arguments(
-            source, keypoints, target, rows, temperature, sampling, metric, localization, keep, backend
+            source,
+            keypoints,
+            target,
+            rows,
+            temperature,
+            checked.sampling,
+            checked.metric,
+            checked.localization,
+            keep,
+            requested(backend),
         )
     )
     return Matches(result.keypoints, result.score, result.peak, result.log_sum_exp)
 
 
-def _localization(
-    scores: Tensor, queries: int, options: Mapping[str, Any]
-) -> tuple[Rows, Tensor | None, LocalizationOptions]:
-    """(rows, temperature if it is a tensor, options) of a function that localises `queries` queries in a map."""
-    rows = _checks.check_rows(pick(Rows, options), queries, scores)
-    value = options.get("temperature", _DEFAULT_TEMPERATURE)
-    number, temperature = _checks.check_temperature(value, scores.shape[0], queries, scores)
-    if torch.compiler.is_compiling() or not _PLAIN.issuperset(map(type, options.values())):
-        return rows, temperature, pick(LocalizationOptions, {**options, "fixed_temperature": number}).checked()
-    return rows, temperature, _checked_once((*options, "fixed_temperature"), *options.values(), number)
-
-
 _DEFAULT_TEMPERATURE = LocalizationOptions().fixed_temperature
-_PLAIN = frozenset((int, float, str, bool, type(None)))
-
-
-@lru_cache(maxsize=1024, typed=True)
-def _checked_once(names: tuple[str, ...], *values: Any) -> LocalizationOptions:
-    """Options without tensors and sequences: checking them takes as long as the arithmetic of a small map."""
-    return pick(LocalizationOptions, dict(zip(names, values, strict=True))).checked()

@@ -50,7 +50,7 @@ def _view(x: Tensor | None) -> View | None:
 
 def _native_rows(rows: Rows) -> tuple[_C.Rows | None, list[Tensor]]:
     """Addresses of contiguous arrays, and the tensors to keep alive meanwhile."""
-    if all(x is None for x in rows):
+    if rows.num_keypoints is None and rows.valid is None and rows.target_mask is None:
         return None, []
     tensors = [None if x is None else x.contiguous() for x in rows]
     addresses = [None if x is None else x.data_ptr() for x in tensors]

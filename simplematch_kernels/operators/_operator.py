@@ -82,9 +82,10 @@ class Operator(Generic[A, R]):
 
     def __call__(self, arguments: A) -> R:
         """Run the operator, through torch's dispatcher only if a transform or a mode needs it."""
-        if _torch.is_plain(arguments, _device(arguments)):
+        device = _device(arguments)
+        if _torch.is_plain(arguments, device):
             if not _torch.needs_gradient(arguments):
-                return self._run(arguments)
+                return self._run(arguments, device)
             outputs = self._plain_rule.apply(*self._layout.flatten(arguments))
         else:
             outputs = self._operator(*self._layout.flatten(arguments))
@@ -110,10 +111,10 @@ class Operator(Generic[A, R]):
     # ---- what torch calls: flat arguments in, tensors out -----------------------------------------------------------
 
     def _forward(self, *flat: Any) -> Any:
-        return _unwrapped(self._run(self._layout.unflatten(flat)))
+        arguments = self._layout.unflatten(flat)
+        return _unwrapped(self._run(arguments, _device(arguments)))
 
-    def _run(self, arguments: A) -> R:
-        device = _device(arguments)
+    def _run(self, arguments: A, device: torch.device) -> R:
         if device.type == "cpu":
             arguments.check_values()
         backend = _backends.select(arguments.backend, device)
@@ -182,8 +183,9 @@ def _derivative(
     class OfOperator(_torch.Derivative):
         @staticmethod
         def forward(ctx: Any, *flat: Any) -> Any:
-            if plain or _torch.is_plain(flat, _device(flat)):
-                outputs = _unwrapped(operator._run(layout.unflatten(flat)))
+            device = _device(flat)
+            if plain or _torch.is_plain(flat, device):
+                outputs = _unwrapped(operator._run(layout.unflatten(flat), device))
             else:
                 outputs = _torch.run_below(forward, flat)
             results = (outputs,) if isinstance(outputs, Tensor) else outputs

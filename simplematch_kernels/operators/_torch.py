@@ -45,19 +45,24 @@ def is_plain(tensors: Iterable[Any], device: torch.device) -> bool:
     if watched:
         return False
     for x in tensors:  # a loop: a generator would take longer than what it does
-        if type(x) in _TENSORS:
-            if torch._C._functorch.is_legacy_batchedtensor(x):  # what is_grads_batched=True makes
+        kind = type(x)
+        if kind in _TENSORS:
+            if _is_legacy_batched(x):  # what is_grads_batched=True makes
                 return False
-        elif isinstance(x, Tensor):
+        elif kind not in _PLAIN and isinstance(x, Tensor):
             return False
     return True
+
+
+_PLAIN = frozenset((type(None), str, bool, int, float))
+_is_legacy_batched = torch._C._functorch.is_legacy_batchedtensor
 
 
 def needs_gradient(arguments: Sequence[Any]) -> bool:
     """Whether autograd records the call."""
     if torch.is_grad_enabled():
         for a in arguments:
-            if isinstance(a, Tensor) and a.requires_grad:
+            if type(a) not in _PLAIN and isinstance(a, Tensor) and a.requires_grad:
                 return True
     return False
 
