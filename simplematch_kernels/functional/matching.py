@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from .._options import (
     BORDERS,
     GATHER_NAMES,
     DescriptorKeywords,
+    DetailOptions,
     LayoutOptions,
     LocalizationOptions,
     LocalizeKeywords,
@@ -25,7 +26,7 @@ from .._options import (
     pick,
     with_options,
 )
-from .._types import Matches, Rows
+from .._types import DetailedMatches, LocalizeDetails, MatchDetails, Matches, Rows
 from ..operators import cosine_similarity as similarity_operator
 from ..operators import gather_keypoints as gather_operator
 from ..operators import localize as localize_operator
@@ -86,18 +87,25 @@ def sparse_window_match(
         outside_value: score given to cells outside the window in the softmax; -inf leaves them out.
         sigma: width of the gaussian in cells; required by "gaussian", unused otherwise.
         temperature: T, a number, a 0-d tensor or a (B, N) tensor; above zero.
+        second_radius: r of `return_second`, in cells.
         target_mask: (B, Ht, Wt) bool; False cells can be neither peak nor support.
+        return_covariance: also return the covariance (B, N, 2, 2) of the matched point under P.
+        return_second: also return score and cell (B, N) of the best cell outside the window; under the other
+            localizations, outside the 3 x 3 cells around the peak; with `second_radius`, outside its (2 r + 1)^2 cells.
         backend: "triton", "cpu", "reference" or "auto"; None follows `use_backend` and SIMPLEMATCH_BACKEND.
 
     Returns:
         `Matches`: keypoints (B, N, 2), score (B, N), peak (B, N) int64 and log_sum_exp (B, N); float32, or float64
         for float64 features. Rows that are padding, or whose target_mask has no True cell, hold -1, 0, -1 and 0 and
         pass on no gradient. NaN inputs propagate to their row; docs/semantics.md has the rules for NaN and infinities.
+        With `return_covariance` or `return_second`, `DetailedMatches`: these four and covariance, second_score and
+        second_peak, None where not asked for.
 
     Gradients:
         To source, target and temperature (if a tensor), and to keypoints if `sampling` is "bilinear"; from
-        keypoints, score and log_sum_exp. In the layout and dtype of their input, bitwise repeatable. The peak is a
-        constant, as are the keypoints under the other samplings: if nothing else requires a gradient, no result does.
+        keypoints, score, log_sum_exp and covariance. In the layout and dtype of their input, bitwise repeatable. Peaks
+        and second_score are constants, as are the keypoints under the other samplings: if nothing else requires a
+        gradient, no result does.
         Transforms of torch.func and forward-mode differentiation work. A second derivative raises RuntimeError.
 
     Raises:
@@ -155,6 +163,11 @@ def localize(scores: Tensor, *, backend: str | None = None, **options: Unpack[Lo
     scores = _checks.check_features("scores", scores, "(B, N, H, W)")
     _checks.check_cells("scores", scores, channels=False)
     rows, temperature, localization = _localization(scores, scores.shape[1], options)
+    if (details := _details(options)) is not None:
+        found = localize_operator.run_detailed(
+            localize_operator.DetailedArguments(scores, rows, temperature, localization, details, requested(backend))
+        )
+        return _detailed(found, details)
     return localize_operator.run(
         localize_operator.Arguments(scores, rows, temperature, localization, requested(backend))
     )
@@ -289,12 +302,37 @@ def _match(
     inputs = (source, keypoints, target, temperature)
     keep = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
     backend = requested(backend)
+    if (details := _details(options)) is not None:
+        found = match_operator.run_detailed(
+            match_operator.DetailedArguments(
+                source, keypoints, target, rows, temperature, sampling, metric, localization, details, keep, backend
+            )
+        )
+        return _detailed(found, details)
     result = match_operator.run(
         match_operator.Arguments(
             source, keypoints, target, rows, temperature, sampling, metric, localization, keep, backend
         )
     )
     return Matches(result.keypoints, result.score, result.peak, result.log_sum_exp)
+
+
+def _details(options: Mapping[str, Any]) -> DetailOptions | None:
+    """What to return besides `Matches`; None: nothing."""
+    if options.get("return_covariance", False) is False and options.get("return_second", False) is False:
+        return None
+    return pick(DetailOptions, options).checked()
+
+
+def _detailed(found: LocalizeDetails | MatchDetails, details: DetailOptions) -> Matches:
+    """`DetailedMatches`, of which the types of the public functions say that they have the fields of `Matches`."""
+    detailed = DetailedMatches(
+        *found[:4],
+        found.covariance if details.return_covariance else None,
+        found.second_score if details.return_second else None,
+        found.second_peak if details.return_second else None,
+    )
+    return cast(Matches, detailed)
 
 
 def _localization(
