@@ -61,7 +61,8 @@ def test_agrees_with_the_oracle(sample: Sample, dtype: torch.dtype, backend: str
     for name, value in values.items():
         assert value is not None
         rounding = relative_error(theirs[name], truth[name])
-        allowed = WIDER[dtype] * 2 if rounding != rounding else max(2 * rounding, 2 * WIDER[dtype])
+        least = WIDER[dtype] * (5 if name == "covariance" else 2)  # what is small moves as exp(s / T) does with s
+        allowed = least if rounding != rounding else max(2 * rounding, least)
         assert relative_error(value, truth[name]) <= allowed, name
     assert found.second_score is not None and exact.second_score is not None
     assert torch.equal(found.second_score.isinf(), exact.second_score.isinf())

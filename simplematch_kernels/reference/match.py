@@ -29,7 +29,8 @@ def add_details(
     matches: Matches, scores: Tensor, p: MatchProblem | LocalizeProblem, target: Tensor | None
 ) -> DetailedMatches:
     """`DetailedMatches` of scores (B, N, H, W); equal cells of the target (B, C, M), if it is given, tie."""
-    found, second = None, (None, None)
+    found = None
+    second: tuple[Tensor, Tensor] | tuple[None, None] = (None, None)
     if p.details.return_covariance:
         found = covariance(scores, matches.peak, p.rows, p.temperature, p.localization)
     if p.details.return_second:
