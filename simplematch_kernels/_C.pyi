@@ -47,11 +47,14 @@ class Rows(TypedDict, total=False):
     valid: int | None
     target_mask: int | None
 
-class Matches(TypedDict):
+class Matches(TypedDict, total=False):
     keypoints: int
     score: int
     peak: int
     log_sum_exp: int
+    covariance: int | None
+    second_score: int | None
+    second_peak: int | None
 
 class MatchProblem(TypedDict, total=False):
     source: View

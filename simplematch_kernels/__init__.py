@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING or find_spec("torch") is not None:
     from ._backends import explain, use_backend
-    from ._types import Matches
+    from ._types import DetailedMatches, Matches
     from .functional.matching import (
         cosine_similarity,
         extract_windows,
@@ -32,6 +32,7 @@ else:
 __version__ = "0.2.0"
 
 __all__ = [
+    "DetailedMatches",
     "Matches",
     "__version__",
     "cosine_similarity",

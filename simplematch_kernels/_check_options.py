@@ -59,6 +59,22 @@ def check_window_size(value: object) -> tuple[int, int]:
     return pair
 
 
+def check_radius(value: object) -> int | None:
+    """A `second_radius` in cells, or None."""
+    radius = None if value is None else as_integer(value)
+    if value is not None and radius is None:
+        raise TypeError(f"second_radius must be a whole number of cells or None, got {shown(value)}")
+    if radius is not None and radius < 0:
+        raise ValueError(f"second_radius must be at least 0 cells, got {radius}")
+    return radius
+
+
+def check_switch(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {shown(value)}")
+    return value
+
+
 def _is_count(value: object) -> TypeGuard[int]:
     """Whether it is a Python int above 0, as most sizes are."""
     return type(value) is int and value > 0

@@ -22,7 +22,9 @@ from ._check_options import (
     check_no_token_shape,
     check_number,
     check_outside_value,
+    check_radius,
     check_size,
+    check_switch,
     check_token_shape,
     check_window_size,
 )
@@ -170,6 +172,7 @@ class LocalizationKeywords(TypedDict, total=False):
     target_size: Size
     target_coords: str
     output_offset: float
+    second_radius: int | None
 
 
 class LocalizationOptions(NamedTuple):
@@ -185,6 +188,7 @@ class LocalizationOptions(NamedTuple):
     target_coords: str = "corner"
     output_offset: float = 0.0
     fixed_temperature: float | None = 0.02
+    second_radius: int | None = None
 
     def checked(self) -> LocalizationOptions:
         check_choice("localization", self.localization, LOCALIZATIONS)
@@ -204,6 +208,7 @@ class LocalizationOptions(NamedTuple):
             target_coords=self.target_coords,
             output_offset=check_number("output_offset", self.output_offset),
             fixed_temperature=self.fixed_temperature,
+            second_radius=check_radius(self.second_radius),
         )
 
     def resolve(self, height: int, width: int) -> Localization:
@@ -213,13 +218,24 @@ class LocalizationOptions(NamedTuple):
 @lru_cache(maxsize=_MOST)
 def _resolve_localization(o: LocalizationOptions, height: int, width: int) -> Localization:
     x, y = _axes(pixels_from_cells, o.target_coords, o.target_size, height, width)
+    window = _window(o, height, width)
     return Localization(
-        window=_window(o, height, width),
+        window=window,
         temperature=1.0 if o.fixed_temperature is None else o.fixed_temperature,
         from_cells_x=x,
         from_cells_y=y,
         output_offset=o.output_offset,
+        second=_second(o, window),
     )
+
+
+def _second(o: LocalizationOptions, window: Window) -> Window:
+    """The cells that the second best is not one of: those within the radius, of the window, or next to the peak."""
+    if o.second_radius is not None:
+        return Window(2 * o.second_radius + 1, 2 * o.second_radius + 1, shift=False)
+    if o.localization == "window":
+        return Window(window.height, window.width, window.shift, window.disc)
+    return Window(3, 3, shift=False)
 
 
 def _window(o: LocalizationOptions, height: int, width: int) -> Window:
@@ -231,6 +247,21 @@ def _window(o: LocalizationOptions, height: int, width: int) -> Window:
     return Window(height, width, sigma=o.sigma or 0.0 if o.localization == "gaussian" else 0.0)
 
 
+class DetailKeywords(TypedDict, total=False):
+    return_covariance: bool
+    return_second: bool
+
+
+class DetailOptions(NamedTuple):
+    """What `DetailedMatches` hold besides `Matches`."""
+
+    return_covariance: bool = False
+    return_second: bool = False
+
+    def checked(self) -> DetailOptions:
+        return DetailOptions(*(check_switch(name, value) for name, value in zip(self._fields, self, strict=True)))
+
+
 class RowsKeywords(TypedDict, Generic[Array], total=False):
     """Arrays are tensors, or those of NumPy."""
 
@@ -239,7 +270,7 @@ class RowsKeywords(TypedDict, Generic[Array], total=False):
     target_mask: Array | None
 
 
-class LocalizeKeywords(RowsKeywords[Array], LocalizationKeywords, Generic[Array], total=False):
+class LocalizeKeywords(RowsKeywords[Array], LocalizationKeywords, DetailKeywords, Generic[Array], total=False):
     """Options of `localize`."""
 
     temperature: float | Array
@@ -262,6 +293,7 @@ _DEFAULTS: dict[str, Any] = {
     **MetricOptions._field_defaults,
     **LocalizationOptions._field_defaults,
     "temperature": LocalizationOptions._field_defaults["fixed_temperature"],
+    **DetailOptions._field_defaults,
 }
 
 

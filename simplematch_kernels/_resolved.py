@@ -110,6 +110,8 @@ class Localization:
     from_cells_x: AffineMap
     from_cells_y: AffineMap
     output_offset: float
+    second: Window = Window(3, 3, shift=False)
+    """The cells around the peak among which the second best cell is not sought; outside value and sigma are unused."""
 
 
 def queries_within_budget(bytes_per_query: int) -> int:

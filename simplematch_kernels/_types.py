@@ -10,6 +10,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from ._options import DetailOptions
 from ._resolved import Localization, Metric, Sampling
 
 T = TypeVar("T")
@@ -18,7 +19,8 @@ T = TypeVar("T")
 class Matches(NamedTuple):
     """Where each query matches in the target.
 
-    Invalid rows hold keypoints (-1, -1), score 0, peak -1 and log_sum_exp 0.
+    Invalid rows hold keypoints (-1, -1), score 0, peak -1 and log_sum_exp 0. It has the attributes of `DetailedMatches`
+    too, which are None.
 
     Attributes:
         keypoints: (B, N, 2) matched points as (x, y), in pixels of `target_size`, or in cells if that was None.
@@ -32,6 +34,74 @@ class Matches(NamedTuple):
     score: Tensor
     peak: Tensor
     log_sum_exp: Tensor
+
+    @property
+    def covariance(self) -> Tensor | None:
+        return None
+
+    @property
+    def second_score(self) -> Tensor | None:
+        return None
+
+    @property
+    def second_peak(self) -> Tensor | None:
+        return None
+
+
+class DetailedMatches(NamedTuple):
+    """`Matches`, and what `return_covariance` and `return_second` ask for; None where they don't.
+
+    Invalid rows hold covariance 0, second_score 0 and second_peak -1.
+
+    Attributes:
+        keypoints, score, peak, log_sum_exp: as in `Matches`.
+        covariance: (B, N, 2, 2) of the matched point under the softmax, E[(c - keypoint) (c - keypoint)^T], with rows
+            and columns (x, y), in the units of `keypoints` squared.
+        second_score: (B, N) score of the best cell outside the window, -inf where there is none; not differentiable.
+        second_peak: (B, N) int64 flat index of that cell, -1 where there is none; not differentiable.
+    """
+
+    keypoints: Tensor
+    score: Tensor
+    peak: Tensor
+    log_sum_exp: Tensor
+    covariance: Tensor | None = None
+    second_score: Tensor | None = None
+    second_peak: Tensor | None = None
+
+
+class LocalizeDetails(NamedTuple):
+    """`DetailedMatches` of an operator: an empty tensor stands for what is not asked for."""
+
+    keypoints: Tensor
+    score: Tensor
+    peak: Tensor
+    log_sum_exp: Tensor
+    covariance: Tensor
+    second_score: Tensor
+    second_peak: Tensor
+
+    @property
+    def matches(self) -> Matches:
+        return Matches(*self[:4])
+
+
+class MatchDetails(NamedTuple):
+    """`LocalizeDetails`, and what `MatchResult` keeps for the backward."""
+
+    keypoints: Tensor
+    score: Tensor
+    peak: Tensor
+    log_sum_exp: Tensor
+    covariance: Tensor
+    second_score: Tensor
+    second_peak: Tensor
+    target_norm: Tensor
+    window_scores: Tensor
+
+    @property
+    def matches(self) -> Matches:
+        return Matches(*self[:4])
 
 
 class MatchResult(NamedTuple):
@@ -99,6 +169,19 @@ def empty_matches(like: Tensor, batch: int, queries: int) -> Matches:
     )
 
 
+def empty_localize_details(like: Tensor, batch: int, queries: int, details: DetailOptions) -> LocalizeDetails:
+    """`LocalizeDetails` of features `like`, not filled in."""
+    dtype, device = accumulation_dtype(like), like.device
+    covariance = (batch, queries, 2, 2) if details.return_covariance else (0,)
+    second = (batch, queries) if details.return_second else (0,)
+    return LocalizeDetails(
+        *empty_matches(like, batch, queries),
+        torch.empty(covariance, dtype=dtype, device=device),
+        torch.empty(second, dtype=dtype, device=device),
+        torch.empty(second, dtype=torch.int64, device=device),
+    )
+
+
 def empty_match_result(target: Tensor, queries: int, kept_queries: int, box: tuple[int, int]) -> MatchResult:
     """`MatchResult` of a target, not filled in; `box` is `Window.box`."""
     (batch, _, height, width), dtype, device = target.shape, accumulation_dtype(target), target.device
@@ -116,6 +199,14 @@ def empty_similarity_result(descriptors: Tensor, target: Tensor) -> SimilarityRe
         torch.empty((batch, descriptors.shape[1], height, width), dtype=dtype, device=device),
         torch.empty((batch, height * width), dtype=dtype, device=device),
     )
+
+
+def empty_match_details(
+    target: Tensor, queries: int, kept_queries: int, box: tuple[int, int], details: DetailOptions
+) -> MatchDetails:
+    """`MatchDetails` of a target, not filled in."""
+    result = empty_match_result(target, queries, kept_queries, box)
+    return MatchDetails(*empty_localize_details(target, target.shape[0], queries, details), *result[4:])
 
 
 class MatchProblem(NamedTuple):
@@ -136,6 +227,7 @@ class MatchProblem(NamedTuple):
     metric: Metric
     localization: Localization
     kept_queries: int = 0
+    details: DetailOptions = DetailOptions()
 
     @property
     def queries(self) -> int:
@@ -150,6 +242,7 @@ class LocalizeProblem(NamedTuple):
     rows: Rows
     temperature: Tensor | None
     localization: Localization
+    details: DetailOptions = DetailOptions()
 
 
 class GatherProblem(NamedTuple):
@@ -205,6 +298,22 @@ class Upstream(NamedTuple):
     score: Tensor | None
     log_sum_exp: Tensor | None
 
+    @property
+    def covariance(self) -> Tensor | None:
+        return None
+
+
+class DetailedUpstream(NamedTuple):
+    """Gradients with respect to the differentiable fields of `DetailedMatches`; None stands for zeros."""
+
+    keypoints: Tensor | None
+    score: Tensor | None
+    log_sum_exp: Tensor | None
+    covariance: Tensor | None
+
+
+AnyUpstream = Upstream | DetailedUpstream
+
 
 class GatherUpstream(NamedTuple):
     """The gradient with respect to the descriptors."""
@@ -237,6 +346,22 @@ class Backend(Protocol):
 
     def localize_backward(
         self, problem: LocalizeProblem, result: Matches, upstream: Upstream, needs: LocalizeGradients[bool]
+    ) -> LocalizeGradients[Given]: ...
+
+    def sparse_window_match_detailed(self, problem: MatchProblem) -> MatchDetails: ...
+
+    def sparse_window_match_detailed_backward(
+        self, problem: MatchProblem, result: MatchDetails, upstream: DetailedUpstream, needs: MatchGradients[bool]
+    ) -> MatchGradients[Given]: ...
+
+    def localize_detailed(self, problem: LocalizeProblem) -> LocalizeDetails: ...
+
+    def localize_detailed_backward(
+        self,
+        problem: LocalizeProblem,
+        result: LocalizeDetails,
+        upstream: DetailedUpstream,
+        needs: LocalizeGradients[bool],
     ) -> LocalizeGradients[Given]: ...
 
     def gather_keypoints(self, problem: GatherProblem) -> GatherResult: ...

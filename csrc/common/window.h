@@ -28,6 +28,11 @@ SIMPLEMATCH_HOST_DEVICE static inline BoxOf<Integer> window_box(
     return {Integer(most_of(top, 0)), Integer(most_of(left, 0)), Integer(bottom), Integer(right)};
 }
 
+// The cells that the second best is not one of.
+SIMPLEMATCH_HOST_DEVICE static inline Window around_peak(const Localization& localization) {
+    return localization.second.height > 0 ? localization.second : localization.window;
+}
+
 // (rows, columns) of the largest box that a window can cover: the layout of kept window scores.
 SIMPLEMATCH_HOST_DEVICE static constexpr int64_t box_rows(const Window& window, int64_t height) {
     return least_of(window.height, height);

@@ -2,8 +2,25 @@
 
 namespace simplematch::cpu {
 
-RowTable list_rows(const Rows& rows, int64_t batch, int64_t queries, int64_t height, int64_t width) {
-    RowTable table{Buffer<uint8_t>(batch * queries), Buffer<CellTotals>(batch), rows.target_mask};
+namespace {
+
+CellSquares squares_of_map(const uint8_t* mask, int64_t height, int64_t width) {
+    CellSquares sums{0, 0, 0};
+    for (int64_t y = 0; y < height; ++y)
+        for (int64_t x = 0; x < width; ++x) {
+            if (mask != nullptr && !mask[y * width + x]) continue;
+            sums.xx += double(x) * double(x);
+            sums.xy += double(x) * double(y);
+            sums.yy += double(y) * double(y);
+        }
+    return sums;
+}
+
+}  // namespace
+
+RowTable list_rows(const Rows& rows, int64_t batch, int64_t queries, int64_t height, int64_t width, bool with_squares) {
+    RowTable table{Buffer<uint8_t>(batch * queries), Buffer<CellTotals>(batch), rows.target_mask,
+                   Buffer<CellSquares>(with_squares ? batch : 0)};
     const int64_t cells = height * width;
     for (int64_t b = 0; b < batch; ++b) {
         CellTotals totals{double(cells), double(height) * double(width) * double(width - 1) / 2,
@@ -23,6 +40,12 @@ RowTable list_rows(const Rows& rows, int64_t batch, int64_t queries, int64_t hei
             totals = {double(count), double(sum_x), double(sum_y)};
         }
         table.totals[b] = totals;
+        if (with_squares) {  // images without a mask are alike
+            const bool first = b == 0 || rows.target_mask != nullptr;
+            table.squares[b] = !first ? table.squares[0]
+                                      : squares_of_map(rows.target_mask == nullptr ? nullptr : rows.target_mask + b * cells,
+                                                       height, width);
+        }
         for (int64_t n = 0; n < queries; ++n)
             table.valid[b * queries + n] =
                 totals.count > 0 && is_valid(rows, b, n, queries);

@@ -53,9 +53,18 @@ struct RowTable {
     Buffer<uint8_t> valid;      // (B, N)
     Buffer<CellTotals> totals;  // (B,)
     const uint8_t* mask;        // (B, M) or null
+    Buffer<CellSquares> squares;  // (B,) or empty
+
+    const CellSquares* squares_of(int64_t b) const { return squares.get() == nullptr ? nullptr : squares.get() + b; }
 };
 
-RowTable list_rows(const Rows& rows, int64_t batch, int64_t queries, int64_t height, int64_t width);
+// Whether covariances need the squares: where cells outside the window count.
+static inline bool needs_squares(const Localization& localization, bool with_covariance) {
+    return with_covariance && localization.window.outside_value != -__builtin_inf();
+}
+
+RowTable list_rows(const Rows& rows, int64_t batch, int64_t queries, int64_t height, int64_t width,
+                   bool with_squares = false);
 
 // A block of queries of some images: at most `queries` of at most `images`.
 struct BlockSize {

@@ -77,9 +77,9 @@ Sample sample_query(const View& map, const View& keypoints, const Sampling& samp
     return sample_keypoint(map, sampling, read_upstream(keypoints, b, n, 0), read_upstream(keypoints, b, n, 1));
 }
 
-double read_upstream(const View& view, int64_t b, int64_t n, int64_t i) {
+double read_upstream(const View& view, int64_t b, int64_t n, int64_t i, int64_t j) {
     if (view.data == nullptr) return 0;
-    return read_element(view, b * view.stride[0] + n * view.stride[1] + i * view.stride[2]);
+    return read_element(view, b * view.stride[0] + n * view.stride[1] + i * view.stride[2] + j * view.stride[3]);
 }
 
 namespace {

@@ -26,7 +26,7 @@ Sample sample_query(const View& map, const View& keypoints, const Sampling& samp
 // Descriptor n of a list of descriptors, (B, C, 1, N).
 Sample sample_descriptor(const View& map, int64_t n);
 
-double read_upstream(const View& view, int64_t b, int64_t n, int64_t i = 0);
+double read_upstream(const View& view, int64_t b, int64_t n, int64_t i = 0, int64_t j = 0);
 
 // vectors[n * stride + c] for c in [first, last) of one image; rows that are not valid become zeros.
 template <class T>

@@ -41,6 +41,11 @@ struct CellTotals {
     double count, x, y;
 };
 
+// Sums of the products of their coordinates.
+struct CellSquares {
+    double xx, xy, yy;
+};
+
 // x and y of the cells in a map's first `rows` rows, padded to whole vectors: the map repeats them strip by strip.
 template <class T>
 struct Strip {
@@ -60,11 +65,30 @@ struct RowWork {
     T temperature;
     T* scratch;           // height * round_up(width, kTile) + 2 * round_up(width, kTile)
     Strip<T> strip = {};  // without rows: not given
+    const CellSquares* squares = nullptr;  // for covariances where cells outside the window count
 };
 
 struct RowResult {
     int64_t peak;
     double score, x, y, log_sum_exp;  // (x, y) in cells
+};
+
+// Of the expected point, in cells squared.
+struct Covariance {
+    double xx, xy, yy;
+};
+
+// The best cell outside a window, -1: there is none.
+struct SecondBest {
+    int64_t peak;
+    double score;
+};
+
+// Upstream gradient of the covariance, in cells: <G, C> = xx C.xx + xy C.xy + yy C.yy, which is `product` for the C of the
+// forward.
+struct SpreadGradient {
+    double xx, xy, yy, product;
+    bool given, any;  // any: not all of G is zero
 };
 
 template <class T>
@@ -75,6 +99,7 @@ struct RowGradient {
     int64_t stride;
     double temperature, sum, sum_with_score;               // out: dT, sum of ds, sum of ds * s
     bool only_scores = false;                              // these three are not needed
+    SpreadGradient spread = {};                            // upstream
 };
 
 // Up to 64 rows of maps of at most kTile cells, whose softmax takes the whole map; `strip` is the whole map.
@@ -165,6 +190,8 @@ struct Kernels {
     void (*to_units)(T* rows, int64_t stride, int64_t channels, int64_t count, const T* norm, const Metric& metric);
     RowResult (*localize)(const RowWork<T>&);
     void (*localize_backward)(const RowWork<T>&, RowGradient<T>&);
+    Covariance (*covariance)(const RowWork<T>&, int64_t peak);
+    SecondBest (*second_best)(const RowWork<T>&, const Window& around, int64_t peak);
     // Bit i of the results: row i is done, else it is a case for the function of one row. A peak of -1: no row.
     uint64_t (*localize_small)(const SmallMaps<T>&, RowResult* results);
     uint64_t (*localize_small_backward)(const SmallMaps<T>&, const RowGradient<T>* rows);

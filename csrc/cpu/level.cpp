@@ -14,6 +14,10 @@ RowResult localize(const RowWork<T>&);
 template <class T>
 void localize_backward(const RowWork<T>&, RowGradient<T>&);
 template <class T>
+Covariance covariance(const RowWork<T>&, int64_t);
+template <class T>
+SecondBest second_best(const RowWork<T>&, const Window&, int64_t);
+template <class T>
 uint64_t localize_small(const SmallMaps<T>&, RowResult*);
 template <class T>
 uint64_t localize_small_backward(const SmallMaps<T>&, const RowGradient<T>*);
@@ -29,8 +33,8 @@ void target_and_query_backward(const GradientWork<T>&, int64_t, int64_t, int64_t
 template <class T>
 const Kernels<T>& kernels() {
     static constexpr Kernels<T> table = {
-        similarity<T>, norms<T>, to_units<T>, localize<T>, localize_backward<T>, localize_small<T>,
-        localize_small_backward<T>, read_side_by_side<T>, write_side_by_side<T>, weights<T>, target_and_query_backward<T>};
+        similarity<T>, norms<T>, to_units<T>, localize<T>, localize_backward<T>, covariance<T>, second_best<T>,
+        localize_small<T>, localize_small_backward<T>, read_side_by_side<T>, write_side_by_side<T>, weights<T>, target_and_query_backward<T>};
     return table;
 }
 

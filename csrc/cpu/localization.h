@@ -47,12 +47,36 @@ void write_match(const Matches& matches, int64_t i, const RowResult& row, const 
     static_cast<T*>(matches.log_sum_exp)[i] = T(row.log_sum_exp);
 }
 
+// What a row has besides its match, as far as it is wanted.
+template <class T>
+void write_details(const Matches& matches, int64_t i, const RowWork<T>& row, int64_t peak, const Localization& localization,
+                   const Kernels<T>& steps) {
+    if (matches.covariance != nullptr) {
+        const double x = rate(localization.from_cells_x), y = rate(localization.from_cells_y);
+        const Covariance c = steps.covariance(row, peak);
+        T* const to = static_cast<T*>(matches.covariance) + 4 * i;
+        to[0] = T(x * x * c.xx);
+        to[1] = to[2] = T(x * y * c.xy);
+        to[3] = T(y * y * c.yy);
+    }
+    if (matches.second_peak != nullptr) {
+        const SecondBest second = steps.second_best(row, around_peak(localization), peak);
+        static_cast<T*>(matches.second_score)[i] = T(second.score);
+        matches.second_peak[i] = second.peak;
+    }
+}
+
 template <class T>
 void write_invalid(const Matches& matches, int64_t i) {
     T* const keypoint = static_cast<T*>(matches.keypoints) + 2 * i;
     keypoint[0] = keypoint[1] = T(-1);
     static_cast<T*>(matches.score)[i] = static_cast<T*>(matches.log_sum_exp)[i] = T(0);
     matches.peak[i] = -1;
+    if (matches.covariance != nullptr) std::fill_n(static_cast<T*>(matches.covariance) + 4 * i, 4, T(0));
+    if (matches.second_peak != nullptr) {
+        static_cast<T*>(matches.second_score)[i] = T(0);
+        matches.second_peak[i] = -1;
+    }
 }
 
 // The window's scores, box_size numbers in rows of box_columns; zeros where the window lies outside the map.
@@ -64,9 +88,26 @@ void keep_window(const T* row, int64_t width, const Box& box, T* kept, int64_t b
         std::copy_n(row + y * width + box.left, columns, kept + (y - box.top) * box_columns);
 }
 
+// Upstream gradient of the covariance of row (b, n), which the forward found to be `covariance`.
+template <class T>
+SpreadGradient spread_of_row(const View& upstream, const T* covariance, const Localization& localization, int64_t b,
+                             int64_t n) {
+    const double x = rate(localization.from_cells_x), y = rate(localization.from_cells_y);
+    SpreadGradient spread{0, 0, 0, 0, true, false};
+    for (int64_t i = 0; i < 2; ++i)
+        for (int64_t j = 0; j < 2; ++j) {
+            const double g = read_upstream(upstream, b, n, i, j);
+            (i != j ? spread.xy : i == 0 ? spread.xx : spread.yy) += g * (i == 0 ? x : y) * (j == 0 ? x : y);
+            spread.product += g * double(covariance[2 * i + j]);
+            spread.any |= g != 0;
+        }
+    return spread;
+}
+
 // Upstream gradients of row (b, n), those of the coordinates in cells.
 template <class T>
-RowGradient<T> upstream_of_row(const Upstream& upstream, const Localization& localization, int64_t b, int64_t n) {
+RowGradient<T> upstream_of_row(const Upstream& upstream, const Matches& forward, int64_t count,
+                               const Localization& localization, int64_t b, int64_t n) {
     RowGradient<T> row{};
     row.x = read_upstream(upstream.keypoints, b, n, 0) * double(localization.from_cells_x.numerator) /
             double(localization.from_cells_x.denominator);
@@ -74,6 +115,10 @@ RowGradient<T> upstream_of_row(const Upstream& upstream, const Localization& loc
             double(localization.from_cells_y.denominator);
     row.score = read_upstream(upstream.score, b, n);
     row.log_sum_exp = read_upstream(upstream.log_sum_exp, b, n);
+    if (is_given(upstream.covariance)) {
+        const T* const covariance = static_cast<const T*>(forward.covariance) + 4 * (b * count + n);
+        row.spread = spread_of_row(upstream.covariance, covariance, localization, b, n);
+    }
     return row;
 }
 

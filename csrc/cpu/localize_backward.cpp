@@ -1,11 +1,13 @@
 // localize_backward: gradients of the scores inside a window, and of the temperature.
 //
-//     a[m]  = <g, (x_m, y_m) - out> + l                       g, l, h: upstream of out, log_sum_exp and score
+//     a[m]  = <g, c_m - out> + l + <G, (c_m - out) (c_m - out)^T - C>        g, l, h, G: upstream of out, log_sum_exp,
+//                                                             score and C, the covariance; c_m = (x_m, y_m)
 //     ds[m] = gauss[m] P[m] / T a[m] + h [m == peak]
 //     dT    = -1 / T^2 sum_m P[m] s'[m] a[m]                  s': the score times gauss, or the outside value
 //
 // A row to which nothing but zeros arrives passes on zeros; else a row that is lost, or to which something arrives that is
 // not finite, passes on NaN, to every cell of its softmax.
+#include "outside.h"
 #include "whole_map.h"
 #include "window.h"
 
@@ -29,12 +31,16 @@ void fill(const RowWork<T>& w, const SoftArgmax<T>& s, T value, RowGradient<T>& 
 }
 
 // Not inlined: its registers would have to be saved for the short rows of whole_map.h too.
-template <class T>
+// `spreads`: a gradient arrives at the covariance.
+template <class T, bool spreads>
 __attribute__((noinline)) void backward_in_window(const RowWork<T>& w, RowGradient<T>& gradient) {
     const Window& window = w.window;
     const SoftArgmax<T> s = soft_argmax(w, gradient.peak, w.scores, w.row_stride);
-    const double arriving = gradient.x + gradient.y + gradient.score + gradient.log_sum_exp;
-    if (arrives_nothing(gradient.x, gradient.y, gradient.score, gradient.log_sum_exp)) return fill(w, s, T(0), gradient);
+    const SpreadGradient& spread = gradient.spread;
+    const double arriving = gradient.x + gradient.y + gradient.score + gradient.log_sum_exp +
+                            (spreads ? spread.xx + spread.xy + spread.yy : 0);
+    if (arrives_nothing(gradient.x, gradient.y, gradient.score, gradient.log_sum_exp) && !(spreads && spread.any))
+        return fill(w, s, T(0), gradient);
     if (s.lost || arriving - arriving != 0) return fill(w, s, T(__builtin_nan("")), gradient);
     const double x_out = s.sum_x / s.total, y_out = s.sum_y / s.total;
     const bool weigh = window.sigma > 0;
@@ -49,14 +55,22 @@ __attribute__((noinline)) void backward_in_window(const RowWork<T>& w, RowGradie
         const T* __restrict weights = s.weights + (y - s.box.top) * s.stride;
         T* __restrict to = gradient.scores + (y - s.box.top) * gradient.stride;
         // a = g_x (x - x_out) + row
-        const T row = T(gradient.y * (double(y - s.peak_y) - y_out) + gradient.log_sum_exp - gradient.x * x_out);
-        const T first = T(s.box.left - s.peak_x);
+        const double dy = double(y - s.peak_y) - y_out;
+        T row = T(gradient.y * dy + gradient.log_sum_exp - gradient.x * x_out);
+        T first = T(s.box.left - s.peak_x), linear = 0, quadratic = 0;
+        if (spreads) {  // a = (quadratic dx + linear) dx + row, with dx from x_out
+            first = T(double(s.box.left - s.peak_x) - x_out);
+            quadratic = T(spread.xx);
+            linear = T(gradient.x + spread.xy * dy);
+            row = T((spread.yy * dy + gradient.y) * dy + gradient.log_sum_exp - spread.product);
+        }
         const T* __restrict gauss_x = s.gauss_x;
         const T gauss_y = weigh ? gauss<T>(window, y - s.peak_y) : T(1);
         T total = 0, total_with_score = 0, total_temperature = 0;
 #pragma omp simd reduction(+ : total, total_with_score, total_temperature)
         for (int64_t i = 0; i < columns; ++i) {
-            const T a = weights[i] * scale * (g_x * (first + T(i)) + row);
+            const T dx = first + T(i);
+            const T a = weights[i] * scale * (spreads ? (quadratic * dx + linear) * dx + row : g_x * dx + row);
             const T factor = weigh ? gauss_y * gauss_x[i] : T(1);
             // a weight of zero says outside, masked or negligible: a score that may be NaN has no part in it
             const T ds = weights[i] == 0 ? T(0) : a * factor / w.temperature;
@@ -70,9 +84,13 @@ __attribute__((noinline)) void backward_in_window(const RowWork<T>& w, RowGradie
         sum_temperature += double(total_temperature);
     }
     if (s.outside_weight != 0) {
-        const double a = gradient.x * (s.outside_x - s.outside_count * x_out) +
-                         gradient.y * (s.outside_y - s.outside_count * y_out) +
-                         gradient.log_sum_exp * s.outside_count;
+        double a = gradient.x * (s.outside_x - s.outside_count * x_out) +
+                   gradient.y * (s.outside_y - s.outside_count * y_out) + gradient.log_sum_exp * s.outside_count;
+        if (spreads) {
+            const Covariance outside = outside_squares(w, s, x_out, y_out);
+            a += spread.xx * outside.xx + spread.xy * outside.xy + spread.yy * outside.yy -
+                 spread.product * s.outside_count;
+        }
         sum_temperature += s.outside_weight / s.total * (window.outside_value - double(greatest)) * a;
     }
     sum_temperature += double(greatest) * gradient.log_sum_exp;
@@ -89,7 +107,8 @@ __attribute__((noinline)) void backward_in_window(const RowWork<T>& w, RowGradie
 
 template <class T>
 void localize_backward(const RowWork<T>& w, RowGradient<T>& gradient) {
-    if (!is_whole_map(w) || !whole_map_backward(w, gradient)) backward_in_window(w, gradient);
+    if (gradient.spread.given) return backward_in_window<T, true>(w, gradient);
+    if (!is_whole_map(w) || !whole_map_backward(w, gradient)) backward_in_window<T, false>(w, gradient);
 }
 
 template void localize_backward<float>(const RowWork<float>&, RowGradient<float>&);

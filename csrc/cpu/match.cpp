@@ -16,7 +16,8 @@ void forward(const MatchProblem& p, const MatchResult& result, int wanted_thread
     const int threads = threads_for(wanted_threads, double(batch) * double(cells) * double(channels) * double(count + 4));
     const Kernels<T>& steps = kernels<T>();
 
-    const RowTable table = list_rows(p.rows, batch, count, height, width);
+    const RowTable table = list_rows(p.rows, batch, count, height, width,
+                                     needs_squares(p.localization, result.matches.covariance != nullptr));
     const int64_t bytes_per_query = (cells + round_up(channels, kTile)) * int64_t(sizeof(T));
     const BlockSize most = block_size(batch, count, bytes_per_query, p.score_budget);
     QueryBlock<T> block(most, channels);
@@ -55,9 +56,10 @@ void forward(const MatchProblem& p, const MatchResult& result, int wanted_thread
                     const RowWork<T> work{height, width, p.localization.window, row, width,
                                           table.mask == nullptr ? nullptr : table.mask + image * cells,
                                           table.totals[image], T(temperature_of(p.temperature, p.localization, image, n)),
-                                          mine};
+                                          mine, {}, table.squares_of(image)};
                     const RowResult match = steps.localize(work);
                     write_match<T>(result.matches, image * count + n, match, p.localization);
+                    write_details<T>(result.matches, image * count + n, work, match.peak, p.localization, steps);
                     if (keep) keep_window(row, width, window_box(p.localization.window, match.peak, height, width), kept,
                                           box_size, columns);
                 }

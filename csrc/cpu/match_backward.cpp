@@ -66,7 +66,8 @@ private:
         ThreadScratch<T> scratch;
 
         Work(const Backward& a, BlockSize most, bool recompute, bool several)
-            : table(list_rows(a.p_.rows, a.batch_, a.count_, a.height_, a.width_)),
+            : table(list_rows(a.p_.rows, a.batch_, a.count_, a.height_, a.width_,
+                              needs_squares(a.p_.localization, is_given(a.upstream_.covariance)))),
               block(most, a.channels_),
               scores(recompute ? most.images * most.queries * a.cells_ : 0),
               window_gradient(most.images * most.queries * a.box_size_),
@@ -127,14 +128,15 @@ private:
             write_row_gradient(wanted_.temperature, b, n, 0);
             return;
         }
-        RowGradient<T> gradient = upstream_of_row<T>(upstream_, p_.localization, b, n);
+        RowGradient<T> gradient = upstream_of_row<T>(upstream_, forward_.matches, count_, p_.localization, b, n);
         gradient.peak = forward_.matches.peak[b * count_ + n];
         const Box box = window_box(p_.localization.window, gradient.peak, height_, width_);
         gradient.scores = const_cast<T*>(first_of_box(windows.gradients, i, local, box));
         gradient.stride = columns_;
         const RowWork<T> row{height_, width_, p_.localization.window, first_of_box(windows.scores, i, local, box),
                              windows.scores.row_stride, work.table.mask == nullptr ? nullptr : work.table.mask + b * cells_,
-                             work.table.totals[b], T(temperature_of(p_.temperature, p_.localization, b, n)), scratch};
+                             work.table.totals[b], T(temperature_of(p_.temperature, p_.localization, b, n)), scratch, {},
+                             work.table.squares_of(b)};
         steps_.localize_backward(row, gradient);
         write_row_gradient(wanted_.temperature, b, n, gradient.temperature);
         work.gradients.box(task) = box;

@@ -13,7 +13,7 @@ RowWork<T> row_work(const LocalizeProblem& p, const RowTable& table, const Strip
     const int64_t height = p.scores.size[2], width = p.scores.size[3];
     return {height, width, p.localization.window, scores, width,
             table.mask == nullptr ? nullptr : table.mask + b * height * width, table.totals[b],
-            T(temperature_of(p.temperature, p.localization, b, n)), scratch, strip.view()};
+            T(temperature_of(p.temperature, p.localization, b, n)), scratch, strip.view(), table.squares_of(b)};
 }
 
 constexpr int64_t kMostRows = 64;   // of a group
@@ -37,9 +37,11 @@ void localize_all(const LocalizeProblem& p, const Matches& matches, int wanted_t
     const int64_t batch = p.scores.size[0], count = p.scores.size[1], height = p.scores.size[2], width = p.scores.size[3];
     const int threads = threads_for(wanted_threads, double(batch) * double(count) * double(height * width) * 4);
     const Kernels<T>& steps = kernels<T>();
-    const RowTable table = list_rows(p.rows, batch, count, height, width);
+    const RowTable table =
+        list_rows(p.rows, batch, count, height, width, needs_squares(p.localization, matches.covariance != nullptr));
     const StripTable<T> strip(height, width);
     const RowGroups groups = group_rows<T>(p.scores, is_side_by_side<T>(p.scores), threads);
+    const bool details = matches.covariance != nullptr || matches.second_peak != nullptr;
     const ThreadScratch<T> scratch(threads, row_scratch(height, width) + groups.rows * groups.stride);
 #pragma omp parallel for schedule(dynamic, groups.together) num_threads(threads) if (threads > 1)
     for (int64_t task = 0; task < batch * groups.of_image; ++task) {
@@ -58,12 +60,13 @@ void localize_all(const LocalizeProblem& p, const Matches& matches, int wanted_t
                 write_invalid<T>(matches, i);
                 continue;
             }
-            if (done >> (n - first) & 1) {
-                write_match<T>(matches, i, results[n - first], p.localization);
-                continue;
-            }
             const T* const row = lines.first + (n - first) * lines.stride;
-            write_match<T>(matches, i, steps.localize(row_work(p, table, strip, b, n, row, own)), p.localization);
+            const bool found = done >> (n - first) & 1;
+            if (!found) results[n - first] = steps.localize(row_work(p, table, strip, b, n, row, own));
+            write_match<T>(matches, i, results[n - first], p.localization);
+            if (details)
+                write_details<T>(matches, i, row_work(p, table, strip, b, n, row, own), results[n - first].peak, p.localization,
+                                 steps);
         }
     }
 }
@@ -79,14 +82,14 @@ struct LocalizeBackward {
 
     // Rows [first, last) of image b where they are small maps; bit i says that row first + i is written.
     uint64_t run_small(int64_t b, int64_t first, int64_t last, const Lines<const T>& from, const Lines<T>& to) const {
-        if (is_given(wanted.temperature)) return 0;
+        if (is_given(wanted.temperature) || is_given(upstream.covariance)) return 0;
         T temperature[kMostRows];
         const SmallMaps<T> maps = small_maps(p, table, strip, b, first, last, from, temperature);
         if (maps.rows == 0) return 0;
         RowGradient<T> gradients[kMostRows];
         for (int64_t k = 0; k < maps.rows; ++k) {
             const int64_t n = first + k, i = b * p.scores.size[1] + n;
-            gradients[k] = upstream_of_row<T>(upstream, p.localization, b, n);
+            gradients[k] = upstream_of_row<T>(upstream, matches, p.scores.size[1], p.localization, b, n);
             gradients[k].peak = table.valid[i] ? matches.peak[i] : -1;
             gradients[k].scores = to.first + k * to.stride;
         }
@@ -100,7 +103,7 @@ struct LocalizeBackward {
             std::fill(result, result + height * width, T(0));
             return write_row_gradient(wanted.temperature, b, n, 0);
         }
-        RowGradient<T> gradient = upstream_of_row<T>(upstream, p.localization, b, n);
+        RowGradient<T> gradient = upstream_of_row<T>(upstream, matches, p.scores.size[1], p.localization, b, n);
         gradient.peak = matches.peak[i];
         gradient.only_scores = !is_given(wanted.temperature);
         const Box box = window_box(p.localization.window, gradient.peak, height, width);
@@ -120,7 +123,9 @@ void localize_all_backward(const LocalizeProblem& p, const Matches& matches, con
     const int64_t batch = p.scores.size[0], count = p.scores.size[1], height = p.scores.size[2], width = p.scores.size[3];
     const int threads = threads_for(wanted_threads, double(batch) * double(count) * double(height * width) * 4);
     const Kernels<T>& steps = kernels<T>();
-    const LocalizeBackward<T> rows{p, matches, upstream, wanted, list_rows(p.rows, batch, count, height, width),
+    const LocalizeBackward<T> rows{p, matches, upstream, wanted,
+                                   list_rows(p.rows, batch, count, height, width,
+                                             needs_squares(p.localization, is_given(upstream.covariance))),
                                    StripTable<T>(height, width)};
     const bool side_by_side = is_side_by_side<T>(p.scores) || is_side_by_side<T>(wanted.scores);
     const RowGroups groups = group_rows<T>(p.scores, side_by_side, threads);

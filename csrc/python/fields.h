@@ -44,6 +44,7 @@ inline const Fields<Localization> kFields<Localization> = {
     field<&Localization::from_cells_x>("from_cells_x"),
     field<&Localization::from_cells_y>("from_cells_y"),
     field<&Localization::output_offset>("output_offset"),
+    field<&Localization::second>("second"),
 };
 
 template <>
@@ -81,6 +82,9 @@ inline const Fields<Matches> kFields<Matches> = {
     field<&Matches::score>("score"),
     field<&Matches::peak>("peak"),
     field<&Matches::log_sum_exp>("log_sum_exp"),
+    field<&Matches::covariance>("covariance"),
+    field<&Matches::second_score>("second_score"),
+    field<&Matches::second_peak>("second_peak"),
 };
 
 template <>
@@ -95,6 +99,7 @@ inline const Fields<Upstream> kFields<Upstream> = {
     field<&Upstream::keypoints>("keypoints"),
     field<&Upstream::score>("score"),
     field<&Upstream::log_sum_exp>("log_sum_exp"),
+    field<&Upstream::covariance>("covariance"),
 };
 
 template <>

@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Unpack, cast
 
 import torch
 from torch import Tensor
 
-from .. import _check_options, _check_shapes, _checks
-from .._check_options import check_number
-from .._check_shapes import TokenShape
+from .. import _check_options, _checks
 from .._checks import as_map
 from .._options import (
     BORDERS,
-    GATHER_NAMES,
     DescriptorKeywords,
-    LayoutOptions,
-    LocalizationOptions,
+    DetailOptions,
     LocalizeKeywords,
     MatchKeywords,
-    MetricOptions,
-    SamplingOptions,
     SimilarityKeywords,
     Size,
-    pick,
     with_options,
 )
-from .._types import Matches
+from .._types import DetailedMatches, LocalizeDetails, MatchDetails, Matches
 from ..operators import cosine_similarity as similarity_operator
 from ..operators import gather_keypoints as gather_operator
 from ..operators import localize as localize_operator
 from ..operators import sparse_window_match as match_operator
-from ._shared import any_requires_grad, check_descriptors, once, requested, rows_and_temperature
+from ._calls import (
+    Checked,
+    check_descriptors_call,
+    check_gather_call,
+    check_localize_call,
+    check_match_call,
+    check_similarity_call,
+)
+from ._shared import any_requires_grad, once, requested, rows_and_temperature
 
 
 @with_options(MatchKeywords, Tensor)
@@ -88,18 +89,25 @@ def sparse_window_match(
         outside_value: score given to cells outside the window in the softmax; -inf leaves them out.
         sigma: width of the gaussian in cells; required by "gaussian", unused otherwise.
         temperature: T, a number, a 0-d tensor or a (B, N) tensor; above zero.
+        second_radius: r of `return_second`, in cells.
         target_mask: (B, Ht, Wt) bool; False cells can be neither peak nor support.
+        return_covariance: also return the covariance (B, N, 2, 2) of the matched point under P.
+        return_second: also return score and cell (B, N) of the best cell outside the window; under the other
+            localizations, outside the 3 x 3 cells around the peak; with `second_radius`, outside its (2 r + 1)^2 cells.
         backend: "triton", "cpu", "reference" or "auto"; None follows `use_backend` and SIMPLEMATCH_BACKEND.
 
     Returns:
         `Matches`: keypoints (B, N, 2), score (B, N), peak (B, N) int64 and log_sum_exp (B, N); float32, or float64
         for float64 features. Rows that are padding, or whose target_mask has no True cell, hold -1, 0, -1 and 0 and
         pass on no gradient. NaN inputs propagate to their row; docs/semantics.md has the rules for NaN and infinities.
+        With `return_covariance` or `return_second`, `DetailedMatches`: these four and covariance, second_score and
+        second_peak, None where not asked for.
 
     Gradients:
         To source, target and temperature (if a tensor), and to keypoints if `sampling` is "bilinear"; from
-        keypoints, score and log_sum_exp. In the layout and dtype of their input, bitwise repeatable. The peak is a
-        constant, as are the keypoints under the other samplings: if nothing else requires a gradient, no result does.
+        keypoints, score, log_sum_exp and covariance. In the layout and dtype of their input, bitwise repeatable. Peaks
+        and second_score are constants, as are the keypoints under the other samplings: if nothing else requires a
+        gradient, no result does.
         Transforms of torch.func and forward-mode differentiation work. A second derivative raises RuntimeError.
 
     Raises:
@@ -108,7 +116,7 @@ def sparse_window_match(
             temperatures not above zero in valid rows; on a GPU such rows become NaN instead.
         RuntimeError: a backend asked for by name can't run.
     """
-    checked = once(_check_match, (source, target, keypoints), options)
+    checked = once(check_match_call, (source, target, keypoints), options)
     source, target = as_map(source, checked.source_shape), as_map(target, checked.target_shape)
     keypoints = _checks.as_points(keypoints, checked.sampling.sampling)
     return _match(source, keypoints, target, checked, backend, options)
@@ -131,7 +139,7 @@ def match_descriptors(
     The other arguments, the result, the gradients (to descriptors, target and temperature) and the errors are those of
     `sparse_window_match`.
     """
-    checked = once(_check_descriptors, (descriptors, target), options)
+    checked = once(check_descriptors_call, (descriptors, target), options)
     target = as_map(target, checked.target_shape)
     source = descriptors.transpose(1, 2)[:, :, None, :]  # a map of one row with a cell for each query
     return _match(source, None, target, checked, backend, options)
@@ -147,8 +155,15 @@ def localize(scores: Tensor, *, backend: str | None = None, **options: Unpack[Lo
     The other arguments, the result, the gradients (to scores and temperature) and the errors are those of
     `sparse_window_match`.
     """
-    checked = once(_check_localize, (scores,), options)
+    checked = once(check_localize_call, (scores,), options)
     rows, temperature = rows_and_temperature(scores, scores.shape[1], options)
+    if (details := checked.details) is not None:
+        found = localize_operator.run_detailed(
+            localize_operator.DetailedArguments(
+                scores, rows, temperature, checked.localization, details, requested(backend)
+            )
+        )
+        return _detailed(found, details)
     return localize_operator.run(
         localize_operator.Arguments(scores, rows, temperature, checked.localization, requested(backend))
     )
@@ -196,7 +211,7 @@ def gather_keypoints(
         "layout": layout,
         "shape": shape,
     }
-    checked = once(_check_gather, (features, keypoints), options)
+    checked = once(check_gather_call, (features, keypoints), options)
     features, keypoints = as_map(features, checked.source_shape), _checks.as_points(keypoints, sampling)
     arguments = gather_operator.Arguments(features, keypoints, checked.sampling, requested(backend))
     return gather_operator.run(arguments).descriptors
@@ -227,7 +242,7 @@ def cosine_similarity(
     Raises:
         TypeError, ValueError, RuntimeError: as `sparse_window_match`.
     """
-    checked = once(_check_similarity, (descriptors, target), options)
+    checked = once(check_similarity_call, (descriptors, target), options)
     target = as_map(target, checked.target_shape)
     arguments = similarity_operator.Arguments(descriptors, target, checked.metric, requested(backend))
     return similarity_operator.run(arguments).scores
@@ -271,78 +286,6 @@ def extract_windows(
     return torch.where(inside, windows, -torch.inf), torch.stack((left, top), -1)
 
 
-class Checked(NamedTuple):
-    """What the checks of a call found: everything that follows from its options and from the kinds of its tensors."""
-
-    source_shape: TokenShape | None = None
-    target_shape: TokenShape | None = None
-    sampling: SamplingOptions = SamplingOptions()
-    metric: MetricOptions = MetricOptions()
-    localization: LocalizationOptions = LocalizationOptions()
-
-
-def _check_match(source: Tensor, target: Tensor, keypoints: Tensor, **options: Any) -> Checked:
-    layout = pick(LayoutOptions, options)
-    source = _checks.check_map("source", source, layout.of_source())
-    target = _checks.check_map("target", target, layout.of_target())
-    _checks.check_pair("source", source, "target", target)
-    _check_shapes.check_equal("source", "batch size", source.shape[0], "target", target.shape[0])
-    _check_shapes.check_equal("source", "number of channels", source.shape[1], "target", target.shape[1])
-    _checks.check_cells("source", source)
-    sampling = pick(SamplingOptions, options).checked()
-    _checks.check_keypoints(keypoints, source, "source")
-    checked = Checked(layout.of_source(), layout.of_target(), sampling)
-    return _check_localization(checked, target, keypoints.shape[1], options)
-
-
-def _check_descriptors(descriptors: Tensor, target: Tensor, **options: Any) -> Checked:
-    shape = pick(LayoutOptions, options).of_target()
-    _checks.check_features("descriptors", descriptors, "(B, N, C)")
-    target = _checks.check_map("target", target, shape)
-    check_descriptors(descriptors, target)
-    return _check_localization(Checked(target_shape=shape), target, descriptors.shape[1], options)
-
-
-def _check_localize(scores: Tensor, **options: Any) -> Checked:
-    _checks.check_features("scores", scores, "(B, N, H, W)")
-    _checks.check_cells("scores", scores, channels=False)
-    rows_and_temperature(scores, scores.shape[1], options)
-    return Checked(localization=_localization(options))
-
-
-def _check_gather(features: Tensor, keypoints: Tensor, **options: Any) -> Checked:
-    shape = LayoutOptions(options["layout"], options["shape"]).of_source("shape")
-    features = _checks.check_map("features", features, shape)
-    _checks.check_cells("features", features)
-    sampling = SamplingOptions(options["size"], options["coords"], options["sampling"], options["padding"])
-    checked = Checked(shape, sampling=sampling.checked(GATHER_NAMES))
-    _checks.check_keypoints(keypoints, features, "features")
-    return checked
-
-
-def _check_similarity(descriptors: Tensor, target: Tensor, **options: Any) -> Checked:
-    shape = pick(LayoutOptions, options).of_target()
-    _checks.check_features("descriptors", descriptors, "(B, N, C)")
-    target = _checks.check_map("target", target, shape)
-    check_descriptors(descriptors, target)
-    _checks.check_cells("target", target)
-    return Checked(target_shape=shape, metric=pick(MetricOptions, options).checked())
-
-
-def _check_localization(checked: Checked, target: Tensor, queries: int, options: Mapping[str, Any]) -> Checked:
-    """`checked` with how queries are compared with the target and localised in it."""
-    _checks.check_cells("target", target)
-    rows_and_temperature(target, queries, options)
-    localization = _localization(options)
-    return checked._replace(localization=localization, metric=pick(MetricOptions, options).checked())
-
-
-def _localization(options: Mapping[str, Any]) -> LocalizationOptions:
-    temperature = options.get("temperature", _DEFAULT_TEMPERATURE)
-    number = None if isinstance(temperature, Tensor) else check_number("temperature", temperature, above=0.0)
-    return pick(LocalizationOptions, {**options, "fixed_temperature": number}).checked()
-
-
 def _match(
     source: Tensor,
     keypoints: Tensor | None,
@@ -354,21 +297,22 @@ def _match(
     queries = source.shape[3] if keypoints is None else keypoints.shape[1]
     rows, temperature = rows_and_temperature(target, queries, options)
     keep = torch.is_grad_enabled() and any_requires_grad(source, keypoints, target, temperature)
-    result = match_operator.run(
-        match_operator.Arguments(
-            source,
-            keypoints,
-            target,
-            rows,
-            temperature,
-            checked.sampling,
-            checked.metric,
-            checked.localization,
-            keep,
-            requested(backend),
+    inputs = (source, keypoints, target, rows, temperature, checked.sampling, checked.metric, checked.localization)
+    if (details := checked.details) is not None:
+        found = match_operator.run_detailed(
+            match_operator.DetailedArguments(*inputs, details, keep, requested(backend))
         )
-    )
+        return _detailed(found, details)
+    result = match_operator.run(match_operator.Arguments(*inputs, keep, requested(backend)))
     return Matches(result.keypoints, result.score, result.peak, result.log_sum_exp)
 
 
-_DEFAULT_TEMPERATURE = LocalizationOptions().fixed_temperature
+def _detailed(found: LocalizeDetails | MatchDetails, details: DetailOptions) -> Matches:
+    """`DetailedMatches`, of which the types of the public functions say that they have the fields of `Matches`."""
+    detailed = DetailedMatches(
+        *found[:4],
+        found.covariance if details.return_covariance else None,
+        found.second_score if details.return_second else None,
+        found.second_peak if details.return_second else None,
+    )
+    return cast(Matches, detailed)

@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Any, overload
 import torch
 from torch import Tensor
 
+from .._options import DetailOptions
 from .._types import (
+    AnyUpstream,
     GatherGradients,
     GatherProblem,
     GatherResult,
     GatherUpstream,
     Given,
+    LocalizeDetails,
     LocalizeGradients,
     LocalizeProblem,
+    MatchDetails,
     Matches,
     MatchGradients,
     MatchProblem,
@@ -26,7 +30,8 @@ from .._types import (
     SimilarityProblem,
     SimilarityResult,
     SimilarityUpstream,
-    Upstream,
+    empty_localize_details,
+    empty_match_details,
     empty_match_result,
     empty_matches,
     empty_similarity_result,
@@ -93,10 +98,17 @@ class Operators:
         _C.sparse_window_match(problem, _records.match_result(*_addresses(result)), *self.where(p.target))
         return result
 
+    def sparse_window_match_detailed(self, p: MatchProblem) -> MatchDetails:
+        box = p.localization.window.box(*p.target.shape[2:])
+        result = empty_match_details(p.target, p.queries, p.kept_queries, box, p.details)
+        problem, _alive = _match_problem(p, p.kept_queries)
+        _C.sparse_window_match(problem, _match_result(result, p.details), *self.where(p.target))
+        return result
+
     def sparse_window_match_backward(
-        self, p: MatchProblem, result: MatchResult, upstream: Upstream, needs: MatchGradients[bool]
+        self, p: MatchProblem, result: MatchResult | MatchDetails, upstream: AnyUpstream, needs: MatchGradients[bool]
     ) -> MatchGradients[Given]:
-        kept = [x.contiguous() for x in result]
+        kept = type(result)(*(x.contiguous() for x in result))
         gradients = MatchGradients(
             _empty_gradient(p.source, needs.source),
             _empty_gradient(p.keypoints, needs.keypoints),
@@ -106,9 +118,11 @@ class Operators:
         problem, _alive = _match_problem(p, result.window_scores.shape[1])
         arriving, leaving = _views(upstream), _views(gradients)
         _C.sparse_window_match_backward(
-            problem, _records.match_result(*_addresses(kept)), arriving, leaving, *self.where(p.target)
+            problem, _match_result(kept, p.details), arriving, leaving, *self.where(p.target)
         )
         return gradients
+
+    sparse_window_match_detailed_backward = sparse_window_match_backward
 
     def localize(self, p: LocalizeProblem) -> Matches:
         matches = empty_matches(p.scores, p.scores.shape[0], p.scores.shape[1])
@@ -117,18 +131,31 @@ class Operators:
         _C.localize(problem, _records.native_matches(*_addresses(matches)), *self.where(p.scores))
         return matches
 
+    def localize_detailed(self, p: LocalizeProblem) -> LocalizeDetails:
+        matches = empty_localize_details(p.scores, p.scores.shape[0], p.scores.shape[1], p.details)
+        rows, _alive = _native_rows(p.rows)
+        problem = _records.localize_problem(_view(p.scores), rows, _view(p.temperature), p.localization)
+        _C.localize(problem, _native_details(matches, p.details), *self.where(p.scores))
+        return matches
+
     def localize_backward(
-        self, p: LocalizeProblem, result: Matches, upstream: Upstream, needs: LocalizeGradients[bool]
+        self,
+        p: LocalizeProblem,
+        result: Matches | LocalizeDetails,
+        upstream: AnyUpstream,
+        needs: LocalizeGradients[bool],
     ) -> LocalizeGradients[Given]:
-        kept = [x.contiguous() for x in result]
+        kept = type(result)(*(x.contiguous() for x in result))
         gradients = LocalizeGradients(
             _empty_gradient(p.scores, needs.scores), _empty_temperature_gradient(p.temperature, needs.temperature)
         )
         rows, _alive = _native_rows(p.rows)
         problem = _records.localize_problem(_view(p.scores), rows, _view(p.temperature), p.localization)
-        matches, arriving, leaving = _records.native_matches(*_addresses(kept)), _views(upstream), _views(gradients)
+        matches, arriving, leaving = _native_details(kept, p.details), _views(upstream), _views(gradients)
         _C.localize_backward(problem, matches, arriving, leaving, *self.where(p.scores))
         return gradients
+
+    localize_detailed_backward = localize_backward
 
     def gather_keypoints(self, p: GatherProblem) -> GatherResult:
         shape = (p.features.shape[0], p.keypoints.shape[1], p.features.shape[1])
@@ -186,6 +213,26 @@ def _match_problem(p: MatchProblem, kept_queries: int) -> tuple[_C.MatchProblem,
         kept_queries,
     )
     return problem, alive
+
+
+def _native_details(matches: Matches | LocalizeDetails | MatchDetails, details: DetailOptions) -> _C.Matches:
+    plain = _records.native_matches(*_addresses(matches[:4]))
+    if isinstance(matches, Matches):
+        return plain
+    covariance, score, peak = _addresses(matches[4:7])
+    return _records.native_details(
+        plain,
+        covariance if details.return_covariance else None,
+        score if details.return_second else None,
+        peak if details.return_second else None,
+    )
+
+
+def _match_result(result: MatchResult | MatchDetails, details: DetailOptions) -> _C.MatchResult:
+    if isinstance(result, MatchResult):
+        return _records.match_result(*_addresses(result))
+    norm, scores = _addresses(result[7:])
+    return {"matches": _native_details(result, details), "target_norm": norm, "window_scores": scores}
 
 
 def _views(tensors: Any) -> Any:

@@ -62,6 +62,13 @@ def native_matches(keypoints: int, score: int, peak: int, log_sum_exp: int) -> _
     return {"keypoints": keypoints, "score": score, "peak": peak, "log_sum_exp": log_sum_exp}
 
 
+def native_details(
+    matches: _C.Matches, covariance: int | None, second_score: int | None, second_peak: int | None
+) -> _C.Matches:
+    """`matches` with what else is wanted."""
+    return {**matches, "covariance": covariance, "second_score": second_score, "second_peak": second_peak}
+
+
 def match_result(
     keypoints: int, score: int, peak: int, log_sum_exp: int, target_norm: int, window_scores: int
 ) -> _C.MatchResult:

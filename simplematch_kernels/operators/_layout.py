@@ -16,6 +16,7 @@ SCHEMA_TYPES: dict[Any, str] = {
     bool: "bool",
     float: "float",
     float | None: "float?",
+    int | None: "SymInt?",
     int | Sequence[int]: "SymInt[]",
     Sequence[int] | None: "SymInt[]?",
 }

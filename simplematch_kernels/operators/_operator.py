@@ -54,6 +54,7 @@ class Operator(Generic[A, R]):
         upstream: a NamedTuple with the names of the differentiable results.
         keeps_result: whether the backward reads the result.
         autocast: features that meet in one dtype under autocast.
+        optional: differentiable results for which an empty tensor of one dimension stands where they aren't asked for.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Operator(Generic[A, R]):
     gradients: type[Any]
     keeps_result: bool = True
     autocast: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     _layout: Layout[A] = field(init=False, repr=False)
     _operator: Any = field(init=False, repr=False)
     _rule: Any = field(init=False, repr=False)
@@ -170,6 +172,7 @@ def _derivative(
     fields = operator.result._fields
     wanted = [fields.index(name) for name in operator.upstream._fields]
     constant = [i for i in range(len(fields)) if i not in wanted]
+    optional = [fields.index(name) for name in operator.optional]
     inputs = layout.places(operator.gradients._fields)
     tensors = layout.tensors
 
@@ -197,7 +200,8 @@ def _derivative(
             for place in tensors:
                 ctx.options[place] = None
             ctx.set_materialize_grads(False)
-            ctx.mark_non_differentiable(*(results[i] for i in constant))
+            unasked = [results[i] for i in optional if results[i].dim() == 1] if optional else ()
+            ctx.mark_non_differentiable(*(results[i] for i in constant), *unasked)
             return outputs
 
         @staticmethod

@@ -7,8 +7,18 @@ from typing import NamedTuple
 from torch import Tensor
 
 from .._checks import check_values
-from .._options import LocalizationOptions
-from .._types import LocalizeGradients, LocalizeProblem, Matches, Rows, Upstream, empty_matches
+from .._options import DetailOptions, LocalizationOptions
+from .._types import (
+    DetailedUpstream,
+    LocalizeDetails,
+    LocalizeGradients,
+    LocalizeProblem,
+    Matches,
+    Rows,
+    Upstream,
+    empty_localize_details,
+    empty_matches,
+)
 from ._operator import Operator
 
 
@@ -31,3 +41,33 @@ class Arguments(NamedTuple):
 
 
 run = Operator("localize", Arguments, Matches, Upstream, LocalizeGradients)
+
+
+class DetailedArguments(NamedTuple):
+    """`Arguments`, and what to return besides `Matches`."""
+
+    scores: Tensor
+    rows: Rows
+    temperature: Tensor | None
+    localization: LocalizationOptions
+    details: DetailOptions
+    backend: str
+
+    @property
+    def plain(self) -> Arguments:
+        return Arguments(self.scores, self.rows, self.temperature, self.localization, self.backend)
+
+    def problem(self) -> LocalizeProblem:
+        return self.plain.problem()._replace(details=self.details)
+
+    def check_values(self) -> None:
+        self.plain.check_values()
+
+    def empty_result(self) -> LocalizeDetails:
+        return empty_localize_details(self.scores, self.scores.shape[0], self.scores.shape[1], self.details)
+
+
+run_detailed = Operator(
+    "localize_detailed", DetailedArguments, LocalizeDetails, DetailedUpstream, LocalizeGradients,
+    optional=("covariance",),
+)  # fmt: skip

@@ -10,8 +10,19 @@ from torch import Tensor
 from .. import _resolved
 from .._check_options import check_window_size
 from .._checks import check_values
-from .._options import LocalizationOptions, MetricOptions, SamplingOptions
-from .._types import MatchGradients, MatchProblem, MatchResult, Rows, Upstream, accumulation_dtype, empty_match_result
+from .._options import DetailOptions, LocalizationOptions, MetricOptions, SamplingOptions
+from .._types import (
+    DetailedUpstream,
+    MatchDetails,
+    MatchGradients,
+    MatchProblem,
+    MatchResult,
+    Rows,
+    Upstream,
+    accumulation_dtype,
+    empty_match_details,
+    empty_match_result,
+)
 from ._operator import Operator
 
 
@@ -76,3 +87,39 @@ class Arguments(NamedTuple):
 
 
 run = Operator("sparse_window_match", Arguments, MatchResult, Upstream, MatchGradients, autocast=("source", "target"))
+
+
+class DetailedArguments(NamedTuple):
+    """`Arguments`, and what to return besides `Matches`."""
+
+    source: Tensor
+    keypoints: Tensor | None
+    target: Tensor
+    rows: Rows
+    temperature: Tensor | None
+    sampling: SamplingOptions
+    metric: MetricOptions
+    localization: LocalizationOptions
+    details: DetailOptions
+    keep_scores: bool
+    backend: str
+
+    @property
+    def plain(self) -> Arguments:
+        return Arguments(*self[:8], *self[9:])
+
+    def problem(self) -> MatchProblem:
+        return self.plain.problem()._replace(details=self.details)
+
+    def check_values(self) -> None:
+        self.plain.check_values()
+
+    def empty_result(self) -> MatchDetails:
+        plain = self.plain
+        return empty_match_details(self.target, plain.queries, plain._kept_queries(), plain._box(), self.details)
+
+
+run_detailed = Operator(
+    "sparse_window_match_detailed", DetailedArguments, MatchDetails, DetailedUpstream, MatchGradients,
+    autocast=("source", "target"), optional=("covariance",),
+)  # fmt: skip

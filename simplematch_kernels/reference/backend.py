@@ -6,13 +6,17 @@ import torch
 from torch import Tensor
 
 from .._types import (
+    AnyUpstream,
+    DetailedMatches,
     GatherGradients,
     GatherProblem,
     GatherResult,
     GatherUpstream,
     Given,
+    LocalizeDetails,
     LocalizeGradients,
     LocalizeProblem,
+    MatchDetails,
     Matches,
     MatchGradients,
     MatchProblem,
@@ -21,7 +25,6 @@ from .._types import (
     SimilarityProblem,
     SimilarityResult,
     SimilarityUpstream,
-    Upstream,
     accumulation_dtype,
 )
 from . import gather, match, tangents
@@ -30,11 +33,35 @@ from .similarity import norm, query_backward, similarity, target_backward
 
 sparse_window_match_jvp = tangents.sparse_window_match
 localize_jvp = tangents.localize
+sparse_window_match_detailed_jvp = tangents.sparse_window_match_detailed
+localize_detailed_jvp = tangents.localize_detailed
 gather_keypoints_jvp = tangents.gather_keypoints
 cosine_similarity_jvp = tangents.cosine_similarity
 
 
 def sparse_window_match(p: MatchProblem) -> MatchResult:
+    return _match(p)[0]
+
+
+def sparse_window_match_detailed(p: MatchProblem) -> MatchDetails:
+    result, scores = _match(p)
+    detailed = match.add_details(result.matches, scores, p, p.target.to(scores.dtype).flatten(2))
+    return MatchDetails(*_empty_for_none(detailed), *result[4:])
+
+
+def _empty_for_none(matches: DetailedMatches) -> LocalizeDetails:
+    covariance, score, peak = matches[4:]
+    like, empty = matches.score, (0,)
+    return LocalizeDetails(
+        *matches[:4],
+        like.new_empty(empty) if covariance is None else covariance,
+        like.new_empty(empty) if score is None else score,
+        matches.peak.new_empty(empty) if peak is None else peak,
+    )
+
+
+def _match(p: MatchProblem) -> tuple[MatchResult, Tensor]:
+    """The result, and the scores (B, N, H, W)."""
     dtype = accumulation_dtype(p.target)
     flat = p.target.to(dtype).flatten(2)
     height, width = p.target.shape[2:]
@@ -44,11 +71,11 @@ def sparse_window_match(p: MatchProblem) -> MatchResult:
     matches = localization_step.localize(score_maps, p.rows, p.temperature, p.localization, peak)
     window = localization_step.window_cells(p.localization.window, matches.peak[:, : p.kept_queries], height, width)
     kept = scores[:, : p.kept_queries].gather(2, window.flatten(2)).unflatten(2, window.shape[2:])
-    return MatchResult(*matches, norm(flat, dim=1), kept)
+    return MatchResult(*matches, norm(flat, dim=1), kept), score_maps
 
 
 def sparse_window_match_backward(
-    p: MatchProblem, result: MatchResult, upstream: Upstream, needs: MatchGradients[bool]
+    p: MatchProblem, result: MatchResult | MatchDetails, upstream: AnyUpstream, needs: MatchGradients[bool]
 ) -> MatchGradients[Given]:
     dtype = accumulation_dtype(p.target)
     descriptors = match.queries(p, dtype)
@@ -90,17 +117,26 @@ def localize(p: LocalizeProblem) -> Matches:
     return localization_step.localize(scores, p.rows, p.temperature, p.localization)
 
 
+def localize_detailed(p: LocalizeProblem) -> LocalizeDetails:
+    scores = p.scores.to(accumulation_dtype(p.scores))
+    return _empty_for_none(match.add_details(localize(p), scores, p, None))
+
+
 def localize_backward(
-    p: LocalizeProblem, result: Matches, upstream: Upstream, needs: LocalizeGradients[bool]
+    p: LocalizeProblem, result: Matches | LocalizeDetails, upstream: AnyUpstream, needs: LocalizeGradients[bool]
 ) -> LocalizeGradients[Given]:
     exact = p.scores.to(accumulation_dtype(p.scores))
     ds, d_temperature = localization_step.localize_backward(
-        upstream, result, exact, p.rows, p.temperature, p.localization
+        upstream, Matches(*result[:4]), exact, p.rows, p.temperature, p.localization
     )
     return LocalizeGradients(
         _like(ds.view(p.scores.shape), p.scores) if needs.scores else None,
         d_temperature if needs.temperature else None,
     )
+
+
+sparse_window_match_detailed_backward = sparse_window_match_backward
+localize_detailed_backward = localize_backward
 
 
 def gather_keypoints(p: GatherProblem) -> GatherResult:

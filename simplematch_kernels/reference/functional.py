@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from .._options import LayoutOptions, LocalizationOptions, MetricOptions, SamplingOptions, pick
-from .._types import Matches, MatchProblem, Rows, accumulation_dtype
+from .._options import DetailOptions, LayoutOptions, LocalizationOptions, MetricOptions, SamplingOptions, pick
+from .._types import DetailedMatches, Matches, MatchProblem, Rows, accumulation_dtype
 from . import match
 
 
 def sparse_window_match(
     source: Tensor, target: Tensor, keypoints: Tensor, *, dtype: torch.dtype | None = None, **options: Any
-) -> Matches:
+) -> Matches | DetailedMatches:
     """`simplematch_kernels.sparse_window_match` without an operator, for tests, comparisons and reading.
 
     Args:
@@ -26,7 +26,7 @@ def sparse_window_match(
         options: those of `simplematch_kernels.sparse_window_match`, but for `backend`.
 
     Returns:
-        `Matches`, in the dtype of the arithmetic.
+        `Matches`, in the dtype of the arithmetic, or `DetailedMatches`.
     """
     layout = pick(LayoutOptions, options)
     source = _checks.check_map("source", source, layout.of_source())
@@ -44,5 +44,6 @@ def sparse_window_match(
         pick(SamplingOptions, options).checked().resolve(*source.shape[-2:]),
         pick(MetricOptions, options).checked().resolve(),
         localization.resolve(*target.shape[-2:]),
+        details=pick(DetailOptions, options).checked(),
     )
     return match.sparse_window_match(problem, dtype=dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .._resolved import Localization, Window
-from .._types import Matches, Rows, Upstream
+from .._types import AnyUpstream, Matches, Rows
 from .gather import apply_affine
 
 
@@ -33,16 +34,7 @@ def localize(
     peak = peak[..., None].clamp(min=0)
     scores = torch.where(valid, scores.flatten(2), 0)  # before the softmax: no NaN of padding may reach a gradient
     score = scores.gather(-1, peak)
-
-    divisor = _divisor(temperature, valid, localization)
-    weighted, _, _ = _weighted(scores, peak, (H, W), rows, valid, localization)
-    largest = weighted.detach().amax(-1, keepdim=True)
-    takes_part = weighted != -torch.inf  # taken out before the division, so that T gets no gradient of 0 * inf
-    exponent = torch.where(takes_part, weighted - largest, 0) / divisor
-    exponential = torch.where(takes_part, exponent.exp(), 0)
-    total = exponential.sum(-1, keepdim=True)
-    probability = exponential / total
-    log_sum_exp = torch.where(largest.isfinite(), largest / divisor + total.log(), largest / divisor)[..., 0]
+    probability, log_sum_exp = _probability(scores, peak, (H, W), rows, temperature, localization)
     dx, dy = _offsets(peak, H, W)  # from the peak: smaller numbers round less
     cells = torch.cat((peak % W, peak // W), -1) + torch.stack([(probability * d).sum(-1) for d in (dx, dy)], -1)
     return Matches(
@@ -53,17 +45,82 @@ def localize(
     )
 
 
-def find_peak(scores: Tensor, rows: Rows) -> Tensor:
-    """(B, N) lowest cell of the mask with the greatest score of (B, N, H, W), NaN above all; 0 in invalid rows."""
+def _probability(
+    scores: Tensor,
+    peak: Tensor,
+    size: tuple[int, int],
+    rows: Rows,
+    temperature: Tensor | None,
+    localization: Localization,
+) -> tuple[Tensor, Tensor]:
+    """(P (B, N, M), log_sum_exp (B, N)) of scores (B, N, M), zeros in invalid rows, around peak (B, N, 1)."""
+    valid = valid_rows(rows, scores)[..., None]
+    divisor = _divisor(temperature, valid, localization)
+    weighted, _, _ = _weighted(scores, peak, size, rows, valid, localization)
+    largest = weighted.detach().amax(-1, keepdim=True)
+    takes_part = weighted != -torch.inf  # taken out before the division, so that T gets no gradient of 0 * inf
+    exponent = torch.where(takes_part, weighted - largest, 0) / divisor
+    exponential = torch.where(takes_part, exponent.exp(), 0)
+    total = exponential.sum(-1, keepdim=True)
+    log_sum_exp = torch.where(largest.isfinite(), largest / divisor + total.log(), largest / divisor)[..., 0]
+    return exponential / total, log_sum_exp
+
+
+def covariance(
+    scores: Tensor, peak: Tensor, rows: Rows, temperature: Tensor | None, localization: Localization
+) -> Tensor:
+    """(B, N, 2, 2) of scores (B, N, H, W) around peak (B, N), in the user's units squared; 0 in invalid rows.
+
+    covariance[a, b] = rate_a rate_b sum_m P[m] (c_a - mean_a) (c_b - mean_b)     a, b: x or y; mean_a = sum_m P[m] c_a
+    """
+    H, W = scores.shape[2:]
+    valid = valid_rows(rows, scores)[..., None]
+    flat, peak = torch.where(valid, scores.flatten(2), 0), peak[..., None].clamp(min=0)
+    probability, _ = _probability(flat, peak, (H, W), rows, temperature, localization)
+    centred = torch.stack([d - (probability * d).sum(-1, keepdim=True) for d in _offsets(peak, H, W)], -2)
+    found = torch.einsum("bnm,bnim,bnjm->bnij", probability, centred, centred)
+    return torch.where(valid[..., None], found * rates(localization, found), 0)
+
+
+def second_best(scores: Tensor, peak: Tensor, second: Tensor, rows: Rows, window: Window) -> tuple[Tensor, Tensor]:
+    """(score, cell) (B, N) of `second`, what `find_peak` found outside a window around `peak`.
+
+    Without a cell outside the window -inf and -1; in invalid rows 0 and -1.
+    """
+    valid = valid_rows(rows, scores)
+    there = (_selectable(rows, valid[..., None]) & ~around_peak(scores, peak, window)).any(-1)
+    score = scores.flatten(2).gather(-1, second[..., None])[..., 0]
+    return torch.where(valid, torch.where(there, score, -torch.inf), 0), torch.where(valid & there, second, -1)
+
+
+def around_peak(scores: Tensor, peak: Tensor, window: Window) -> Tensor:
+    """(B, N, M) bool for scores (B, N, H, W): the cells of the window around peak (B, N)."""
+    return inside_window(window, peak[..., None].clamp(min=0), scores.shape[2], scores.shape[3])
+
+
+def rates(localization: Localization, like: Tensor) -> Tensor:
+    """(2, 2): the user's units squared per cell squared."""
+    maps = (localization.from_cells_x, localization.from_cells_y)
+    rate = like.new_tensor([a.numerator / a.denominator for a in maps])
+    return torch.outer(rate, rate)
+
+
+def find_peak(scores: Tensor, rows: Rows, excluded: Tensor | None = None) -> Tensor:
+    """(B, N) lowest cell of the mask with the greatest score of (B, N, H, W), NaN above all; 0 in invalid rows.
+
+    excluded: (B, N, M) bool, cells that don't count; 0 in rows without any other.
+    """
     valid = valid_rows(rows, scores)[..., None]
     selectable = _selectable(rows, valid)
+    if excluded is not None:
+        selectable = selectable & ~excluded
     masked = torch.where(selectable, torch.where(valid, scores.detach().flatten(2), 0), -torch.inf)
     first = selectable.expand(masked.shape).to(torch.uint8).argmax(-1)
     return torch.where(masked.amax(-1) == -torch.inf, first, masked.argmax(-1))
 
 
 def localize_backward(
-    upstream: Upstream,
+    upstream: AnyUpstream,
     matches: Matches,
     scores: Tensor,
     rows: Rows,
@@ -72,7 +129,8 @@ def localize_backward(
 ) -> tuple[Tensor, Tensor]:
     """(ds (B, N, M), dT (B, N)): gradients of the scores and of the temperature of each row.
 
-    a[n,m] = <g_n, (x_m, y_m) - out_n> + l_n       g, h, l arrive at keypoints (in cells), score and log_sum_exp
+    a[n,m] = <g_n, c - out_n> + l_n + <G_n, (c - out_n) (c - out_n)^T - covariance_n>       c = (x_m, y_m)
+    g, h, l and G arrive at keypoints, score, log_sum_exp and covariance, g and G in cells
     ds[n,m] = ds'/ds P[n,m] / T a[n,m] + h_n [m == peak_n]          s' = s, or s times the gaussian
     dT_n = -1/T^2 sum_m P[n,m] s'[n,m] a[n,m]
 
@@ -91,11 +149,15 @@ def localize_backward(
     agreement, moves = of_log_sum_exp, [of_score, of_log_sum_exp]
     if upstream.keypoints is not None:
         scale = (localization.from_cells_x, localization.from_cells_y)
-        for i, offset in enumerate(w.offsets(size)):
-            centred = offset - (probability * offset).sum(-1, keepdim=True)
+        for i, centred in enumerate(w.centred(size)):
             g = upstream.keypoints[..., i : i + 1].to(scores.dtype) * (scale[i].numerator / scale[i].denominator)
             agreement = agreement + g * centred
             moves.append(upstream.keypoints[..., i : i + 1])
+    if upstream.covariance is not None:
+        of_covariance = upstream.covariance.to(scores.dtype) * rates(localization, scores)
+        for (i, a), (j, b) in itertools.product(enumerate(w.centred(size)), repeat=2):
+            agreement = agreement + of_covariance[..., i, j, None] * w.deviation(a * b)
+            moves.append(upstream.covariance[..., i, j, None])
     ds = w.slope / divisor * probability * agreement
     ds = ds.scatter_add(-1, w.peak, of_score.expand(w.peak.shape))
     moment = torch.where(probability == 0, 0, probability * (w.weighted - w.largest) * agreement).sum(-1, keepdim=True)
@@ -127,6 +189,15 @@ class WindowSoftmax(NamedTuple):
     def offsets(self, size: Sequence[int]) -> tuple[Tensor, Tensor]:
         """(dx, dy) from the peak to every cell."""
         return _offsets(self.peak, *size)
+
+    def centred(self, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """(dx, dy) from the expected point to every cell."""
+        dx, dy = self.offsets(size)
+        return self.deviation(dx), self.deviation(dy)
+
+    def deviation(self, values: Tensor) -> Tensor:
+        """`values` of the cells less their mean under P."""
+        return values - (self.probability * values).sum(-1, keepdim=True)
 
 
 def softmax_over_window(

@@ -5,30 +5,52 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .._types import Matches, MatchProblem, Rows, accumulation_dtype
+from .._types import DetailedMatches, LocalizeProblem, Matches, MatchProblem, Rows, accumulation_dtype
 from .gather import gather_keypoints
-from .localize import find_peak, localize, valid_rows
+from .localize import around_peak, covariance, find_peak, localize, second_best, valid_rows
 from .similarity import branches, similarity
 
 
-def sparse_window_match(p: MatchProblem, *, dtype: torch.dtype | None = None) -> Matches:
+def sparse_window_match(p: MatchProblem, *, dtype: torch.dtype | None = None) -> Matches | DetailedMatches:
     """Matches of keypoints (B, N, 2) of source (B, C, Hs, Ws) in target (B, C, Ht, Wt), differentiable by autograd.
 
     Without keypoints the source is a list of descriptors, (B, C, 1, N). `dtype` is that of the arithmetic.
+    `DetailedMatches` if `p.details` ask for them.
     """
     dtype = accumulation_dtype(p.target) if dtype is None else dtype
     target = p.target.to(dtype)
     scores = similarity(queries(p, dtype), target.flatten(2), p.metric).unflatten(2, target.shape[2:])
     peak = best_cell(scores, target.flatten(2), p.rows)
-    return localize(scores, p.rows, p.temperature, p.localization, peak)
+    matches = localize(scores, p.rows, p.temperature, p.localization, peak)
+    return add_details(matches, scores, p, target.flatten(2)) if any(p.details) else matches
 
 
-def best_cell(scores: Tensor, target: Tensor, rows: Rows) -> Tensor:
+def add_details(
+    matches: Matches, scores: Tensor, p: MatchProblem | LocalizeProblem, target: Tensor | None
+) -> DetailedMatches:
+    """`DetailedMatches` of scores (B, N, H, W); equal cells of the target (B, C, M), if it is given, tie."""
+    found = None
+    second: tuple[Tensor, Tensor] | tuple[None, None] = (None, None)
+    if p.details.return_covariance:
+        found = covariance(scores, matches.peak, p.rows, p.temperature, p.localization)
+    if p.details.return_second:
+        window = p.localization.second
+        excluded = around_peak(scores, matches.peak, window)
+        if target is None:
+            cell = find_peak(scores, p.rows, excluded)
+        else:
+            cell = best_cell(scores, target, p.rows, excluded)
+        second = second_best(scores.detach(), matches.peak, cell, p.rows, window)
+    return DetailedMatches(*matches, found, *second)
+
+
+def best_cell(scores: Tensor, target: Tensor, rows: Rows, excluded: Tensor | None = None) -> Tensor:
     """(B, N) peaks of scores (B, N, H, W), where bitwise equal cells of the target (B, C, M) tie.
 
     A matrix product rounds by position, so equal cells may get scores that differ in their last bits.
+    excluded: (B, N, M) bool, cells that don't count.
     """
-    peak = find_peak(scores, rows)
+    peak = find_peak(scores, rows, excluded)
     if not branches(scores) or scores.numel() == 0:
         return peak
     flat = scores.detach().flatten(2)
@@ -36,6 +58,8 @@ def best_cell(scores: Tensor, target: Tensor, rows: Rows) -> Tensor:
     earlier = torch.arange(flat.shape[-1], device=flat.device) < peak[..., None]
     if rows.target_mask is not None:
         earlier = earlier & rows.target_mask[:, None]
+    if excluded is not None:
+        earlier = earlier & ~excluded
     candidates = (earlier & ((flat - best).abs() <= 1e-5 * best.abs())).nonzero()
     for b, n, m in (chunk.unbind(1) for chunk in candidates.split(65536)):
         same = (target[b, :, m] == target[b, :, peak[b, n]]).all(-1)

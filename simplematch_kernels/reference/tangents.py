@@ -8,19 +8,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .._resolved import Localization, Metric
+from .._resolved import Metric
 from .._types import (
+    DetailedUpstream,
     GatherGradients,
     GatherProblem,
     GatherUpstream,
     Given,
+    LocalizeDetails,
     LocalizeGradients,
     LocalizeProblem,
+    MatchDetails,
     Matches,
     MatchGradients,
     MatchProblem,
     MatchResult,
-    Rows,
     SimilarityGradients,
     SimilarityProblem,
     SimilarityResult,
@@ -29,12 +31,32 @@ from .._types import (
     accumulation_dtype,
 )
 from .gather import corners, read_cells, to_cells
-from .localize import softmax_over_window, valid_rows
+from .localize import rates, softmax_over_window, valid_rows
 from .match import queries
 from .similarity import denominator, norm, similarity
 
 
 def sparse_window_match(p: MatchProblem, result: MatchResult, tangents: MatchGradients[Given]) -> Upstream:
+    return Upstream(*_of_match(p, result, tangents)[:3])
+
+
+def sparse_window_match_detailed(
+    p: MatchProblem, result: MatchDetails, tangents: MatchGradients[Given]
+) -> DetailedUpstream:
+    return _of_match(p, result, tangents)
+
+
+def localize(p: LocalizeProblem, result: Matches, tangents: LocalizeGradients[Given]) -> Upstream:
+    return Upstream(*_of_localize(p, result, tangents)[:3])
+
+
+def localize_detailed(
+    p: LocalizeProblem, result: LocalizeDetails, tangents: LocalizeGradients[Given]
+) -> DetailedUpstream:
+    return _of_localize(p, result.matches, tangents)
+
+
+def _of_match(p: MatchProblem, result: MatchResult | MatchDetails, tangents: MatchGradients[Given]) -> DetailedUpstream:
     dtype = accumulation_dtype(p.target)
     descriptors, flat = queries(p, dtype), p.target.to(dtype).flatten(2)
     d_descriptors = torch.where(valid_rows(p.rows, descriptors)[..., None], _of_queries(p, tangents, dtype), 0)
@@ -42,15 +64,13 @@ def sparse_window_match(p: MatchProblem, result: MatchResult, tangents: MatchGra
     d_target = None if tangents.target is None else tangents.target.to(dtype).flatten(2)
     ds = _of_scores(scores, descriptors, flat, p.metric, d_descriptors, d_target)
     size = p.target.shape[2:]
-    return _of_matches(
-        scores.unflatten(2, size), ds, p.rows, p.temperature, p.localization, result.matches, tangents.temperature
-    )
+    return _of_matches(scores.unflatten(2, size), ds, p, result.matches, tangents.temperature)
 
 
-def localize(p: LocalizeProblem, result: Matches, tangents: LocalizeGradients[Given]) -> Upstream:
+def _of_localize(p: LocalizeProblem, result: Matches, tangents: LocalizeGradients[Given]) -> DetailedUpstream:
     scores = p.scores.to(accumulation_dtype(p.scores))
     ds = torch.zeros_like(scores) if tangents.scores is None else tangents.scores.to(scores.dtype)
-    return _of_matches(scores, ds.flatten(2), p.rows, p.temperature, p.localization, result, tangents.temperature)
+    return _of_matches(scores, ds.flatten(2), p, result, tangents.temperature)
 
 
 def gather_keypoints(p: GatherProblem, tangents: GatherGradients[Given]) -> GatherUpstream:
@@ -126,29 +146,34 @@ def _of_norm(product: Tensor, norms: Tensor, metric: Metric) -> Tensor:
 def _of_matches(
     scores: Tensor,
     ds: Tensor,
-    rows: Rows,
-    temperature: Given,
-    localization: Localization,
+    p: MatchProblem | LocalizeProblem,
     matches: Matches,
     d_temperature: Given,
-) -> Upstream:
-    """With z = s' / T: dz = ds' / T - s' dT / T^2,  d out = sum P (x - out) dz,  d log_sum_exp = sum P dz."""
-    size = scores.shape[2:]
-    w = softmax_over_window(scores, matches.peak, rows, temperature, localization)
+) -> DetailedUpstream:
+    """With z = s' / T: dz = ds' / T - s' dT / T^2,  d out = sum P (x - out) dz,  d log_sum_exp = sum P dz, and
+    d covariance = sum P ((x - out) (x - out)^T - covariance) dz.
+    """
+    size, localization = scores.shape[2:], p.localization
+    w = softmax_over_window(scores, matches.peak, p.rows, p.temperature, localization)
     dz = torch.where(w.support, w.slope * ds / w.divisor, 0)
     if d_temperature is not None:
         counts = w.weighted.isfinite()
         dz = dz - torch.where(counts, w.weighted, 0) * d_temperature[..., None] / w.divisor / w.divisor
     weights = torch.where(w.probability != 0, w.probability * dz, 0)
     d_log_sum_exp = weights.sum(-1)
-    moved = []
-    for offset, affine in zip(w.offsets(size), (localization.from_cells_x, localization.from_cells_y), strict=True):
-        mean = (w.probability * offset).sum(-1, keepdim=True)
-        moved.append((weights * (offset - mean)).sum(-1) * (affine.numerator / affine.denominator))
+    moved, centred = [], w.centred(size)
+    for offset, affine in zip(centred, (localization.from_cells_x, localization.from_cells_y), strict=True):
+        moved.append((weights * offset).sum(-1) * (affine.numerator / affine.denominator))
     valid = matches.peak >= 0
     d_score = ds.gather(-1, matches.peak[..., None].clamp(min=0))[..., 0]
-    return Upstream(
+    d_covariance = None
+    if p.details.return_covariance:
+        spread = torch.stack([(weights * w.deviation(a * b)).sum(-1) for a in centred for b in centred], -1)
+        d_covariance = spread.unflatten(-1, (2, 2)) * rates(localization, spread)
+        d_covariance = torch.where(valid[..., None, None], d_covariance, 0)
+    return DetailedUpstream(
         torch.where(valid[..., None], torch.stack(moved, -1), 0),
         torch.where(valid, d_score, 0),
         torch.where(valid, d_log_sum_exp, 0),
+        scores.new_empty(0) if d_covariance is None else d_covariance,
     )

@@ -111,7 +111,7 @@ def sparse_window_match_backward(
 
 
 def localize(p: LocalizeProblem) -> Matches:
-    scores, rows, temperature, localization = p
+    scores, rows, temperature, localization = p[:4]
     B, N = scores.shape[:2]
     matches = empty_matches(scores, B, N)
     if B * N > 0:
@@ -122,7 +122,7 @@ def localize(p: LocalizeProblem) -> Matches:
 def localize_backward(
     p: LocalizeProblem, result: Matches, upstream: Upstream, needs: LocalizeGradients[bool]
 ) -> LocalizeGradients[Given]:
-    scores, rows, temperature, localization = p
+    scores, rows, temperature, localization = p[:4]
     B, N, H, W = scores.shape
     scores_out = torch.empty_like(scores) if needs.scores else None
     temperature_out = None

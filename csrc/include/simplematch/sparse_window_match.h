@@ -31,6 +31,10 @@ typedef struct simplematch_matches {
     void *score;       /* T (B, N): the score at the peak */
     int64_t *peak;     /* (B, N): flat cell */
     void *log_sum_exp; /* T (B, N): of score / temperature over everything in the softmax */
+    /* NULL: not wanted. Padding holds 0, 0, -1. */
+    void *covariance;     /* T (B, N, 2, 2): of (x, y) under the softmax, in the units of keypoints squared */
+    void *second_score;   /* T (B, N): of second_peak; -INFINITY without one. Not NULL if second_peak is not */
+    int64_t *second_peak; /* (B, N): flat cell of the best score outside localization.second; -1: there is none */
 } simplematch_matches;
 
 /* What the backward reads besides the inputs; contiguous. */
@@ -45,6 +49,7 @@ typedef struct simplematch_upstream {
     simplematch_tensor keypoints;   /* (B, N, 2) */
     simplematch_tensor score;       /* (B, N) */
     simplematch_tensor log_sum_exp; /* (B, N) */
+    simplematch_tensor covariance;  /* (B, N, 2, 2); the backward then reads the covariance of the forward */
 } simplematch_upstream;
 
 /* Gradients to compute, with shape and dtype of their input; not given: not wanted. Every element is written. */

@@ -1,0 +1,106 @@
+"""The checks of a call: everything that follows from its options and from the kinds of its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from .. import _check_shapes, _checks
+from .._check_options import check_number
+from .._check_shapes import TokenShape
+from .._options import (
+    GATHER_NAMES,
+    DetailOptions,
+    LayoutOptions,
+    LocalizationOptions,
+    MetricOptions,
+    SamplingOptions,
+    pick,
+)
+from ._shared import check_descriptors, rows_and_temperature
+
+
+class Checked(NamedTuple):
+    """What the checks found."""
+
+    source_shape: TokenShape | None = None
+    target_shape: TokenShape | None = None
+    sampling: SamplingOptions = SamplingOptions()
+    metric: MetricOptions = MetricOptions()
+    localization: LocalizationOptions = LocalizationOptions()
+    details: DetailOptions | None = None
+
+
+def check_match_call(source: Tensor, target: Tensor, keypoints: Tensor, **options: Any) -> Checked:
+    layout = pick(LayoutOptions, options)
+    source = _checks.check_map("source", source, layout.of_source())
+    target = _checks.check_map("target", target, layout.of_target())
+    _checks.check_pair("source", source, "target", target)
+    _check_shapes.check_equal("source", "batch size", source.shape[0], "target", target.shape[0])
+    _check_shapes.check_equal("source", "number of channels", source.shape[1], "target", target.shape[1])
+    _checks.check_cells("source", source)
+    sampling = pick(SamplingOptions, options).checked()
+    _checks.check_keypoints(keypoints, source, "source")
+    checked = Checked(layout.of_source(), layout.of_target(), sampling)
+    return _check_localization(checked, target, keypoints.shape[1], options)
+
+
+def check_descriptors_call(descriptors: Tensor, target: Tensor, **options: Any) -> Checked:
+    shape = pick(LayoutOptions, options).of_target()
+    _checks.check_features("descriptors", descriptors, "(B, N, C)")
+    target = _checks.check_map("target", target, shape)
+    check_descriptors(descriptors, target)
+    return _check_localization(Checked(target_shape=shape), target, descriptors.shape[1], options)
+
+
+def check_localize_call(scores: Tensor, **options: Any) -> Checked:
+    _checks.check_features("scores", scores, "(B, N, H, W)")
+    _checks.check_cells("scores", scores, channels=False)
+    rows_and_temperature(scores, scores.shape[1], options)
+    return Checked(localization=_localization(options), details=_details(options))
+
+
+def check_gather_call(features: Tensor, keypoints: Tensor, **options: Any) -> Checked:
+    shape = LayoutOptions(options["layout"], options["shape"]).of_source("shape")
+    features = _checks.check_map("features", features, shape)
+    _checks.check_cells("features", features)
+    sampling = SamplingOptions(options["size"], options["coords"], options["sampling"], options["padding"])
+    checked = Checked(shape, sampling=sampling.checked(GATHER_NAMES))
+    _checks.check_keypoints(keypoints, features, "features")
+    return checked
+
+
+def check_similarity_call(descriptors: Tensor, target: Tensor, **options: Any) -> Checked:
+    shape = pick(LayoutOptions, options).of_target()
+    _checks.check_features("descriptors", descriptors, "(B, N, C)")
+    target = _checks.check_map("target", target, shape)
+    check_descriptors(descriptors, target)
+    _checks.check_cells("target", target)
+    return Checked(target_shape=shape, metric=pick(MetricOptions, options).checked())
+
+
+def _check_localization(checked: Checked, target: Tensor, queries: int, options: Mapping[str, Any]) -> Checked:
+    """`checked` with how queries are compared with the target and localised in it."""
+    _checks.check_cells("target", target)
+    rows_and_temperature(target, queries, options)
+    return checked._replace(
+        metric=pick(MetricOptions, options).checked(), localization=_localization(options), details=_details(options)
+    )
+
+
+def _localization(options: Mapping[str, Any]) -> LocalizationOptions:
+    temperature = options.get("temperature", _DEFAULT_TEMPERATURE)
+    number = None if isinstance(temperature, Tensor) else check_number("temperature", temperature, above=0.0)
+    return pick(LocalizationOptions, {**options, "fixed_temperature": number}).checked()
+
+
+def _details(options: Mapping[str, Any]) -> DetailOptions | None:
+    """What to return besides `Matches`; None: nothing."""
+    if options.get("return_covariance", False) is False and options.get("return_second", False) is False:
+        return None
+    return pick(DetailOptions, options).checked()
+
+
+_DEFAULT_TEMPERATURE = LocalizationOptions().fixed_temperature
