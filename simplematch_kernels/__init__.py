@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING or find_spec("torch") is not None:
     from ._backends import explain, use_backend
     from ._types import AllMatches, Matches
-    from .functional.match_all import match_all
+    from .functional.match_all import match_all, pair_scores
     from .functional.matching import (
         cosine_similarity,
         extract_windows,
@@ -43,6 +43,7 @@ __all__ = [
     "localize",
     "match_all",
     "match_descriptors",
+    "pair_scores",
     "sparse_window_match",
     "use_backend",
 ]

@@ -94,6 +94,34 @@ def check_image_number(
     return None, value.to(accumulation_dtype(a)).expand(batch)
 
 
+def check_indices(index_a: object, index_b: object, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, K) int64 indices of the pairs; None stands for every descriptor in order."""
+    if index_a is None and index_b is None:
+        raise ValueError("index_a or index_b must be given, got None for both")
+    found = []
+    for name, value, x in (("index_a", index_a, a), ("index_b", index_b, b)):
+        if value is None:
+            cells = x.shape[2] * x.shape[3]
+            found.append(torch.arange(cells, device=x.device).expand(x.shape[0], cells))
+            continue
+        index = _checks.check_tensor(name, value, "(B, K)")
+        if index.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
+            raise _check_shapes.not_integers(name, index.dtype)
+        _check_shapes.check_equal(name, "batch size", index.shape[0], "a", x.shape[0])
+        check_same_device(name, index, "a", x)
+        found.append(index.long())
+    _check_shapes.check_equal("index_a", "number of pairs", found[0].shape[1], "index_b", found[1].shape[1])
+    return found[0], found[1]
+
+
+def check_indices_in_range(name: str, index: Tensor, of: str, count: int) -> None:
+    if index.numel() and int(index.max()) >= count:
+        raise ValueError(
+            f"{name} must be below the number of descriptors of {of}, {count}, or negative for padding, "
+            f"got {int(index.max())}"
+        )
+
+
 def check_flag(name: str, value: object) -> None:
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, got {value!r}")

@@ -97,18 +97,18 @@ class SimilarityResult(NamedTuple):
 
 
 class MatchAllResult(NamedTuple):
-    """`AllMatches`, and what the backward reads besides the inputs.
+    """`AllMatches`, and what the backward reads besides the inputs. Scores come first: torch's opcheck adds results up.
 
     log_sum_exp_*, second_*: (B, 0) where they weren't asked for.
     norm_a, norm_b: (B, N), (B, M) Euclidean norms of all descriptors, in the dtype of the scores.
     """
 
-    index_a: Tensor
     score_a: Tensor
+    index_a: Tensor
     log_sum_exp_a: Tensor
     second_a: Tensor
-    index_b: Tensor
     score_b: Tensor
+    index_b: Tensor
     log_sum_exp_b: Tensor
     second_b: Tensor
     mutual: Tensor
@@ -193,7 +193,7 @@ def empty_match_all_result(a: Tensor, b: Tensor, log_sum_exp: bool, second: bool
             torch.empty((batch, cells if wanted else 0), dtype=dtype, device=device)
             for wanted in (True, log_sum_exp, second)
         )
-        return torch.empty((batch, cells), dtype=torch.int64, device=device), score, others[0], others[1]
+        return score, torch.empty((batch, cells), dtype=torch.int64, device=device), others[0], others[1]
 
     of_a, of_b = a.shape[2] * a.shape[3], b.shape[2] * b.shape[3]
     return MatchAllResult(
@@ -276,6 +276,35 @@ class MatchAllProblem(NamedTuple):
     @property
     def has_bin(self) -> bool:
         return self.bin_score is not None or self.fixed_bin_score != -math.inf
+
+
+class PairProblem(NamedTuple):
+    """a: (B, C, H, W), b: (B, C, H', W'), as in `MatchAllProblem`; index_a, index_b: (B, K) int64 cells of them."""
+
+    a: Tensor
+    b: Tensor
+    index_a: Tensor
+    index_b: Tensor
+    metric: Metric
+
+
+class PairResult(NamedTuple):
+    """scores: (B, K)."""
+
+    scores: Tensor
+
+
+class PairUpstream(NamedTuple):
+    """The gradient with respect to the scores."""
+
+    scores: Tensor
+
+
+class PairGradients(NamedTuple, Generic[T]):
+    """As `MatchGradients`."""
+
+    a: T
+    b: T
 
 
 class MatchGradients(NamedTuple, Generic[T]):
@@ -395,3 +424,9 @@ class Backend(Protocol):
         upstream: MatchAllUpstream,
         needs: MatchAllGradients[bool],
     ) -> MatchAllGradients[Given]: ...
+
+    def pair_scores(self, problem: PairProblem) -> PairResult: ...
+
+    def pair_scores_backward(
+        self, problem: PairProblem, result: PairResult, upstream: PairUpstream, needs: PairGradients[bool]
+    ) -> PairGradients[Given]: ...

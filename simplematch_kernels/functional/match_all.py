@@ -8,6 +8,7 @@ from .. import _set_checks
 from .._options import MetricOptions
 from .._types import AllMatches, SetRows
 from ..operators import match_all as operator
+from ..operators import pair_scores as pair_operator
 from ._shared import requested
 
 
@@ -106,3 +107,44 @@ def match_all(
         r.second_a if return_second else None,
         r.second_b if return_second else None,
     )
+
+
+def pair_scores(
+    a: Tensor,
+    b: Tensor,
+    index_a: Tensor | None,
+    index_b: Tensor | None,
+    *,
+    metric: str = "cosine",
+    eps: float = 1e-8,
+    eps_mode: str = "add",
+    backend: str | None = None,
+) -> Tensor:
+    """Scores (B, K) of chosen pairs: s[k] of a[index_a[k]] and b[index_b[k]], as `match_all` scores them.
+
+    Args:
+        a: (B, N, C) descriptors or a map (B, C, H, W), as in `match_all`.
+        b: (B, M, C) descriptors or a map.
+        index_a: (B, K) integers, descriptors of a; a map's cells are numbered y * W + x. Negative numbers are padding,
+            so that indices of `match_all` can be passed on. None: all of a in order, K = N.
+        index_b: (B, K) integers, likewise of b. None: all of b in order, K = M. One of both must be given.
+        metric: "cosine", "dot" or "l2", as in `match_all`.
+        eps: guards the cosine's division.
+        eps_mode: "add" or "clamp", as in `match_all`.
+        backend: as in `sparse_window_match`.
+
+    Returns:
+        (B, K) float32 scores, float64 for float64 features; sums are made in float64. 0 where an index is padding.
+
+    Gradients:
+        To a and b, summed over the pairs of a descriptor in their order: bitwise repeatable, without atomics. At most
+        64 MiB of chosen rows are in memory in the forward; the backward holds the (B, K, C) gradients of the rows.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as `sparse_window_match`. On CPU tensors that includes an index beyond its
+            set; on a GPU its score becomes NaN instead.
+    """
+    first, second = _set_checks.check_sets(a, b)
+    of_a, of_b = _set_checks.check_indices(index_a, index_b, first, second)
+    options = MetricOptions(metric, eps, eps_mode).checked()
+    return pair_operator.run(pair_operator.Arguments(first, second, of_a, of_b, options, requested(backend))).scores

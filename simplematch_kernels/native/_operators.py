@@ -25,6 +25,10 @@ from .._types import (
     MatchGradients,
     MatchProblem,
     MatchResult,
+    PairGradients,
+    PairProblem,
+    PairResult,
+    PairUpstream,
     Rows,
     SimilarityGradients,
     SimilarityProblem,
@@ -36,6 +40,7 @@ from .._types import (
     empty_matches,
     empty_similarity_result,
 )
+from ..reference import pair_scores as pairs
 from . import _records
 from ._records import _C
 
@@ -193,6 +198,15 @@ class Operators:
         arriving, leaving = _views(upstream), _views(gradients)
         _C.match_all_backward(problem, _wanted_addresses(kept, p), arriving, leaving, *self.where(p.a))
         return gradients
+
+    def pair_scores(self, p: PairProblem) -> PairResult:
+        return pairs.pair_scores(p, self.gather_keypoints)
+
+    def pair_scores_backward(
+        self, p: PairProblem, result: PairResult, upstream: PairUpstream, needs: PairGradients[bool]
+    ) -> PairGradients[Given]:
+        run, run_backward = self.gather_keypoints, self.gather_keypoints_backward
+        return pairs.pair_scores_backward(p, result, upstream, needs, run, run_backward)
 
 
 def _match_all_problem(p: MatchAllProblem) -> tuple[_C.MatchAllProblem, list[Tensor]]:

@@ -70,7 +70,7 @@ def match_all(p: MatchAllProblem) -> MatchAllResult:
     """
     scores = score_all(p)
     of_a, of_b = one_way(scores, p), one_way(scores.swapped(), p)
-    index_a, index_b = of_a[0], of_b[0]
+    index_a, index_b = of_a[1], of_b[1]
     mutual = torch.zeros_like(scores.valid_a)
     if index_a.numel() and index_b.numel():
         n = torch.arange(index_a.shape[1], device=index_a.device)
@@ -81,7 +81,7 @@ def match_all(p: MatchAllProblem) -> MatchAllResult:
 
 
 def one_way(x: Scores, p: MatchAllProblem) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(index, score, log_sum_exp, second) of each a, of `x.swapped()` of each b."""
+    """(score, index, log_sum_exp, second) of each a, of `x.swapped()` of each b."""
     if x.s.shape[2] == 0:  # as one candidate that takes no part
         shape = x.s.shape[0], x.a.shape[2]
         x = x._replace(
@@ -91,13 +91,13 @@ def one_way(x: Scores, p: MatchAllProblem) -> tuple[Tensor, Tensor, Tensor, Tens
     index = best_cell(x.s[:, :, None, :], x.b, Rows(valid=x.valid_a, target_mask=x.valid_b))
     score = torch.where(found, x.s.gather(2, index[..., None])[..., 0], 0)
     index = torch.where(found, index, -1)
-    log_sum_exp = second = score[:, :0]
+    log_sum_exp, second = (score.new_empty((len(score), 0)) for _ in range(2))
     if p.log_sum_exp:
         log_sum_exp = torch.where(x.valid_a & (found | p.has_bin), _log_sum_exp(x), 0)
     if p.second:
         others = torch.arange(x.s.shape[2], device=x.s.device) != index[..., None]
         second = torch.where(found, torch.where(x.pairs & others, x.s, -torch.inf).amax(2), 0)
-    return index, score, log_sum_exp, second
+    return score, index, log_sum_exp, second
 
 
 def _log_sum_exp(x: Scores) -> Tensor:
@@ -143,7 +143,7 @@ def _one_way_backward(
     x: Scores, p: MatchAllProblem, result: tuple[Tensor, ...], upstream: tuple[Given, Given]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(ds (B, N, M), d bin_score (B,), d temperature (B,)) of what arrives at the side of a."""
-    (index, score, log_sum_exp), (of_score, of_log_sum_exp) = result, upstream
+    (score, index, log_sum_exp), (of_score, of_log_sum_exp) = result, upstream
     ds, of_numbers = torch.zeros_like(x.s), x.s.new_zeros(x.s.shape[0])
     if of_score is not None and x.s.shape[2]:
         h = of_score.to(x.s.dtype)
@@ -189,8 +189,8 @@ def match_all_jvp(p: MatchAllProblem, result: MatchAllResult, tangents: MatchAll
 def _one_way_jvp(
     x: Scores, ds: Tensor, p: MatchAllProblem, result: tuple[Tensor, ...], d_temperature: Tensor, d_bin: Tensor
 ) -> tuple[Tensor, Tensor]:
-    index, _, log_sum_exp = result
-    d_score = torch.zeros_like(result[1])
+    score, index, log_sum_exp = result
+    d_score = torch.zeros_like(score)
     if x.s.shape[2]:
         d_score = torch.where(index >= 0, ds.gather(2, index.clamp(min=0)[..., None])[..., 0], 0)
     if not p.log_sum_exp:
