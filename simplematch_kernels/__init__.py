@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING or find_spec("torch") is not None:
     from ._backends import explain, use_backend
-    from ._types import Matches
+    from ._types import AllMatches, Matches
+    from .functional.match_all import match_all
     from .functional.matching import (
         cosine_similarity,
         extract_windows,
@@ -32,6 +33,7 @@ else:
 __version__ = "0.2.0"
 
 __all__ = [
+    "AllMatches",
     "Matches",
     "__version__",
     "cosine_similarity",
@@ -39,6 +41,7 @@ __all__ = [
     "extract_windows",
     "gather_keypoints",
     "localize",
+    "match_all",
     "match_descriptors",
     "sparse_window_match",
     "use_backend",

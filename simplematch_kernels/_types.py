@@ -5,6 +5,7 @@ Every operator has a problem (its inputs), a result, gradients that arrive (upst
 
 from __future__ import annotations
 
+import math
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import torch
@@ -32,6 +33,34 @@ class Matches(NamedTuple):
     score: Tensor
     peak: Tensor
     log_sum_exp: Tensor
+
+
+class AllMatches(NamedTuple):
+    """The best partner of every descriptor of a, N of them, in b, M of them, and the other way round.
+
+    Padded descriptors, and those without a candidate, hold index -1, score 0, second 0 and mutual False. Their
+    log_sum_exp is 0; without a candidate but with a bin it is that of the bin alone.
+
+    Attributes:
+        index_a: (B, N) int64 best descriptor of b for each of a; not differentiable.
+        score_a: (B, N) its score.
+        log_sum_exp_a: (B, N) log of the sum over all descriptors of b, and the bin, of exp(score / temperature); None
+            if it wasn't asked for.
+        index_b, score_b, log_sum_exp_b: (B, M) the same of each descriptor of b among those of a.
+        mutual: (B, N) bool, whether index_b[index_a[n]] is n.
+        second_a, second_b: (B, N), (B, M) the best score of another descriptor, -inf if there is none; not
+            differentiable; None if they weren't asked for.
+    """
+
+    index_a: Tensor
+    score_a: Tensor
+    log_sum_exp_a: Tensor | None
+    index_b: Tensor
+    score_b: Tensor
+    log_sum_exp_b: Tensor | None
+    mutual: Tensor
+    second_a: Tensor | None = None
+    second_b: Tensor | None = None
 
 
 class MatchResult(NamedTuple):
@@ -65,6 +94,46 @@ class SimilarityResult(NamedTuple):
 
     scores: Tensor
     target_norm: Tensor
+
+
+class MatchAllResult(NamedTuple):
+    """`AllMatches`, and what the backward reads besides the inputs.
+
+    log_sum_exp_*, second_*: (B, 0) where they weren't asked for.
+    norm_a, norm_b: (B, N), (B, M) Euclidean norms of all descriptors, in the dtype of the scores.
+    """
+
+    index_a: Tensor
+    score_a: Tensor
+    log_sum_exp_a: Tensor
+    second_a: Tensor
+    index_b: Tensor
+    score_b: Tensor
+    log_sum_exp_b: Tensor
+    second_b: Tensor
+    mutual: Tensor
+    norm_a: Tensor
+    norm_b: Tensor
+
+
+class SetRows(NamedTuple):
+    """Which descriptors of two sets take part. Every field may be None: no restriction.
+
+    num_a, num_b: (B,) int64, descriptors from there on are padding. valid_a (B, N), valid_b (B, M): bool, contiguous.
+    """
+
+    num_a: Tensor | None = None
+    valid_a: Tensor | None = None
+    num_b: Tensor | None = None
+    valid_b: Tensor | None = None
+
+    @property
+    def of_a(self) -> Rows:
+        return Rows(self.num_a, self.valid_a)
+
+    @property
+    def of_b(self) -> Rows:
+        return Rows(self.num_b, self.valid_b)
 
 
 class Rows(NamedTuple):
@@ -112,6 +181,27 @@ def empty_similarity_result(descriptors: Tensor, target: Tensor) -> SimilarityRe
     return SimilarityResult(
         torch.empty((batch, descriptors.shape[1], height, width), dtype=dtype, device=device),
         torch.empty((batch, height * width), dtype=dtype, device=device),
+    )
+
+
+def empty_match_all_result(a: Tensor, b: Tensor, log_sum_exp: bool, second: bool) -> MatchAllResult:
+    """`MatchAllResult` of maps a (B, C, H, W) and b, not filled in."""
+    dtype, device, batch = accumulation_dtype(a), a.device, a.shape[0]
+
+    def side(cells: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        score, *others = (
+            torch.empty((batch, cells if wanted else 0), dtype=dtype, device=device)
+            for wanted in (True, log_sum_exp, second)
+        )
+        return torch.empty((batch, cells), dtype=torch.int64, device=device), score, others[0], others[1]
+
+    of_a, of_b = a.shape[2] * a.shape[3], b.shape[2] * b.shape[3]
+    return MatchAllResult(
+        *side(of_a),
+        *side(of_b),
+        torch.empty((batch, of_a), dtype=torch.bool, device=device),
+        torch.empty((batch, of_a), dtype=dtype, device=device),
+        torch.empty((batch, of_b), dtype=dtype, device=device),
     )
 
 
@@ -165,6 +255,29 @@ class SimilarityProblem(NamedTuple):
     metric: Metric
 
 
+class MatchAllProblem(NamedTuple):
+    """a: (B, C, H, W), N = H * W; b: (B, C, H', W'), M = H' * W'. Lists of descriptors are maps of one row.
+
+    temperature, bin_score: (B,) in the dtype of the arithmetic, or None where the number beside them counts; a
+    fixed_bin_score of -inf is no bin. log_sum_exp, second: whether they are wanted.
+    """
+
+    a: Tensor
+    b: Tensor
+    rows: SetRows
+    temperature: Tensor | None
+    bin_score: Tensor | None
+    metric: Metric
+    fixed_temperature: float = 1.0
+    fixed_bin_score: float = -math.inf
+    log_sum_exp: bool = True
+    second: bool = False
+
+    @property
+    def has_bin(self) -> bool:
+        return self.bin_score is not None or self.fixed_bin_score != -math.inf
+
+
 class MatchGradients(NamedTuple, Generic[T]):
     """One T for each differentiable input of `sparse_window_match`: whether its gradient is needed, or the gradient."""
 
@@ -193,6 +306,27 @@ class SimilarityGradients(NamedTuple, Generic[T]):
 
     descriptors: T
     target: T
+
+
+class MatchAllGradients(NamedTuple, Generic[T]):
+    """As `MatchGradients`."""
+
+    a: T
+    b: T
+    temperature: T
+    bin_score: T
+
+
+class MatchAllUpstream(NamedTuple):
+    """Gradients with respect to the differentiable fields of `MatchAllResult`; None stands for zeros.
+
+    Those of log_sum_exp say nothing where it was not computed.
+    """
+
+    score_a: Tensor | None
+    log_sum_exp_a: Tensor | None
+    score_b: Tensor | None
+    log_sum_exp_b: Tensor | None
 
 
 class Upstream(NamedTuple):
@@ -251,3 +385,13 @@ class Backend(Protocol):
         upstream: SimilarityUpstream,
         needs: SimilarityGradients[bool],
     ) -> SimilarityGradients[Given]: ...
+
+    def match_all(self, problem: MatchAllProblem) -> MatchAllResult: ...
+
+    def match_all_backward(
+        self,
+        problem: MatchAllProblem,
+        result: MatchAllResult,
+        upstream: MatchAllUpstream,
+        needs: MatchAllGradients[bool],
+    ) -> MatchAllGradients[Given]: ...

@@ -26,6 +26,9 @@ from .._types import (
 )
 from . import gather, match, tangents
 from . import localize as localization_step
+from .match_all import match_all as match_all
+from .match_all import match_all_backward as match_all_backward
+from .match_all import match_all_jvp as match_all_jvp
 from .similarity import norm, query_backward, similarity, target_backward
 
 sparse_window_match_jvp = tangents.sparse_window_match
