@@ -13,6 +13,8 @@
 
 namespace simplematch::cpu {
 
+constexpr int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
+
 constexpr int64_t kMostPanelRows = 8, kMostPanelColumns = 48;
 
 // Marks of vectors.
