@@ -93,3 +93,27 @@ class SimilarityProblem(TypedDict, total=False):
 class SimilarityResult(TypedDict):
     scores: int
     target_norm: int
+
+class MatchAllProblem(TypedDict, total=False):
+    a: View
+    b: View
+    temperature: View | None
+    bin_score: View | None
+    rows_a: Rows | None
+    rows_b: Rows | None
+    metric: Metric
+    fixed_temperature: float
+    fixed_bin_score: float
+
+class MatchAllResult(TypedDict):
+    index_a: int
+    score_a: int
+    log_sum_exp_a: int | None
+    second_a: int | None
+    index_b: int
+    score_b: int
+    log_sum_exp_b: int | None
+    second_b: int | None
+    mutual: int
+    norm_a: int
+    norm_b: int

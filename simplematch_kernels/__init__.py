@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING or find_spec("torch") is not None:
     from ._backends import explain, use_backend
-    from ._types import DetailedMatches, Matches
+    from ._types import AllMatches, DetailedMatches, Matches
+    from .functional.match_all import match_all, pair_scores
     from .functional.matching import (
         cosine_similarity,
         extract_windows,
@@ -32,6 +33,7 @@ else:
 __version__ = "0.2.0"
 
 __all__ = [
+    "AllMatches",
     "DetailedMatches",
     "Matches",
     "__version__",
@@ -40,7 +42,9 @@ __all__ = [
     "extract_windows",
     "gather_keypoints",
     "localize",
+    "match_all",
     "match_descriptors",
+    "pair_scores",
     "sparse_window_match",
     "use_backend",
 ]

@@ -28,19 +28,24 @@ from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
 from simplematch_kernels._options import LocalizationOptions, MetricOptions, SamplingOptions
+from simplematch_kernels._resolved import Metric
 from simplematch_kernels._types import (
     GatherProblem,
     LocalizeGradients,
     LocalizeProblem,
+    MatchAllGradients,
+    MatchAllProblem,
+    MatchAllUpstream,
     MatchGradients,
     MatchProblem,
     Rows,
+    SetRows,
     SimilarityGradients,
     SimilarityProblem,
     SimilarityUpstream,
     Upstream,
 )
-from simplematch_kernels.triton import _launch, _steps, backend
+from simplematch_kernels.triton import _launch, _match_all, _steps, backend
 
 SHARED_MEMORY_LIMITS = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 TARGETS = {
@@ -202,6 +207,8 @@ def launches_of(variant: Variant, platform: str) -> list[Launch]:
         keypoints = torch.empty(v.B, v.N, 2, device="meta")
         sampling = SamplingOptions((441, 441), "half_pixel", v.sampling).resolve(v.H, v.W)
     with recording(platform) as launches:
+        if v.sampling is None or v.N > 1000:
+            launch_match_all(v, target, metric)
         problem = MatchProblem(
             source, keypoints, target, rows, temperature, sampling, metric, localization, v.N if v.kept else 0
         )
@@ -220,6 +227,22 @@ def launches_of(variant: Variant, platform: str) -> list[Launch]:
             matches = backend.localize(scores)
             backend.localize_backward(scores, matches, upstream, LocalizeGradients(True, True))
     return launches
+
+
+def launch_match_all(v: Variant, b: Tensor, metric: Metric) -> None:
+    """`match_all` and its backward: of a list of descriptors without seconds, or of two maps with all there is."""
+    lists = v.sampling is None
+    a = torch.empty(v.B, v.N, v.C, dtype=v.dtype, device="meta").transpose(1, 2).unsqueeze(2) if lists else b
+    number = torch.empty(v.B, dtype=torch.float64 if v.dtype == torch.float64 else torch.float32, device="meta")
+    rows = SetRows(None, None, torch.empty(v.B, dtype=torch.int64, device="meta"), None)
+    problem = MatchAllProblem(
+        a, b, rows, None if lists else number, None if lists else number, metric, second=not lists
+    )  # fmt: skip
+    result = backend.match_all(problem)
+    upstream = MatchAllUpstream(result.score_a, result.log_sum_exp_a, result.score_b, result.log_sum_exp_b)
+    backend.match_all_backward(problem, result, upstream, MatchAllGradients(True, True, not lists, not lists))
+    if lists:
+        backend.match_all(problem._replace(log_sum_exp=False))
 
 
 def compilation_of(variant: str, launch: Launch) -> Compilation:
@@ -269,7 +292,8 @@ KERNELS = {
     for kernel in (
         _steps.similarity_kernel, _steps.localize_kernel, _steps.localize_backward_kernel,
         _steps.similarity_gradient_kernel, _steps.target_backward_kernel, _steps.query_backward_kernel,
-        _steps.source_backward_kernel, _steps.gather_kernel,
+        _steps.source_backward_kernel, _steps.gather_kernel, _match_all.set_norm_kernel, _match_all.match_all_kernel,
+        _match_all.match_all_reduce_kernel, _match_all.match_all_upstream_kernel, _match_all.match_all_gradient_kernel,
     )
 }  # fmt: skip
 

@@ -32,5 +32,9 @@ template <>
 inline constexpr GatherProblem kDefault<GatherProblem> = {kNotGiven, kNotGiven, kDefault<Sampling>};
 template <>
 inline constexpr SimilarityProblem kDefault<SimilarityProblem> = {kNotGiven, kNotGiven, kDefault<Metric>, kDefaultScoreBudget};
+template <>
+inline constexpr MatchAllProblem kDefault<MatchAllProblem> = {
+    kNotGiven, kNotGiven, kNotGiven, kNotGiven, kAllRows, kAllRows, kDefault<Metric>, 1,
+    -std::numeric_limits<double>::infinity()};
 
 }  // namespace simplematch

@@ -42,6 +42,11 @@ using SimilarityResult = simplematch_similarity_result;
 using SimilarityUpstream = simplematch_similarity_upstream;
 using SimilarityGradients = simplematch_similarity_gradients;
 
+using MatchAllProblem = simplematch_match_all_problem;
+using MatchAllResult = simplematch_match_all_result;
+using MatchAllUpstream = simplematch_match_all_upstream;
+using MatchAllGradients = simplematch_match_all_gradients;
+
 constexpr View kNotGiven = {nullptr, SIMPLEMATCH_FLOAT32, {1, 1, 1, 1}, {0, 0, 0, 0}};
 constexpr Rows kAllRows = {nullptr, nullptr, nullptr};
 

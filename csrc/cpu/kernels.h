@@ -5,12 +5,12 @@
 #pragma once
 
 #include "common/window.h"
+#include "match_all.h"
 
 namespace simplematch::cpu {
 
 constexpr int64_t kTile = 64;  // cells of a tile; also the unit of channels
 
-constexpr int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
 constexpr int64_t tiles_of(int64_t cells) { return (cells + kTile - 1) / kTile; }
 
 template <class T>
@@ -200,6 +200,7 @@ struct Kernels {
     void (*write_side_by_side)(const SideBySide<T>&, const T* lines, int64_t stride);
     void (*weights)(const WeightWork<T>&, int64_t b, int64_t tile);
     void (*target_and_query_backward)(const GradientWork<T>&, int64_t b, int64_t first, int64_t last, T* scratch);
+    MatchAllSteps<T> match_all;
 };
 
 // Numbers from one row of cells to the next, [cell][channel]: whole vectors, and one line so that rows do not share few

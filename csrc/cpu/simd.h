@@ -303,6 +303,21 @@ SIMPLEMATCH_INLINE uint64_t equal_lanes(Vector<T> a, Vector<T> b) {
     return bits;
 }
 
+// Bit i says whether a is greater than b in lane i.
+template <class T>
+SIMPLEMATCH_INLINE uint64_t greater_lanes(Vector<T> a, Vector<T> b) {
+#if defined(__AVX512F__)
+    if constexpr (kSame<T, float>) return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GT_OQ);
+    if constexpr (kSame<T, double>) return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_GT_OQ);
+#elif defined(__AVX2__)
+    if constexpr (kSame<T, float>) return uint64_t(_mm256_movemask_ps((__m256)(a > b)));
+    if constexpr (kSame<T, double>) return uint64_t(_mm256_movemask_pd((__m256d)(a > b)));
+#endif
+    uint64_t bits = 0;
+    for (int i = 0; i < kLanes<T>; ++i) bits |= uint64_t(a[i] > b[i] ? 1 : 0) << i;
+    return bits;
+}
+
 // One round of the transposition: in each pair of rows at `distance`, blocks of `distance` lanes change places.
 template <class T, int distance>
 SIMPLEMATCH_INLINE void exchange(Vector<T>* rows) {

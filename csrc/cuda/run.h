@@ -37,4 +37,10 @@ void run(const SimilarityProblem& problem, const SimilarityResult& result, const
 void run_backward(const SimilarityProblem& problem, const SimilarityResult& forward, const SimilarityUpstream& upstream,
                   const SimilarityGradients& gradients, const Device& device);
 
+int64_t workspace(const MatchAllProblem& problem, const Device& device);
+int64_t workspace_backward(const MatchAllProblem& problem, const MatchAllGradients& gradients, const Device& device);
+void run(const MatchAllProblem& problem, const MatchAllResult& result, const Device& device);
+void run_backward(const MatchAllProblem& problem, const MatchAllResult& forward, const MatchAllUpstream& upstream,
+                  const MatchAllGradients& gradients, const Device& device);
+
 }  // namespace simplematch::cuda

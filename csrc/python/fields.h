@@ -166,4 +166,48 @@ inline const Fields<SimilarityGradients> kFields<SimilarityGradients> = {
     field<&SimilarityGradients::target>("target"),
 };
 
+template <>
+inline const Fields<MatchAllProblem> kFields<MatchAllProblem> = {
+    field<&MatchAllProblem::a>("a"),
+    field<&MatchAllProblem::b>("b"),
+    field<&MatchAllProblem::temperature>("temperature"),
+    field<&MatchAllProblem::bin_score>("bin_score"),
+    field<&MatchAllProblem::rows_a>("rows_a"),
+    field<&MatchAllProblem::rows_b>("rows_b"),
+    field<&MatchAllProblem::metric>("metric"),
+    field<&MatchAllProblem::fixed_temperature>("fixed_temperature"),
+    field<&MatchAllProblem::fixed_bin_score>("fixed_bin_score"),
+};
+
+template <>
+inline const Fields<MatchAllResult> kFields<MatchAllResult> = {
+    field<&MatchAllResult::index_a>("index_a"),
+    field<&MatchAllResult::score_a>("score_a"),
+    field<&MatchAllResult::log_sum_exp_a>("log_sum_exp_a"),
+    field<&MatchAllResult::second_a>("second_a"),
+    field<&MatchAllResult::index_b>("index_b"),
+    field<&MatchAllResult::score_b>("score_b"),
+    field<&MatchAllResult::log_sum_exp_b>("log_sum_exp_b"),
+    field<&MatchAllResult::second_b>("second_b"),
+    field<&MatchAllResult::mutual>("mutual"),
+    field<&MatchAllResult::norm_a>("norm_a"),
+    field<&MatchAllResult::norm_b>("norm_b"),
+};
+
+template <>
+inline const Fields<MatchAllUpstream> kFields<MatchAllUpstream> = {
+    field<&MatchAllUpstream::score_a>("score_a"),
+    field<&MatchAllUpstream::log_sum_exp_a>("log_sum_exp_a"),
+    field<&MatchAllUpstream::score_b>("score_b"),
+    field<&MatchAllUpstream::log_sum_exp_b>("log_sum_exp_b"),
+};
+
+template <>
+inline const Fields<MatchAllGradients> kFields<MatchAllGradients> = {
+    field<&MatchAllGradients::a>("a"),
+    field<&MatchAllGradients::b>("b"),
+    field<&MatchAllGradients::temperature>("temperature"),
+    field<&MatchAllGradients::bin_score>("bin_score"),
+};
+
 }  // namespace simplematch::python

@@ -135,4 +135,6 @@ PYBIND11_MODULE(_C, m) {
     bind_forward<SimilarityProblem, SimilarityResult>(m, "cosine_similarity");
     bind_backward<SimilarityProblem, SimilarityGradients, SimilarityResult, SimilarityUpstream>(
         m, "cosine_similarity_backward");
+    bind_forward<MatchAllProblem, MatchAllResult>(m, "match_all");
+    bind_backward<MatchAllProblem, MatchAllGradients, MatchAllResult, MatchAllUpstream>(m, "match_all_backward");
 }

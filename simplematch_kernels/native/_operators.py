@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import torch
 from torch import Tensor
@@ -20,22 +20,32 @@ from .._types import (
     LocalizeDetails,
     LocalizeGradients,
     LocalizeProblem,
+    MatchAllGradients,
+    MatchAllProblem,
+    MatchAllResult,
+    MatchAllUpstream,
     MatchDetails,
     Matches,
     MatchGradients,
     MatchProblem,
     MatchResult,
+    PairGradients,
+    PairProblem,
+    PairResult,
+    PairUpstream,
     Rows,
     SimilarityGradients,
     SimilarityProblem,
     SimilarityResult,
     SimilarityUpstream,
     empty_localize_details,
+    empty_match_all_result,
     empty_match_details,
     empty_match_result,
     empty_matches,
     empty_similarity_result,
 )
+from ..reference import pair_scores as pairs
 from . import _records
 from ._records import _C
 
@@ -196,6 +206,52 @@ class Operators:
         leaving = _views(gradients._replace(descriptors=as_map))
         _C.cosine_similarity_backward(problem, _named_addresses(kept), _views(upstream), leaving, *self.where(p.target))
         return gradients
+
+    def match_all(self, p: MatchAllProblem) -> MatchAllResult:
+        result = empty_match_all_result(p.a, p.b, p.log_sum_exp, p.second)
+        problem, _alive = _match_all_problem(p)
+        _C.match_all(problem, _wanted_addresses(result, p), *self.where(p.a))
+        return result
+
+    def match_all_backward(
+        self, p: MatchAllProblem, result: MatchAllResult, upstream: MatchAllUpstream, needs: MatchAllGradients[bool]
+    ) -> MatchAllGradients[Given]:
+        kept = MatchAllResult(*(x.contiguous() for x in result))
+        if not p.log_sum_exp:
+            upstream = upstream._replace(log_sum_exp_a=None, log_sum_exp_b=None)
+        inputs = (p.a, p.b, p.temperature, p.bin_score)
+        gradients = MatchAllGradients(*(_empty_gradient(x, need) for x, need in zip(inputs, needs, strict=True)))
+        problem, _alive = _match_all_problem(p)
+        arriving, leaving = _views(upstream), _views(gradients)
+        _C.match_all_backward(problem, _wanted_addresses(kept, p), arriving, leaving, *self.where(p.a))
+        return gradients
+
+    def pair_scores(self, p: PairProblem) -> PairResult:
+        return pairs.pair_scores(p, self.gather_keypoints)
+
+    def pair_scores_backward(
+        self, p: PairProblem, result: PairResult, upstream: PairUpstream, needs: PairGradients[bool]
+    ) -> PairGradients[Given]:
+        run, run_backward = self.gather_keypoints, self.gather_keypoints_backward
+        return pairs.pair_scores_backward(p, result, upstream, needs, run, run_backward)
+
+
+def _match_all_problem(p: MatchAllProblem) -> tuple[_C.MatchAllProblem, list[Tensor]]:
+    """The problem, and the tensors to keep alive meanwhile."""
+    (rows_a, alive_a), (rows_b, alive_b) = _native_rows(p.rows.of_a), _native_rows(p.rows.of_b)
+    problem = _records.match_all_problem(
+        _view(p.a), _view(p.b), _view(p.temperature), _view(p.bin_score), rows_a, rows_b, p.metric,
+        p.fixed_temperature, p.fixed_bin_score,
+    )  # fmt: skip
+    return problem, alive_a + alive_b
+
+
+def _wanted_addresses(result: MatchAllResult, p: MatchAllProblem) -> _C.MatchAllResult:
+    addresses: dict[str, int | None] = {name: x.data_ptr() for name, x in zip(result._fields, result, strict=True)}
+    for name, wanted in (("log_sum_exp", p.log_sum_exp), ("second", p.second)):
+        if not wanted:
+            addresses[f"{name}_a"] = addresses[f"{name}_b"] = None
+    return cast("_C.MatchAllResult", addresses)
 
 
 def _match_problem(p: MatchProblem, kept_queries: int) -> tuple[_C.MatchProblem, list[Tensor]]:

@@ -127,3 +127,28 @@ def similarity_problem(descriptors: View, target: View, metric: Metric) -> _C.Si
         "metric": _twin(_C.Metric, metric),
         "score_budget": _resolved.SCORE_BUDGET_BYTES,
     }
+
+
+def match_all_problem(
+    a: View,
+    b: View,
+    temperature: View | None,
+    bin_score: View | None,
+    rows_a: _C.Rows | None,
+    rows_b: _C.Rows | None,
+    metric: Metric,
+    fixed_temperature: float,
+    fixed_bin_score: float,
+) -> _C.MatchAllProblem:
+    """a, b: as maps (B, C, H, W)."""
+    return {
+        "a": a,
+        "b": b,
+        "temperature": temperature,
+        "bin_score": bin_score,
+        "rows_a": rows_a,
+        "rows_b": rows_b,
+        "metric": _twin(_C.Metric, metric),
+        "fixed_temperature": fixed_temperature,
+        "fixed_bin_score": fixed_bin_score,
+    }

@@ -21,6 +21,10 @@ from .._types import (
     MatchGradients,
     MatchProblem,
     MatchResult,
+    PairGradients,
+    PairProblem,
+    PairResult,
+    PairUpstream,
     SimilarityGradients,
     SimilarityProblem,
     SimilarityResult,
@@ -29,6 +33,10 @@ from .._types import (
 )
 from . import gather, match, tangents
 from . import localize as localization_step
+from . import pair_scores as pairs
+from .match_all import match_all as match_all
+from .match_all import match_all_backward as match_all_backward
+from .match_all import match_all_jvp as match_all_jvp
 from .similarity import norm, query_backward, similarity, target_backward
 
 sparse_window_match_jvp = tangents.sparse_window_match
@@ -170,3 +178,17 @@ def cosine_similarity_backward(
         None if d_descriptors is None else _like(d_descriptors, p.descriptors),
         None if d_target is None else _like(d_target.view(p.target.shape), p.target),
     )
+
+
+def pair_scores(p: PairProblem) -> PairResult:
+    return pairs.pair_scores(p, gather_keypoints)
+
+
+def pair_scores_backward(
+    p: PairProblem, result: PairResult, upstream: PairUpstream, needs: PairGradients[bool]
+) -> PairGradients[Given]:
+    return pairs.pair_scores_backward(p, result, upstream, needs, gather_keypoints, gather_keypoints_backward)
+
+
+def pair_scores_jvp(p: PairProblem, result: PairResult, tangents: PairGradients[Given]) -> PairUpstream:
+    return pairs.pair_scores_jvp(p, result, tangents, gather_keypoints)

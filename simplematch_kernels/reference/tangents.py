@@ -62,7 +62,7 @@ def _of_match(p: MatchProblem, result: MatchResult | MatchDetails, tangents: Mat
     d_descriptors = torch.where(valid_rows(p.rows, descriptors)[..., None], _of_queries(p, tangents, dtype), 0)
     scores = similarity(descriptors, flat, p.metric)
     d_target = None if tangents.target is None else tangents.target.to(dtype).flatten(2)
-    ds = _of_scores(scores, descriptors, flat, p.metric, d_descriptors, d_target)
+    ds = of_scores(scores, descriptors, flat, p.metric, d_descriptors, d_target)
     size = p.target.shape[2:]
     return _of_matches(scores.unflatten(2, size), ds, p, result.matches, tangents.temperature)
 
@@ -97,7 +97,7 @@ def cosine_similarity(
 ) -> SimilarityUpstream:
     dtype = accumulation_dtype(p.target)
     d_descriptors, d_target = (None if t is None else t.to(dtype) for t in tangents)
-    ds = _of_scores(
+    ds = of_scores(
         result.scores.flatten(2),
         p.descriptors.to(dtype),
         p.target.to(dtype).flatten(2),
@@ -117,7 +117,7 @@ def _of_queries(p: MatchProblem, tangents: MatchGradients[Given], dtype: torch.d
     return gather_keypoints(problem, GatherGradients(tangents.source, tangents.keypoints)).descriptors
 
 
-def _of_scores(s: Tensor, q: Tensor, f: Tensor, metric: Metric, dq: Given, df: Given) -> Tensor:
+def of_scores(s: Tensor, q: Tensor, f: Tensor, metric: Metric, dq: Given, df: Given) -> Tensor:
     """ds (B, N, M) for descriptors q (B, N, C) and cells f (B, C, M).
 
     dot: <dq, f> + <q, df>        l2: -2 <q - f, dq - df>

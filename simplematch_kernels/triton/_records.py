@@ -173,3 +173,14 @@ class Parts(NamedTuple):
     b: Any
     n: Any
     c: Any
+
+
+class Best(NamedTuple):
+    """The largest score of each row or column so far, and the second largest, as integers that sort like them; where
+    it is; and the sum of exponentials, counted from the largest. As pointers: parts of these.
+    """
+
+    top: Any
+    index: Any
+    second: Any
+    total: Any

@@ -22,6 +22,10 @@ from .._types import (
     MatchGradients,
     MatchProblem,
     MatchResult,
+    PairGradients,
+    PairProblem,
+    PairResult,
+    PairUpstream,
     Rows,
     SimilarityGradients,
     SimilarityProblem,
@@ -33,8 +37,11 @@ from .._types import (
     empty_matches,
     empty_similarity_result,
 )
+from ..reference import pair_scores as pairs
 from . import _launch, _steps
 from ._blocks import Backward, part, part_of_rows
+from ._match_all import match_all as match_all
+from ._match_all import match_all_backward as match_all_backward
 from ._steps import Gradient, LocalizeOutputs, Queries, Source
 
 
@@ -182,6 +189,16 @@ def cosine_similarity_backward(
     if descriptors_out is not None:
         _steps.query_backward(dense, queries, target_norm, target, descriptors_out[None])
     return SimilarityGradients(descriptors_out, target_out)
+
+
+def pair_scores(p: PairProblem) -> PairResult:
+    return pairs.pair_scores(p, gather_keypoints)
+
+
+def pair_scores_backward(
+    p: PairProblem, result: PairResult, upstream: PairUpstream, needs: PairGradients[bool]
+) -> PairGradients[Given]:
+    return pairs.pair_scores_backward(p, result, upstream, needs, gather_keypoints, gather_keypoints_backward)
 
 
 def _empty_keypoints(

@@ -1,0 +1,96 @@
+// The steps of match_all for one instruction set, and what they share with the driver.
+//
+// A set is one side of one image: the vectors that are valid, which count from 0 on. Vectors meet in panels, [channel][vector]:
+// those of `a` kPanelRows wide, those of `b` kPanelColumns wide. A block of panels of `a` stays packed while all of `b` passes,
+// panel by panel; so each panel of `b` is packed once for each block, and nothing of N x M numbers exists.
+//
+// What is packed makes every score a product of sums: cosine a / D(a); l2 a - centre; dot a. Vectors that float32 sums do
+// not suit are marked, and packed as zeros if no factor helps; their scores are computed one by one.
+#pragma once
+
+#include "common/metric.h"
+#include "memory.h"
+
+namespace simplematch::cpu {
+
+constexpr int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
+
+constexpr int64_t kMostPanelRows = 8, kMostPanelColumns = 48;
+
+// Marks of vectors.
+enum : uint8_t {
+    kOrdinary = 0,
+    kScaled = 1,    // cosine: the norm's square leaves the type; packed from float64 products, then like any other
+    kSeparate = 2,  // scores computed one by one: not finite, or dot and l2 of squares that leave the type
+};
+
+template <class T>
+struct VectorSet {
+    View view;             // (B, C, H, W)
+    int64_t image;
+    const int32_t* cells;  // (count): the vectors' flat cells, or null: all cells
+    int64_t count;
+    Metric metric;
+    const T* centre;       // l2: (C), subtracted; else null
+    T* norm;               // (H * W), of the vectors themselves, or null: not wanted
+    T* factor;             // cosine: (count), 1 / D; else null
+    T* square;             // l2: (count), of what is packed; else null
+    uint8_t* mark;         // (count)
+
+    int64_t channels() const { return view.size[1]; }
+    int64_t cell(int64_t i) const { return cells == nullptr ? i : cells[i]; }
+    int64_t offset(int64_t i) const {
+        const int64_t m = cell(i), width = view.size[3];
+        return image * view.stride[0] + m / width * view.stride[2] + m % width * view.stride[3];
+    }
+};
+
+// The best of a vector's scores so far, and the sum of exp(score / T - shift): shift is the same for all scores where that
+// loses nothing, else the best score / T.
+template <class T>
+struct Bests {
+    T* score;         // -inf before the first
+    int32_t* index;   // -1 before the first
+    T* second;        // or null: not wanted
+    double* sum;      // or null: not wanted
+};
+
+// How scores become summands.
+struct Summation {
+    bool wanted;
+    double inverse_temperature;
+    bool fixed_shift;
+    double shift;
+};
+
+// Panels [first, last) of `b` meet the packed block of `a`.
+template <class T>
+struct MatchAllWork {
+    const VectorSet<T>& a;
+    const VectorSet<T>& b;
+    Summation summation;
+    int64_t first_row, rows;  // of the block
+    const T* a_panels;
+    int64_t first_panel, last_panel;
+    Bests<T> of_rows;         // (rows): written, of these panels only
+    Bests<T> of_columns;      // (b.count): go on
+    T* scratch;
+};
+
+template <class T>
+struct MatchAllSteps {
+    int64_t panel_rows, panel_columns, lanes;
+    // Norms, factors, squares and marks of the panel_columns vectors from `first` on; returns the greatest square of what is
+    // packed of them. `scratch` holds a panel of `b`.
+    double (*measure)(const VectorSet<T>& set, int64_t first, T* scratch);
+    // The panel of `a` from vector `first` on.
+    void (*pack_rows)(const VectorSet<T>& set, int64_t first, T* panel);
+    void (*match)(const MatchAllWork<T>& work);
+
+    int64_t panel_scratch(int64_t channels) const { return (channels + 1) * panel_columns; }
+    int64_t match_scratch(int64_t channels, int64_t rows) const {
+        return panel_scratch(channels) + panel_rows * panel_columns + round_up(rows, panel_rows) * lanes;
+    }
+};
+
+}  // namespace simplematch::cpu
