@@ -10,6 +10,7 @@ functions that take `**options`. An option is added to both, to `checked` and to
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import math
@@ -82,15 +83,15 @@ class LayoutOptions(NamedTuple):
         return None
 
 
-class SamplingKeywords(TypedDict, total=False):
-    source_size: Size
+class SamplingKeywords(TypedDict, Generic[Array], total=False):
+    source_size: Size | Array
     source_coords: str
     sampling: str
     sampling_padding: str
 
 
 class SamplingOptions(NamedTuple):
-    """How keypoints read the source map."""
+    """How keypoints read the source map. `source_size` is None where a tensor has one for each image."""
 
     source_size: Size = None
     source_coords: str = "corner"
@@ -106,14 +107,16 @@ class SamplingOptions(NamedTuple):
         size = check_size(name.get("source_size", "source_size"), self.source_size)
         return SamplingOptions(size, self.source_coords, self.sampling, self.sampling_padding)
 
-    def resolve(self, height: int, width: int) -> Sampling:
-        return _resolve_sampling(self, height, width)
+    def resolve(self, height: int, width: int, *, image_sizes: Any = None) -> Sampling:
+        """image_sizes: (B, 2) int64, contiguous, in place of `source_size`."""
+        sampling = _resolve_sampling(self, height, width)
+        return sampling if image_sizes is None else dataclasses.replace(sampling, image_sizes=image_sizes)
 
 
 @lru_cache(maxsize=_MOST)
 def _resolve_sampling(o: SamplingOptions, height: int, width: int) -> Sampling:
     x, y = _axes(cells_from_pixels, o.source_coords, o.source_size, height, width)
-    return Sampling(to_cells_x=x, to_cells_y=y, mode=o.sampling, padding=o.sampling_padding)
+    return Sampling(x, y, mode=o.sampling, padding=o.sampling_padding, coordinates=o.source_coords)
 
 
 def _axes(
@@ -160,20 +163,23 @@ class SimilarityKeywords(LayoutKeywords, MetricKeywords, total=False):
     """Options of `cosine_similarity`."""
 
 
-class LocalizationKeywords(TypedDict, total=False):
+class LocalizationKeywords(TypedDict, Generic[Array], total=False):
     localization: str
     window_size: int | Sequence[int]
     window_shape: str
     border: str
     outside_value: float
     sigma: float | None
-    target_size: Size
+    target_size: Size | Array
     target_coords: str
     output_offset: float
 
 
 class LocalizationOptions(NamedTuple):
-    """How scores become coordinates. `fixed_temperature` is None where a tensor has one for each query."""
+    """How scores become coordinates.
+
+    `fixed_temperature` is None where a tensor has one for each query, `target_size` where it has one for each image.
+    """
 
     localization: str = "window"
     window_size: int | Sequence[int] = 45
@@ -206,8 +212,10 @@ class LocalizationOptions(NamedTuple):
             fixed_temperature=self.fixed_temperature,
         )
 
-    def resolve(self, height: int, width: int) -> Localization:
-        return _resolve_localization(self, height, width)
+    def resolve(self, height: int, width: int, *, image_sizes: Any = None) -> Localization:
+        """image_sizes: (B, 2) int64, contiguous, in place of `target_size`."""
+        localization = _resolve_localization(self, height, width)
+        return localization if image_sizes is None else dataclasses.replace(localization, image_sizes=image_sizes)
 
 
 @lru_cache(maxsize=_MOST)
@@ -219,6 +227,7 @@ def _resolve_localization(o: LocalizationOptions, height: int, width: int) -> Lo
         from_cells_x=x,
         from_cells_y=y,
         output_offset=o.output_offset,
+        coordinates=o.target_coords,
     )
 
 
@@ -239,7 +248,7 @@ class RowsKeywords(TypedDict, Generic[Array], total=False):
     target_mask: Array | None
 
 
-class LocalizeKeywords(RowsKeywords[Array], LocalizationKeywords, Generic[Array], total=False):
+class LocalizeKeywords(RowsKeywords[Array], LocalizationKeywords[Array], Generic[Array], total=False):
     """Options of `localize`."""
 
     temperature: float | Array
@@ -249,7 +258,7 @@ class DescriptorKeywords(SimilarityKeywords, LocalizeKeywords[Array], Generic[Ar
     """Options of `match_descriptors`."""
 
 
-class MatchKeywords(SamplingKeywords, DescriptorKeywords[Array], Generic[Array], total=False):
+class MatchKeywords(SamplingKeywords[Array], DescriptorKeywords[Array], Generic[Array], total=False):
     """Options of `sparse_window_match`."""
 
     source_shape: Size

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 SCORE_BUDGET_BYTES = 64 * 2**20
 """Most bytes of scores that one call holds at a time, and, separately, keeps for its backward.
@@ -58,13 +59,16 @@ def _rescale(coords: str, old: int, new: int) -> AffineMap:
 class Sampling:
     """How a keypoint reads the source map: `to_cells_*` first, then `mode` ("floor", "round" or "bilinear").
 
-    `padding` ("zeros" or "border") is what a bilinear sample finds outside the map.
+    `padding` ("zeros" or "border") is what a bilinear sample finds outside the map. `image_sizes`, a (B, 2) tensor or
+    array of heights and widths, int64 and contiguous, gives each image maps of its own by `coordinates`.
     """
 
     to_cells_x: AffineMap
     to_cells_y: AffineMap
     mode: str
     padding: str
+    coordinates: str = "corner"
+    image_sizes: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +107,18 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Localization:
-    """From scores to coordinates: window, temperature (unused where a tensor gives it), map to the user's units."""
+    """From scores to coordinates: window, temperature (unused where a tensor gives it), map to the user's units.
+
+    `image_sizes` and `coordinates` as in `Sampling`.
+    """
 
     window: Window
     temperature: float
     from_cells_x: AffineMap
     from_cells_y: AffineMap
     output_offset: float
+    coordinates: str = "corner"
+    image_sizes: Any = None
 
 
 def queries_within_budget(bytes_per_query: int) -> int:

@@ -38,10 +38,10 @@ static inline double temperature_of(const View& temperature, const Localization&
 }
 
 template <class T>
-void write_match(const Matches& matches, int64_t i, const RowResult& row, const Localization& localization) {
+void write_match(const Matches& matches, int64_t i, const RowResult& row, const AffineMaps& from_cells, double offset) {
     T* const keypoint = static_cast<T*>(matches.keypoints) + 2 * i;
-    keypoint[0] = T(apply(localization.from_cells_x, row.x) + localization.output_offset);
-    keypoint[1] = T(apply(localization.from_cells_y, row.y) + localization.output_offset);
+    keypoint[0] = T(apply(from_cells.x, row.x) + offset);
+    keypoint[1] = T(apply(from_cells.y, row.y) + offset);
     static_cast<T*>(matches.score)[i] = T(row.score);
     matches.peak[i] = row.peak;
     static_cast<T*>(matches.log_sum_exp)[i] = T(row.log_sum_exp);
@@ -66,12 +66,10 @@ void keep_window(const T* row, int64_t width, const Box& box, T* kept, int64_t b
 
 // Upstream gradients of row (b, n), those of the coordinates in cells.
 template <class T>
-RowGradient<T> upstream_of_row(const Upstream& upstream, const Localization& localization, int64_t b, int64_t n) {
+RowGradient<T> upstream_of_row(const Upstream& upstream, const AffineMaps& from_cells, int64_t b, int64_t n) {
     RowGradient<T> row{};
-    row.x = read_upstream(upstream.keypoints, b, n, 0) * double(localization.from_cells_x.numerator) /
-            double(localization.from_cells_x.denominator);
-    row.y = read_upstream(upstream.keypoints, b, n, 1) * double(localization.from_cells_y.numerator) /
-            double(localization.from_cells_y.denominator);
+    row.x = read_upstream(upstream.keypoints, b, n, 0) * double(from_cells.x.numerator) / double(from_cells.x.denominator);
+    row.y = read_upstream(upstream.keypoints, b, n, 1) * double(from_cells.y.numerator) / double(from_cells.y.denominator);
     row.score = read_upstream(upstream.score, b, n);
     row.log_sum_exp = read_upstream(upstream.log_sum_exp, b, n);
     return row;

@@ -57,7 +57,8 @@ void forward(const MatchProblem& p, const MatchResult& result, int wanted_thread
                                           table.totals[image], T(temperature_of(p.temperature, p.localization, image, n)),
                                           mine};
                     const RowResult match = steps.localize(work);
-                    write_match<T>(result.matches, image * count + n, match, p.localization);
+                    write_match<T>(result.matches, image * count + n, match,
+                                   maps_from_cells(p.localization, image, height, width), p.localization.output_offset);
                     if (keep) keep_window(row, width, window_box(p.localization.window, match.peak, height, width), kept,
                                           box_size, columns);
                 }

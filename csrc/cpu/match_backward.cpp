@@ -127,7 +127,8 @@ private:
             write_row_gradient(wanted_.temperature, b, n, 0);
             return;
         }
-        RowGradient<T> gradient = upstream_of_row<T>(upstream_, p_.localization, b, n);
+        RowGradient<T> gradient =
+            upstream_of_row<T>(upstream_, maps_from_cells(p_.localization, b, height_, width_), b, n);
         gradient.peak = forward_.matches.peak[b * count_ + n];
         const Box box = window_box(p_.localization.window, gradient.peak, height_, width_);
         gradient.scores = const_cast<T*>(first_of_box(windows.gradients, i, local, box));

@@ -48,6 +48,8 @@ void localize_all(const LocalizeProblem& p, const Matches& matches, int wanted_t
         T* const copy = scratch.mine();
         T* const own = copy + groups.rows * groups.stride;
         const Lines<const T> lines = read_rows<T>(p.scores, b, first, last, copy, groups.stride, steps);
+        const AffineMaps from_cells = maps_from_cells(p.localization, b, height, width);
+        const double offset = p.localization.output_offset;
         T temperature[kMostRows];
         RowResult results[kMostRows];
         const uint64_t done =
@@ -59,11 +61,11 @@ void localize_all(const LocalizeProblem& p, const Matches& matches, int wanted_t
                 continue;
             }
             if (done >> (n - first) & 1) {
-                write_match<T>(matches, i, results[n - first], p.localization);
+                write_match<T>(matches, i, results[n - first], from_cells, offset);
                 continue;
             }
             const T* const row = lines.first + (n - first) * lines.stride;
-            write_match<T>(matches, i, steps.localize(row_work(p, table, strip, b, n, row, own)), p.localization);
+            write_match<T>(matches, i, steps.localize(row_work(p, table, strip, b, n, row, own)), from_cells, offset);
         }
     }
 }
@@ -84,9 +86,10 @@ struct LocalizeBackward {
         const SmallMaps<T> maps = small_maps(p, table, strip, b, first, last, from, temperature);
         if (maps.rows == 0) return 0;
         RowGradient<T> gradients[kMostRows];
+        const AffineMaps from_cells = maps_from_cells(p.localization, b, p.scores.size[2], p.scores.size[3]);
         for (int64_t k = 0; k < maps.rows; ++k) {
             const int64_t n = first + k, i = b * p.scores.size[1] + n;
-            gradients[k] = upstream_of_row<T>(upstream, p.localization, b, n);
+            gradients[k] = upstream_of_row<T>(upstream, from_cells, b, n);
             gradients[k].peak = table.valid[i] ? matches.peak[i] : -1;
             gradients[k].scores = to.first + k * to.stride;
         }
@@ -100,7 +103,8 @@ struct LocalizeBackward {
             std::fill(result, result + height * width, T(0));
             return write_row_gradient(wanted.temperature, b, n, 0);
         }
-        RowGradient<T> gradient = upstream_of_row<T>(upstream, p.localization, b, n);
+        RowGradient<T> gradient =
+            upstream_of_row<T>(upstream, maps_from_cells(p.localization, b, height, width), b, n);
         gradient.peak = matches.peak[i];
         gradient.only_scores = !is_given(wanted.temperature);
         const Box box = window_box(p.localization.window, gradient.peak, height, width);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import torch
 from torch import Tensor
@@ -65,8 +65,9 @@ def sparse_window_match(
             Transformers make them, without class and register tokens. They are read through a view, never copied.
         source_shape: (Hs, Ws) in cells; required by layout "tokens", None for "map".
         target_shape: (Ht, Wt), likewise.
-        source_size: (height, width) in pixels of the image that `keypoints` refer to. None: they are in cells.
-        target_size: (height, width) in pixels of the image of the results. None: results are in cells.
+        source_size: (height, width) in pixels of the image that `keypoints` refer to, or a (B, 2) tensor of integers:
+            one for each image. None: they are in cells.
+        target_size: (height, width) in pixels of the image of the results, or (B, 2). None: results are in cells.
         source_coords: how pixels map to source cells: "corner" (cell = pixel * cells / pixels), "half_pixel"
             (cell = (pixel + 1/2) * cells / pixels - 1/2) or "align_corners" (cell = pixel * (cells-1) / (pixels-1)).
         target_coords: how target cells map to pixels, with the same names.
@@ -102,20 +103,15 @@ def sparse_window_match(
 
     Raises:
         TypeError, ValueError: an argument has a wrong type, dtype, shape, device or value; in one sentence, before
-            anything runs. On CPU tensors that includes keypoints that aren't finite, counts outside 0..N and
-            temperatures not above zero in valid rows; on a GPU such rows become NaN instead.
+            anything runs. On CPU tensors that includes keypoints that aren't finite, counts outside 0..N, sizes of
+            images below 1 and temperatures not above zero in valid rows; on a GPU such rows become NaN instead.
         RuntimeError: a backend asked for by name can't run.
     """
-    layout = pick(LayoutOptions, options)
-    source = _checks.check_map("source", source, layout.of_source())
-    target = _checks.check_map("target", target, layout.of_target())
-    _checks.check_pair("source", source, "target", target)
-    _check_shapes.check_equal("source", "batch size", source.shape[0], "target", target.shape[0])
-    _check_shapes.check_equal("source", "number of channels", source.shape[1], "target", target.shape[1])
-    _checks.check_cells("source", source)
-    sampling = pick(SamplingOptions, options).checked()
+    source, target = check_maps(source, target, options)
+    rest, source_sizes = split_sizes("source_size", options, source)
+    sampling = pick(SamplingOptions, rest).checked()
     keypoints = _checks.check_keypoints(keypoints, source, "source", sampling.sampling)
-    return _match(source, keypoints, target, sampling, backend, options)
+    return match(Queries(source, keypoints, source_sizes, sampling), target, backend, options)
 
 
 @with_options(DescriptorKeywords, Tensor)
@@ -139,7 +135,7 @@ def match_descriptors(
     target = _checks.check_map("target", target, pick(LayoutOptions, options).of_target())
     check_descriptors(descriptors, target)
     source = descriptors.transpose(1, 2)[:, :, None, :]  # a map of one row with a cell for each query
-    return _match(source, None, target, SamplingOptions(), backend, options)
+    return match(Queries(source), target, backend, options)
 
 
 @with_options(LocalizeKeywords, Tensor)
@@ -154,9 +150,9 @@ def localize(scores: Tensor, *, backend: str | None = None, **options: Unpack[Lo
     """
     scores = _checks.check_features("scores", scores, "(B, N, H, W)")
     _checks.check_cells("scores", scores, channels=False)
-    rows, temperature, localization = _localization(scores, scores.shape[1], options)
+    rows, temperature, sizes, localization = _localization(scores, scores.shape[1], options)
     return localize_operator.run(
-        localize_operator.Arguments(scores, rows, temperature, localization, requested(backend))
+        localize_operator.Arguments(scores, rows, temperature, sizes, localization, requested(backend))
     )
 
 
@@ -166,7 +162,7 @@ def gather_keypoints(
     *,
     layout: str = "map",
     shape: Size = None,
-    size: Size = None,
+    size: Size | Tensor = None,
     coords: str = "corner",
     sampling: str = "floor",
     padding: str = "zeros",
@@ -179,7 +175,7 @@ def gather_keypoints(
         keypoints: (B, N, 2) in pixels of `size`, or in cells if that is None.
         layout: "map" or "tokens", as in `sparse_window_match`.
         shape: (H, W) in cells; required by layout "tokens", None for "map".
-        size: (height, width) in pixels of the image that `keypoints` refer to.
+        size: (height, width) in pixels of the image that `keypoints` refer to, or (B, 2) integers: one for each image.
         coords: "corner", "half_pixel" or "align_corners", as `source_coords` of `sparse_window_match`.
         sampling: "floor", "round" or "bilinear", as in `sparse_window_match`.
         padding: what a bilinear sample finds outside the map: "zeros" or "border".
@@ -196,9 +192,11 @@ def gather_keypoints(
     """
     features = _checks.check_map("features", features, LayoutOptions(layout, shape).of_source("shape"))
     _checks.check_cells("features", features)
-    options = SamplingOptions(size, coords, sampling, padding).checked(GATHER_NAMES)
+    sizes = _checks.check_image_sizes("size", size, features)
+    options = SamplingOptions(None if sizes is not None else size, coords, sampling, padding).checked(GATHER_NAMES)  # type: ignore[arg-type]
     keypoints = _checks.check_keypoints(keypoints, features, "features", sampling)
-    return gather_operator.run(gather_operator.Arguments(features, keypoints, options, requested(backend))).descriptors
+    arguments = gather_operator.Arguments(features, keypoints, sizes, options, requested(backend))
+    return gather_operator.run(arguments).descriptors
 
 
 @with_options(SimilarityKeywords)
@@ -274,39 +272,63 @@ def extract_windows(
     return torch.where(inside, windows, -torch.inf), torch.stack((left, top), -1)
 
 
-def _match(
-    source: Tensor,
-    keypoints: Tensor | None,
-    target: Tensor,
-    sampling: SamplingOptions,
-    backend: str | None,
-    options: Mapping[str, Any],
-) -> Matches:
+class Queries(NamedTuple):
+    """What is looked for: a source map and keypoints in it, or without keypoints a list of descriptors (B, C, 1, N)."""
+
+    source: Tensor
+    keypoints: Tensor | None = None
+    source_sizes: Tensor | None = None
+    sampling: SamplingOptions = SamplingOptions()
+
+
+def check_maps(source: Tensor, target: Tensor, options: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """A source and a target map that agree, as maps whatever their layout."""
+    layout = pick(LayoutOptions, options)
+    source = _checks.check_map("source", source, layout.of_source())
+    target = _checks.check_map("target", target, layout.of_target())
+    _checks.check_pair("source", source, "target", target)
+    _check_shapes.check_equal("source", "batch size", source.shape[0], "target", target.shape[0])
+    _check_shapes.check_equal("source", "number of channels", source.shape[1], "target", target.shape[1])
+    _checks.check_cells("source", source)
+    return source, target
+
+
+def split_sizes(name: str, options: Mapping[str, Any], features: Tensor) -> tuple[Mapping[str, Any], Tensor | None]:
+    """The options without the sizes of each image, if option `name` is (B, 2), and these."""
+    sizes = _checks.check_image_sizes(name, options.get(name), features)
+    return (options, None) if sizes is None else ({**options, name: None}, sizes)
+
+
+def match(queries: Queries, target: Tensor, backend: str | None, options: Mapping[str, Any]) -> Matches:
+    """`sparse_window_match` of checked maps and queries."""
+    source, keypoints, source_sizes, sampling = queries
     _checks.check_cells("target", target)
-    queries = source.shape[3] if keypoints is None else keypoints.shape[1]
-    rows, temperature, localization = _localization(target, queries, options)
+    count = source.shape[3] if keypoints is None else keypoints.shape[1]
+    rows, temperature, target_sizes, localization = _localization(target, count, options)
     metric = pick(MetricOptions, options).checked()
     inputs = (source, keypoints, target, temperature)
     keep = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
     backend = requested(backend)
     result = match_operator.run(
         match_operator.Arguments(
-            source, keypoints, target, rows, temperature, sampling, metric, localization, keep, backend
+            source, keypoints, target, rows, temperature, source_sizes, target_sizes,
+            sampling, metric, localization, keep, backend,
         )
-    )
+    )  # fmt: skip
     return Matches(result.keypoints, result.score, result.peak, result.log_sum_exp)
 
 
 def _localization(
     scores: Tensor, queries: int, options: Mapping[str, Any]
-) -> tuple[Rows, Tensor | None, LocalizationOptions]:
-    """(rows, temperature if it is a tensor, options) of a function that localises `queries` queries in a map."""
+) -> tuple[Rows, Tensor | None, Tensor | None, LocalizationOptions]:
+    """(rows, temperature if it is a tensor, target sizes if they are, options) of `queries` queries in a map."""
     rows = _checks.check_rows(pick(Rows, options), queries, scores)
     value = options.get("temperature", _DEFAULT_TEMPERATURE)
     number, temperature = _checks.check_temperature(value, scores.shape[0], queries, scores)
+    options, sizes = split_sizes("target_size", options, scores)
     if torch.compiler.is_compiling() or not _PLAIN.issuperset(map(type, options.values())):
-        return rows, temperature, pick(LocalizationOptions, {**options, "fixed_temperature": number}).checked()
-    return rows, temperature, _checked_once((*options, "fixed_temperature"), *options.values(), number)
+        return rows, temperature, sizes, pick(LocalizationOptions, {**options, "fixed_temperature": number}).checked()
+    return rows, temperature, sizes, _checked_once((*options, "fixed_temperature"), *options.values(), number)
 
 
 _DEFAULT_TEMPERATURE = LocalizationOptions().fixed_temperature

@@ -93,6 +93,20 @@ def _check_mask(name: str, value: object, shape: str, expected: tuple[int, ...])
     return np.ascontiguousarray(mask)
 
 
+def check_image_sizes(name: str, value: object, features: Array) -> Array | None:
+    """A (B, 2) array of sizes (height, width), one an image, as contiguous int64; None for anything else."""
+    if not isinstance(value, np.ndarray) or value.ndim != 2:
+        return None
+    if value.shape != (features.shape[0], 2):
+        raise _check_shapes.wrong_mask_shape(name, "(B, 2)", (features.shape[0], 2), value.shape)
+    if value.dtype.kind not in "iu":
+        raise _check_shapes.not_integers(name, value.dtype)
+    if value.size and value.min() < 1:
+        batch = int((value < 1).any(1).argmax())
+        raise _check_shapes.wrong_image_size(name, tuple(value[batch].tolist()), batch)
+    return np.ascontiguousarray(value, dtype=np.int64)
+
+
 def check_temperature(value: object, batch: int, queries: int, scores: Array) -> tuple[float | None, Array | None]:
     """(number, None), or (None, array broadcast to (B, N) in the dtype of the arithmetic)."""
     if not isinstance(value, np.ndarray) or as_number(value) is not None:

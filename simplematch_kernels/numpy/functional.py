@@ -69,7 +69,8 @@ def sparse_window_match(
     _checks.check_pair("source", source, "target", target)
     _checks.check_cells("source", source)
     keypoints = _checks.check_keypoints(keypoints, source, "source")
-    sampling = pick(SamplingOptions, options).checked().resolve(*source.shape[2:])
+    rest, sizes = _split_sizes("source_size", options, source)
+    sampling = pick(SamplingOptions, rest).checked().resolve(*source.shape[2:], image_sizes=sizes)
     return _match(source, keypoints, target, sampling, threads, options)
 
 
@@ -117,7 +118,7 @@ def gather_keypoints(
     *,
     layout: str = "map",
     shape: Size = None,
-    size: Size = None,
+    size: Size | Array = None,
     coords: str = "corner",
     sampling: str = "floor",
     padding: str = "zeros",
@@ -130,7 +131,7 @@ def gather_keypoints(
         keypoints: (B, N, 2) in pixels of `size`, or in cells if that is None.
         layout: "map" or "tokens".
         shape: (H, W) in cells; required by layout "tokens", None for "map".
-        size: (height, width) in pixels of the image that `keypoints` refer to.
+        size: (height, width) in pixels of the image that `keypoints` refer to, or (B, 2) integers: one for each image.
         coords: "corner", "half_pixel" or "align_corners".
         sampling: "floor", "round" or "bilinear".
         padding: what a bilinear sample finds outside the map: "zeros" or "border".
@@ -145,10 +146,13 @@ def gather_keypoints(
     features = _checks.check_map("features", features, LayoutOptions(layout, shape).of_source("shape"))
     _checks.check_cells("features", features)
     keypoints = _checks.check_keypoints(keypoints, features, "features")
-    options = SamplingOptions(size, coords, sampling, padding).checked(GATHER_NAMES)
+    sizes = _checks.check_image_sizes("size", size, features)
+    options = SamplingOptions(None if sizes is not None else size, coords, sampling, padding).checked(GATHER_NAMES)  # type: ignore[arg-type]
     _checks.check_values(keypoints, Rows(), None)
     descriptors = np.empty((features.shape[0], keypoints.shape[1], features.shape[1]), features.dtype)
-    problem = _records.gather_problem(view(features), view(keypoints), options.resolve(*features.shape[2:]))
+    problem = _records.gather_problem(
+        view(features), view(keypoints), options.resolve(*features.shape[2:], image_sizes=sizes)
+    )
     _C.gather_keypoints(problem, {"descriptors": _arrays.address(descriptors)}, _device(threads))
     return descriptors
 
@@ -227,8 +231,15 @@ def _localization(scores: Array, queries: int, options: Mapping[str, Any]) -> tu
     rows = _checks.check_rows(pick(Rows, options), queries, scores)
     value = options.get("temperature", LocalizationOptions().fixed_temperature)
     number, temperature = _checks.check_temperature(value, scores.shape[0], queries, scores)
+    options, sizes = _split_sizes("target_size", options, scores)
     localization = pick(LocalizationOptions, {**options, "fixed_temperature": number}).checked()
-    return rows, temperature, localization.resolve(*scores.shape[2:])
+    return rows, temperature, localization.resolve(*scores.shape[2:], image_sizes=sizes)
+
+
+def _split_sizes(name: str, options: Mapping[str, Any], features: Array) -> tuple[Mapping[str, Any], Array | None]:
+    """The options without the sizes of each image, if option `name` is (B, 2), and these."""
+    sizes = _checks.check_image_sizes(name, options.get(name), features)
+    return (options, None) if sizes is None else ({**options, name: None}, sizes)
 
 
 def _descriptor_map(descriptors: Array) -> Array:

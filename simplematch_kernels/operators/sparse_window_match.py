@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import _resolved
 from .._check_options import check_window_size
-from .._checks import check_values
+from .._checks import check_image_size_values, check_values
 from .._options import LocalizationOptions, MetricOptions, SamplingOptions
 from .._types import MatchGradients, MatchProblem, MatchResult, Rows, Upstream, accumulation_dtype, empty_match_result
 from ._operator import Operator
@@ -18,6 +18,7 @@ from ._operator import Operator
 class Arguments(NamedTuple):
     """Without `keypoints` the source is a list of descriptors, (B, C, 1, N), and `sampling` says nothing.
 
+    source_sizes, target_sizes: (B, 2) sizes of the images, or None where the options have one for all.
     keep_scores: whether to keep the scores in the windows for a backward.
     """
 
@@ -26,6 +27,8 @@ class Arguments(NamedTuple):
     target: Tensor
     rows: Rows
     temperature: Tensor | None
+    source_sizes: Tensor | None
+    target_sizes: Tensor | None
     sampling: SamplingOptions
     metric: MetricOptions
     localization: LocalizationOptions
@@ -43,14 +46,18 @@ class Arguments(NamedTuple):
             self.target,
             self.rows,
             self.temperature,
-            None if self.keypoints is None else self.sampling.resolve(*self.source.shape[-2:]),
+            None
+            if self.keypoints is None
+            else self.sampling.resolve(*self.source.shape[-2:], image_sizes=self.source_sizes),
             self.metric.resolve(),
-            self.localization.resolve(*self.target.shape[-2:]),
+            self.localization.resolve(*self.target.shape[-2:], image_sizes=self.target_sizes),
             self._kept_queries(),
         )
 
     def check_values(self) -> None:
         check_values(self.keypoints, self.rows, self.temperature, self.queries)
+        check_image_size_values("source_size", self.source_sizes)
+        check_image_size_values("target_size", self.target_sizes)
 
     def empty_result(self) -> MatchResult:
         return empty_match_result(self.target, self.queries, self._kept_queries(), self._box())

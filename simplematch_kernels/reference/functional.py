@@ -34,6 +34,10 @@ def sparse_window_match(
     dtype = accumulation_dtype(target) if dtype is None else dtype
     value, (batch, queries) = options.get("temperature", 0.02), keypoints.shape[:2]
     number, temperature = _checks.check_temperature(value, batch, queries, target)
+    source_sizes = _checks.check_image_sizes("source_size", options.get("source_size"), source)
+    target_sizes = _checks.check_image_sizes("target_size", options.get("target_size"), target)
+    options |= {"source_size": None} if source_sizes is not None else {}
+    options |= {"target_size": None} if target_sizes is not None else {}
     localization = pick(LocalizationOptions, {**options, "fixed_temperature": number}).checked()
     problem = MatchProblem(
         source,
@@ -41,8 +45,8 @@ def sparse_window_match(
         target,
         _checks.check_rows(pick(Rows, options), keypoints.shape[1], target),
         None if temperature is None else temperature.to(dtype),
-        pick(SamplingOptions, options).checked().resolve(*source.shape[-2:]),
+        pick(SamplingOptions, options).checked().resolve(*source.shape[-2:], image_sizes=source_sizes),
         pick(MetricOptions, options).checked().resolve(),
-        localization.resolve(*target.shape[-2:]),
+        localization.resolve(*target.shape[-2:], image_sizes=target_sizes),
     )
     return match.sparse_window_match(problem, dtype=dtype)

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._resolved import Localization, Window
+from .._resolved import AffineMap, Localization, Window, pixels_from_cells
 from .._types import Matches, Rows, Upstream
-from .gather import apply_affine
+from .gather import apply_affine, maps_of_images, rate
 
 
 def localize(
@@ -27,6 +27,7 @@ def localize(
     log_sum_exp is that score over T.
     """
     H, W = scores.shape[2:]
+    maps = maps_from_cells(localization, scores)
     valid = valid_rows(rows, scores)[..., None]
     if peak is None:
         peak = find_peak(scores, rows)
@@ -46,7 +47,7 @@ def localize(
     dx, dy = _offsets(peak, H, W)  # from the peak: smaller numbers round less
     cells = torch.cat((peak % W, peak // W), -1) + torch.stack([(probability * d).sum(-1) for d in (dx, dy)], -1)
     return Matches(
-        torch.where(valid, _to_output(cells, localization), -1),
+        torch.where(valid, _to_output(cells, maps, localization.output_offset), -1),
         torch.where(valid, score, 0)[..., 0],
         torch.where(valid, peak, -1)[..., 0],
         torch.where(valid[..., 0], log_sum_exp, 0),
@@ -90,11 +91,11 @@ def localize_backward(
     )
     agreement, moves = of_log_sum_exp, [of_score, of_log_sum_exp]
     if upstream.keypoints is not None:
-        scale = (localization.from_cells_x, localization.from_cells_y)
+        scale = [rate(affine, scores.dtype) for affine in maps_from_cells(localization, scores)]
         for i, offset in enumerate(w.offsets(size)):
             centred = offset - (probability * offset).sum(-1, keepdim=True)
-            g = upstream.keypoints[..., i : i + 1].to(scores.dtype) * (scale[i].numerator / scale[i].denominator)
-            agreement = agreement + g * centred
+            g = upstream.keypoints[..., i].to(scores.dtype) * scale[i]
+            agreement = agreement + g[..., None] * centred
             moves.append(upstream.keypoints[..., i : i + 1])
     ds = w.slope / divisor * probability * agreement
     ds = ds.scatter_add(-1, w.peak, of_score.expand(w.peak.shape))
@@ -235,7 +236,13 @@ def _offsets(peak: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     return x - peak % width, y - peak // width
 
 
-def _to_output(cells: Tensor, localization: Localization) -> Tensor:
-    x = apply_affine(cells[..., 0], localization.from_cells_x)
-    y = apply_affine(cells[..., 1], localization.from_cells_y)
-    return torch.stack((x, y), -1) + localization.output_offset
+def maps_from_cells(localization: Localization, scores: Tensor) -> list[AffineMap]:
+    """The maps of x and y from cells of scores (B, N, H, W) to the user's units."""
+    if localization.image_sizes is None:
+        return [localization.from_cells_x, localization.from_cells_y]
+    height, width = scores.shape[-2:]
+    return maps_of_images(pixels_from_cells, localization.coordinates, localization.image_sizes, (height, width))
+
+
+def _to_output(cells: Tensor, maps: list[AffineMap], offset: float) -> Tensor:
+    return torch.stack((apply_affine(cells[..., 0], maps[0]), apply_affine(cells[..., 1], maps[1])), -1) + offset
