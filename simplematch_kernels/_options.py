@@ -42,6 +42,7 @@ from ._resolved import (
 LAYOUTS = ("map", "tokens")
 SAMPLINGS = ("floor", "round", "bilinear")
 SAMPLING_PADDINGS = ("zeros", "border")
+INTERPOLATIONS = ("features", "matches")
 COORDINATES = ("corner", "half_pixel", "align_corners")
 METRICS = ("cosine", "dot", "l2")
 EPS_MODES = ("add", "clamp")
@@ -130,6 +131,20 @@ def _axes(
 
 GATHER_NAMES = {"source_size": "size", "source_coords": "coords", "sampling_padding": "padding"}
 """The sampling options of a function that has one map."""
+
+
+class InterpolationKeywords(TypedDict, total=False):
+    source_interpolation: str
+
+
+class InterpolationOptions(NamedTuple):
+    """What is interpolated for a keypoint between cells: the features there, or the matches of the cells around it."""
+
+    source_interpolation: str = "features"
+
+    def checked(self) -> InterpolationOptions:
+        check_choice("source_interpolation", self.source_interpolation, INTERPOLATIONS)
+        return self
 
 
 class MetricKeywords(TypedDict, total=False):
@@ -258,7 +273,9 @@ class DescriptorKeywords(SimilarityKeywords, LocalizeKeywords[Array], Generic[Ar
     """Options of `match_descriptors`."""
 
 
-class MatchKeywords(SamplingKeywords[Array], DescriptorKeywords[Array], Generic[Array], total=False):
+class MatchKeywords(
+    SamplingKeywords[Array], InterpolationKeywords, DescriptorKeywords[Array], Generic[Array], total=False
+):
     """Options of `sparse_window_match`."""
 
     source_shape: Size
@@ -268,6 +285,7 @@ _DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(RowsKeywords.__annotations__),
     **LayoutOptions._field_defaults,
     **SamplingOptions._field_defaults,
+    **InterpolationOptions._field_defaults,
     **MetricOptions._field_defaults,
     **LocalizationOptions._field_defaults,
     "temperature": LocalizationOptions._field_defaults["fixed_temperature"],

@@ -25,6 +25,10 @@ More queries than fit are worked on in blocks; what the backward misses it compu
 """
 
 
+INTERPOLATION_EPS = 1e-5
+"""How far from the border cells a keypoint is kept, in cells, where matches are interpolated."""
+
+
 @dataclass(frozen=True, slots=True)
 class AffineMap:
     """`y = (x * numerator + shift) / denominator`, evaluated in float64 by every backend."""

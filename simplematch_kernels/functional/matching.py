@@ -14,6 +14,7 @@ from .._options import (
     BORDERS,
     GATHER_NAMES,
     DescriptorKeywords,
+    InterpolationOptions,
     LayoutOptions,
     LocalizationOptions,
     LocalizeKeywords,
@@ -30,6 +31,8 @@ from ..operators import cosine_similarity as similarity_operator
 from ..operators import gather_keypoints as gather_operator
 from ..operators import localize as localize_operator
 from ..operators import sparse_window_match as match_operator
+from ..operators._torch import is_plain
+from ..reference.interpolation import interpolate_matches
 from ._shared import check_descriptors, requested
 
 
@@ -75,6 +78,9 @@ def sparse_window_match(
         sampling: "floor" (truncate to a cell), "round" (nearest cell, halves to even) or "bilinear" (four cells).
             The first two clamp to the map.
         sampling_padding: what a bilinear sample finds outside the map: "zeros" or "border".
+        source_interpolation: "features" (the source is sampled as `sampling` says), or "matches": the four cells around
+            a keypoint, clamped to the map, are matched each for itself, and their points, scores and log_sum_exp are
+            blended bilinearly; the peak is that of the nearest cell. `sampling` then says nothing.
         metric: "cosine"; "dot" (s = <q, f>); or "l2" (s = -|q - f|^2).
         eps: guards the cosine's division.
         eps_mode: "add" (x / (|x| + eps)) or "clamp" (x / max(|x|, eps)).
@@ -96,9 +102,10 @@ def sparse_window_match(
         pass on no gradient. NaN inputs propagate to their row; docs/semantics.md has the rules for NaN and infinities.
 
     Gradients:
-        To source, target and temperature (if a tensor), and to keypoints if `sampling` is "bilinear"; from
-        keypoints, score and log_sum_exp. In the layout and dtype of their input, bitwise repeatable. The peak is a
-        constant, as are the keypoints under the other samplings: if nothing else requires a gradient, no result does.
+        To source, target and temperature (if a tensor), and to keypoints if `sampling` is "bilinear" or
+        `source_interpolation` "matches"; from keypoints, score and log_sum_exp. In the layout and dtype of their input,
+        bitwise repeatable. The peak is a constant, as are the keypoints in other cases: if nothing else requires a
+        gradient, no result does.
         Transforms of torch.func and forward-mode differentiation work. A second derivative raises RuntimeError.
 
     Raises:
@@ -110,6 +117,9 @@ def sparse_window_match(
     source, target = check_maps(source, target, options)
     rest, source_sizes = split_sizes("source_size", options, source)
     sampling = pick(SamplingOptions, rest).checked()
+    if pick(InterpolationOptions, options).checked().source_interpolation == "matches":
+        keypoints = _checks.check_keypoints(keypoints, source, "source", "bilinear")
+        return _interpolate(Queries(source, keypoints, source_sizes, sampling), target, backend, options)
     keypoints = _checks.check_keypoints(keypoints, source, "source", sampling.sampling)
     return match(Queries(source, keypoints, source_sizes, sampling), target, backend, options)
 
@@ -316,6 +326,27 @@ def match(queries: Queries, target: Tensor, backend: str | None, options: Mappin
         )
     )  # fmt: skip
     return Matches(result.keypoints, result.score, result.peak, result.log_sum_exp)
+
+
+def _interpolate(queries: Queries, target: Tensor, backend: str | None, options: Mapping[str, Any]) -> Matches:
+    """`match` with source_interpolation "matches"."""
+    source, keypoints, sizes, sampling = queries
+    assert keypoints is not None
+    count = keypoints.shape[1]
+    rows = _checks.check_rows(pick(Rows, options), count, target)
+    value = options.get("temperature", _DEFAULT_TEMPERATURE)
+    number, temperature = _checks.check_temperature(value, target.shape[0], count, target)
+    if target.device.type == "cpu" and is_plain((keypoints, target), target.device):  # else the operator checks
+        _checks.check_values(keypoints, rows, temperature, count)
+        _checks.check_image_size_values("source_size", sizes)
+
+    def of_cells(cells: Tensor, rows: Rows, temperature: Tensor | None) -> Matches:
+        changed: dict[str, Any] = {"num_keypoints": rows.num_keypoints, "valid": rows.valid}
+        changed["temperature"] = number if temperature is None else temperature
+        return match(Queries(source, cells), target, backend, {**options, **changed})
+
+    resolved = sampling.resolve(*source.shape[-2:], image_sizes=sizes)
+    return interpolate_matches(source, keypoints, resolved, rows, temperature, of_cells)
 
 
 def _localization(

@@ -10,6 +10,7 @@ import numpy as np
 from .._options import (
     GATHER_NAMES,
     DescriptorKeywords,
+    InterpolationOptions,
     LayoutOptions,
     LocalizationOptions,
     LocalizeKeywords,
@@ -26,6 +27,7 @@ from ..native import _records
 from ..native._records import _C
 from . import _arrays, _checks
 from ._arrays import Array, Matches, Rows, view
+from ._interpolation import interpolate_matches
 
 
 @with_options(MatchKeywords, Array)
@@ -70,8 +72,10 @@ def sparse_window_match(
     _checks.check_cells("source", source)
     keypoints = _checks.check_keypoints(keypoints, source, "source")
     rest, sizes = _split_sizes("source_size", options, source)
-    sampling = pick(SamplingOptions, rest).checked().resolve(*source.shape[2:], image_sizes=sizes)
-    return _match(source, keypoints, target, sampling, threads, options)
+    sampling = pick(SamplingOptions, rest).checked()
+    if pick(InterpolationOptions, options).checked().source_interpolation == "matches":
+        return _interpolate(source, keypoints, target, sampling, sizes, threads, options)
+    return _match(source, keypoints, target, sampling.resolve(*source.shape[2:], image_sizes=sizes), threads, options)
 
 
 @with_options(DescriptorKeywords, Array)
@@ -224,6 +228,31 @@ def _match(
     )
     _C.sparse_window_match(problem, _records.match_result(*_arrays.addresses((*matches, *kept))), _device(threads))
     return matches
+
+
+def _interpolate(
+    source: Array,
+    keypoints: Array,
+    target: Array,
+    sampling: SamplingOptions,
+    sizes: Array | None,
+    threads: int | None,
+    options: Mapping[str, Any],
+) -> Matches:
+    """`_match` with source_interpolation "matches"."""
+    count = keypoints.shape[1]
+    rows = _checks.check_rows(pick(Rows, options), count, target)
+    value = options.get("temperature", LocalizationOptions().fixed_temperature)
+    number, temperature = _checks.check_temperature(value, target.shape[0], count, target)
+    _checks.check_values(keypoints, rows, temperature)
+    in_cells = SamplingOptions().resolve(*source.shape[2:])
+
+    def of_cells(cells: Array, rows: Rows, temperature: Array | None) -> Matches:
+        changed: dict[str, Any] = {"num_keypoints": rows.num_keypoints, "valid": rows.valid}
+        changed["temperature"] = number if temperature is None else temperature
+        return _match(source, cells, target, in_cells, threads, {**options, **changed})
+
+    return interpolate_matches(source, keypoints, sampling, sizes, rows, temperature, of_cells)
 
 
 def _localization(scores: Array, queries: int, options: Mapping[str, Any]) -> tuple[Rows, Array | None, Localization]:

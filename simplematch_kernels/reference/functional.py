@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from .._options import LayoutOptions, LocalizationOptions, MetricOptions, SamplingOptions, pick
+from .._options import InterpolationOptions, LayoutOptions, LocalizationOptions, MetricOptions, SamplingOptions, pick
 from .._types import Matches, MatchProblem, Rows, accumulation_dtype
 from . import match
+from .interpolation import interpolate_matches
 
 
 def sparse_window_match(
@@ -49,4 +50,14 @@ def sparse_window_match(
         pick(MetricOptions, options).checked().resolve(),
         localization.resolve(*target.shape[-2:], image_sizes=target_sizes),
     )
-    return match.sparse_window_match(problem, dtype=dtype)
+    if pick(InterpolationOptions, options).checked().source_interpolation == "features":
+        return match.sparse_window_match(problem, dtype=dtype)
+    in_cells = SamplingOptions().resolve(*source.shape[-2:])
+
+    def of_cells(cells: Tensor, rows: Rows, temperature: Tensor | None) -> Matches:
+        of_cells = problem._replace(keypoints=cells, rows=rows, temperature=temperature, sampling=in_cells)
+        return match.sparse_window_match(of_cells, dtype=dtype)
+
+    assert problem.sampling is not None
+    rows, temperature = problem.rows, problem.temperature
+    return interpolate_matches(source, keypoints, problem.sampling, rows, temperature, of_cells)
