@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING or find_spec("torch") is not None:
     from ._backends import explain, use_backend
-    from ._types import Matches
+    from ._types import DenseMatches, Matches
+    from .functional.dense import dense_match
     from .functional.matching import (
         cosine_similarity,
         extract_windows,
@@ -32,9 +33,11 @@ else:
 __version__ = "0.2.0"
 
 __all__ = [
+    "DenseMatches",
     "Matches",
     "__version__",
     "cosine_similarity",
+    "dense_match",
     "explain",
     "extract_windows",
     "gather_keypoints",

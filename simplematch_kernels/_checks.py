@@ -92,13 +92,13 @@ def check_rows(rows: Rows, queries: int, target: Tensor) -> Rows:
         _check_device("num_keypoints", num_keypoints, "target", target)
         num_keypoints = num_keypoints.long().contiguous()
     if valid is not None:
-        valid = _check_mask("valid", valid, "(B, N)", (batch, queries), target).contiguous()
+        valid = check_mask("valid", valid, "(B, N)", (batch, queries), target).contiguous()
     if target_mask is not None:
-        target_mask = _check_mask("target_mask", target_mask, "(B, H, W)", (batch, height, width), target).flatten(1)
+        target_mask = check_mask("target_mask", target_mask, "(B, H, W)", (batch, height, width), target).flatten(1)
     return Rows(num_keypoints, valid, None if target_mask is None else target_mask.contiguous())
 
 
-def _check_mask(name: str, value: object, shape: str, expected: tuple[int, ...], target: Tensor) -> Tensor:
+def check_mask(name: str, value: object, shape: str, expected: tuple[int, ...], target: Tensor) -> Tensor:
     mask = check_tensor(name, value, shape)
     if mask.dtype != torch.bool:
         raise _check_shapes.not_bool(name, mask.dtype)
@@ -106,6 +106,11 @@ def _check_mask(name: str, value: object, shape: str, expected: tuple[int, ...],
         raise _check_shapes.wrong_mask_shape(name, shape, expected, mask.shape)
     _check_device(name, mask, "target", target)
     return mask
+
+
+def check_cell_shape(name: str, tensor: Tensor, expected: tuple[int, int, int]) -> None:
+    if tuple(tensor.shape) != expected:
+        raise _check_shapes.wrong_mask_shape(name, "(B, Hs, Ws)", expected, tensor.shape)
 
 
 def _check_device(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:

@@ -116,11 +116,11 @@ class SamplingOptions(NamedTuple):
 
 @lru_cache(maxsize=_MOST)
 def _resolve_sampling(o: SamplingOptions, height: int, width: int) -> Sampling:
-    x, y = _axes(cells_from_pixels, o.source_coords, o.source_size, height, width)
+    x, y = axes(cells_from_pixels, o.source_coords, o.source_size, height, width)
     return Sampling(x, y, mode=o.sampling, padding=o.sampling_padding, coordinates=o.source_coords)
 
 
-def _axes(
+def axes(
     convert: Callable[[str, int, int], AffineMap], coords: str, size: Size, height: int, width: int
 ) -> tuple[AffineMap, AffineMap]:
     """The maps of x and y between the cells of a map and the pixels of an image; identities without an image."""
@@ -235,7 +235,7 @@ class LocalizationOptions(NamedTuple):
 
 @lru_cache(maxsize=_MOST)
 def _resolve_localization(o: LocalizationOptions, height: int, width: int) -> Localization:
-    x, y = _axes(pixels_from_cells, o.target_coords, o.target_size, height, width)
+    x, y = axes(pixels_from_cells, o.target_coords, o.target_size, height, width)
     return Localization(
         window=_window(o, height, width),
         temperature=1.0 if o.fixed_temperature is None else o.fixed_temperature,
@@ -271,6 +271,16 @@ class LocalizeKeywords(RowsKeywords[Array], LocalizationKeywords[Array], Generic
 
 class DescriptorKeywords(SimilarityKeywords, LocalizeKeywords[Array], Generic[Array], total=False):
     """Options of `match_descriptors`."""
+
+
+class DenseKeywords(LayoutKeywords, MetricKeywords, LocalizationKeywords[Array], Generic[Array], total=False):
+    """Options of `dense_match`."""
+
+    source_shape: Size
+    source_size: Size | Array
+    source_coords: str
+    target_mask: Array | None
+    temperature: float | Array
 
 
 class MatchKeywords(

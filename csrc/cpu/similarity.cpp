@@ -138,6 +138,10 @@ void similarity_of(const SimilarityWork<T>& w, int64_t b, int64_t tile, T* scrat
 
     for (int64_t j = 0; j < kTile; ++j) norm[j] = 0;
     const T* vectors = q.vectors + b * q.count * q.stride;
+    const int64_t row_count = w.active == nullptr ? q.row_count[b] : w.active_count[b * tiles_of(cells_of_map) + tile];
+    const int32_t* const rows =
+        w.active == nullptr ? q.rows + b * q.count : w.active + (b * tiles_of(cells_of_map) + tile) * q.count;
+    if (row_count == 0 && w.norm_known) return;
     // A distance is a difference of such sums: shorter sums lose fewer of its digits.
     const int64_t step = w.metric.kind == SIMPLEMATCH_L2 ? kChannelsAtATime / 2 : kChannelsAtATime;
     for (int64_t c = 0; c < channels; c += step) {
@@ -149,10 +153,10 @@ void similarity_of(const SimilarityWork<T>& w, int64_t b, int64_t tile, T* scrat
             prefetch = fetch_ahead(next, 0, step < channels ? step : channels);
         }
         prefetch.nearest = here.channel_stride != 1;  // rows of cells may share few sets of the first level
-        prefetch.spread((q.row_count[b] + kRows - 1) / kRows * ((here.cells + kStrip<T> - 1) / kStrip<T>) * (end - c));
-        const TileProduct<T> products{vectors + c, q.stride, q.rows + b * q.count, q.row_count[b], sums, end - c, c > 0,
+        prefetch.spread((row_count + kRows - 1) / kRows * ((here.cells + kStrip<T> - 1) / kStrip<T>) * (end - c));
+        const TileProduct<T> products{vectors + c, q.stride, rows, row_count, sums, end - c, c > 0,
                                       &prefetch};
-        const bool in_place = lies_in_rows(here) && q.row_count[b] > 0;
+        const bool in_place = lies_in_rows(here) && row_count > 0;
         if (in_place) {
             add_first_products(products, rows_of(here, c), packed);
         } else {
@@ -167,8 +171,8 @@ void similarity_of(const SimilarityWork<T>& w, int64_t b, int64_t tile, T* scrat
     finish_norms(here, channels, norm, safe, w.metric);
     if (!w.norm_known)
         for (int64_t j = 0; j < here.cells; ++j) target_norm[j] = norm[j];
-    for (int64_t r = 0; r < q.row_count[b]; ++r) {
-        const int64_t n = b * q.count + q.rows[b * q.count + r];
+    for (int64_t r = 0; r < row_count; ++r) {
+        const int64_t n = b * q.count + rows[r];
         T* scores = w.scores + n * cells_of_map + tile * kTile;
         finish_row(sums + r * kTile, q.norm[n], norm, here.cells, w.metric, scores);
         correct_row(q.vectors + n * q.stride, q.norm[n], here, channels, norm, safe, w.metric, scores);

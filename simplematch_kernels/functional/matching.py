@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Unpack
 import torch
 from torch import Tensor
 
-from .. import _check_options, _check_shapes, _checks
+from .. import _check_options, _check_shapes, _checks, _resolved
 from .._options import (
     BORDERS,
     GATHER_NAMES,
@@ -23,9 +23,11 @@ from .._options import (
     SamplingOptions,
     SimilarityKeywords,
     Size,
+    axes,
     pick,
     with_options,
 )
+from .._resolved import Sampling, cells_from_pixels
 from .._types import Matches, Rows
 from ..operators import cosine_similarity as similarity_operator
 from ..operators import gather_keypoints as gather_operator
@@ -309,8 +311,13 @@ def split_sizes(name: str, options: Mapping[str, Any], features: Tensor) -> tupl
     return (options, None) if sizes is None else ({**options, name: None}, sizes)
 
 
-def match(queries: Queries, target: Tensor, backend: str | None, options: Mapping[str, Any]) -> Matches:
-    """`sparse_window_match` of checked maps and queries."""
+def match(
+    queries: Queries, target: Tensor, backend: str | None, options: Mapping[str, Any], keep_all_or_none: bool = False
+) -> Matches:
+    """`sparse_window_match` of checked maps and queries.
+
+    keep_all_or_none: keep no scores for the backward, unless those of all windows take a quarter of the budget at most.
+    """
     source, keypoints, source_sizes, sampling = queries
     _checks.check_cells("target", target)
     count = source.shape[3] if keypoints is None else keypoints.shape[1]
@@ -319,12 +326,13 @@ def match(queries: Queries, target: Tensor, backend: str | None, options: Mappin
     inputs = (source, keypoints, target, temperature)
     keep = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
     backend = requested(backend)
-    result = match_operator.run(
-        match_operator.Arguments(
-            source, keypoints, target, rows, temperature, source_sizes, target_sizes,
-            sampling, metric, localization, keep, backend,
-        )
+    arguments = match_operator.Arguments(
+        source, keypoints, target, rows, temperature, source_sizes, target_sizes,
+        sampling, metric, localization, keep, backend,
     )  # fmt: skip
+    if keep and keep_all_or_none and 4 * arguments.window_bytes > _resolved.SCORE_BUDGET_BYTES:
+        arguments = arguments._replace(keep_scores=False)
+    result = match_operator.run(arguments)
     return Matches(result.keypoints, result.score, result.peak, result.log_sum_exp)
 
 
@@ -345,7 +353,8 @@ def _interpolate(queries: Queries, target: Tensor, backend: str | None, options:
         changed["temperature"] = number if temperature is None else temperature
         return match(Queries(source, cells), target, backend, {**options, **changed})
 
-    resolved = sampling.resolve(*source.shape[-2:], image_sizes=sizes)
+    maps = axes(cells_from_pixels, sampling.source_coords, sampling.source_size, *source.shape[-2:])
+    resolved = Sampling(*maps, "bilinear", "border", sampling.source_coords, sizes)
     return interpolate_matches(source, keypoints, resolved, rows, temperature, of_cells)
 
 

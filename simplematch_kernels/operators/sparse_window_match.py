@@ -39,6 +39,13 @@ class Arguments(NamedTuple):
     def queries(self) -> int:
         return self.source.shape[3] if self.keypoints is None else self.keypoints.shape[1]
 
+    @property
+    def window_bytes(self) -> int:
+        """Bytes of the scores in the windows of all queries."""
+        rows, columns = self._box()
+        size: int = self.target.shape[0] * self.queries * rows * columns * accumulation_dtype(self.target).itemsize
+        return size
+
     def problem(self) -> MatchProblem:
         return MatchProblem(
             self.source,
