@@ -193,6 +193,26 @@ def test_compile_and_vmap(layout: str, backend: str) -> None:
     torch.testing.assert_close(mapped(source, target), expected[0])
 
 
+@pytest.mark.skipif(SIMULATED or _native.why_not() is not None, reason="needs the compiled module")
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "sliced", "transposed"])
+def test_numpy_gives_the_same_bits(layout: str) -> None:
+    import simplematch_kernels.numpy as smn
+
+    source, target = (x.cpu() for x in maps(layout=layout))
+    options: dict[str, Any] = {
+        "source_size": torch.tensor([[40, 30], [20, 50]]), "target_size": (33, 50), "return_mutual": True,
+        "mask": torch.rand(2, HEIGHT, WIDTH) < 0.7, "temperature": torch.rand(2, HEIGHT, WIDTH) + 0.1,
+        "target_mask": torch.rand(2, 6, 4) < 0.8, "source_coords": "half_pixel", "window_size": 3,
+    }  # fmt: skip
+    expected = smk.dense_match(source, target, **options, backend="cpu")
+    arrays = {k: v.numpy() if isinstance(v, Tensor) else v for k, v in options.items()}
+    found = smn.dense_match(source.numpy(), target.numpy(), **arrays)
+    assert found._fields == expected._fields
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours is not None and theirs is not None
+        assert ours.dtype == theirs.numpy().dtype and (ours == theirs.numpy()).all()
+
+
 WRONG = [
     ({"mask": torch.ones(2, 5, 4, dtype=torch.bool, device=DEVICE)}, ValueError, r"mask must have shape \(B, Hs, Ws\)"),
     ({"mask": torch.ones(2, HEIGHT, WIDTH, device=DEVICE)}, TypeError, "mask must be bool, got torch.float32"),

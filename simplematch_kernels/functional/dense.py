@@ -50,8 +50,8 @@ def dense_match(
 
     Returns:
         `DenseMatches`: flow (B, 2, Hs, Ws), score and log_sum_exp (B, Hs, Ws), float32, or float64 for float64
-        features; mutual (B, Hs, Ws) bool or None. Cells that aren't matched, or whose target_mask has no True cell, hold 0 and
-        False, and pass on no gradient.
+        features; mutual (B, Hs, Ws) bool or None. Cells that aren't matched, or whose target_mask has no True cell,
+        hold 0 and False, and pass on no gradient.
 
     Gradients:
         To source, target and temperature (if a tensor), from flow, score and log_sum_exp.

@@ -316,7 +316,7 @@ def match(
 ) -> Matches:
     """`sparse_window_match` of checked maps and queries.
 
-    keep_all_or_none: keep no scores for the backward, unless those of all windows take a quarter of the budget at most.
+    keep_all_or_none: keep no scores for the backward, unless those of all windows take half of the budget at most.
     """
     source, keypoints, source_sizes, sampling = queries
     _checks.check_cells("target", target)
@@ -330,7 +330,7 @@ def match(
         source, keypoints, target, rows, temperature, source_sizes, target_sizes,
         sampling, metric, localization, keep, backend,
     )  # fmt: skip
-    if keep and keep_all_or_none and 4 * arguments.window_bytes > _resolved.SCORE_BUDGET_BYTES:
+    if keep and keep_all_or_none and 2 * arguments.window_bytes > _resolved.SCORE_BUDGET_BYTES:
         arguments = arguments._replace(keep_scores=False)
     result = match_operator.run(arguments)
     return Matches(result.keypoints, result.score, result.peak, result.log_sum_exp)

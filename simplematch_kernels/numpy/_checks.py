@@ -69,8 +69,8 @@ def check_rows(rows: Rows, queries: int, target: Array) -> Rows:
     counts = None if num_keypoints is None else _check_counts(num_keypoints, batch, queries)
     return Rows(
         counts,
-        None if valid is None else _check_mask("valid", valid, "(B, N)", (batch, queries)),
-        None if target_mask is None else _check_mask("target_mask", target_mask, "(B, H, W)", (batch, height, width)),
+        None if valid is None else check_mask("valid", valid, "(B, N)", (batch, queries)),
+        None if target_mask is None else check_mask("target_mask", target_mask, "(B, H, W)", (batch, height, width)),
     )
 
 
@@ -84,7 +84,7 @@ def _check_counts(value: object, batch: int, queries: int) -> Array:
     return np.ascontiguousarray(array, dtype=np.int64)
 
 
-def _check_mask(name: str, value: object, shape: str, expected: tuple[int, ...]) -> Array:
+def check_mask(name: str, value: object, shape: str, expected: tuple[int, ...]) -> Array:
     mask = check_array(name, value, shape)
     if mask.dtype != np.bool_:
         raise _check_shapes.not_bool(name, mask.dtype)

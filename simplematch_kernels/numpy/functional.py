@@ -65,17 +65,13 @@ def sparse_window_match(
             runs. That includes keypoints that aren't finite, counts outside 0..N and temperatures not above zero in
             valid rows.
     """
-    layout = pick(LayoutOptions, options)
-    source = _checks.check_map("source", source, layout.of_source())
-    target = _checks.check_map("target", target, layout.of_target())
-    _checks.check_pair("source", source, "target", target)
-    _checks.check_cells("source", source)
+    source, target = check_maps(source, target, options)
     keypoints = _checks.check_keypoints(keypoints, source, "source")
-    rest, sizes = _split_sizes("source_size", options, source)
+    rest, sizes = split_sizes("source_size", options, source)
     sampling = pick(SamplingOptions, rest).checked()
     if pick(InterpolationOptions, options).checked().source_interpolation == "matches":
         return _interpolate(source, keypoints, target, sampling, sizes, threads, options)
-    return _match(source, keypoints, target, sampling.resolve(*source.shape[2:], image_sizes=sizes), threads, options)
+    return match(source, keypoints, target, sampling.resolve(*source.shape[2:], image_sizes=sizes), threads, options)
 
 
 @with_options(DescriptorKeywords, Array)
@@ -93,7 +89,7 @@ def match_descriptors(
     descriptors = _checks.check_features("descriptors", descriptors, "(B, N, C)")
     target = _checks.check_map("target", target, pick(LayoutOptions, options).of_target())
     _checks.check_pair("descriptors", descriptors, "target", target)
-    return _match(_descriptor_map(descriptors), None, target, None, threads, options)
+    return match(_descriptor_map(descriptors), None, target, None, threads, options)
 
 
 @with_options(LocalizeKeywords, Array)
@@ -200,7 +196,7 @@ def cosine_similarity(
     return scores
 
 
-def _match(
+def match(
     source: Array,
     keypoints: Array | None,
     target: Array,
@@ -239,7 +235,7 @@ def _interpolate(
     threads: int | None,
     options: Mapping[str, Any],
 ) -> Matches:
-    """`_match` with source_interpolation "matches"."""
+    """`match` with source_interpolation "matches"."""
     count = keypoints.shape[1]
     rows = _checks.check_rows(pick(Rows, options), count, target)
     value = options.get("temperature", LocalizationOptions().fixed_temperature)
@@ -250,7 +246,7 @@ def _interpolate(
     def of_cells(cells: Array, rows: Rows, temperature: Array | None) -> Matches:
         changed: dict[str, Any] = {"num_keypoints": rows.num_keypoints, "valid": rows.valid}
         changed["temperature"] = number if temperature is None else temperature
-        return _match(source, cells, target, in_cells, threads, {**options, **changed})
+        return match(source, cells, target, in_cells, threads, {**options, **changed})
 
     return interpolate_matches(source, keypoints, sampling, sizes, rows, temperature, of_cells)
 
@@ -260,12 +256,22 @@ def _localization(scores: Array, queries: int, options: Mapping[str, Any]) -> tu
     rows = _checks.check_rows(pick(Rows, options), queries, scores)
     value = options.get("temperature", LocalizationOptions().fixed_temperature)
     number, temperature = _checks.check_temperature(value, scores.shape[0], queries, scores)
-    options, sizes = _split_sizes("target_size", options, scores)
+    options, sizes = split_sizes("target_size", options, scores)
     localization = pick(LocalizationOptions, {**options, "fixed_temperature": number}).checked()
     return rows, temperature, localization.resolve(*scores.shape[2:], image_sizes=sizes)
 
 
-def _split_sizes(name: str, options: Mapping[str, Any], features: Array) -> tuple[Mapping[str, Any], Array | None]:
+def check_maps(source: Array, target: Array, options: Mapping[str, Any]) -> tuple[Array, Array]:
+    """A source and a target map that agree, as maps whatever their layout."""
+    layout = pick(LayoutOptions, options)
+    source = _checks.check_map("source", source, layout.of_source())
+    target = _checks.check_map("target", target, layout.of_target())
+    _checks.check_pair("source", source, "target", target)
+    _checks.check_cells("source", source)
+    return source, target
+
+
+def split_sizes(name: str, options: Mapping[str, Any], features: Array) -> tuple[Mapping[str, Any], Array | None]:
     """The options without the sizes of each image, if option `name` is (B, 2), and these."""
     sizes = _checks.check_image_sizes(name, options.get(name), features)
     return (options, None) if sizes is None else ({**options, name: None}, sizes)
