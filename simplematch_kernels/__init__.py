@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING or find_spec("torch") is not None:
     from ._backends import explain, use_backend
-    from ._types import AllMatches, DetailedMatches, Matches
+    from ._types import AllMatches, DenseMatches, DetailedMatches, Matches
+    from .functional.dense import dense_match
     from .functional.match_all import match_all, pair_scores
     from .functional.matching import (
         cosine_similarity,
@@ -34,10 +35,12 @@ __version__ = "0.2.0"
 
 __all__ = [
     "AllMatches",
+    "DenseMatches",
     "DetailedMatches",
     "Matches",
     "__version__",
     "cosine_similarity",
+    "dense_match",
     "explain",
     "extract_windows",
     "gather_keypoints",

@@ -15,12 +15,12 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
 
 
 def check_size(name: str, value: object) -> tuple[int, int] | None:
-    """An image size (height, width) in pixels, or None."""
+    """An image size (height, width) in pixels, or None. One size an image, (B, 2), has its own checks."""
     if value is None or (type(value) is tuple and len(value) == 2 and _is_count(value[0]) and _is_count(value[1])):
         return value
     pair = _as_pair(value)
     if pair is None:
-        raise TypeError(f"{name} must be (height, width) in whole pixels or None, got {shown(value)}")
+        raise TypeError(f"{name} must be (height, width) in whole pixels, (B, 2) integers or None, got {shown(value)}")
     if pair[0] < 1 or pair[1] < 1:
         raise ValueError(f"{name} must be at least 1 x 1 pixel, got {pair}")
     return pair

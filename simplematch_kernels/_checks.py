@@ -16,6 +16,7 @@ from ._check_options import check_number
 from ._check_shapes import TokenShape, check_equal
 from ._types import Rows
 
+INTEGER_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 FEATURE_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
@@ -96,19 +97,19 @@ def check_rows(rows: Rows, queries: int, target: Tensor) -> Rows:
     batch, (height, width) = target.shape[0], target.shape[2:]
     if num_keypoints is not None:
         num_keypoints = check_tensor("num_keypoints", num_keypoints, "(B,)")
-        if num_keypoints.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
+        if num_keypoints.dtype not in INTEGER_DTYPES:
             raise _check_shapes.not_integers("num_keypoints", num_keypoints.dtype)
         check_equal("num_keypoints", "batch size", num_keypoints.shape[0], "target", batch)
         _check_device("num_keypoints", num_keypoints, "target", target)
         num_keypoints = num_keypoints.long().contiguous()
     if valid is not None:
-        valid = _check_mask("valid", valid, "(B, N)", (batch, queries), target).contiguous()
+        valid = check_mask("valid", valid, "(B, N)", (batch, queries), target).contiguous()
     if target_mask is not None:
-        target_mask = _check_mask("target_mask", target_mask, "(B, H, W)", (batch, height, width), target).flatten(1)
+        target_mask = check_mask("target_mask", target_mask, "(B, H, W)", (batch, height, width), target).flatten(1)
     return Rows(num_keypoints, valid, None if target_mask is None else target_mask.contiguous())
 
 
-def _check_mask(name: str, value: object, shape: str, expected: tuple[int, ...], target: Tensor) -> Tensor:
+def check_mask(name: str, value: object, shape: str, expected: tuple[int, ...], target: Tensor) -> Tensor:
     mask = check_tensor(name, value, shape)
     if mask.dtype != torch.bool:
         raise _check_shapes.not_bool(name, mask.dtype)
@@ -118,9 +119,33 @@ def _check_mask(name: str, value: object, shape: str, expected: tuple[int, ...],
     return mask
 
 
+def check_cell_shape(name: str, tensor: Tensor, expected: tuple[int, int, int]) -> None:
+    if tuple(tensor.shape) != expected:
+        raise _check_shapes.wrong_mask_shape(name, "(B, Hs, Ws)", expected, tensor.shape)
+
+
 def _check_device(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
     if tensor.device != other.device:
         raise ValueError(f"{name} must be on the device of {other_name}, {other.device}, got {tensor.device}")
+
+
+def check_image_sizes(name: str, value: object, features: Tensor) -> Tensor | None:
+    """A (B, 2) tensor of sizes (height, width), one an image, as contiguous int64; None for anything else."""
+    if not isinstance(value, Tensor) or value.dim() != 2:
+        return None
+    if tuple(value.shape) != (features.shape[0], 2):
+        raise _check_shapes.wrong_mask_shape(name, "(B, 2)", (features.shape[0], 2), value.shape)
+    if value.dtype not in INTEGER_DTYPES:
+        raise _check_shapes.not_integers(name, value.dtype)
+    _check_device(name, value, "the features", features)
+    return value.long().contiguous()
+
+
+def check_image_size_values(name: str, sizes: Tensor | None) -> None:
+    """Sizes below 1 x 1 pixel: a value that only tensors on the CPU are asked for."""
+    if sizes is not None and sizes.numel() and int(sizes.min()) < 1:
+        batch = int((sizes < 1).any(1).nonzero()[0])
+        raise _check_shapes.wrong_image_size(name, tuple(sizes[batch].tolist()), batch)
 
 
 def check_temperature(

@@ -10,6 +10,7 @@ functions that take `**options`. An option is added to both, to `checked` and to
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import math
@@ -43,6 +44,7 @@ from ._resolved import (
 LAYOUTS = ("map", "tokens")
 SAMPLINGS = ("floor", "round", "bilinear")
 SAMPLING_PADDINGS = ("zeros", "border")
+INTERPOLATIONS = ("features", "matches")
 COORDINATES = ("corner", "half_pixel", "align_corners")
 METRICS = ("cosine", "dot", "l2")
 EPS_MODES = ("add", "clamp")
@@ -84,15 +86,15 @@ class LayoutOptions(NamedTuple):
         return None
 
 
-class SamplingKeywords(TypedDict, total=False):
-    source_size: Size
+class SamplingKeywords(TypedDict, Generic[Array], total=False):
+    source_size: Size | Array
     source_coords: str
     sampling: str
     sampling_padding: str
 
 
 class SamplingOptions(NamedTuple):
-    """How keypoints read the source map."""
+    """How keypoints read the source map. `source_size` is None where a tensor has one for each image."""
 
     source_size: Size = None
     source_coords: str = "corner"
@@ -108,17 +110,19 @@ class SamplingOptions(NamedTuple):
         size = check_size(name.get("source_size", "source_size"), self.source_size)
         return SamplingOptions(size, self.source_coords, self.sampling, self.sampling_padding)
 
-    def resolve(self, height: int, width: int) -> Sampling:
-        return _resolve_sampling(self, height, width)
+    def resolve(self, height: int, width: int, *, image_sizes: Any = None) -> Sampling:
+        """image_sizes: (B, 2) int64, contiguous, in place of `source_size`."""
+        sampling = _resolve_sampling(self, height, width)
+        return sampling if image_sizes is None else dataclasses.replace(sampling, image_sizes=image_sizes)
 
 
 @lru_cache(maxsize=_MOST)
 def _resolve_sampling(o: SamplingOptions, height: int, width: int) -> Sampling:
-    x, y = _axes(cells_from_pixels, o.source_coords, o.source_size, height, width)
-    return Sampling(to_cells_x=x, to_cells_y=y, mode=o.sampling, padding=o.sampling_padding)
+    x, y = axes(cells_from_pixels, o.source_coords, o.source_size, height, width)
+    return Sampling(x, y, mode=o.sampling, padding=o.sampling_padding, coordinates=o.source_coords)
 
 
-def _axes(
+def axes(
     convert: Callable[[str, int, int], AffineMap], coords: str, size: Size, height: int, width: int
 ) -> tuple[AffineMap, AffineMap]:
     """The maps of x and y between the cells of a map and the pixels of an image; identities without an image."""
@@ -129,6 +133,20 @@ def _axes(
 
 GATHER_NAMES = {"source_size": "size", "source_coords": "coords", "sampling_padding": "padding"}
 """The sampling options of a function that has one map."""
+
+
+class InterpolationKeywords(TypedDict, total=False):
+    source_interpolation: str
+
+
+class InterpolationOptions(NamedTuple):
+    """What is interpolated for a keypoint between cells: the features there, or the matches of the cells around it."""
+
+    source_interpolation: str = "features"
+
+    def checked(self) -> InterpolationOptions:
+        check_choice("source_interpolation", self.source_interpolation, INTERPOLATIONS)
+        return self
 
 
 class MetricKeywords(TypedDict, total=False):
@@ -162,21 +180,24 @@ class SimilarityKeywords(LayoutKeywords, MetricKeywords, total=False):
     """Options of `cosine_similarity`."""
 
 
-class LocalizationKeywords(TypedDict, total=False):
+class LocalizationKeywords(TypedDict, Generic[Array], total=False):
     localization: str
     window_size: int | Sequence[int]
     window_shape: str
     border: str
     outside_value: float
     sigma: float | None
-    target_size: Size
+    target_size: Size | Array
     target_coords: str
     output_offset: float
     second_radius: int | None
 
 
 class LocalizationOptions(NamedTuple):
-    """How scores become coordinates. `fixed_temperature` is None where a tensor has one for each query."""
+    """How scores become coordinates.
+
+    `fixed_temperature` is None where a tensor has one for each query, `target_size` where it has one for each image.
+    """
 
     localization: str = "window"
     window_size: int | Sequence[int] = 45
@@ -211,13 +232,15 @@ class LocalizationOptions(NamedTuple):
             second_radius=check_radius(self.second_radius),
         )
 
-    def resolve(self, height: int, width: int) -> Localization:
-        return _resolve_localization(self, height, width)
+    def resolve(self, height: int, width: int, *, image_sizes: Any = None) -> Localization:
+        """image_sizes: (B, 2) int64, contiguous, in place of `target_size`."""
+        localization = _resolve_localization(self, height, width)
+        return localization if image_sizes is None else dataclasses.replace(localization, image_sizes=image_sizes)
 
 
 @lru_cache(maxsize=_MOST)
 def _resolve_localization(o: LocalizationOptions, height: int, width: int) -> Localization:
-    x, y = _axes(pixels_from_cells, o.target_coords, o.target_size, height, width)
+    x, y = axes(pixels_from_cells, o.target_coords, o.target_size, height, width)
     window = _window(o, height, width)
     return Localization(
         window=window,
@@ -225,6 +248,7 @@ def _resolve_localization(o: LocalizationOptions, height: int, width: int) -> Lo
         from_cells_x=x,
         from_cells_y=y,
         output_offset=o.output_offset,
+        coordinates=o.target_coords,
         second=_second(o, window),
     )
 
@@ -270,7 +294,7 @@ class RowsKeywords(TypedDict, Generic[Array], total=False):
     target_mask: Array | None
 
 
-class LocalizeKeywords(RowsKeywords[Array], LocalizationKeywords, DetailKeywords, Generic[Array], total=False):
+class LocalizeKeywords(RowsKeywords[Array], LocalizationKeywords[Array], DetailKeywords, Generic[Array], total=False):
     """Options of `localize`."""
 
     temperature: float | Array
@@ -280,7 +304,19 @@ class DescriptorKeywords(SimilarityKeywords, LocalizeKeywords[Array], Generic[Ar
     """Options of `match_descriptors`."""
 
 
-class MatchKeywords(SamplingKeywords, DescriptorKeywords[Array], Generic[Array], total=False):
+class DenseKeywords(LayoutKeywords, MetricKeywords, LocalizationKeywords[Array], Generic[Array], total=False):
+    """Options of `dense_match`."""
+
+    source_shape: Size
+    source_size: Size | Array
+    source_coords: str
+    target_mask: Array | None
+    temperature: float | Array
+
+
+class MatchKeywords(
+    SamplingKeywords[Array], InterpolationKeywords, DescriptorKeywords[Array], Generic[Array], total=False
+):
     """Options of `sparse_window_match`."""
 
     source_shape: Size
@@ -290,6 +326,7 @@ _DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(RowsKeywords.__annotations__),
     **LayoutOptions._field_defaults,
     **SamplingOptions._field_defaults,
+    **InterpolationOptions._field_defaults,
     **MetricOptions._field_defaults,
     **LocalizationOptions._field_defaults,
     "temperature": LocalizationOptions._field_defaults["fixed_temperature"],

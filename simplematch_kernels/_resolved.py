@@ -16,12 +16,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 SCORE_BUDGET_BYTES = 64 * 2**20
 """Most bytes of scores that one call holds at a time, and, separately, keeps for its backward.
 
 More queries than fit are worked on in blocks; what the backward misses it computes again.
 """
+
+
+INTERPOLATION_EPS = 1e-5
+"""How far from the border cells a keypoint is kept, in cells, where matches are interpolated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +63,16 @@ def _rescale(coords: str, old: int, new: int) -> AffineMap:
 class Sampling:
     """How a keypoint reads the source map: `to_cells_*` first, then `mode` ("floor", "round" or "bilinear").
 
-    `padding` ("zeros" or "border") is what a bilinear sample finds outside the map.
+    `padding` ("zeros" or "border") is what a bilinear sample finds outside the map. `image_sizes`, a (B, 2) tensor or
+    array of heights and widths, int64 and contiguous, gives each image maps of its own by `coordinates`.
     """
 
     to_cells_x: AffineMap
     to_cells_y: AffineMap
     mode: str
     padding: str
+    coordinates: str = "corner"
+    image_sizes: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +111,18 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Localization:
-    """From scores to coordinates: window, temperature (unused where a tensor gives it), map to the user's units."""
+    """From scores to coordinates: window, temperature (unused where a tensor gives it), map to the user's units.
+
+    `image_sizes` and `coordinates` as in `Sampling`.
+    """
 
     window: Window
     temperature: float
     from_cells_x: AffineMap
     from_cells_y: AffineMap
     output_offset: float
+    coordinates: str = "corner"
+    image_sizes: Any = None
     second: Window = Window(3, 3, shift=False)
     """The cells around the peak among which the second best cell is not sought; outside value and sigma are unused."""
 

@@ -45,6 +45,7 @@ class Sample:
     rows: tuple[str, ...] = ()  # of "num_keypoints", "valid", "target_mask", "empty_target_mask"
     temperature: str = "number"  # or "scalar", "rows"
     keypoints: str = "inside"  # or "border": on and outside the border
+    own_sizes: bool = False  # whether the images behind the maps differ in size
 
     def __str__(self) -> str:
         return self.name
@@ -60,6 +61,9 @@ class Sample:
             options["temperature"] = 0.03 + 0.05 * torch.rand(
                 self.batch, self.queries, generator=generator, dtype=_exact(dtype)
             )
+        if self.own_sizes:
+            grown = torch.arange(self.batch)[:, None] * torch.tensor([5, 2])
+            options |= {name: torch.tensor(options[name]) + grown for name in ("source_size", "target_size")}
         source = lay_out(source.to(device, dtype), self.layout)
         target = lay_out(target.to(device, dtype), self.layout)
         keypoints = self._keypoints(generator).to(device, _exact(dtype))
@@ -195,6 +199,17 @@ SAMPLES: tuple[Sample, ...] = (
     ),
     Sample("align-corners", {**_PIXELS, "source_coords": "align_corners", "target_coords": "align_corners"}),
     Sample("offset", {**_PIXELS, "output_offset": 3.3, "window_size": 3}),
+    Sample("own-sizes", {**_PIXELS, "window_size": 5}, own_sizes=True),
+    Sample(
+        "own-sizes-half-pixel",
+        {**_PIXELS, "source_coords": "half_pixel", "target_coords": "half_pixel", "sampling": "bilinear"},
+        own_sizes=True,
+    ),
+    Sample(
+        "own-sizes-align-corners",
+        {**_PIXELS, "source_coords": "align_corners", "target_coords": "align_corners", "sampling": "round"},
+        own_sizes=True,
+    ),
     Sample("round", {"sampling": "round", "window_size": 5}),
     Sample("bilinear-zeros", {"sampling": "bilinear", "window_size": 5}),
     Sample(

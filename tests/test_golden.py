@@ -24,6 +24,7 @@ VECTORS = (
     "geoaware_window15",
     "geoaware_window15_weak",
     "marco_gaussian",
+    "sd4match_bilinear",
     "sd4match_kernelsoftargmax",
     "sd4match_nn",
     "sd4match_softargmax",
@@ -46,6 +47,8 @@ def load(folder: Path, name: str, device: torch.device) -> tuple[dict[str, Tenso
     options = {key: value for key, value in described.items() if key in OPTIONS - {"num_keypoints"}}
     if "image_size" in described:
         options["source_size"] = options["target_size"] = tuple(described["image_size"])
+    if name == "sd4match_bilinear":  # its json tells the interpolation in words
+        options["source_interpolation"] = "matches"
     if name == "tapir_scores_disc5":  # its json states the disc in words: d * d < 25, answers half a cell further
         options |= {"window_size": 10, "output_offset": described["output_offset_cells"]}
     return tensors, options

@@ -63,9 +63,9 @@ def test_every_function_gives_the_bits_of_the_cpu_backend(sample: Sample, dtype:
     expected = smk.sparse_window_match(inputs.source, inputs.target, inputs.keypoints, **options, backend="cpu")
     assert_same_matches(smn.sparse_window_match(source, target, keypoints, **o), expected)
 
-    gather = {name: o[option] for name, option in GATHER.items() if option in o}
+    gather = {name: options[option] for name, option in GATHER.items() if option in o}
     queries = smk.gather_keypoints(inputs.source, inputs.keypoints, **gather, backend="cpu")
-    descriptors = smn.gather_keypoints(source, keypoints, **gather)
+    descriptors = smn.gather_keypoints(source, keypoints, **arrays(gather))
     assert_same(descriptors, queries)
 
     rest = {k: v for k, v in options.items() if k not in GATHER.values()}

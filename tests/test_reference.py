@@ -54,11 +54,16 @@ def match_one(inputs: Inputs, b: int, n: int) -> tuple[int, float, float, float,
     total = sum(math.exp(v) for v in logits.values())
     x = sum(math.exp(v) * cell[1] for cell, v in logits.items()) / total
     y = sum(math.exp(v) * cell[0] for cell, v in logits.items()) / total
-    size, coords = o.get("target_size"), o.get("target_coords", "corner")
+    size, coords = image_size(o, "target_size", b), o.get("target_coords", "corner")
     offset = o.get("output_offset", 0.0)
     x = x if size is None else to_pixel(x, coords, width, size[1])
     y = y if size is None else to_pixel(y, coords, height, size[0])
     return peak[0] * width + peak[1], x + offset, y + offset, score[peak], math.log(total)
+
+
+def image_size(o: dict[str, Any], name: str, b: int) -> tuple[int, int] | None:
+    size = o.get(name)
+    return tuple(size[b].tolist()) if isinstance(size, Tensor) else size
 
 
 def is_valid(o: dict[str, Any], b: int, n: int) -> bool:
@@ -103,7 +108,7 @@ def descriptor(inputs: Inputs, b: int, n: int) -> Tensor:
     o, features = inputs.options, inputs.source[b]
     height, width = features.shape[1:]
     x, y = inputs.keypoints[b, n].tolist()
-    size, coords = o.get("source_size"), o.get("source_coords", "corner")
+    size, coords = image_size(o, "source_size", b), o.get("source_coords", "corner")
     if size is not None:
         x, y = to_cell(x, coords, width, size[1]), to_cell(y, coords, height, size[0])
     sampling = o.get("sampling", "floor")

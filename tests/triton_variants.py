@@ -81,6 +81,7 @@ class Variant:
     H: int = 63
     W: int = 63
     kept: bool = True
+    own_sizes: bool = False  # whether each image has a size of its own
 
     @property
     def name(self) -> str:
@@ -113,6 +114,7 @@ MODES = [
     Variant(torch.float32, B=1, N=4096, H=64, W=64, kept=False),
     Variant(torch.bfloat16, B=2, N=4096, H=64, W=64, kept=False, layout="channels_last"),
     Variant(torch.float16, B=1, N=4096, H=64, W=64, kept=False),
+    Variant(torch.float32, sampling="bilinear", own_sizes=True),
     Variant(torch.float64, B=1, N=200, C=64, H=64, W=64, kept=False),
 ]
 ALL = PAPER + ALIGNED + MODES
@@ -191,10 +193,11 @@ def launches_of(variant: Variant, platform: str) -> list[Launch]:
     v = variant
     target = empty_map(v.layout, v.dtype, v.B, v.C, v.H, v.W)
     dtype = torch.float64 if v.dtype == torch.float64 else torch.float32
+    sizes = torch.empty(v.B, 2, dtype=torch.int64, device="meta") if v.own_sizes else None
     localization = LocalizationOptions(
         localization=v.localization, window_size=(45, 45), window_shape=v.window_shape, outside_value=v.outside_value,
         sigma=7.0, fixed_temperature=v.temperature, target_size=(441, 441),
-    ).resolve(v.H, v.W)  # fmt: skip
+    ).resolve(v.H, v.W, image_sizes=sizes)  # fmt: skip
     metric = MetricOptions(v.metric).resolve()
     mask = torch.empty(v.B, v.H * v.W, dtype=torch.bool, device="meta") if v.masked else None
     rows = Rows(torch.empty(v.B, dtype=torch.int64, device="meta"), None, mask)
@@ -205,7 +208,7 @@ def launches_of(variant: Variant, platform: str) -> list[Launch]:
     else:
         source = empty_map(v.layout, v.dtype, v.B, v.C, v.H, v.W)
         keypoints = torch.empty(v.B, v.N, 2, device="meta")
-        sampling = SamplingOptions((441, 441), "half_pixel", v.sampling).resolve(v.H, v.W)
+        sampling = SamplingOptions((441, 441), "half_pixel", v.sampling).resolve(v.H, v.W, image_sizes=sizes)
     with recording(platform) as launches:
         if v.sampling is None or v.N > 1000:
             launch_match_all(v, target, metric)

@@ -108,7 +108,7 @@ Sizes check_problem(MatchProblem& p) {
     check_pair("source", p.source, p.target);
     if (sampled) {
         check_keypoints("keypoints", p.keypoints, "source", p.source.size[0]);
-        check_sampling(p.sampling);
+        check_sampling(p.sampling, p.source.size[0]);
     } else {
         p.sampling = kDefault<Sampling>;
     }
@@ -118,7 +118,7 @@ Sizes check_problem(MatchProblem& p) {
     check_temperature(p.temperature, s);
     check_rows(p.rows, s);
     check_metric(p.metric);
-    check_localization(p.localization, !is_given(p.temperature));
+    check_localization(p.localization, s.batch, !is_given(p.temperature));
     if (p.kept_queries < 0 || p.kept_queries > s.queries)
         refuse("kept_queries must be from 0 to N = %" PRId64 ", got %" PRId64, s.queries, p.kept_queries);
     check_score_budget(p.score_budget);
@@ -133,14 +133,14 @@ Sizes check_problem(LocalizeProblem& p) {
                   arithmetic_of(p.scores.dtype)};
     check_temperature(p.temperature, s);
     check_rows(p.rows, s);
-    check_localization(p.localization, !is_given(p.temperature));
+    check_localization(p.localization, s.batch, !is_given(p.temperature));
     return s;
 }
 
 Sizes check_problem(GatherProblem& p) {
     check_map("features", p.features);
     check_keypoints("keypoints", p.keypoints, "features", p.features.size[0]);
-    check_sampling(p.sampling);
+    check_sampling(p.sampling, p.features.size[0]);
     const Sizes s{p.features.size[0], p.keypoints.size[1], p.features.size[1], p.features.size[2], p.features.size[3],
                   p.features.dtype, arithmetic_of(p.features.dtype)};
     check_query_count(s);
@@ -221,6 +221,13 @@ void check_counts(const Rows& rows, const Sizes& s) {
         if (rows.num_keypoints[b] < 0 || rows.num_keypoints[b] > s.queries)
             refuse("rows.num_keypoints must lie between 0 and N = %" PRId64 ", got %" PRId64 " for image %" PRId64,
                    s.queries, rows.num_keypoints[b], b);
+}
+
+void check_image_sizes(const char* name, const int64_t* sizes, int64_t batch) {
+    for (int64_t i = 0; sizes != nullptr && i < 2 * batch; ++i)
+        if (sizes[i] < 1 || sizes[i] > kMostElements)
+            refuse("%s must hold sizes from 1 to 2^40 pixels, got %" PRId64 " for the %s of image %" PRId64, name, sizes[i],
+                   i % 2 == 0 ? "height" : "width", i / 2);
 }
 
 void check_peaks(const Matches& forward, const Rows& rows, const Sizes& s) {

@@ -36,6 +36,7 @@ void check_gradients(SimilarityGradients& wanted, const SimilarityProblem& probl
 
 // These read memory, so they serve the CPU alone.
 void check_counts(const Rows& rows, const Sizes& sizes);
+void check_image_sizes(const char* name, const int64_t* sizes, int64_t batch);
 // The peaks of the rows that count lie in the map: the backward goes by them.
 void check_peaks(const Matches& forward, const Rows& rows, const Sizes& sizes);
 

@@ -1,17 +1,11 @@
 // What a caller begins with: versions, defaults, and the maps between pixels and cells of simplematch_kernels/_options.py.
 #include "common/defaults.h"
 
+#include "common/affine.h"
 #include "cpu/run.h"
 #include "option_checks.h"
 
 namespace {
-
-simplematch_affine rescale(int32_t coordinates, int64_t from, int64_t to) {
-    if (coordinates == SIMPLEMATCH_CORNER) return {to, 0, from};
-    // (x + 1/2) * to / from - 1/2, over the common denominator 2 * from
-    if (coordinates == SIMPLEMATCH_HALF_PIXEL) return {2 * to, to - from, 2 * from};
-    return from > 1 ? simplematch_affine{to - 1, 0, from - 1} : simplematch_affine{0, 0, 1};
-}
 
 void check_axes(int32_t coordinates, int64_t map_height, int64_t map_width, int64_t image_height, int64_t image_width) {
     simplematch::abi::check_axis(coordinates, "map_height", map_height, "image_height", image_height);
@@ -21,6 +15,7 @@ void check_axes(int32_t coordinates, int64_t map_height, int64_t map_width, int6
 }  // namespace
 
 using simplematch::kDefault;
+using simplematch::rescale;
 using simplematch::abi::check_axis;
 using simplematch::abi::check_pointer;
 using simplematch::abi::guard;

@@ -18,17 +18,23 @@ void check_affine(const char* name, const simplematch_affine& map) {
     if (map.denominator == 0) refuse("%s.denominator must not be 0, got 0", name);
 }
 
+void check_coordinates(const char* name, int32_t value) {
+    check_choice(name, value, SIMPLEMATCH_ALIGN_CORNERS, "0 (corner), 1 (half_pixel) or 2 (align_corners)");
+}
+
 void check_at_least_one(const char* name, int64_t value, const char* unit) {
     if (value < 1) refuse("%s must be at least 1 %s, got %" PRId64, name, unit, value);
 }
 
 }  // namespace
 
-void check_sampling(const simplematch_sampling& s) {
+void check_sampling(const simplematch_sampling& s, int64_t batch) {
     check_choice("sampling.mode", s.mode, SIMPLEMATCH_BILINEAR, "0 (floor), 1 (round) or 2 (bilinear)");
     check_choice("sampling.padding", s.padding, SIMPLEMATCH_BORDER, "0 (zeros) or 1 (border)");
     check_affine("sampling.to_cells_x", s.to_cells_x);
     check_affine("sampling.to_cells_y", s.to_cells_y);
+    check_coordinates("sampling.coordinates", s.coordinates);
+    check_optional_array("sampling.image_sizes", s.image_sizes, {batch, 2}, sizeof(int64_t));
 }
 
 void check_metric(const simplematch_metric& m) {
@@ -37,7 +43,7 @@ void check_metric(const simplematch_metric& m) {
     if (!(m.eps >= 0) || std::isinf(m.eps)) refuse("metric.eps must be a finite number of at least 0, got %g", m.eps);
 }
 
-void check_localization(const simplematch_localization& l, bool number) {
+void check_localization(const simplematch_localization& l, int64_t batch, bool number) {
     check_at_least_one("window.height", l.window.height, "cell");
     check_at_least_one("window.width", l.window.width, "cell");
     check_flag("window.shift", l.window.shift);
@@ -50,6 +56,8 @@ void check_localization(const simplematch_localization& l, bool number) {
         refuse("localization.temperature must be a finite number above 0, got %g", l.temperature);
     check_affine("localization.from_cells_x", l.from_cells_x);
     check_affine("localization.from_cells_y", l.from_cells_y);
+    check_coordinates("localization.coordinates", l.coordinates);
+    check_optional_array("localization.image_sizes", l.image_sizes, {batch, 2}, sizeof(int64_t));
     if (!std::isfinite(l.output_offset))
         refuse("localization.output_offset must be a finite number, got %g", l.output_offset);
 }
@@ -57,7 +65,7 @@ void check_localization(const simplematch_localization& l, bool number) {
 void check_score_budget(int64_t bytes) { check_at_least_one("score_budget", bytes, "byte"); }
 
 void check_axis(int32_t coordinates, const char* cells_name, int64_t cells, const char* pixels_name, int64_t pixels) {
-    check_choice("coordinates", coordinates, SIMPLEMATCH_ALIGN_CORNERS, "0 (corner), 1 (half_pixel) or 2 (align_corners)");
+    check_coordinates("coordinates", coordinates);
     if (cells < 1 || cells > kMostElements) refuse("%s must be from 1 to 2^40 cells, got %" PRId64, cells_name, cells);
     if (pixels < 1 || pixels > kMostElements)
         refuse("%s must be from 1 to 2^40 pixels, got %" PRId64, pixels_name, pixels);

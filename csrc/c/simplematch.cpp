@@ -21,9 +21,18 @@ struct Call {
     bool on_cpu() const { return device.kind == SIMPLEMATCH_CPU; }
 };
 
-void check_values(const MatchProblem& problem, const Sizes& sizes) { check_counts(problem.rows, sizes); }
-void check_values(const LocalizeProblem& problem, const Sizes& sizes) { check_counts(problem.rows, sizes); }
-void check_values(const GatherProblem&, const Sizes&) {}
+void check_values(const GatherProblem& problem, const Sizes& sizes) {
+    check_image_sizes("sampling.image_sizes", problem.sampling.image_sizes, sizes.batch);
+}
+void check_values(const LocalizeProblem& problem, const Sizes& sizes) {
+    check_counts(problem.rows, sizes);
+    check_image_sizes("localization.image_sizes", problem.localization.image_sizes, sizes.batch);
+}
+void check_values(const MatchProblem& problem, const Sizes& sizes) {
+    check_counts(problem.rows, sizes);
+    check_image_sizes("sampling.image_sizes", problem.sampling.image_sizes, sizes.batch);
+    check_image_sizes("localization.image_sizes", problem.localization.image_sizes, sizes.batch);
+}
 void check_values(const SimilarityProblem&, const Sizes&) {}
 
 void check_forward(const MatchResult& forward, const MatchProblem& problem, const Sizes& sizes) {

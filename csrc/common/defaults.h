@@ -13,13 +13,15 @@ constexpr int64_t kDefaultScoreBudget = int64_t(64) << 20;
 template <class Record>
 constexpr Record kDefault = {};
 template <>
-inline constexpr Sampling kDefault<Sampling> = {kIdentity, kIdentity, SIMPLEMATCH_FLOOR, SIMPLEMATCH_ZEROS};
+inline constexpr Sampling kDefault<Sampling> = {
+    kIdentity, kIdentity, SIMPLEMATCH_FLOOR, SIMPLEMATCH_ZEROS, nullptr, SIMPLEMATCH_CORNER};
 template <>
 inline constexpr Metric kDefault<Metric> = {SIMPLEMATCH_COSINE, 0, 1e-8};
 template <>
 inline constexpr Window kDefault<Window> = {45, 45, 1, 0, -std::numeric_limits<double>::infinity(), 0};
 template <>
-inline constexpr Localization kDefault<Localization> = {kDefault<Window>, 0.02, kIdentity, kIdentity, 0};
+inline constexpr Localization kDefault<Localization> = {
+    kDefault<Window>, 0.02, kIdentity, kIdentity, 0, nullptr, SIMPLEMATCH_CORNER};
 template <>
 inline constexpr Device kDefault<Device> = {SIMPLEMATCH_CPU, 0, 0, nullptr, nullptr, 0};
 template <>

@@ -47,7 +47,7 @@ void weights(const WeightWork<T>& w, int64_t b, int64_t tile) {
     for (int64_t r = 0; r < q.row_count[b]; ++r) {
         const int32_t n = q.rows[b * q.count + r];
         const Box box = w.boxes[b * q.count + n];
-        if (box.top > bottom || box.bottom <= top) continue;
+        if (!meets_cells(box, first, last, w.width)) continue;
         active[count++] = n;
         T* const row = w.weights + ((b * tiles + tile) * q.count + n) * kTile;
         for (int64_t j = 0; j < kTile; ++j) row[j] = 0;

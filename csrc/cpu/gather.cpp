@@ -24,9 +24,9 @@ void add_cell(const View& map, int64_t y, int64_t x, double weight, double slope
     s.slope_y[i] = slope_y;
 }
 
-void sample_bilinear(const View& map, const Sampling& sampling, double x, double y, Sample& s) {
+void sample_bilinear(const View& map, const Sampling& sampling, const AffineMaps& to_cells, double x, double y, Sample& s) {
     const double height = double(map.size[2]), width = double(map.size[3]);
-    double rate_x = rate(sampling.to_cells_x), rate_y = rate(sampling.to_cells_y);
+    double rate_x = rate(to_cells.x), rate_y = rate(to_cells.y);
     if (sampling.padding == SIMPLEMATCH_BORDER) {  // the clamp passes a gradient on the closed interval
         if (x < 0 || x > width - 1) rate_x = 0;
         if (y < 0 || y > height - 1) rate_y = 0;
@@ -46,16 +46,16 @@ void sample_bilinear(const View& map, const Sampling& sampling, double x, double
     }
 }
 
-}  // namespace
-
-Sample sample_keypoint(const View& map, const Sampling& sampling, double x, double y) {
+// A keypoint (x, y) in pixels of image b.
+Sample sample_keypoint(const View& map, const Sampling& sampling, int64_t b, double x, double y) {
     Sample s{};
-    x = apply(sampling.to_cells_x, x);
-    y = apply(sampling.to_cells_y, y);
+    const AffineMaps to_cells = maps_to_cells(sampling, b, map.size[2], map.size[3]);
+    x = apply(to_cells.x, x);
+    y = apply(to_cells.y, y);
     s.finite = std::isfinite(x) && std::isfinite(y);
     if (!s.finite) return s;
     if (sampling.mode == SIMPLEMATCH_BILINEAR) {
-        sample_bilinear(map, sampling, x, y, s);
+        sample_bilinear(map, sampling, to_cells, x, y, s);
         return s;
     }
     const bool floor = sampling.mode == SIMPLEMATCH_FLOOR;
@@ -64,6 +64,8 @@ Sample sample_keypoint(const View& map, const Sampling& sampling, double x, doub
     s.whole = true;
     return s;
 }
+
+}  // namespace
 
 Sample sample_descriptor(const View& map, int64_t n) {
     Sample s{};
@@ -74,7 +76,7 @@ Sample sample_descriptor(const View& map, int64_t n) {
 
 Sample sample_query(const View& map, const View& keypoints, const Sampling& sampling, int64_t b, int64_t n) {
     if (!is_given(keypoints)) return sample_descriptor(map, n);
-    return sample_keypoint(map, sampling, read_upstream(keypoints, b, n, 0), read_upstream(keypoints, b, n, 1));
+    return sample_keypoint(map, sampling, b, read_upstream(keypoints, b, n, 0), read_upstream(keypoints, b, n, 1));
 }
 
 double read_upstream(const View& view, int64_t b, int64_t n, int64_t i, int64_t j) {

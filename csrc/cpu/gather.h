@@ -18,8 +18,6 @@ struct Sample {
     bool whole;  // one cell, weight 1
 };
 
-Sample sample_keypoint(const View& map, const Sampling& sampling, double x, double y);
-
 // Query n of image b: a keypoint's place on the map, or column n of a list of descriptors where no keypoints are given.
 Sample sample_query(const View& map, const View& keypoints, const Sampling& sampling, int64_t b, int64_t n);
 

@@ -32,9 +32,19 @@ struct SimilarityWork {
     T* scores;       // (B, N, M)
     T* target_norm;  // (B, M)
     bool norm_known;
+    const int32_t* active = nullptr;        // (B, tiles, N): where given, rows that need the tile, which come first,
+    const int32_t* active_count = nullptr;  // (B, tiles), in place of all valid rows
 };
 
 using Box = BoxOf<int64_t>;
+
+// Whether a box has a cell in [first, last) of a map's cells.
+static inline bool meets_cells(const Box& box, int64_t first, int64_t last, int64_t width) {
+    const int64_t top = most_of(box.top, first / width), bottom = least_of(box.bottom, (last - 1) / width + 1);
+    for (int64_t y = top; y < bottom; ++y)
+        if (y * width + box.left < last && y * width + box.right > first) return true;
+    return false;
+}
 
 // Number of selectable cells and sums of their coordinates.
 struct CellTotals {

@@ -38,10 +38,10 @@ static inline double temperature_of(const View& temperature, const Localization&
 }
 
 template <class T>
-void write_match(const Matches& matches, int64_t i, const RowResult& row, const Localization& localization) {
+void write_match(const Matches& matches, int64_t i, const RowResult& row, const AffineMaps& from_cells, double offset) {
     T* const keypoint = static_cast<T*>(matches.keypoints) + 2 * i;
-    keypoint[0] = T(apply(localization.from_cells_x, row.x) + localization.output_offset);
-    keypoint[1] = T(apply(localization.from_cells_y, row.y) + localization.output_offset);
+    keypoint[0] = T(apply(from_cells.x, row.x) + offset);
+    keypoint[1] = T(apply(from_cells.y, row.y) + offset);
     static_cast<T*>(matches.score)[i] = T(row.score);
     matches.peak[i] = row.peak;
     static_cast<T*>(matches.log_sum_exp)[i] = T(row.log_sum_exp);
@@ -50,9 +50,9 @@ void write_match(const Matches& matches, int64_t i, const RowResult& row, const 
 // What a row has besides its match, as far as it is wanted.
 template <class T>
 void write_details(const Matches& matches, int64_t i, const RowWork<T>& row, int64_t peak, const Localization& localization,
-                   const Kernels<T>& steps) {
+                   const AffineMaps& from_cells, const Kernels<T>& steps) {
     if (matches.covariance != nullptr) {
-        const double x = rate(localization.from_cells_x), y = rate(localization.from_cells_y);
+        const double x = rate(from_cells.x), y = rate(from_cells.y);
         const Covariance c = steps.covariance(row, peak);
         T* const to = static_cast<T*>(matches.covariance) + 4 * i;
         to[0] = T(x * x * c.xx);
@@ -90,9 +90,8 @@ void keep_window(const T* row, int64_t width, const Box& box, T* kept, int64_t b
 
 // Upstream gradient of the covariance of row (b, n), which the forward found to be `covariance`.
 template <class T>
-SpreadGradient spread_of_row(const View& upstream, const T* covariance, const Localization& localization, int64_t b,
-                             int64_t n) {
-    const double x = rate(localization.from_cells_x), y = rate(localization.from_cells_y);
+SpreadGradient spread_of_row(const View& upstream, const T* covariance, const AffineMaps& from_cells, int64_t b, int64_t n) {
+    const double x = rate(from_cells.x), y = rate(from_cells.y);
     SpreadGradient spread{0, 0, 0, 0, true, false};
     for (int64_t i = 0; i < 2; ++i)
         for (int64_t j = 0; j < 2; ++j) {
@@ -107,17 +106,15 @@ SpreadGradient spread_of_row(const View& upstream, const T* covariance, const Lo
 // Upstream gradients of row (b, n), those of the coordinates in cells.
 template <class T>
 RowGradient<T> upstream_of_row(const Upstream& upstream, const Matches& forward, int64_t count,
-                               const Localization& localization, int64_t b, int64_t n) {
+                               const AffineMaps& from_cells, int64_t b, int64_t n) {
     RowGradient<T> row{};
-    row.x = read_upstream(upstream.keypoints, b, n, 0) * double(localization.from_cells_x.numerator) /
-            double(localization.from_cells_x.denominator);
-    row.y = read_upstream(upstream.keypoints, b, n, 1) * double(localization.from_cells_y.numerator) /
-            double(localization.from_cells_y.denominator);
+    row.x = read_upstream(upstream.keypoints, b, n, 0) * double(from_cells.x.numerator) / double(from_cells.x.denominator);
+    row.y = read_upstream(upstream.keypoints, b, n, 1) * double(from_cells.y.numerator) / double(from_cells.y.denominator);
     row.score = read_upstream(upstream.score, b, n);
     row.log_sum_exp = read_upstream(upstream.log_sum_exp, b, n);
     if (is_given(upstream.covariance)) {
         const T* const covariance = static_cast<const T*>(forward.covariance) + 4 * (b * count + n);
-        row.spread = spread_of_row(upstream.covariance, covariance, localization, b, n);
+        row.spread = spread_of_row(upstream.covariance, covariance, from_cells, b, n);
     }
     return row;
 }

@@ -58,8 +58,10 @@ void forward(const MatchProblem& p, const MatchResult& result, int wanted_thread
                                           table.totals[image], T(temperature_of(p.temperature, p.localization, image, n)),
                                           mine, {}, table.squares_of(image)};
                     const RowResult match = steps.localize(work);
-                    write_match<T>(result.matches, image * count + n, match, p.localization);
-                    write_details<T>(result.matches, image * count + n, work, match.peak, p.localization, steps);
+                    const AffineMaps from_cells = maps_from_cells(p.localization, image, height, width);
+                    const int64_t i = image * count + n;
+                    write_match<T>(result.matches, i, match, from_cells, p.localization.output_offset);
+                    write_details<T>(result.matches, i, work, match.peak, p.localization, from_cells, steps);
                     if (keep) keep_window(row, width, window_box(p.localization.window, match.peak, height, width), kept,
                                           box_size, columns);
                 }

@@ -28,6 +28,7 @@ public:
           count_(queries_of(p)),
           columns_(box_columns(p.localization.window, width_)),
           box_size_(box_rows(p.localization.window, height_) * columns_),
+          sampled_(is_given(p.keypoints)),
           want_query_(is_given(wanted.source) || is_given(wanted.keypoints)),
           want_features_(want_query_ || is_given(wanted.target)),
           threads_(threads_for(threads, double(batch_) * double(cells_) * double(channels_) * double(count_ + 4))) {}
@@ -35,7 +36,8 @@ public:
     void run() {
         const bool recompute = p_.kept_queries < count_;
         const int64_t stride = round_up(channels_, kTile);
-        const int64_t per_query = (recompute ? cells_ : 0) + box_size_ + tiles_of(cells_) * kTile + stride;
+        const int64_t vectors = want_query_ && !sampled_ ? 2 : 1;
+        const int64_t per_query = (recompute ? cells_ : 0) + box_size_ + tiles_of(cells_) * kTile + vectors * stride;
         BlockSize most = block_size(batch_, count_, per_query * int64_t(sizeof(T)), p_.score_budget);
         const bool split = p_.kept_queries > 0 && recompute;  // a block has all of its window scores, or none
         if (split) most.images = 1;
@@ -52,7 +54,7 @@ public:
                 run_block(work, {b, images, n0, next - n0, kept});
                 if (next == n0) break;
             }
-            if (want_query_) scatter_queries(work.table, work.query_gradient.get(), stride, b, images);
+            if (want_query_ && sampled_) scatter_queries(work.table, work.query_gradient.get(), stride, b, images);
         }
     }
 
@@ -61,8 +63,9 @@ private:
     struct Work {
         RowTable table;
         QueryBlock<T> block;
-        Buffer<T> scores, window_gradient, query_gradient;
+        Buffer<T> scores, window_gradient, query_gradient;  // the last of all queries that share cells of a source
         BlockGradients<T> gradients;
+        Buffer<int32_t> active, active_count;  // the queries whose windows meet a tile
         ThreadScratch<T> scratch;
 
         Work(const Backward& a, BlockSize most, bool recompute, bool several)
@@ -71,8 +74,10 @@ private:
               block(most, a.channels_),
               scores(recompute ? most.images * most.queries * a.cells_ : 0),
               window_gradient(most.images * most.queries * a.box_size_),
-              query_gradient(a.want_query_ ? most.images * a.count_ * round_up(a.channels_, kTile) : 0),
+              query_gradient(a.want_query_ ? most.images * (a.sampled_ ? a.count_ : most.queries) * block.stride() : 0),
               gradients(most, a.height_, a.width_, a.channels_, several, is_given(a.wanted_.target)),
+              active(recompute && a.has_windows() ? most.images * tiles_of(a.cells_) * most.queries : 0),
+              active_count(recompute && a.has_windows() ? most.images * tiles_of(a.cells_) : 0),
               scratch(a.threads_, std::max({similarity_scratch(most.queries), row_scratch(a.height_, a.width_),
                                             gradient_scratch(std::min(a.channels_, kMostChannels))})) {}
     };
@@ -98,6 +103,7 @@ private:
                     : WindowScores<T>{work.scores.get(), at.count * cells_, cells_, width_, true},
             {work.window_gradient.get(), at.count * box_size_, box_size_, columns_, false}};
         const bool need_queries = want_features_ || !at.kept;
+        const bool only_windows = !at.kept && has_windows();
         work.block.choose(work.table, count_, at.b, at.images, at.first, at.count, [&](int64_t image, int64_t n) {
             return sample_query(p_.source, p_.keypoints, p_.sampling, image, n);
         });
@@ -105,9 +111,11 @@ private:
         {
             T* const mine = work.scratch.mine();
             if (need_queries) work.block.load(images_from(p_.source, at.b), steps_);
+            if (only_windows) list_windows(work, at);
             if (!at.kept)
                 similarity_of_block(target, work.block.view(), at.images, p_.metric, work.scores.get(), target_norm, true,
-                                    steps_, mine);
+                                    steps_, mine, only_windows ? work.active.get() : nullptr,
+                                    only_windows ? work.active_count.get() : nullptr);
 #pragma omp for schedule(dynamic, 4)
             for (int64_t task = 0; task < at.images * at.count; ++task) row_backward(work, at, windows, task, mine);
             if (want_features_) {
@@ -115,10 +123,49 @@ private:
                 const BlockTerms<T> terms{
                     target, images_from(wanted_.target, at.b), work.table.mask ? work.table.mask + at.b * cells_ : nullptr,
                     work.block.view(), at.images, windows.gradients, windows.scores, target_norm,
-                    want_query_ ? work.query_gradient.get() + at.first * stride : nullptr, count_ * stride, at.first == 0,
-                    at.first + at.count == count_};
+                    want_query_ ? work.query_gradient.get() + (sampled_ ? at.first * stride : 0) : nullptr,
+                    (sampled_ ? count_ : at.count) * stride, at.first == 0, at.first + at.count == count_};
                 work.gradients.run(terms, p_.metric, steps_, threads_, mine);
+                if (want_query_ && !sampled_) write_block(work, at);
             }
+        }
+    }
+
+    // Whether the softmax takes part of the map only.
+    bool has_windows() const { return box_size_ < cells_; }
+
+    // Called by all threads of a team: the queries that need the scores of each tile. Boxes follow from the peaks.
+    void list_windows(Work& work, const Block& at) {
+        const Queries<T> queries = work.block.view();
+        const int64_t tiles = tiles_of(cells_);
+#pragma omp for schedule(static)
+        for (int64_t task = 0; task < at.images * at.count; ++task) {
+            const int64_t i = task / at.count, n = at.first + task % at.count;
+            if (work.block.valid(i, task % at.count))
+                work.gradients.box(task) =
+                    window_box(p_.localization.window, forward_.matches.peak[(at.b + i) * count_ + n], height_, width_);
+        }
+#pragma omp for schedule(static)
+        for (int64_t task = 0; task < at.images * tiles; ++task) {
+            const int64_t i = task / tiles, first = task % tiles * kTile, last = std::min(first + kTile, cells_);
+            int32_t* const active = work.active.get() + task * at.count;
+            int32_t count = 0;
+            for (int64_t r = 0; r < queries.row_count[i]; ++r) {
+                const int32_t n = queries.rows[i * at.count + r];
+                if (meets_cells(work.gradients.box(i * at.count + n), first, last, width_)) active[count++] = n;
+            }
+            work.active_count[task] = count;
+        }
+    }
+
+    // Called by all threads of a team: the gradient of the block's descriptors, each of which is one query.
+    void write_block(const Work& work, const Block& at) {
+        const int64_t stride = work.block.stride(), chunks = (channels_ + kTile - 1) / kTile;
+#pragma omp for schedule(static)
+        for (int64_t task = 0; task < at.images * chunks; ++task) {
+            const int64_t i = task / chunks, first = task % chunks * kTile;
+            write_queries(wanted_.source, at.b + i, at.first, at.count, work.query_gradient.get() + i * at.count * stride,
+                          stride, first, std::min(first + kTile, channels_));
         }
     }
 
@@ -128,7 +175,8 @@ private:
             write_row_gradient(wanted_.temperature, b, n, 0);
             return;
         }
-        RowGradient<T> gradient = upstream_of_row<T>(upstream_, forward_.matches, count_, p_.localization, b, n);
+        RowGradient<T> gradient = upstream_of_row<T>(
+            upstream_, forward_.matches, count_, maps_from_cells(p_.localization, b, height_, width_), b, n);
         gradient.peak = forward_.matches.peak[b * count_ + n];
         const Box box = window_box(p_.localization.window, gradient.peak, height_, width_);
         gradient.scores = const_cast<T*>(first_of_box(windows.gradients, i, local, box));
@@ -191,7 +239,7 @@ private:
     const MatchGradients& wanted_;
     const Kernels<T>& steps_;
     const int64_t batch_, channels_, height_, width_, cells_, count_, columns_, box_size_;
-    const bool want_query_, want_features_;
+    const bool sampled_, want_query_, want_features_;
     const int threads_;
 };
 

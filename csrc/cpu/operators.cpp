@@ -50,6 +50,8 @@ void localize_all(const LocalizeProblem& p, const Matches& matches, int wanted_t
         T* const copy = scratch.mine();
         T* const own = copy + groups.rows * groups.stride;
         const Lines<const T> lines = read_rows<T>(p.scores, b, first, last, copy, groups.stride, steps);
+        const AffineMaps from_cells = maps_from_cells(p.localization, b, height, width);
+        const double offset = p.localization.output_offset;
         T temperature[kMostRows];
         RowResult results[kMostRows];
         const uint64_t done =
@@ -63,10 +65,10 @@ void localize_all(const LocalizeProblem& p, const Matches& matches, int wanted_t
             const T* const row = lines.first + (n - first) * lines.stride;
             const bool found = done >> (n - first) & 1;
             if (!found) results[n - first] = steps.localize(row_work(p, table, strip, b, n, row, own));
-            write_match<T>(matches, i, results[n - first], p.localization);
+            write_match<T>(matches, i, results[n - first], from_cells, offset);
             if (details)
                 write_details<T>(matches, i, row_work(p, table, strip, b, n, row, own), results[n - first].peak, p.localization,
-                                 steps);
+                                 from_cells, steps);
         }
     }
 }
@@ -87,9 +89,10 @@ struct LocalizeBackward {
         const SmallMaps<T> maps = small_maps(p, table, strip, b, first, last, from, temperature);
         if (maps.rows == 0) return 0;
         RowGradient<T> gradients[kMostRows];
+        const AffineMaps from_cells = maps_from_cells(p.localization, b, p.scores.size[2], p.scores.size[3]);
         for (int64_t k = 0; k < maps.rows; ++k) {
             const int64_t n = first + k, i = b * p.scores.size[1] + n;
-            gradients[k] = upstream_of_row<T>(upstream, matches, p.scores.size[1], p.localization, b, n);
+            gradients[k] = upstream_of_row<T>(upstream, matches, p.scores.size[1], from_cells, b, n);
             gradients[k].peak = table.valid[i] ? matches.peak[i] : -1;
             gradients[k].scores = to.first + k * to.stride;
         }
@@ -103,7 +106,8 @@ struct LocalizeBackward {
             std::fill(result, result + height * width, T(0));
             return write_row_gradient(wanted.temperature, b, n, 0);
         }
-        RowGradient<T> gradient = upstream_of_row<T>(upstream, matches, p.scores.size[1], p.localization, b, n);
+        RowGradient<T> gradient = upstream_of_row<T>(
+            upstream, matches, p.scores.size[1], maps_from_cells(p.localization, b, height, width), b, n);
         gradient.peak = matches.peak[i];
         gradient.only_scores = !is_given(wanted.temperature);
         const Box box = window_box(p.localization.window, gradient.peak, height, width);

@@ -82,9 +82,13 @@ void add_squares(const T* tile, int64_t channels, T* squares) {
     }
 }
 
+// `inverse`: 1 / D of the cells. Float32 multiplies by it: where that leaves the type, `correct_row` writes the score again.
 template <class T>
-void finish_row(T* sums, T query_norm, const T* norm, int64_t cells, const Metric& metric, T* scores) {
-    if (metric.kind == SIMPLEMATCH_COSINE) {
+void finish_row(T* sums, T query_norm, const T* norm, const T* inverse, int64_t cells, const Metric& metric, T* scores) {
+    if (metric.kind == SIMPLEMATCH_COSINE && std::is_same<T, float>::value) {
+        const T query_inverse = 1 / denominator(query_norm, metric);
+        for (int64_t j = 0; j < cells; ++j) scores[j] = sums[j] * query_inverse * inverse[j];
+    } else if (metric.kind == SIMPLEMATCH_COSINE) {
         const T query_denominator = denominator(query_norm, metric);
         for (int64_t j = 0; j < cells; ++j) scores[j] = sums[j] / query_denominator / denominator(norm[j], metric);
     } else if (metric.kind == SIMPLEMATCH_DOT) {
@@ -110,9 +114,10 @@ void finish_norms(const Tile<S>& tile, int64_t channels, T* norm, bool* safe, co
 // The scores that float32 sums do not give, summed again.
 template <class T, class S>
 void correct_row(const T* query, T query_norm, const Tile<S>& tile, int64_t channels, const T* norm, const bool* safe,
-                 const Metric& metric, T* scores) {
+                 bool all_safe, const Metric& metric, T* scores) {
     const T query_square = query_norm * query_norm;
     const bool safe_query = std::is_same<T, double>::value || is_safe_square(query_square, eps_is_small(metric));
+    if (metric.kind == SIMPLEMATCH_COSINE && safe_query && all_safe) return;
     bool correct[kTile], any = false;
     for (int64_t j = 0; j < tile.cells; ++j) {
         correct[j] = metric.kind == SIMPLEMATCH_COSINE ? !(safe_query && safe[j])
@@ -138,6 +143,10 @@ void similarity_of(const SimilarityWork<T>& w, int64_t b, int64_t tile, T* scrat
 
     for (int64_t j = 0; j < kTile; ++j) norm[j] = 0;
     const T* vectors = q.vectors + b * q.count * q.stride;
+    const int64_t row_count = w.active == nullptr ? q.row_count[b] : w.active_count[b * tiles_of(cells_of_map) + tile];
+    const int32_t* const rows =
+        w.active == nullptr ? q.rows + b * q.count : w.active + (b * tiles_of(cells_of_map) + tile) * q.count;
+    if (row_count == 0 && w.norm_known) return;
     // A distance is a difference of such sums: shorter sums lose fewer of its digits.
     const int64_t step = w.metric.kind == SIMPLEMATCH_L2 ? kChannelsAtATime / 2 : kChannelsAtATime;
     for (int64_t c = 0; c < channels; c += step) {
@@ -149,10 +158,10 @@ void similarity_of(const SimilarityWork<T>& w, int64_t b, int64_t tile, T* scrat
             prefetch = fetch_ahead(next, 0, step < channels ? step : channels);
         }
         prefetch.nearest = here.channel_stride != 1;  // rows of cells may share few sets of the first level
-        prefetch.spread((q.row_count[b] + kRows - 1) / kRows * ((here.cells + kStrip<T> - 1) / kStrip<T>) * (end - c));
-        const TileProduct<T> products{vectors + c, q.stride, q.rows + b * q.count, q.row_count[b], sums, end - c, c > 0,
+        prefetch.spread((row_count + kRows - 1) / kRows * ((here.cells + kStrip<T> - 1) / kStrip<T>) * (end - c));
+        const TileProduct<T> products{vectors + c, q.stride, rows, row_count, sums, end - c, c > 0,
                                       &prefetch};
-        const bool in_place = lies_in_rows(here) && q.row_count[b] > 0;
+        const bool in_place = lies_in_rows(here) && row_count > 0;
         if (in_place) {
             add_first_products(products, rows_of(here, c), packed);
         } else {
@@ -165,13 +174,17 @@ void similarity_of(const SimilarityWork<T>& w, int64_t b, int64_t tile, T* scrat
     T* const target_norm = w.target_norm + b * cells_of_map + tile * kTile;
     bool safe[kTile];
     finish_norms(here, channels, norm, safe, w.metric);
+    T inverse[kTile];
+    bool all_safe = true;
+    for (int64_t j = 0; j < kTile; ++j) inverse[j] = 1 / denominator(norm[j], w.metric);
+    for (int64_t j = 0; j < here.cells; ++j) all_safe &= safe[j];
     if (!w.norm_known)
         for (int64_t j = 0; j < here.cells; ++j) target_norm[j] = norm[j];
-    for (int64_t r = 0; r < q.row_count[b]; ++r) {
-        const int64_t n = b * q.count + q.rows[b * q.count + r];
+    for (int64_t r = 0; r < row_count; ++r) {
+        const int64_t n = b * q.count + rows[r];
         T* scores = w.scores + n * cells_of_map + tile * kTile;
-        finish_row(sums + r * kTile, q.norm[n], norm, here.cells, w.metric, scores);
-        correct_row(q.vectors + n * q.stride, q.norm[n], here, channels, norm, safe, w.metric, scores);
+        finish_row(sums + r * kTile, q.norm[n], norm, inverse, here.cells, w.metric, scores);
+        correct_row(q.vectors + n * q.stride, q.norm[n], here, channels, norm, safe, all_safe, w.metric, scores);
     }
 }
 

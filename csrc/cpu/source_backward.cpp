@@ -105,6 +105,30 @@ void source_backward(const View& gradient, int64_t b, const std::vector<Scatter>
     });
 }
 
+template <class T>
+void write_queries(const View& gradient, int64_t b, int64_t first, int64_t count, const T* vectors, int64_t stride,
+                   int64_t first_channel, int64_t last_channel) {
+    constexpr int64_t together = 16;  // rows whose numbers of one channel make a line
+    with_storage(gradient.dtype, [&](auto* type) {
+        using G = typename std::remove_pointer<decltype(type)>::type;
+        G* const columns = static_cast<G*>(gradient.data) + b * gradient.stride[0] + first * gradient.stride[3];
+        for (int64_t n0 = 0; n0 < count; n0 += together) {
+            const int64_t n1 = std::min(n0 + together, count);
+            if (gradient.stride[1] == 1) {
+                for (int64_t n = n0; n < n1; ++n)
+                    for (int64_t c = first_channel; c < last_channel; ++c)
+                        from_float(vectors[n * stride + c], columns + n * gradient.stride[3] + c);
+                continue;
+            }
+            for (int64_t c = first_channel; c < last_channel; ++c)
+                for (int64_t n = n0; n < n1; ++n)
+                    from_float(vectors[n * stride + c], columns + n * gradient.stride[3] + c * gradient.stride[1]);
+        }
+    });
+}
+
+template void write_queries<float>(const View&, int64_t, int64_t, int64_t, const float*, int64_t, int64_t, int64_t);
+template void write_queries<double>(const View&, int64_t, int64_t, int64_t, const double*, int64_t, int64_t, int64_t);
 template void source_backward<float>(
     const View&, int64_t, const std::vector<Scatter>&, const float*, int64_t, int64_t, int64_t);
 template void source_backward<double>(

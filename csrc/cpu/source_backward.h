@@ -28,4 +28,10 @@ template <class T>
 void source_backward(const View& gradient, int64_t b, const std::vector<Scatter>& scatter, const T* vectors,
                      int64_t stride, int64_t part, int64_t parts);
 
+// The same for a list of descriptors (B, C, 1, N), of which queries [first, first + count) have rows of vectors: channels
+// [first_channel, last_channel) of their columns.
+template <class T>
+void write_queries(const View& gradient, int64_t b, int64_t first, int64_t count, const T* vectors, int64_t stride,
+                   int64_t first_channel, int64_t last_channel);
+
 }  // namespace simplematch::cpu

@@ -48,10 +48,10 @@ __device__ inline Sample sample_query(const View& source, const View& keypoints,
         s.finite = true;
         return s;
     }
-    const int64_t at = b * keypoints.stride[0] + n * keypoints.stride[1];
-    return sample_at(apply(sampling.to_cells_x, read_element(keypoints, at)),
-                     apply(sampling.to_cells_y, read_element(keypoints, at + keypoints.stride[2])), source.size[2],
-                     source.size[3], sampling);
+    const int64_t at = b * keypoints.stride[0] + n * keypoints.stride[1], height = source.size[2], width = source.size[3];
+    const AffineMaps to_cells = maps_to_cells(sampling, b, height, width);
+    return sample_at(apply(to_cells.x, read_element(keypoints, at)),
+                     apply(to_cells.y, read_element(keypoints, at + keypoints.stride[2])), height, width, sampling);
 }
 
 __device__ inline Corner corner(const Sample& s, int i, int j, int64_t height, int64_t width) {

@@ -56,7 +56,17 @@ inline T* from(T* array, int64_t first) {
 
 inline void* bytes_from(void* array, int64_t bytes) { return array == nullptr ? nullptr : static_cast<char*>(array) + bytes; }
 
-// The rows and cells of the images from `b` on.
+// Options, rows and cells of the images from `b` on.
+inline Sampling from(Sampling sampling, int64_t b) {
+    sampling.image_sizes = from(sampling.image_sizes, 2 * b);
+    return sampling;
+}
+
+inline Localization from(Localization localization, int64_t b) {
+    localization.image_sizes = from(localization.image_sizes, 2 * b);
+    return localization;
+}
+
 inline Rows from(const Rows& rows, int64_t b, int64_t queries, int64_t cells) {
     return {from(rows.num_keypoints, b), from(rows.valid, b * queries), from(rows.target_mask, b * cells)};
 }

@@ -86,8 +86,9 @@ __global__ void __launch_bounds__(kThreads, 1) localize_kernel(Localize a) {
     if (threadIdx.x > 0) return;
     const double offset = a.localization.output_offset;
     const T at_peak = row.score(row.peak_y, row.peak_x);
-    keypoint[0] = T(apply(a.localization.from_cells_x, double(row.peak_x) + double(s.mean_x)) + offset);
-    keypoint[1] = T(apply(a.localization.from_cells_y, double(row.peak_y) + double(s.mean_y)) + offset);
+    const AffineMaps from_cells = maps_from_cells(a.localization, b, height, width);
+    keypoint[0] = T(apply(from_cells.x, double(row.peak_x) + double(s.mean_x)) + offset);
+    keypoint[1] = T(apply(from_cells.y, double(row.peak_y) + double(s.mean_y)) + offset);
     *score = at_peak;
     a.matches.peak[out] = peak;
     const T largest = s.largest / row.temperature;

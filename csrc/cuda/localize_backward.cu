@@ -38,7 +38,8 @@ struct Arriving {
     __device__ Arriving(const LocalizeBackward& step, int64_t b, int64_t n) {
         const double g_x = arriving(step.upstream.keypoints, b, n, 0), g_y = arriving(step.upstream.keypoints, b, n, 1);
         const double h = arriving(step.upstream.score, b, n, 0), l = arriving(step.upstream.log_sum_exp, b, n, 0);
-        x = T(g_x * rate(step.localization.from_cells_x)), y = T(g_y * rate(step.localization.from_cells_y));
+        const AffineMaps from_cells = maps_from_cells(step.localization, b, step.height, step.width);
+        x = T(g_x * rate(from_cells.x)), y = T(g_y * rate(from_cells.y));
         score = T(h), log_sum_exp = T(l);
         any = g_x != 0 || g_y != 0 || h != 0 || l != 0;
         finite = is_finite(g_x) && is_finite(g_y) && is_finite(h) && is_finite(l);

@@ -72,7 +72,7 @@ private:
         const bool kept = block.first < p_.kept_queries;
         void* const norm = bytes_from(forward.target_norm, b * cells_ * item_);
         if (!kept && block.count > 0)
-            scratch_.run({from(p_.source, 0, b), from(p_.keypoints, 0, b), p_.sampling}, rows, target, p_.metric, block,
+            scratch_.run({from(p_.source, 0, b), from(p_.keypoints, 0, b), from(p_.sampling, b)}, rows, target, p_.metric, block,
                          scores_, nullptr, stream);
 
         LocalizeBackward step{};
@@ -87,11 +87,11 @@ private:
         step.peak = from(forward.matches.peak, b * count_);
         step.target_mask = rows.target_mask;
         step.temperature = from(p_.temperature, 0, b);
-        step.localization = p_.localization;
+        step.localization = from(p_.localization, b);
         step.upstream = {from(upstream.keypoints, 0, b), from(upstream.score, 0, b), from(upstream.log_sum_exp, 0, b)};
         step.temperature_gradient = from(wanted_.temperature, 0, b);
         step.source = from(p_.source, 0, b), step.keypoints = from(p_.keypoints, 0, b);
-        step.sampling = p_.sampling;
+        step.sampling = from(p_.sampling, b);
         step.metric = p_.metric;
         step.terms = terms_of_image(b);
         localize_backward(step, block, stream);

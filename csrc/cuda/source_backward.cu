@@ -141,8 +141,9 @@ __device__ void fill_keypoint(const SourceBackward& step, int64_t row) {
     const int64_t height = step.source.size[2], width = step.source.size[3];
     const View &points = step.keypoints, &out = step.keypoints_gradient;
     const int64_t at = b * points.stride[0] + n * points.stride[1];
-    const double x = apply(step.sampling.to_cells_x, read_element(points, at));
-    const double y = apply(step.sampling.to_cells_y, read_element(points, at + points.stride[2]));
+    const AffineMaps to_cells = maps_to_cells(step.sampling, b, height, width);
+    const double x = apply(to_cells.x, read_element(points, at));
+    const double y = apply(to_cells.y, read_element(points, at + points.stride[2]));
     const Sample sample = sample_at(x, y, height, width, step.sampling);
     double sum_x = 0, sum_y = 0;
     if (sample.bilinear && sample.finite && is_query(step, b, n)) {
@@ -163,8 +164,8 @@ __device__ void fill_keypoint(const SourceBackward& step, int64_t row) {
             }
         }
     }
-    sum_x = sum_of_block<kThreads>(sum_x, memory) * rate(step.sampling.to_cells_x);
-    sum_y = sum_of_block<kThreads>(sum_y, memory) * rate(step.sampling.to_cells_y);
+    sum_x = sum_of_block<kThreads>(sum_x, memory) * rate(to_cells.x);
+    sum_y = sum_of_block<kThreads>(sum_y, memory) * rate(to_cells.y);
     if (step.sampling.padding == SIMPLEMATCH_BORDER) {  // a clamped coordinate does not move
         if (x < 0 || x > double(width - 1)) sum_x = 0;
         if (y < 0 || y > double(height - 1)) sum_y = 0;

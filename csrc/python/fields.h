@@ -18,6 +18,8 @@ inline const Fields<Sampling> kFields<Sampling> = {
     field<&Sampling::to_cells_y>("to_cells_y"),
     field<&Sampling::mode>("mode"),
     field<&Sampling::padding>("padding"),
+    field<&Sampling::image_sizes>("image_sizes"),
+    field<&Sampling::coordinates>("coordinates"),
 };
 
 template <>
@@ -44,6 +46,8 @@ inline const Fields<Localization> kFields<Localization> = {
     field<&Localization::from_cells_x>("from_cells_x"),
     field<&Localization::from_cells_y>("from_cells_y"),
     field<&Localization::output_offset>("output_offset"),
+    field<&Localization::image_sizes>("image_sizes"),
+    field<&Localization::coordinates>("coordinates"),
     field<&Localization::second>("second"),
 };
 

@@ -13,6 +13,7 @@ from .._check_shapes import TokenShape
 from .._options import (
     GATHER_NAMES,
     DetailOptions,
+    InterpolationOptions,
     LayoutOptions,
     LocalizationOptions,
     MetricOptions,
@@ -31,9 +32,27 @@ class Checked(NamedTuple):
     metric: MetricOptions = MetricOptions()
     localization: LocalizationOptions = LocalizationOptions()
     details: DetailOptions | None = None
+    interpolation: str = "features"
 
 
 def check_match_call(source: Tensor, target: Tensor, keypoints: Tensor, **options: Any) -> Checked:
+    layout = pick(LayoutOptions, options)
+    source, target = check_maps(source, target, options)
+    sampling = pick(SamplingOptions, _without_sizes("source_size", options, source)).checked()
+    interpolation = pick(InterpolationOptions, options).checked().source_interpolation
+    _checks.check_keypoints(keypoints, source, "source")
+    checked = Checked(layout.of_source(), layout.of_target(), sampling, interpolation=interpolation)
+    checked = check_localization(checked, target, keypoints.shape[1], options)
+    if interpolation == "matches" and checked.details is not None:
+        raise ValueError(
+            "return_covariance and return_second must be False with source_interpolation 'matches', which blends the "
+            "results of four matches"
+        )
+    return checked
+
+
+def check_maps(source: Tensor, target: Tensor, options: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """A source and a target map that agree, as maps whatever their layout."""
     layout = pick(LayoutOptions, options)
     source = _checks.check_map("source", source, layout.of_source())
     target = _checks.check_map("target", target, layout.of_target())
@@ -41,10 +60,13 @@ def check_match_call(source: Tensor, target: Tensor, keypoints: Tensor, **option
     _check_shapes.check_equal("source", "batch size", source.shape[0], "target", target.shape[0])
     _check_shapes.check_equal("source", "number of channels", source.shape[1], "target", target.shape[1])
     _checks.check_cells("source", source)
-    sampling = pick(SamplingOptions, options).checked()
-    _checks.check_keypoints(keypoints, source, "source")
-    checked = Checked(layout.of_source(), layout.of_target(), sampling)
-    return _check_localization(checked, target, keypoints.shape[1], options)
+    return source, target
+
+
+def _without_sizes(name: str, options: Mapping[str, Any], features: Tensor) -> Mapping[str, Any]:
+    """The options without the sizes of each image, if option `name` is (B, 2)."""
+    sizes = _checks.check_image_sizes(name, options.get(name), features)
+    return options if sizes is None else {**options, name: None}
 
 
 def check_descriptors_call(descriptors: Tensor, target: Tensor, **options: Any) -> Checked:
@@ -52,21 +74,22 @@ def check_descriptors_call(descriptors: Tensor, target: Tensor, **options: Any) 
     _checks.check_features("descriptors", descriptors, "(B, N, C)")
     target = _checks.check_map("target", target, shape)
     check_descriptors(descriptors, target)
-    return _check_localization(Checked(target_shape=shape), target, descriptors.shape[1], options)
+    return check_localization(Checked(target_shape=shape), target, descriptors.shape[1], options)
 
 
 def check_localize_call(scores: Tensor, **options: Any) -> Checked:
     _checks.check_features("scores", scores, "(B, N, H, W)")
     _checks.check_cells("scores", scores, channels=False)
     rows_and_temperature(scores, scores.shape[1], options)
-    return Checked(localization=_localization(options), details=_details(options))
+    return Checked(localization=_localization(options, scores), details=_details(options))
 
 
 def check_gather_call(features: Tensor, keypoints: Tensor, **options: Any) -> Checked:
     shape = LayoutOptions(options["layout"], options["shape"]).of_source("shape")
     features = _checks.check_map("features", features, shape)
     _checks.check_cells("features", features)
-    sampling = SamplingOptions(options["size"], options["coords"], options["sampling"], options["padding"])
+    size = _without_sizes("size", options, features)["size"]
+    sampling = SamplingOptions(size, options["coords"], options["sampling"], options["padding"])
     checked = Checked(shape, sampling=sampling.checked(GATHER_NAMES))
     _checks.check_keypoints(keypoints, features, "features")
     return checked
@@ -81,16 +104,19 @@ def check_similarity_call(descriptors: Tensor, target: Tensor, **options: Any) -
     return Checked(target_shape=shape, metric=pick(MetricOptions, options).checked())
 
 
-def _check_localization(checked: Checked, target: Tensor, queries: int, options: Mapping[str, Any]) -> Checked:
+def check_localization(checked: Checked, target: Tensor, queries: int, options: Mapping[str, Any]) -> Checked:
     """`checked` with how queries are compared with the target and localised in it."""
     _checks.check_cells("target", target)
     rows_and_temperature(target, queries, options)
     return checked._replace(
-        metric=pick(MetricOptions, options).checked(), localization=_localization(options), details=_details(options)
+        metric=pick(MetricOptions, options).checked(),
+        localization=_localization(options, target),
+        details=_details(options),
     )
 
 
-def _localization(options: Mapping[str, Any]) -> LocalizationOptions:
+def _localization(options: Mapping[str, Any], scores: Tensor) -> LocalizationOptions:
+    options = _without_sizes("target_size", options, scores)
     temperature = options.get("temperature", _DEFAULT_TEMPERATURE)
     number = None if isinstance(temperature, Tensor) else check_number("temperature", temperature, above=0.0)
     return pick(LocalizationOptions, {**options, "fixed_temperature": number}).checked()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +18,22 @@ _MOST = 1024  # kinds of calls that are kept
 _PLAIN = frozenset((int, float, str, bool, type(None)))
 _RESTRICTIONS = frozenset(Rows._fields)
 _seen: dict[tuple[Any, ...], Any] = {}
+
+
+class Queries(NamedTuple):
+    """What is looked for: a source map and keypoints in it, or without keypoints a list of descriptors (B, C, 1, N).
+
+    source_sizes: (B, 2) sizes of the images that keypoints refer to, or None where the options have one for all.
+    """
+
+    source: Tensor
+    keypoints: Tensor | None = None
+    source_sizes: Tensor | None = None
+
+    @property
+    def number(self) -> int:
+        """N."""
+        return self.source.shape[3] if self.keypoints is None else self.keypoints.shape[1]
 
 
 def once(check: Callable[..., Checked], tensors: Sequence[Tensor], options: Mapping[str, Any]) -> Checked:

@@ -8,7 +8,7 @@ from typing import Any, Unpack, cast
 import torch
 from torch import Tensor
 
-from .. import _check_options, _checks
+from .. import _check_options, _checks, _resolved
 from .._checks import as_map
 from .._options import (
     BORDERS,
@@ -16,15 +16,20 @@ from .._options import (
     DetailOptions,
     LocalizeKeywords,
     MatchKeywords,
+    SamplingOptions,
     SimilarityKeywords,
     Size,
+    axes,
     with_options,
 )
-from .._types import DetailedMatches, LocalizeDetails, MatchDetails, Matches
+from .._resolved import Sampling, cells_from_pixels
+from .._types import DetailedMatches, LocalizeDetails, MatchDetails, Matches, Rows
 from ..operators import cosine_similarity as similarity_operator
 from ..operators import gather_keypoints as gather_operator
 from ..operators import localize as localize_operator
 from ..operators import sparse_window_match as match_operator
+from ..operators._torch import is_plain
+from ..reference.interpolation import interpolate_matches
 from ._calls import (
     Checked,
     check_descriptors_call,
@@ -33,7 +38,7 @@ from ._calls import (
     check_match_call,
     check_similarity_call,
 )
-from ._shared import any_requires_grad, once, requested, rows_and_temperature
+from ._shared import Queries, any_requires_grad, once, requested, rows_and_temperature
 
 
 @with_options(MatchKeywords, Tensor)
@@ -68,8 +73,9 @@ def sparse_window_match(
             Transformers make them, without class and register tokens. They are read through a view, never copied.
         source_shape: (Hs, Ws) in cells; required by layout "tokens", None for "map".
         target_shape: (Ht, Wt), likewise.
-        source_size: (height, width) in pixels of the image that `keypoints` refer to. None: they are in cells.
-        target_size: (height, width) in pixels of the image of the results. None: results are in cells.
+        source_size: (height, width) in pixels of the image that `keypoints` refer to, or a (B, 2) tensor of integers:
+            one for each image. None: they are in cells.
+        target_size: (height, width) in pixels of the image of the results, or (B, 2). None: results are in cells.
         source_coords: how pixels map to source cells: "corner" (cell = pixel * cells / pixels), "half_pixel"
             (cell = (pixel + 1/2) * cells / pixels - 1/2) or "align_corners" (cell = pixel * (cells-1) / (pixels-1)).
         target_coords: how target cells map to pixels, with the same names.
@@ -77,6 +83,9 @@ def sparse_window_match(
         sampling: "floor" (truncate to a cell), "round" (nearest cell, halves to even) or "bilinear" (four cells).
             The first two clamp to the map.
         sampling_padding: what a bilinear sample finds outside the map: "zeros" or "border".
+        source_interpolation: "features" (the source is sampled as `sampling` says), or "matches": the four cells around
+            a keypoint, clamped to the map, are matched each for itself, and their points, scores and log_sum_exp are
+            blended bilinearly; the peak is that of the nearest cell. `sampling` then says nothing.
         metric: "cosine"; "dot" (s = <q, f>); or "l2" (s = -|q - f|^2).
         eps: guards the cosine's division.
         eps_mode: "add" (x / (|x| + eps)) or "clamp" (x / max(|x|, eps)).
@@ -104,22 +113,27 @@ def sparse_window_match(
         second_peak, None where not asked for.
 
     Gradients:
-        To source, target and temperature (if a tensor), and to keypoints if `sampling` is "bilinear"; from
-        keypoints, score, log_sum_exp and covariance. In the layout and dtype of their input, bitwise repeatable. Peaks
-        and second_score are constants, as are the keypoints under the other samplings: if nothing else requires a
+        To source, target and temperature (if a tensor), and to keypoints if `sampling` is "bilinear" or
+        `source_interpolation` "matches"; from keypoints, score, log_sum_exp and covariance. In the layout and dtype of
+        their input, bitwise repeatable. Peaks and second_score are constants, as are the keypoints in other cases: if
+        nothing else requires a
         gradient, no result does.
         Transforms of torch.func and forward-mode differentiation work. A second derivative raises RuntimeError.
 
     Raises:
         TypeError, ValueError: an argument has a wrong type, dtype, shape, device or value; in one sentence, before
-            anything runs. On CPU tensors that includes keypoints that aren't finite, counts outside 0..N and
-            temperatures not above zero in valid rows; on a GPU such rows become NaN instead.
+            anything runs. On CPU tensors that includes keypoints that aren't finite, counts outside 0..N, sizes of
+            images below 1 and temperatures not above zero in valid rows; on a GPU such rows become NaN instead.
         RuntimeError: a backend asked for by name can't run.
     """
     checked = once(check_match_call, (source, target, keypoints), options)
     source, target = as_map(source, checked.source_shape), as_map(target, checked.target_shape)
-    keypoints = _checks.as_points(keypoints, checked.sampling.sampling)
-    return _match(source, keypoints, target, checked, backend, options)
+    sizes = _checks.check_image_sizes("source_size", options.get("source_size"), source)
+    if checked.interpolation == "matches":
+        points = _checks.as_points(keypoints, "bilinear")
+        return _interpolate(Queries(source, points, sizes), target, checked, backend, options)
+    points = _checks.as_points(keypoints, checked.sampling.sampling)
+    return match(Queries(source, points, sizes), target, checked, backend, options)
 
 
 @with_options(DescriptorKeywords, Tensor)
@@ -142,7 +156,7 @@ def match_descriptors(
     checked = once(check_descriptors_call, (descriptors, target), options)
     target = as_map(target, checked.target_shape)
     source = descriptors.transpose(1, 2)[:, :, None, :]  # a map of one row with a cell for each query
-    return _match(source, None, target, checked, backend, options)
+    return match(Queries(source), target, checked, backend, options)
 
 
 @with_options(LocalizeKeywords, Tensor)
@@ -157,16 +171,12 @@ def localize(scores: Tensor, *, backend: str | None = None, **options: Unpack[Lo
     """
     checked = once(check_localize_call, (scores,), options)
     rows, temperature = rows_and_temperature(scores, scores.shape[1], options)
+    sizes = _checks.check_image_sizes("target_size", options.get("target_size"), scores)
+    inputs = (scores, rows, temperature, sizes, checked.localization)
     if (details := checked.details) is not None:
-        found = localize_operator.run_detailed(
-            localize_operator.DetailedArguments(
-                scores, rows, temperature, checked.localization, details, requested(backend)
-            )
-        )
-        return _detailed(found, details)
-    return localize_operator.run(
-        localize_operator.Arguments(scores, rows, temperature, checked.localization, requested(backend))
-    )
+        arguments = localize_operator.DetailedArguments(*inputs, details, requested(backend))
+        return _detailed(localize_operator.run_detailed(arguments), details)
+    return localize_operator.run(localize_operator.Arguments(*inputs, requested(backend)))
 
 
 def gather_keypoints(
@@ -175,7 +185,7 @@ def gather_keypoints(
     *,
     layout: str = "map",
     shape: Size = None,
-    size: Size = None,
+    size: Size | Tensor = None,
     coords: str = "corner",
     sampling: str = "floor",
     padding: str = "zeros",
@@ -188,7 +198,7 @@ def gather_keypoints(
         keypoints: (B, N, 2) in pixels of `size`, or in cells if that is None.
         layout: "map" or "tokens", as in `sparse_window_match`.
         shape: (H, W) in cells; required by layout "tokens", None for "map".
-        size: (height, width) in pixels of the image that `keypoints` refer to.
+        size: (height, width) in pixels of the image that `keypoints` refer to, or (B, 2) integers: one for each image.
         coords: "corner", "half_pixel" or "align_corners", as `source_coords` of `sparse_window_match`.
         sampling: "floor", "round" or "bilinear", as in `sparse_window_match`.
         padding: what a bilinear sample finds outside the map: "zeros" or "border".
@@ -213,7 +223,8 @@ def gather_keypoints(
     }
     checked = once(check_gather_call, (features, keypoints), options)
     features, keypoints = as_map(features, checked.source_shape), _checks.as_points(keypoints, sampling)
-    arguments = gather_operator.Arguments(features, keypoints, checked.sampling, requested(backend))
+    sizes = _checks.check_image_sizes("size", size, features)
+    arguments = gather_operator.Arguments(features, keypoints, sizes, checked.sampling, requested(backend))
     return gather_operator.run(arguments).descriptors
 
 
@@ -286,24 +297,31 @@ def extract_windows(
     return torch.where(inside, windows, -torch.inf), torch.stack((left, top), -1)
 
 
-def _match(
-    source: Tensor,
-    keypoints: Tensor | None,
+def match(
+    queries: Queries,
     target: Tensor,
     checked: Checked,
     backend: str | None,
     options: Mapping[str, Any],
+    keep_all_or_none: bool = False,
 ) -> Matches:
-    queries = source.shape[3] if keypoints is None else keypoints.shape[1]
-    rows, temperature = rows_and_temperature(target, queries, options)
+    """`sparse_window_match` of checked maps and queries.
+
+    keep_all_or_none: keep no scores for the backward, unless those of all windows take half of the budget at most.
+    """
+    source, keypoints, source_sizes = queries
+    rows, temperature = rows_and_temperature(target, queries.number, options)
+    target_sizes = _checks.check_image_sizes("target_size", options.get("target_size"), target)
     keep = torch.is_grad_enabled() and any_requires_grad(source, keypoints, target, temperature)
-    inputs = (source, keypoints, target, rows, temperature, checked.sampling, checked.metric, checked.localization)
+    tensors = (source, keypoints, target, rows, temperature, source_sizes, target_sizes)
+    records = (checked.sampling, checked.metric, checked.localization)
     if (details := checked.details) is not None:
-        found = match_operator.run_detailed(
-            match_operator.DetailedArguments(*inputs, details, keep, requested(backend))
-        )
-        return _detailed(found, details)
-    result = match_operator.run(match_operator.Arguments(*inputs, keep, requested(backend)))
+        detailed = match_operator.DetailedArguments(*tensors, *records, details, keep, requested(backend))
+        return _detailed(match_operator.run_detailed(detailed), details)
+    arguments = match_operator.Arguments(*tensors, *records, keep, requested(backend))
+    if keep and keep_all_or_none and 2 * arguments.window_bytes > _resolved.SCORE_BUDGET_BYTES:
+        arguments = arguments._replace(keep_scores=False)
+    result = match_operator.run(arguments)
     return Matches(result.keypoints, result.score, result.peak, result.log_sum_exp)
 
 
@@ -316,3 +334,26 @@ def _detailed(found: LocalizeDetails | MatchDetails, details: DetailOptions) -> 
         found.second_peak if details.return_second else None,
     )
     return cast(Matches, detailed)
+
+
+def _interpolate(
+    queries: Queries, target: Tensor, checked: Checked, backend: str | None, options: Mapping[str, Any]
+) -> Matches:
+    """`match` with source_interpolation "matches"."""
+    source, keypoints, sizes = queries
+    assert keypoints is not None
+    rows, temperature = rows_and_temperature(target, queries.number, options)
+    if target.device.type == "cpu" and is_plain((keypoints, target), target.device):  # else the operator checks
+        _checks.check_values(keypoints, rows, temperature, queries.number)
+        _checks.check_image_size_values("source_size", sizes)
+    in_cells = checked._replace(sampling=SamplingOptions())
+
+    def of_cells(cells: Tensor, rows: Rows, temperature: Tensor | None) -> Matches:
+        changed: dict[str, Any] = {"num_keypoints": rows.num_keypoints, "valid": rows.valid}
+        changed["temperature"] = temperature  # None: a number, in `checked`
+        return match(Queries(source, cells), target, in_cells, backend, {**options, **changed})
+
+    sampling = checked.sampling
+    maps = axes(cells_from_pixels, sampling.source_coords, sampling.source_size, *source.shape[-2:])
+    resolved = Sampling(*maps, "bilinear", "border", sampling.source_coords, sizes)
+    return interpolate_matches(source, keypoints, resolved, rows, temperature, of_cells)

@@ -30,6 +30,10 @@ def _fields(option: Any) -> dict[str, Any]:
 def _value(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return _fields(value)
+    if hasattr(value, "data_ptr"):  # the sizes of images, a tensor or an array
+        return value.data_ptr()
+    if hasattr(value, "__array_interface__"):
+        return value.__array_interface__["data"][0]
     return CODES[value] if isinstance(value, str) else value
 
 
@@ -42,6 +46,8 @@ def _twin(make: Any, option: Any) -> Any:
     found = _twins.get(id(option))
     if found is not None:
         return found[1]
+    if getattr(option, "image_sizes", None) is not None:  # a tensor of one call
+        return make(**_fields(option))
     if len(_twins) >= _MOST:
         _twins.clear()
     native = make(**_fields(option))

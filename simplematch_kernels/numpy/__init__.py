@@ -12,7 +12,8 @@ from .. import _native
 if (_reason := _native.why_not()) is not None:
     raise ImportError(f"{__name__} runs on the compiled kernels: {_reason}")
 
-from ._arrays import Matches
+from ._arrays import DenseMatches, Matches
+from .dense import dense_match
 from .functional import (
     cosine_similarity,
     gather_keypoints,
@@ -22,8 +23,10 @@ from .functional import (
 )
 
 __all__ = [
+    "DenseMatches",
     "Matches",
     "cosine_similarity",
+    "dense_match",
     "gather_keypoints",
     "localize",
     "match_descriptors",

@@ -40,6 +40,23 @@ class Matches(NamedTuple):
     log_sum_exp: Array
 
 
+class DenseMatches(NamedTuple):
+    """Where each source cell matches in the target. Cells outside the mask hold flow (0, 0), score 0 and log_sum_exp 0.
+
+    Attributes:
+        flow: (B, 2, Hs, Ws) from the cell's own place, in pixels of `source_size`, to the matched point in pixels of
+            `target_size`, as (x, y); each in cells if its size was None.
+        score: (B, Hs, Ws) similarity at the peak.
+        log_sum_exp: (B, Hs, Ws) as in `Matches`.
+        mutual: (B, Hs, Ws) bool, whether the best source cell of the peak is this one; None if not asked for.
+    """
+
+    flow: Array
+    score: Array
+    log_sum_exp: Array
+    mutual: Array | None
+
+
 class Rows(NamedTuple):
     """Which query rows and target cells take part, contiguous: int64 (B,), bool (B, N) and bool (B, H, W), or None."""
 

@@ -69,8 +69,8 @@ def check_rows(rows: Rows, queries: int, target: Array) -> Rows:
     counts = None if num_keypoints is None else _check_counts(num_keypoints, batch, queries)
     return Rows(
         counts,
-        None if valid is None else _check_mask("valid", valid, "(B, N)", (batch, queries)),
-        None if target_mask is None else _check_mask("target_mask", target_mask, "(B, H, W)", (batch, height, width)),
+        None if valid is None else check_mask("valid", valid, "(B, N)", (batch, queries)),
+        None if target_mask is None else check_mask("target_mask", target_mask, "(B, H, W)", (batch, height, width)),
     )
 
 
@@ -84,13 +84,27 @@ def _check_counts(value: object, batch: int, queries: int) -> Array:
     return np.ascontiguousarray(array, dtype=np.int64)
 
 
-def _check_mask(name: str, value: object, shape: str, expected: tuple[int, ...]) -> Array:
+def check_mask(name: str, value: object, shape: str, expected: tuple[int, ...]) -> Array:
     mask = check_array(name, value, shape)
     if mask.dtype != np.bool_:
         raise _check_shapes.not_bool(name, mask.dtype)
     if mask.shape != expected:
         raise _check_shapes.wrong_mask_shape(name, shape, expected, mask.shape)
     return np.ascontiguousarray(mask)
+
+
+def check_image_sizes(name: str, value: object, features: Array) -> Array | None:
+    """A (B, 2) array of sizes (height, width), one an image, as contiguous int64; None for anything else."""
+    if not isinstance(value, np.ndarray) or value.ndim != 2:
+        return None
+    if value.shape != (features.shape[0], 2):
+        raise _check_shapes.wrong_mask_shape(name, "(B, 2)", (features.shape[0], 2), value.shape)
+    if value.dtype.kind not in "iu":
+        raise _check_shapes.not_integers(name, value.dtype)
+    if value.size and value.min() < 1:
+        batch = int((value < 1).any(1).argmax())
+        raise _check_shapes.wrong_image_size(name, tuple(value[batch].tolist()), batch)
+    return np.ascontiguousarray(value, dtype=np.int64)
 
 
 def check_temperature(value: object, batch: int, queries: int, scores: Array) -> tuple[float | None, Array | None]:

@@ -10,6 +10,7 @@ import numpy as np
 from .._options import (
     GATHER_NAMES,
     DescriptorKeywords,
+    InterpolationOptions,
     LayoutOptions,
     LocalizationOptions,
     LocalizeKeywords,
@@ -26,6 +27,7 @@ from ..native import _records
 from ..native._records import _C
 from . import _arrays, _checks
 from ._arrays import Array, Matches, Rows, view
+from ._interpolation import interpolate_matches
 
 
 @with_options(MatchKeywords, Array)
@@ -63,14 +65,13 @@ def sparse_window_match(
             runs. That includes keypoints that aren't finite, counts outside 0..N and temperatures not above zero in
             valid rows.
     """
-    layout = pick(LayoutOptions, options)
-    source = _checks.check_map("source", source, layout.of_source())
-    target = _checks.check_map("target", target, layout.of_target())
-    _checks.check_pair("source", source, "target", target)
-    _checks.check_cells("source", source)
+    source, target = check_maps(source, target, options)
     keypoints = _checks.check_keypoints(keypoints, source, "source")
-    sampling = pick(SamplingOptions, options).checked().resolve(*source.shape[2:])
-    return _match(source, keypoints, target, sampling, threads, options)
+    rest, sizes = split_sizes("source_size", options, source)
+    sampling = pick(SamplingOptions, rest).checked()
+    if pick(InterpolationOptions, options).checked().source_interpolation == "matches":
+        return _interpolate(source, keypoints, target, sampling, sizes, threads, options)
+    return match(source, keypoints, target, sampling.resolve(*source.shape[2:], image_sizes=sizes), threads, options)
 
 
 @with_options(DescriptorKeywords, Array)
@@ -88,7 +89,7 @@ def match_descriptors(
     descriptors = _checks.check_features("descriptors", descriptors, "(B, N, C)")
     target = _checks.check_map("target", target, pick(LayoutOptions, options).of_target())
     _checks.check_pair("descriptors", descriptors, "target", target)
-    return _match(_descriptor_map(descriptors), None, target, None, threads, options)
+    return match(_descriptor_map(descriptors), None, target, None, threads, options)
 
 
 @with_options(LocalizeKeywords, Array)
@@ -117,7 +118,7 @@ def gather_keypoints(
     *,
     layout: str = "map",
     shape: Size = None,
-    size: Size = None,
+    size: Size | Array = None,
     coords: str = "corner",
     sampling: str = "floor",
     padding: str = "zeros",
@@ -130,7 +131,7 @@ def gather_keypoints(
         keypoints: (B, N, 2) in pixels of `size`, or in cells if that is None.
         layout: "map" or "tokens".
         shape: (H, W) in cells; required by layout "tokens", None for "map".
-        size: (height, width) in pixels of the image that `keypoints` refer to.
+        size: (height, width) in pixels of the image that `keypoints` refer to, or (B, 2) integers: one for each image.
         coords: "corner", "half_pixel" or "align_corners".
         sampling: "floor", "round" or "bilinear".
         padding: what a bilinear sample finds outside the map: "zeros" or "border".
@@ -145,10 +146,13 @@ def gather_keypoints(
     features = _checks.check_map("features", features, LayoutOptions(layout, shape).of_source("shape"))
     _checks.check_cells("features", features)
     keypoints = _checks.check_keypoints(keypoints, features, "features")
-    options = SamplingOptions(size, coords, sampling, padding).checked(GATHER_NAMES)
+    sizes = _checks.check_image_sizes("size", size, features)
+    options = SamplingOptions(None if sizes is not None else size, coords, sampling, padding).checked(GATHER_NAMES)  # type: ignore[arg-type]
     _checks.check_values(keypoints, Rows(), None)
     descriptors = np.empty((features.shape[0], keypoints.shape[1], features.shape[1]), features.dtype)
-    problem = _records.gather_problem(view(features), view(keypoints), options.resolve(*features.shape[2:]))
+    problem = _records.gather_problem(
+        view(features), view(keypoints), options.resolve(*features.shape[2:], image_sizes=sizes)
+    )
     _C.gather_keypoints(problem, {"descriptors": _arrays.address(descriptors)}, _device(threads))
     return descriptors
 
@@ -192,7 +196,7 @@ def cosine_similarity(
     return scores
 
 
-def _match(
+def match(
     source: Array,
     keypoints: Array | None,
     target: Array,
@@ -222,13 +226,55 @@ def _match(
     return matches
 
 
+def _interpolate(
+    source: Array,
+    keypoints: Array,
+    target: Array,
+    sampling: SamplingOptions,
+    sizes: Array | None,
+    threads: int | None,
+    options: Mapping[str, Any],
+) -> Matches:
+    """`match` with source_interpolation "matches"."""
+    count = keypoints.shape[1]
+    rows = _checks.check_rows(pick(Rows, options), count, target)
+    value = options.get("temperature", LocalizationOptions().fixed_temperature)
+    number, temperature = _checks.check_temperature(value, target.shape[0], count, target)
+    _checks.check_values(keypoints, rows, temperature)
+    in_cells = SamplingOptions().resolve(*source.shape[2:])
+
+    def of_cells(cells: Array, rows: Rows, temperature: Array | None) -> Matches:
+        changed: dict[str, Any] = {"num_keypoints": rows.num_keypoints, "valid": rows.valid}
+        changed["temperature"] = number if temperature is None else temperature
+        return match(source, cells, target, in_cells, threads, {**options, **changed})
+
+    return interpolate_matches(source, keypoints, sampling, sizes, rows, temperature, of_cells)
+
+
 def _localization(scores: Array, queries: int, options: Mapping[str, Any]) -> tuple[Rows, Array | None, Localization]:
     """(rows, temperature if it is an array, localization) of a function that localises `queries` queries in a map."""
     rows = _checks.check_rows(pick(Rows, options), queries, scores)
     value = options.get("temperature", LocalizationOptions().fixed_temperature)
     number, temperature = _checks.check_temperature(value, scores.shape[0], queries, scores)
+    options, sizes = split_sizes("target_size", options, scores)
     localization = pick(LocalizationOptions, {**options, "fixed_temperature": number}).checked()
-    return rows, temperature, localization.resolve(*scores.shape[2:])
+    return rows, temperature, localization.resolve(*scores.shape[2:], image_sizes=sizes)
+
+
+def check_maps(source: Array, target: Array, options: Mapping[str, Any]) -> tuple[Array, Array]:
+    """A source and a target map that agree, as maps whatever their layout."""
+    layout = pick(LayoutOptions, options)
+    source = _checks.check_map("source", source, layout.of_source())
+    target = _checks.check_map("target", target, layout.of_target())
+    _checks.check_pair("source", source, "target", target)
+    _checks.check_cells("source", source)
+    return source, target
+
+
+def split_sizes(name: str, options: Mapping[str, Any], features: Array) -> tuple[Mapping[str, Any], Array | None]:
+    """The options without the sizes of each image, if option `name` is (B, 2), and these."""
+    sizes = _checks.check_image_sizes(name, options.get(name), features)
+    return (options, None) if sizes is None else ({**options, name: None}, sizes)
 
 
 def _descriptor_map(descriptors: Array) -> Array:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from .._checks import check_values
+from .._checks import check_image_size_values, check_values
 from .._options import DetailOptions, LocalizationOptions
 from .._types import (
     DetailedUpstream,
@@ -23,18 +23,22 @@ from ._operator import Operator
 
 
 class Arguments(NamedTuple):
+    """target_sizes: (B, 2) sizes of the images, or None where `localization` has one for all."""
+
     scores: Tensor
     rows: Rows
     temperature: Tensor | None
+    target_sizes: Tensor | None
     localization: LocalizationOptions
     backend: str
 
     def problem(self) -> LocalizeProblem:
-        localization = self.localization.resolve(*self.scores.shape[-2:])
+        localization = self.localization.resolve(*self.scores.shape[-2:], image_sizes=self.target_sizes)
         return LocalizeProblem(self.scores, self.rows, self.temperature, localization)
 
     def check_values(self) -> None:
         check_values(None, self.rows, self.temperature, self.scores.shape[1])
+        check_image_size_values("target_size", self.target_sizes)
 
     def empty_result(self) -> Matches:
         return empty_matches(self.scores, self.scores.shape[0], self.scores.shape[1])
@@ -49,13 +53,14 @@ class DetailedArguments(NamedTuple):
     scores: Tensor
     rows: Rows
     temperature: Tensor | None
+    target_sizes: Tensor | None
     localization: LocalizationOptions
     details: DetailOptions
     backend: str
 
     @property
     def plain(self) -> Arguments:
-        return Arguments(self.scores, self.rows, self.temperature, self.localization, self.backend)
+        return Arguments(*self[:5], self.backend)
 
     def problem(self) -> LocalizeProblem:
         return self.plain.problem()._replace(details=self.details)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import _resolved
 from .._check_options import check_window_size
-from .._checks import check_values
+from .._checks import check_image_size_values, check_values
 from .._options import DetailOptions, LocalizationOptions, MetricOptions, SamplingOptions
 from .._types import (
     DetailedUpstream,
@@ -29,6 +29,7 @@ from ._operator import Operator
 class Arguments(NamedTuple):
     """Without `keypoints` the source is a list of descriptors, (B, C, 1, N), and `sampling` says nothing.
 
+    source_sizes, target_sizes: (B, 2) sizes of the images, or None where the options have one for all.
     keep_scores: whether to keep the scores in the windows for a backward.
     """
 
@@ -37,6 +38,8 @@ class Arguments(NamedTuple):
     target: Tensor
     rows: Rows
     temperature: Tensor | None
+    source_sizes: Tensor | None
+    target_sizes: Tensor | None
     sampling: SamplingOptions
     metric: MetricOptions
     localization: LocalizationOptions
@@ -47,6 +50,13 @@ class Arguments(NamedTuple):
     def queries(self) -> int:
         return self.source.shape[3] if self.keypoints is None else self.keypoints.shape[1]
 
+    @property
+    def window_bytes(self) -> int:
+        """Bytes of the scores in the windows of all queries."""
+        rows, columns = self._box()
+        size: int = self.target.shape[0] * self.queries * rows * columns * accumulation_dtype(self.target).itemsize
+        return size
+
     def problem(self) -> MatchProblem:
         return MatchProblem(
             self.source,
@@ -54,14 +64,18 @@ class Arguments(NamedTuple):
             self.target,
             self.rows,
             self.temperature,
-            None if self.keypoints is None else self.sampling.resolve(*self.source.shape[-2:]),
+            None
+            if self.keypoints is None
+            else self.sampling.resolve(*self.source.shape[-2:], image_sizes=self.source_sizes),
             self.metric.resolve(),
-            self.localization.resolve(*self.target.shape[-2:]),
+            self.localization.resolve(*self.target.shape[-2:], image_sizes=self.target_sizes),
             self._kept_queries(),
         )
 
     def check_values(self) -> None:
         check_values(self.keypoints, self.rows, self.temperature, self.queries)
+        check_image_size_values("source_size", self.source_sizes)
+        check_image_size_values("target_size", self.target_sizes)
 
     def empty_result(self) -> MatchResult:
         return empty_match_result(self.target, self.queries, self._kept_queries(), self._box())
@@ -97,6 +111,8 @@ class DetailedArguments(NamedTuple):
     target: Tensor
     rows: Rows
     temperature: Tensor | None
+    source_sizes: Tensor | None
+    target_sizes: Tensor | None
     sampling: SamplingOptions
     metric: MetricOptions
     localization: LocalizationOptions
@@ -106,7 +122,7 @@ class DetailedArguments(NamedTuple):
 
     @property
     def plain(self) -> Arguments:
-        return Arguments(*self[:8], *self[9:])
+        return Arguments(*self[:10], *self[11:])
 
     def problem(self) -> MatchProblem:
         return self.plain.problem()._replace(details=self.details)

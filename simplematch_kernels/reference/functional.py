@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from .. import _checks
-from .._options import DetailOptions, LayoutOptions, LocalizationOptions, MetricOptions, SamplingOptions, pick
+from .._options import (
+    DetailOptions,
+    InterpolationOptions,
+    LayoutOptions,
+    LocalizationOptions,
+    MetricOptions,
+    SamplingOptions,
+    pick,
+)
 from .._types import DetailedMatches, Matches, MatchProblem, Rows, accumulation_dtype
 from . import match
+from .interpolation import interpolate_matches
 
 
 def sparse_window_match(
@@ -34,6 +43,10 @@ def sparse_window_match(
     dtype = accumulation_dtype(target) if dtype is None else dtype
     value, (batch, queries) = options.get("temperature", 0.02), keypoints.shape[:2]
     number, temperature = _checks.check_temperature(value, batch, queries, target)
+    source_sizes = _checks.check_image_sizes("source_size", options.get("source_size"), source)
+    target_sizes = _checks.check_image_sizes("target_size", options.get("target_size"), target)
+    options |= {"source_size": None} if source_sizes is not None else {}
+    options |= {"target_size": None} if target_sizes is not None else {}
     localization = pick(LocalizationOptions, {**options, "fixed_temperature": number}).checked()
     problem = MatchProblem(
         source,
@@ -41,9 +54,19 @@ def sparse_window_match(
         target,
         _checks.check_rows(pick(Rows, options), keypoints.shape[1], target),
         None if temperature is None else temperature.to(dtype),
-        pick(SamplingOptions, options).checked().resolve(*source.shape[-2:]),
+        pick(SamplingOptions, options).checked().resolve(*source.shape[-2:], image_sizes=source_sizes),
         pick(MetricOptions, options).checked().resolve(),
-        localization.resolve(*target.shape[-2:]),
+        localization.resolve(*target.shape[-2:], image_sizes=target_sizes),
         details=pick(DetailOptions, options).checked(),
     )
-    return match.sparse_window_match(problem, dtype=dtype)
+    if pick(InterpolationOptions, options).checked().source_interpolation == "features":
+        return match.sparse_window_match(problem, dtype=dtype)
+    in_cells = SamplingOptions().resolve(*source.shape[-2:])
+
+    def of_cells(cells: Tensor, rows: Rows, temperature: Tensor | None) -> Matches:
+        of_cells = problem._replace(keypoints=cells, rows=rows, temperature=temperature, sampling=in_cells)
+        return cast(Matches, match.sparse_window_match(of_cells, dtype=dtype))  # without details
+
+    assert problem.sampling is not None
+    rows, temperature = problem.rows, problem.temperature
+    return interpolate_matches(source, keypoints, problem.sampling, rows, temperature, of_cells)

@@ -2,18 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .._resolved import AffineMap, Sampling
+from .._resolved import AffineMap, Sampling, cells_from_pixels
 from .._types import GatherGradients, GatherProblem, Given
 
 
 def apply_affine(x: Tensor, affine: AffineMap) -> Tensor:
     """(x * numerator + shift) / denominator, in the dtype of x."""
     return (x * affine.numerator + affine.shift) / affine.denominator
+
+
+def rate(affine: AffineMap, dtype: torch.dtype) -> Any:
+    """How fast the result of an affine map moves with x: a number, or (B, 1) in `dtype` where each image has a map."""
+    numerator: Any = affine.numerator
+    denominator: Any = affine.denominator
+    if isinstance(denominator, Tensor):
+        return (numerator / denominator.double()).to(dtype)
+    if isinstance(numerator, Tensor):
+        return (numerator.double() / denominator).to(dtype)
+    return numerator / denominator
+
+
+Convert = Callable[[str, int, int], AffineMap]
+
+
+def maps_of_images(convert: Convert, coordinates: str, sizes: Tensor, shape: tuple[int, int]) -> list[AffineMap]:
+    """The maps of x and y between cells of a map and pixels of each image: affine maps of numbers (B, 1).
+
+    convert: `cells_from_pixels` or `pixels_from_cells`, whose three numbers are linear in the pixels, if these are
+        more than one.
+    """
+    height, width = shape
+    maps = []
+    for cells, pixels in ((width, sizes[:, 1:]), (height, sizes[:, :1])):
+        one, two, three = (convert(coordinates, cells, count) for count in (1, 2, 3))
+        numbers: list[Any] = [
+            torch.where(pixels > 1, at_two + (at_three - at_two) * (pixels - 2), at_one)
+            for at_one, at_two, at_three in (
+                (one.numerator, two.numerator, three.numerator),
+                (one.shift, two.shift, three.shift),
+                (one.denominator, two.denominator, three.denominator),
+            )
+        ]
+        maps.append(AffineMap(*numbers))
+    return maps
+
+
+def maps_to_cells(sampling: Sampling, features: Tensor) -> list[AffineMap]:
+    """The maps of x and y from keypoints to cells of the features."""
+    if sampling.image_sizes is None:
+        return [sampling.to_cells_x, sampling.to_cells_y]
+    height, width = features.shape[-2:]
+    return maps_of_images(cells_from_pixels, sampling.coordinates, sampling.image_sizes, (height, width))
 
 
 def gather_keypoints(features: Tensor, keypoints: Tensor, sampling: Sampling, *, dtype: torch.dtype) -> Tensor:
@@ -24,7 +69,7 @@ def gather_keypoints(features: Tensor, keypoints: Tensor, sampling: Sampling, *,
 
     A cell of weight zero isn't read, so what it holds doesn't matter.
     """
-    x, y = to_cells(keypoints, sampling)
+    x, y = to_cells(keypoints, features, sampling)
     finite = (x.isfinite() & y.isfinite())[..., None]
     descriptors = torch.zeros((), dtype=dtype, device=features.device)
     for i, j, weight, _, _ in corners(x, y, features, sampling):
@@ -42,7 +87,7 @@ def source_backward(p: GatherProblem, gradient: Tensor, needs: GatherGradients[b
     Weights, slopes and gradients that are zero have no part in a sum, whatever they would be multiplied by.
     """
     features, keypoints, sampling = p
-    x, y = to_cells(keypoints, sampling)
+    x, y = to_cells(keypoints, features, sampling)
     gradient = torch.where((x.isfinite() & y.isfinite())[..., None], gradient, 0)  # such a row read nothing
     maps = torch.zeros_like(features, dtype=gradient.dtype) if needs.features else None
     points = torch.zeros(keypoints.shape, dtype=torch.float64, device=keypoints.device) if needs.keypoints else None
@@ -56,15 +101,15 @@ def source_backward(p: GatherProblem, gradient: Tensor, needs: GatherGradients[b
             product = torch.where(gradient == 0, 0, read_cells(features, i, j).double() * gradient.double()).sum(-1)
             points += torch.stack([torch.where(slope == 0, 0, product * slope) for slope in (weight_dx, weight_dy)], -1)
     if points is not None:
-        scale = [affine.numerator / affine.denominator for affine in (sampling.to_cells_x, sampling.to_cells_y)]
-        points = (points * points.new_tensor(scale)).to(keypoints.dtype)
+        scale = [rate(affine, points.dtype) for affine in maps_to_cells(sampling, features)]
+        points = torch.stack([points[..., 0] * scale[0], points[..., 1] * scale[1]], -1).to(keypoints.dtype)
     return GatherGradients(None if maps is None else maps.to(features.dtype), points)
 
 
-def to_cells(keypoints: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+def to_cells(keypoints: Tensor, features: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
     """Cell coordinates (x, y), each (B, N) float64."""
-    points = keypoints.double()
-    return apply_affine(points[..., 0], sampling.to_cells_x), apply_affine(points[..., 1], sampling.to_cells_y)
+    points, (of_x, of_y) = keypoints.double(), maps_to_cells(sampling, features)
+    return apply_affine(points[..., 0], of_x), apply_affine(points[..., 1], of_y)
 
 
 def corners(x: Tensor, y: Tensor, features: Tensor, sampling: Sampling) -> Iterator[tuple[Tensor, ...]]:

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._resolved import Localization, Window
+from .._resolved import AffineMap, Localization, Window, pixels_from_cells
 from .._types import AnyUpstream, Matches, Rows
-from .gather import apply_affine
+from .gather import apply_affine, maps_of_images, rate
 
 
 def localize(
@@ -28,6 +28,7 @@ def localize(
     log_sum_exp is that score over T.
     """
     H, W = scores.shape[2:]
+    maps = maps_from_cells(localization, scores)
     valid = valid_rows(rows, scores)[..., None]
     if peak is None:
         peak = find_peak(scores, rows)
@@ -38,7 +39,7 @@ def localize(
     dx, dy = _offsets(peak, H, W)  # from the peak: smaller numbers round less
     cells = torch.cat((peak % W, peak // W), -1) + torch.stack([(probability * d).sum(-1) for d in (dx, dy)], -1)
     return Matches(
-        torch.where(valid, _to_output(cells, localization), -1),
+        torch.where(valid, _to_output(cells, maps, localization.output_offset), -1),
         torch.where(valid, score, 0)[..., 0],
         torch.where(valid, peak, -1)[..., 0],
         torch.where(valid[..., 0], log_sum_exp, 0),
@@ -79,7 +80,7 @@ def covariance(
     probability, _ = _probability(flat, peak, (H, W), rows, temperature, localization)
     centred = torch.stack([d - (probability * d).sum(-1, keepdim=True) for d in _offsets(peak, H, W)], -2)
     found = torch.einsum("bnm,bnim,bnjm->bnij", probability, centred, centred)
-    return torch.where(valid[..., None], found * rates(localization, found), 0)
+    return torch.where(valid[..., None], found * rates(localization, scores), 0)
 
 
 def second_best(scores: Tensor, peak: Tensor, second: Tensor, rows: Rows, window: Window) -> tuple[Tensor, Tensor]:
@@ -98,11 +99,11 @@ def around_peak(scores: Tensor, peak: Tensor, window: Window) -> Tensor:
     return inside_window(window, peak[..., None].clamp(min=0), scores.shape[2], scores.shape[3])
 
 
-def rates(localization: Localization, like: Tensor) -> Tensor:
-    """(2, 2): the user's units squared per cell squared."""
-    maps = (localization.from_cells_x, localization.from_cells_y)
-    rate = like.new_tensor([a.numerator / a.denominator for a in maps])
-    return torch.outer(rate, rate)
+def rates(localization: Localization, scores: Tensor) -> Tensor:
+    """(2, 2), or (B, 1, 2, 2) where each image has a size: the user's units squared per cell squared."""
+    maps = maps_from_cells(localization, scores)
+    of_axes = torch.stack([torch.as_tensor(rate(affine, scores.dtype)).to(scores) for affine in maps], -1)
+    return of_axes[..., :, None] * of_axes[..., None, :]
 
 
 def find_peak(scores: Tensor, rows: Rows, excluded: Tensor | None = None) -> Tensor:
@@ -148,10 +149,10 @@ def localize_backward(
     )
     agreement, moves = of_log_sum_exp, [of_score, of_log_sum_exp]
     if upstream.keypoints is not None:
-        scale = (localization.from_cells_x, localization.from_cells_y)
+        scale = [rate(affine, scores.dtype) for affine in maps_from_cells(localization, scores)]
         for i, centred in enumerate(w.centred(size)):
-            g = upstream.keypoints[..., i : i + 1].to(scores.dtype) * (scale[i].numerator / scale[i].denominator)
-            agreement = agreement + g * centred
+            g = upstream.keypoints[..., i].to(scores.dtype) * scale[i]
+            agreement = agreement + g[..., None] * centred
             moves.append(upstream.keypoints[..., i : i + 1])
     if upstream.covariance is not None:
         of_covariance = upstream.covariance.to(scores.dtype) * rates(localization, scores)
@@ -306,7 +307,13 @@ def _offsets(peak: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     return x - peak % width, y - peak // width
 
 
-def _to_output(cells: Tensor, localization: Localization) -> Tensor:
-    x = apply_affine(cells[..., 0], localization.from_cells_x)
-    y = apply_affine(cells[..., 1], localization.from_cells_y)
-    return torch.stack((x, y), -1) + localization.output_offset
+def maps_from_cells(localization: Localization, scores: Tensor) -> list[AffineMap]:
+    """The maps of x and y from cells of scores (B, N, H, W) to the user's units."""
+    if localization.image_sizes is None:
+        return [localization.from_cells_x, localization.from_cells_y]
+    height, width = scores.shape[-2:]
+    return maps_of_images(pixels_from_cells, localization.coordinates, localization.image_sizes, (height, width))
+
+
+def _to_output(cells: Tensor, maps: list[AffineMap], offset: float) -> Tensor:
+    return torch.stack((apply_affine(cells[..., 0], maps[0]), apply_affine(cells[..., 1], maps[1])), -1) + offset

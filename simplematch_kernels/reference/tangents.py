@@ -30,8 +30,8 @@ from .._types import (
     Upstream,
     accumulation_dtype,
 )
-from .gather import corners, read_cells, to_cells
-from .localize import rates, softmax_over_window, valid_rows
+from .gather import corners, maps_to_cells, rate, read_cells, to_cells
+from .localize import maps_from_cells, rates, softmax_over_window, valid_rows
 from .match import queries
 from .similarity import denominator, norm, similarity
 
@@ -76,7 +76,7 @@ def _of_localize(p: LocalizeProblem, result: Matches, tangents: LocalizeGradient
 def gather_keypoints(p: GatherProblem, tangents: GatherGradients[Given]) -> GatherUpstream:
     """dq = sum over the cells (i, j) around a keypoint of weight(i, j) dF[:, j, i] + dweight(i, j) F[:, j, i]."""
     dtype = accumulation_dtype(p.features)
-    x, y = to_cells(p.keypoints, p.sampling)
+    x, y = to_cells(p.keypoints, p.features, p.sampling)
     finite = (x.isfinite() & y.isfinite())[..., None]
     shape = (p.keypoints.shape[0], p.keypoints.shape[1], p.features.shape[1])
     total = torch.zeros(shape, dtype=dtype, device=p.features.device)
@@ -85,8 +85,8 @@ def gather_keypoints(p: GatherProblem, tangents: GatherGradients[Given]) -> Gath
             moved = read_cells(tangents.features, i, j).to(dtype)
             total = total + torch.where(weight[..., None] != 0, weight[..., None].to(dtype) * moved, 0)
         if tangents.keypoints is not None:
-            scale = [a.numerator / a.denominator for a in (p.sampling.to_cells_x, p.sampling.to_cells_y)]
-            dx, dy = (tangents.keypoints.double() * tangents.keypoints.new_tensor(scale).double()).unbind(-1)
+            moved_by = zip(tangents.keypoints.double().unbind(-1), maps_to_cells(p.sampling, p.features), strict=True)
+            dx, dy = (moved * rate(affine, torch.float64) for moved, affine in moved_by)
             change = (weight_dx * dx + weight_dy * dy)[..., None].to(dtype)
             total = total + torch.where(change != 0, change * read_cells(p.features, i, j).to(dtype), 0)
     return GatherUpstream(torch.where(finite, total, 0).to(p.features.dtype))
@@ -162,14 +162,14 @@ def _of_matches(
     weights = torch.where(w.probability != 0, w.probability * dz, 0)
     d_log_sum_exp = weights.sum(-1)
     moved, centred = [], w.centred(size)
-    for offset, affine in zip(centred, (localization.from_cells_x, localization.from_cells_y), strict=True):
-        moved.append((weights * offset).sum(-1) * (affine.numerator / affine.denominator))
+    for offset, affine in zip(centred, maps_from_cells(localization, scores), strict=True):
+        moved.append((weights * offset).sum(-1) * rate(affine, scores.dtype))
     valid = matches.peak >= 0
     d_score = ds.gather(-1, matches.peak[..., None].clamp(min=0))[..., 0]
     d_covariance = None
     if p.details.return_covariance:
         spread = torch.stack([(weights * w.deviation(a * b)).sum(-1) for a in centred for b in centred], -1)
-        d_covariance = spread.unflatten(-1, (2, 2)) * rates(localization, spread)
+        d_covariance = spread.unflatten(-1, (2, 2)) * rates(localization, scores)
         d_covariance = torch.where(valid[..., None, None], d_covariance, 0)
     return DetailedUpstream(
         torch.where(valid[..., None], torch.stack(moved, -1), 0),

@@ -20,6 +20,7 @@ from ._groups import (
 
 SAMPLINGS = {"floor": 0, "round": 1, "bilinear": 2}
 METRICS = {"cosine": 0, "dot": 1, "l2": 2}
+COORDINATES = {"corner": 0, "half_pixel": 1, "align_corners": 2}
 DESCRIPTORS = SamplingSwitches(3, False)
 DOT = MetricSwitches(METRICS["dot"], False)
 ZERO = encode(0)
@@ -58,21 +59,27 @@ def row_strides(x: Tensor | None) -> tuple[int, int]:
     return encode(b), encode(n)
 
 
-def affine_maps(x: AffineMap, y: AffineMap) -> AffineMaps:
+def affine_maps(x: AffineMap, y: AffineMap, coordinates: str) -> AffineMaps:
     return AffineMaps(
         encode(x.numerator), encode(x.shift), encode(x.denominator),
         encode(y.numerator), encode(y.shift), encode(y.denominator),
+        encode(COORDINATES[coordinates]),
     )  # fmt: skip
 
 
 def to_cells(sampling: Sampling | None) -> AffineMaps:
     if sampling is None:
-        return affine_maps(IDENTITY, IDENTITY)
-    return affine_maps(sampling.to_cells_x, sampling.to_cells_y)
+        return affine_maps(IDENTITY, IDENTITY, "corner")
+    return affine_maps(sampling.to_cells_x, sampling.to_cells_y, sampling.coordinates)
 
 
 def from_cells(localization: Localization) -> AffineMaps:
-    return affine_maps(localization.from_cells_x, localization.from_cells_y)
+    return affine_maps(localization.from_cells_x, localization.from_cells_y, localization.coordinates)
+
+
+def source_sizes(sampling: Sampling | None) -> Tensor | None:
+    sizes: Tensor | None = None if sampling is None else sampling.image_sizes
+    return sizes
 
 
 def sampling_switches(sampling: Sampling | None) -> SamplingSwitches:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from .. import _resolved
+from .._resolved import Localization
 from .._types import MatchProblem, MatchResult, Rows, Upstream, accumulation_dtype
 from . import _steps
 from ._steps import Gradient, LocalizeOutputs, Queries, Source
@@ -86,9 +87,14 @@ class Backward:
             target_mask = part_of_rows(self.rows, b, some).target_mask
             _steps.localize_backward(
                 Upstream(*(part(x, b, some) for x in self.upstream)), given, self.forward.peak[b, some], self.map_size,
-                target_mask, part(self.temperature, b, some), self.localization, outputs, kept=are_kept,
+                target_mask, part(self.temperature, b, some), self._localization_of(b), outputs, kept=are_kept,
             )  # fmt: skip
         return Gradient(ds, scores, self.forward.peak[b, n], self.localization.window)
+
+    def _localization_of(self, b: slice) -> Localization:
+        """With the sizes of images b."""
+        sizes = self.localization.image_sizes
+        return self.localization if sizes is None else replace(self.localization, image_sizes=sizes[b])
 
     def _localize_backward_of_all(self, queries: Queries | None, temperature_out: Tensor | None) -> Gradient:
         scores, peak = self.forward.window_scores, self.forward.peak

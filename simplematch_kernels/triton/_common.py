@@ -13,7 +13,7 @@ import os
 import triton
 import triton.language as tl
 
-from ._groups import MapStrides, PointStrides, ScoreStrides, WindowSize
+from ._groups import AffineMaps, MapStrides, PointStrides, ScoreStrides, WindowSize
 from ._records import Image, Points
 
 INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
@@ -184,6 +184,46 @@ def quotient(x, divisor):
         result = tl.fma(tl.fma(-result, divisor, x), reciprocal, result)
         result = tl.fma(tl.fma(-result, divisor, x), reciprocal, result)
     return result
+
+
+@triton.jit
+def rescale(coordinates, old, new):
+    """The encoded numbers of the affine map from an axis of `old` steps to one of `new`, between pixels and cells."""
+    corner, half_pixel, moves = coordinates == 0, coordinates == 1, old > 1
+    numerator = tl.where(corner, new, tl.where(half_pixel, 2 * new, tl.where(moves, new - 1, 0)))
+    shift = tl.where(half_pixel, new - old, 0)
+    divisor = tl.where(corner, old, tl.where(half_pixel, 2 * old, tl.where(moves, old - 1, 1)))
+    return 4 * numerator + 3, 4 * shift + 3, 4 * divisor + 3
+
+
+@triton.jit
+def maps_to_cells(maps, sizes, b, H, W):
+    """The maps from pixels of image b to H x W cells: `maps`, or by its row of sizes (B, 2), height and width."""
+    if sizes is not None:
+        coordinates = decode(maps.coordinates)
+        numerator_y, shift_y, divisor_y = rescale(coordinates, tl.load(sizes + 2 * b), H)
+        numerator_x, shift_x, divisor_x = rescale(coordinates, tl.load(sizes + 2 * b + 1), W)
+        of_image = AffineMaps(
+            numerator_x, shift_x, divisor_x, numerator_y, shift_y, divisor_y, maps.coordinates
+        )  # fmt: skip
+    else:
+        of_image = maps
+    return of_image
+
+
+@triton.jit
+def maps_from_cells(maps, sizes, b, H, W):
+    """The maps from H x W cells to pixels of image b, as `maps_to_cells`."""
+    if sizes is not None:
+        coordinates = decode(maps.coordinates)
+        numerator_y, shift_y, divisor_y = rescale(coordinates, H, tl.load(sizes + 2 * b))
+        numerator_x, shift_x, divisor_x = rescale(coordinates, W, tl.load(sizes + 2 * b + 1))
+        of_image = AffineMaps(
+            numerator_x, shift_x, divisor_x, numerator_y, shift_y, divisor_y, maps.coordinates
+        )  # fmt: skip
+    else:
+        of_image = maps
+    return of_image
 
 
 @triton.jit

@@ -74,7 +74,7 @@ class UpstreamStrides(NamedTuple):
 
 
 class AffineMaps(NamedTuple):
-    """(x * numerator + shift) / divisor for each axis, encoded."""
+    """(x * numerator + shift) / divisor for each axis, and the code of the convention, encoded."""
 
     numerator_x: int
     shift_x: int
@@ -82,6 +82,7 @@ class AffineMaps(NamedTuple):
     numerator_y: int
     shift_y: int
     divisor_y: int
+    coordinates: int
 
 
 class WindowSize(NamedTuple):

@@ -12,6 +12,7 @@ from ._common import (
     L2,
     is_finite,
     keypoint_cells,
+    maps_to_cells,
     point_strides,
     power_of_two,
     read_queries,
@@ -31,9 +32,10 @@ def query_points(image, keypoints, b, n, active, SAMPLING: tl.constexpr):
         points, finite = Points(rows, rows, rows, here), rows == rows
     else:
         strides = point_strides(keypoints.strides)
+        to_cells = maps_to_cells(keypoints.to_cells, keypoints.sizes, b, image.H, image.W)
         pointer = keypoints.pointer + b * strides.b
         points, finite = keypoint_cells(
-            pointer, strides, rows, here, image.H, image.W, keypoints.to_cells, SAMPLING
+            pointer, strides, rows, here, image.H, image.W, to_cells, SAMPLING
         )  # fmt: skip
     return points, finite
 

@@ -132,14 +132,16 @@ class Sums(NamedTuple):
 
 
 class Keypoints(NamedTuple):
-    """Keypoints (B, N, 2), their strides, the encoded maps to cells, and the peaks (B, N).
+    """Keypoints (B, N, 2), their strides, the encoded maps to cells, the sizes (B, 2) of images, and the peaks (B, N).
 
-    peak is negative for padding, or None without padding. All are None where queries are descriptors.
+    sizes is None where all images have these maps. peak is negative for padding, or None without padding. All are None
+    where queries are descriptors.
     """
 
     pointer: Any
     strides: Any
     to_cells: Any
+    sizes: Any
     peak: Any
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -40,7 +40,10 @@ class Source:
         """Queries n of images b."""
         if self.keypoints is None:
             return Source(self.features[b, :, :, n], None, self.sampling)
-        return Source(self.features[b], self.keypoints[b, n], self.sampling)
+        sampling = self.sampling
+        if sampling is not None and sampling.image_sizes is not None:
+            sampling = replace(sampling, image_sizes=sampling.image_sizes[b])
+        return Source(self.features[b], self.keypoints[b, n], sampling)
 
     def is_native(self, target: Tensor) -> bool:
         """Whether queries are exact in the target's dtype, so that products may take them in it."""
@@ -132,7 +135,8 @@ def similarity(
         "valid_b": 0 if rows.valid is None else rows.valid.stride(0),
         "keypoints_b": of_points[0], "keypoints_n": of_points[1], "keypoints_d": of_points[2],
         "source_strides": to.map_strides(features),
-        "target_strides": target_strides, "to_cells": to.to_cells(source.sampling), "eps": metric.eps,
+        "target_strides": target_strides, "to_cells": to.to_cells(source.sampling),
+        "source_sizes": to.source_sizes(source.sampling), "eps": metric.eps,
         "SAMPLING": to.sampling_switches(source.sampling), "NATIVE": native, "METRIC": to.metric_switches(metric),
         "PRECISION": precision(scores.dtype), "WALK": layout.walk(even_c=C % tile.c == 0),
         "PREFETCH": features.element_size() < 4 and features.stride(1) != 1,
@@ -175,6 +179,7 @@ def localize(
         "log_sum_exp_out": outputs.log_sum_exp, "window_scores": window_scores if kept else None,
         "sizes": sizes, "scores_strides": to.score_strides(scores),
         "window": to.window_size(window, box_rows, box_columns), "from_cells": to.from_cells(localization),
+        "target_sizes": localization.image_sizes,
         "temperature_value": to.temperature_value(localization), "outside_value": window.outside_value,
         "sigma": window.sigma, "output_offset": localization.output_offset,
         "WINDOW": to.window_switches(window), "BLOCK": block,
@@ -212,7 +217,8 @@ def localize_backward(
         "scores_strides": to.score_strides(scores),
         "ds_strides": None if outputs.ds is None else to.score_strides(outputs.ds),
         "upstream_strides": _upstream_strides(upstream), "window": to.window_size(window, box_rows, box_columns),
-        "from_cells": to.from_cells(localization), "temperature_value": to.temperature_value(localization),
+        "from_cells": to.from_cells(localization), "target_sizes": localization.image_sizes,
+        "temperature_value": to.temperature_value(localization),
         "outside_value": window.outside_value, "sigma": window.sigma,
         "WINDOW": to.window_switches(window), "KEPT": kept, "DENSE": dense, "BLOCK": block,
         **(NO_QUERIES if queries is None else _of_queries(queries)),
@@ -221,6 +227,7 @@ def localize_backward(
         source = queries.source
         arguments["keypoints"], arguments["keypoints_strides"] = source.keypoints, to.point_strides(source.keypoints)
         arguments["to_cells"] = to.to_cells(source.sampling)
+        arguments["source_sizes"] = to.source_sizes(source.sampling)
     warps = _launch.row_warps(max(block, arguments["BLOCK_C"]))
     registers = _launch.ALL_REGISTERS if window.disc else None
     launch(localize_backward_kernel, B * N, scores.device, arguments, warps, registers=registers)
@@ -268,7 +275,8 @@ def _row_sizes(
 
 NO_QUERIES = {
     "source": None, "keypoints": None, "queries": None, "query_scale": None, "query_own": None,
-    "source_strides": None, "keypoints_strides": None, "to_cells": None, "eps": 0.0,
+    "source_strides": None, "keypoints_strides": None, "to_cells": None, "source_sizes": None,
+    "eps": 0.0,
     "SAMPLING": to.DESCRIPTORS, "METRIC": to.DOT, "BLOCK_C": _launch.row_block(1),
 }  # fmt: skip
 
@@ -366,6 +374,7 @@ def source_backward(
         "gradient_strides": to.query_strides(query_gradient), "keypoints_strides": to.point_strides(keypoints),
         "source_strides": to.encoded_map_strides(source), "out_strides": out_strides,
         "keypoints_out_strides": to.point_strides(keypoints_out), "to_cells": to.to_cells(sampling),
+        "source_sizes": sampling.image_sizes,
         "SAMPLING": to.sampling_switches(sampling), "WALK": layout.walk(),
         "BLOCK_N": tile.n, "TILE": (tile.m, tile.c), "BLOCK_ROW": min(512, _launch.row_block(C)),
     }  # fmt: skip
@@ -382,6 +391,7 @@ def gather(source: Tensor, keypoints: Tensor, sampling: Sampling, descriptors: T
         "source": source, "keypoints": keypoints, "descriptors": descriptors, "C": C,
         "sizes": PointSizes(encode(N), encode(H), encode(W)), "source_strides": to.map_strides(source),
         "keypoints_strides": to.point_strides(keypoints), "to_cells": to.to_cells(sampling),
+        "source_sizes": sampling.image_sizes,
         "SAMPLING": to.sampling_switches(sampling), "BLOCK_N": 4, "BLOCK_C": block,
     }  # fmt: skip
     launch(gather_kernel, ceil_div(C, block) * ceil_div(N, 4) * B, source.device, arguments)

@@ -6,12 +6,12 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ._common import decode, image_of, keypoint_cells, names, point_strides, read_queries
+from ._common import decode, image_of, keypoint_cells, maps_to_cells, names, point_strides, read_queries
 
 
-@triton.jit(do_not_specialize=names("keypoints descriptors"))
+@triton.jit(do_not_specialize=names("keypoints descriptors source_sizes"))
 def gather_kernel(
-    source, keypoints, descriptors, C, sizes, source_strides, keypoints_strides, to_cells,
+    source, keypoints, descriptors, source_sizes, C, sizes, source_strides, keypoints_strides, to_cells,
     SAMPLING: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """q_n = sample(F, p_n): source (B, C, H, W), keypoints (B, N, 2) of any strides, descriptors (B, N, C) contiguous.
@@ -28,6 +28,7 @@ def gather_kernel(
     n = i_n * BLOCK_N + tl.arange(0, BLOCK_N)
     c = i_c * BLOCK_C + tl.arange(0, BLOCK_C)
     strides = point_strides(keypoints_strides)
+    to_cells = maps_to_cells(to_cells, source_sizes, b, H, W)
     points, finite = keypoint_cells(keypoints + b * strides.b, strides, n, n < N, H, W, to_cells, SAMPLING)
     image = image_of(source + b * source_strides.b, H, W, source_strides)
     q = read_queries(image, points, c, C, SAMPLING, False, ACC)  # (BLOCK_N, BLOCK_C)

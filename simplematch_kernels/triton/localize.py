@@ -6,7 +6,18 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ._common import affine_x, affine_y, decode, is_valid, least, names, ordered, score_strides, window_size
+from ._common import (
+    affine_x,
+    affine_y,
+    decode,
+    is_valid,
+    least,
+    maps_from_cells,
+    names,
+    ordered,
+    score_strides,
+    window_size,
+)
 from ._records import Box, Match, Peak, Row
 from ._window import soft_argmax, temperature_of, window_bounds
 
@@ -51,12 +62,12 @@ def best_of_row(row, ACC: tl.constexpr, BLOCK: tl.constexpr):
 @triton.jit(
     do_not_specialize=names(
         "scores best num_keypoints valid target_mask temperature keypoints_out score_out peak_out log_sum_exp_out "
-        "window_scores"
+        "window_scores target_sizes"
     )
 )
 def localize_kernel(
     scores, best, num_keypoints, valid, target_mask, temperature,
-    keypoints_out, score_out, peak_out, log_sum_exp_out, window_scores,
+    keypoints_out, score_out, peak_out, log_sum_exp_out, window_scores, target_sizes,
     sizes, scores_strides, window, from_cells,
     temperature_value: tl.float64, outside_value: tl.float64, sigma: tl.float64, output_offset: tl.float64,
     WINDOW: tl.constexpr, BLOCK: tl.constexpr,
@@ -108,6 +119,7 @@ def localize_kernel(
     lost = (score != score) | (T != T) | (largest - largest != 0)
     mean_x, mean_y = tl.where(lost, float("nan"), mean.x), tl.where(lost, float("nan"), mean.y)
     offset = tl.full((), output_offset, tl.float64)
+    from_cells = maps_from_cells(from_cells, target_sizes, b, H, W)
     out_x = affine_x(x.to(tl.float64) + mean_x.to(tl.float64), from_cells) + offset
     out_y = affine_y(y.to(tl.float64) + mean_y.to(tl.float64), from_cells) + offset
     slot = b * decode(sizes.out_b) + n

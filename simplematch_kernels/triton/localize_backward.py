@@ -6,7 +6,17 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ._common import decode, image_of, map_strides, names, score_strides, slopes, when, window_size
+from ._common import (
+    decode,
+    image_of,
+    map_strides,
+    maps_from_cells,
+    names,
+    score_strides,
+    slopes,
+    when,
+    window_size,
+)
 from ._queries import fill_query, query_points
 from ._records import Arriving, Box, Keypoints, Match, Peak, QueryOutputs, Row, Sums
 from ._window import soft_argmax, support_of, temperature_of, weigh, window_bounds, window_cell
@@ -96,7 +106,7 @@ def temperature_gradient(match, mean, g, moment, WINDOW: tl.constexpr):
 def localize_backward_kernel(
     scores, peak, target_mask, temperature, upstream_keypoints, upstream_score, upstream_log_sum_exp,
     source, keypoints, ds_out, window_scores, temperature_out, queries, query_scale, query_own,
-    sizes, scores_strides, ds_strides, upstream_strides, source_strides, keypoints_strides,
+    source_sizes, target_sizes, sizes, scores_strides, ds_strides, upstream_strides, source_strides, keypoints_strides,
     window, to_cells, from_cells,
     temperature_value: tl.float64, outside_value: tl.float64, sigma: tl.float64, eps: tl.float64,
     WINDOW: tl.constexpr, KEPT: tl.constexpr, DENSE: tl.constexpr, SAMPLING: tl.constexpr, METRIC: tl.constexpr,
@@ -151,6 +161,7 @@ def localize_backward_kernel(
         copy = (window_scores + (b * into.b + wide_n * into.n), n >= 0)
     mean = soft_argmax(row, match, box, copy, WINDOW, BLOCK)
 
+    from_cells = maps_from_cells(from_cells, target_sizes, b, H, W)
     g = read_upstream(
         upstream_keypoints, upstream_score, upstream_log_sum_exp, upstream_strides, b, n, active, from_cells, ACC
     )
@@ -167,7 +178,7 @@ def localize_backward_kernel(
         of_source = map_strides(source_strides)
         image = image_of(source + b * of_source.b, decode(sizes.source_rows), decode(sizes.source_columns), of_source)
         points, finite = query_points(
-            image, Keypoints(keypoints, keypoints_strides, to_cells, None), b, n, active, SAMPLING
+            image, Keypoints(keypoints, keypoints_strides, to_cells, source_sizes, None), b, n, active, SAMPLING
         )  # fmt: skip
         C = decode(sizes.C)
         values = queries + (b * decode(sizes.queries_b) + wide_n * C)

@@ -22,6 +22,7 @@ from ._common import (
     keypoint_cells,
     least,
     map_offsets,
+    maps_to_cells,
     multiply,
     names,
     ordered,
@@ -122,11 +123,11 @@ def store_best(best, score, selectable, slot, count, first_cell, in_rows):
 @triton.jit(
     do_not_specialize=names(
         "keypoints num_keypoints valid target_mask N source_H source_W first_query valid_b keypoints_b keypoints_n "
-        "keypoints_d"
+        "keypoints_d source_sizes"
     )
 )
 def similarity_kernel(
-    source, keypoints, num_keypoints, valid, target, target_mask, scores, norms, best,
+    source, keypoints, source_sizes, num_keypoints, valid, target, target_mask, scores, norms, best,
     N, C, M, W, source_H, source_W, first_query, valid_b, source_strides, keypoints_b, keypoints_n, keypoints_d,
     target_strides, to_cells, eps: tl.float64,
     SAMPLING: tl.constexpr, NATIVE: tl.constexpr, METRIC: tl.constexpr, PRECISION: tl.constexpr, WALK: tl.constexpr,
@@ -160,6 +161,7 @@ def similarity_kernel(
     else:
         strides = PointStrides(keypoints_b, keypoints_n, keypoints_d)
         pointer = keypoints + b * strides.b
+        to_cells = maps_to_cells(to_cells, source_sizes, b, image.H, image.W)
         points, finite = keypoint_cells(pointer, strides, n, active, image.H, image.W, to_cells, SAMPLING)
     target += b * target_strides.b
 

@@ -52,7 +52,7 @@ def similarity_gradient_kernel(
     active = n >= 0
     strides = map_strides(source_strides)
     image = image_of(source + b * strides.b, decode(sizes.source_rows), decode(sizes.source_columns), strides)
-    points, finite = query_points(image, Keypoints(None, None, None, None), b, n, active, SAMPLING)
+    points, finite = query_points(image, Keypoints(None, None, None, None, None), b, n, active, SAMPLING)
     slot = b * decode(sizes.scalar_b) + n
     outputs = QueryOutputs(
         queries + (b * decode(sizes.queries_b) + wide_n * C), query_scale + slot, query_own + slot, C

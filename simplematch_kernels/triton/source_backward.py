@@ -21,6 +21,7 @@ from ._common import (
     keypoint_cells,
     map_offsets,
     map_strides,
+    maps_to_cells,
     names,
     point_strides,
     slopes,
@@ -62,6 +63,7 @@ def fill_cells(
         total = tl.zeros((BLOCK_M, BLOCK_C), ACC)
     else:
         total = tl.zeros((BLOCK_C, BLOCK_M), ACC)
+    to_cells = maps_to_cells(keypoints.to_cells, keypoints.sizes, b, H, W)
     for n0 in range(0, N, BLOCK_N):
         n = n0 + tl.arange(0, BLOCK_N)
         active = n < N
@@ -69,7 +71,7 @@ def fill_cells(
             active = active & (tl.load(keypoints.peak + (b * N + n), mask=active, other=-1) >= 0)  # (BLOCK_N,)
         pointer = keypoints.pointer + b * keypoints.strides.b
         points, finite = keypoint_cells(
-            pointer, keypoints.strides, n, active, H, W, keypoints.to_cells, SAMPLING
+            pointer, keypoints.strides, n, active, H, W, to_cells, SAMPLING
         )  # fmt: skip
         # The first cell that a keypoint reads; bilinear, the last is a row and a column further.
         first_cell = tl.floor(points.y).to(tl.int32) * W + tl.floor(points.x).to(tl.int32)
@@ -108,8 +110,9 @@ def fill_keypoint(
     if keypoints.peak is not None:
         active = tl.load(keypoints.peak + row) >= 0
     pointer = keypoints.pointer + b * keypoints.strides.b + n.to(tl.int64) * keypoints.strides.n
-    raw_x = affine_x(tl.load(pointer, mask=active, other=0.0), keypoints.to_cells)
-    raw_y = affine_y(tl.load(pointer + keypoints.strides.d, mask=active, other=0.0), keypoints.to_cells)
+    to_cells = maps_to_cells(keypoints.to_cells, keypoints.sizes, b, H, W)
+    raw_x = affine_x(tl.load(pointer, mask=active, other=0.0), to_cells)
+    raw_y = affine_y(tl.load(pointer + keypoints.strides.d, mask=active, other=0.0), to_cells)
     x, y, free_x, free_y = raw_x, raw_y, active, active
     if SAMPLING.BORDER:  # a clamped coordinate does not move
         x, y = clamp(raw_x, W), clamp(raw_y, H)
@@ -128,7 +131,7 @@ def fill_keypoint(
                 moment = tl.where(when(inside, one != 0), one.to(tl.float64) * f.to(tl.float64), 0.0)
                 sum_x += tl.where(weight_y != 0, (2 * i - 1) * weight_y * moment, 0.0)
                 sum_y += tl.where(weight_x != 0, (2 * j - 1) * weight_x * moment, 0.0)
-    slope_x, slope_y = slopes(keypoints.to_cells)
+    slope_x, slope_y = slopes(to_cells)
     dx = tl.where(free_x, tl.sum(sum_x, 0) * slope_x, 0.0)
     dy = tl.where(free_y, tl.sum(sum_y, 0) * slope_y, 0.0)
     finite = is_finite(raw_x) & is_finite(raw_y)
@@ -138,9 +141,9 @@ def fill_keypoint(
     tl.store(pointer + out_strides.d, tl.where(active, dy, 0.0).to(out.dtype.element_ty))
 
 
-@triton.jit(do_not_specialize=names("peak keypoints source keypoints_out"))
+@triton.jit(do_not_specialize=names("peak keypoints source keypoints_out source_sizes"))
 def source_backward_kernel(
-    gradient, peak, keypoints, source, source_out, keypoints_out,
+    gradient, peak, keypoints, source, source_out, keypoints_out, source_sizes,
     C, W, sizes, gradient_strides, keypoints_strides, source_strides, out_strides, keypoints_out_strides, to_cells,
     SAMPLING: tl.constexpr, WALK: tl.constexpr,
     BLOCK_N: tl.constexpr, TILE: tl.constexpr, BLOCK_ROW: tl.constexpr,
@@ -159,7 +162,7 @@ def source_backward_kernel(
     source_programs = decode(sizes.source_programs)
     of_dq = gradient_strides
     dq = Parts(gradient, decode(sizes.splits), of_dq.s, of_dq.b, of_dq.n, of_dq.c)
-    points = Keypoints(keypoints, point_strides(keypoints_strides), to_cells, peak)
+    points = Keypoints(keypoints, point_strides(keypoints_strides), to_cells, source_sizes, peak)
     program = tl.program_id(0)
     if program < source_programs:
         out = image_of(source_out, H, W, out_strides)

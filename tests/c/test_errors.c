@@ -196,6 +196,17 @@ static void test_options(void) {
     REFUSES(f.match.sampling.mode = 3, match(), "sampling.mode must be 0 (floor), 1 (round) or 2 (bilinear), got 3");
     REFUSES(f.match.sampling.padding = -1, match(), "sampling.padding must be 0 (zeros) or 1 (border), got -1");
     REFUSES(f.match.sampling.to_cells_x.denominator = 0, match(), "sampling.to_cells_x.denominator must not be 0");
+    REFUSES(f.match.sampling.coordinates = 3, match(), "sampling.coordinates must be 0 (corner), 1 (half_pixel) or 2");
+    REFUSES(l->coordinates = -1, match(), "localization.coordinates must be 0 (corner), 1 (half_pixel) or 2");
+    {
+        static const int64_t sizes[2 * B] = {8, 0};
+        REFUSES(f.match.sampling.image_sizes = sizes, match(),
+                "sampling.image_sizes must hold sizes from 1 to 2^40 pixels, got 0 for the width of image 0");
+        REFUSES(l->image_sizes = sizes, match(), "localization.image_sizes must hold sizes");
+        REFUSES(f.gather.sampling.image_sizes = sizes, gather(), "sampling.image_sizes must hold sizes");
+        REFUSES(f.localize.localization.image_sizes = sizes, localize(), "localization.image_sizes must hold sizes");
+        REFUSES(l->image_sizes = (const int64_t *)((const char *)sizes + 1), match(), "localization.image_sizes");
+    }
     REFUSES(f.match.metric.kind = -1, match(), "metric.kind must be 0 (cosine), 1 (dot) or 2 (l2), got -1");
     REFUSES(f.match.metric.clamp_eps = 2, match(), "metric.clamp_eps");
     REFUSES(f.match.metric.eps = -1e-8, match(), "metric.eps must be a finite number of at least 0, got -1e-08");

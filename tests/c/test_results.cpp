@@ -25,8 +25,10 @@ int failures = 0;
     } while (0)
 
 void set_options(fixture& f) {
-    simplematch_sampling sampling = {{12, -6, 24}, {8, -4, 16}, SIMPLEMATCH_BILINEAR, SIMPLEMATCH_BORDER};
-    simplematch_localization localization = {{3, 3, 0, 1, -0.5, 2.5}, 0.3, {5, 1, 2}, {7, 3, 4}, 0.25};
+    simplematch_sampling sampling = {
+        {12, -6, 24}, {8, -4, 16}, SIMPLEMATCH_BILINEAR, SIMPLEMATCH_BORDER, nullptr, SIMPLEMATCH_CORNER};
+    simplematch_localization localization = {
+        {3, 3, 0, 1, -0.5, 2.5}, 0.3, {5, 1, 2}, {7, 3, 4}, 0.25, nullptr, SIMPLEMATCH_CORNER};
     f.match.sampling = f.gather.sampling = sampling;
     f.match.localization = f.localize.localization = localization;
     f.match.metric = f.similarity.metric = {SIMPLEMATCH_COSINE, 1, 1.5};
@@ -134,6 +136,28 @@ void test_coordinates() {
     EXPECT(is(map, 120, 54, 12));
 }
 
+// Two images of one size, given for each, match as with the maps of that size.
+void test_image_sizes() {
+    auto owner = std::make_unique<fixture>();
+    fixture& f = *owner;
+    set_up(&f);
+    const int64_t sizes[2 * B] = {32, 60, 32, 60};
+    for (const int32_t coordinates : {SIMPLEMATCH_CORNER, SIMPLEMATCH_HALF_PIXEL, SIMPLEMATCH_ALIGN_CORNERS}) {
+        check(simplematch_sampling_in_pixels(&f.match.sampling, coordinates, H, W, 32, 60));
+        check(simplematch_localization_in_pixels(&f.match.localization, coordinates, H, W, 32, 60));
+        check(simplematch_sparse_window_match(&f.match, &f.result, &f.device));
+        const outputs by_maps = f.out;
+        f.match.sampling = f.gather.sampling, f.match.localization = f.localize.localization;
+        f.match.sampling.image_sizes = f.match.localization.image_sizes = sizes;
+        f.match.sampling.coordinates = f.match.localization.coordinates = coordinates;
+        check(simplematch_sparse_window_match(&f.match, &f.result, &f.device));
+        EXPECT(same(f.out, by_maps));
+        f.match.sampling = f.gather.sampling, f.match.localization = f.localize.localization;
+        check(simplematch_sparse_window_match(&f.match, &f.result, &f.device));
+        EXPECT(!same(f.out, by_maps));
+    }
+}
+
 void test_wrapper() {
     const float data[24] = {};
     const simplematch_tensor t = tensor(data, {2, 3, 4});
@@ -156,6 +180,7 @@ void test_wrapper() {
 int main() {
     test_operators();
     test_coordinates();
+    test_image_sizes();
     test_wrapper();
     if (failures == 0) std::printf("the C interface computes what the kernels compute\n");
     return failures == 0 ? 0 : 1;

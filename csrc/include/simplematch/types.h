@@ -81,12 +81,15 @@ enum { SIMPLEMATCH_FLOOR = 0, SIMPLEMATCH_ROUND = 1, SIMPLEMATCH_BILINEAR = 2 };
 enum { SIMPLEMATCH_ZEROS = 0, SIMPLEMATCH_BORDER = 1 };
 
 /* How a keypoint reads a map: to cells first, then the mode. The first two modes clamp to the map; a bilinear sample
- * finds zeros outside, or clamps its coordinates where the padding is SIMPLEMATCH_BORDER. */
+ * finds zeros outside, or clamps its coordinates where the padding is SIMPLEMATCH_BORDER. `image_sizes` gives every image
+ * of the batch its own maps, those that simplematch_sampling_in_pixels makes of its size. */
 typedef struct simplematch_sampling {
     simplematch_affine to_cells_x;
     simplematch_affine to_cells_y;
-    int32_t mode;    /* SIMPLEMATCH_FLOOR, ... */
-    int32_t padding; /* SIMPLEMATCH_ZEROS or SIMPLEMATCH_BORDER */
+    int32_t mode;               /* SIMPLEMATCH_FLOOR, ... */
+    int32_t padding;            /* SIMPLEMATCH_ZEROS or SIMPLEMATCH_BORDER */
+    const int64_t *image_sizes; /* (B, 2): height and width of each image, at least 1; or NULL: to_cells_* for all */
+    int32_t coordinates;        /* with image_sizes: SIMPLEMATCH_CORNER, ... */
 } simplematch_sampling;
 
 enum { SIMPLEMATCH_COSINE = 0, SIMPLEMATCH_DOT = 1, SIMPLEMATCH_L2 = 2 };
@@ -110,15 +113,17 @@ typedef struct simplematch_window {
     double sigma;         /* > 0: scores are multiplied by exp(-d^2 / (2 sigma^2)) around the peak; 0: they are not */
 } simplematch_window;
 
-/* From scores to coordinates. */
+/* From scores to coordinates. `image_sizes` as in simplematch_sampling, by simplematch_localization_in_pixels. */
 typedef struct simplematch_localization {
     simplematch_window window;
     double temperature; /* finite, above 0; unused where a tensor is given */
     simplematch_affine from_cells_x;
     simplematch_affine from_cells_y;
-    double output_offset; /* added to both coordinates; finite */
-    simplematch_window second; /* second_peak is the best cell outside this; height 0: outside `window`. outside_value and
-                                  sigma say nothing */
+    double output_offset;       /* added to both coordinates; finite */
+    const int64_t *image_sizes; /* (B, 2): height and width of each image, at least 1; or NULL: from_cells_* for all */
+    int32_t coordinates;        /* with image_sizes: SIMPLEMATCH_CORNER, ... */
+    simplematch_window second;  /* second_peak is the best cell outside this; height 0: outside `window`. outside_value and
+                                   sigma say nothing */
 } simplematch_localization;
 
 SIMPLEMATCH_API simplematch_sampling simplematch_sampling_default(void);         /* floor, keypoints in cells */

@@ -68,8 +68,8 @@ public:
     }
 
     void sampling(simplematch_sampling& s) {
-        s = {affine(), affine(), int32_t(in_.below(3)), int32_t(in_.below(2))};
-        members_.codes.insert(members_.codes.end(), {&s.mode, &s.padding});
+        s = {affine(), affine(), int32_t(in_.below(3)), int32_t(in_.below(2)), nullptr, int32_t(in_.below(3))};
+        members_.codes.insert(members_.codes.end(), {&s.mode, &s.padding, &s.coordinates});
         keep(s.to_cells_x);
         keep(s.to_cells_y);
     }
@@ -90,8 +90,9 @@ public:
         l.from_cells_x = affine();
         l.from_cells_y = affine();
         l.output_offset = double(in_.below(9)) - 4;
+        l.coordinates = int32_t(in_.below(3));
         members_.integers.insert(members_.integers.end(), {&l.window.height, &l.window.width});
-        members_.codes.insert(members_.codes.end(), {&l.window.shift, &l.window.disc});
+        members_.codes.insert(members_.codes.end(), {&l.window.shift, &l.window.disc, &l.coordinates});
         members_.reals.insert(
             members_.reals.end(), {&l.window.outside_value, &l.window.sigma, &l.temperature, &l.output_offset});
         keep(l.from_cells_x);

@@ -1,0 +1,160 @@
+"""Sizes of (B, 2): a batch of images of different sizes gives, bit for bit, what each image gives alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import simplematch_kernels as smk
+from simplematch_kernels import _backends
+
+from .samples import DEVICE
+
+SOURCE_SIZES = torch.tensor([[56, 72], [100, 50], [1, 1]], device=DEVICE)
+TARGET_SIZES = torch.tensor([[90, 64], [1, 17], [33, 1]], dtype=torch.int32, device=DEVICE)
+COORDINATES = ("corner", "half_pixel", "align_corners")
+by_coordinates = pytest.mark.parametrize("coordinates", COORDINATES)
+
+
+def draw(dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    made = {
+        "source": torch.randn(3, 8, 7, 9, generator=generator),
+        "target": torch.randn(3, 8, 6, 5, generator=generator),
+        "keypoints": torch.rand(3, 4, 2, generator=generator) * 50,
+    }
+    return {name: x.to(DEVICE, dtype).requires_grad_() for name, x in made.items()}
+
+
+def size_of(sizes: Tensor, b: int) -> tuple[int, int]:
+    height, width = sizes[b].tolist()
+    return height, width
+
+
+def one_image(leaves: dict[str, Tensor], b: int) -> dict[str, Tensor]:
+    return {name: x[b : b + 1].detach().clone().requires_grad_() for name, x in leaves.items()}
+
+
+def assert_same_gradients(leaves: dict[str, Tensor], alone: dict[str, Tensor], b: int) -> None:
+    for name, x in leaves.items():
+        of_image, expected = x.grad, alone[name].grad
+        assert (of_image is None) == (expected is None)
+        if of_image is not None and expected is not None:
+            torch.testing.assert_close(of_image[b : b + 1], expected, rtol=0, atol=0, equal_nan=True, msg=name)
+
+
+@by_coordinates
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("budget", ["all", "blocks"])
+def test_matches_are_those_of_each_image(
+    coordinates: str, dtype: torch.dtype, budget: str, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if budget == "blocks":
+        monkeypatch.setattr("simplematch_kernels._resolved.SCORE_BUDGET_BYTES", 500)
+    options: dict[str, Any] = {
+        "source_coords": coordinates, "target_coords": coordinates, "sampling": "bilinear",
+        "sampling_padding": "border", "window_size": 3, "output_offset": 0.5, "backend": backend,
+    }  # fmt: skip
+    leaves = draw(dtype)
+    matches = smk.sparse_window_match(**leaves, source_size=SOURCE_SIZES, target_size=TARGET_SIZES, **options)
+    (matches.keypoints.sin().sum() + matches.score.sum()).backward()
+    for b in range(3):
+        alone = one_image(leaves, b)
+        sizes = {"source_size": size_of(SOURCE_SIZES, b), "target_size": size_of(TARGET_SIZES, b)}
+        expected = smk.sparse_window_match(**alone, **sizes, **options)
+        (expected.keypoints.sin().sum() + expected.score.sum()).backward()
+        for ours, theirs in zip(matches, expected, strict=True):
+            assert torch.equal(ours[b : b + 1], theirs)
+        assert_same_gradients(leaves, alone, b)
+
+
+@by_coordinates
+@pytest.mark.parametrize("sampling", ["floor", "round", "bilinear"])
+def test_descriptors_are_those_of_each_image(coordinates: str, sampling: str, backend: str) -> None:
+    leaves = draw()
+    del leaves["target"]
+    options = {"coords": coordinates, "sampling": sampling, "backend": backend}
+    found = smk.gather_keypoints(leaves["source"], leaves["keypoints"], size=SOURCE_SIZES, **options)
+    found.sin().sum().backward()
+    for b in range(3):
+        alone = one_image(leaves, b)
+        size = size_of(SOURCE_SIZES, b)
+        expected = smk.gather_keypoints(alone["source"], alone["keypoints"], size=size, **options)
+        expected.sin().sum().backward()
+        assert torch.equal(found[b : b + 1], expected)
+        assert_same_gradients(leaves, alone, b)
+
+
+@by_coordinates
+@pytest.mark.parametrize("shape", [(6, 5), (40, 37)], ids=["small", "large"])
+def test_localize_and_descriptors(coordinates: str, shape: tuple[int, int], backend: str) -> None:
+    generator = torch.Generator().manual_seed(1)
+    options: dict[str, Any] = {"target_coords": coordinates, "localization": "global", "temperature": 0.5}
+    scores = torch.randn(3, 7, *shape, generator=generator).to(DEVICE).requires_grad_()
+    queries = torch.randn(3, 7, 8, generator=generator).to(DEVICE)
+    target = torch.randn(3, 8, *shape, generator=generator).to(DEVICE)
+    ours = smk.localize(scores, target_size=TARGET_SIZES, **options, backend=backend)
+    ours.keypoints.sin().sum().backward()
+    matched = smk.match_descriptors(queries, target, target_size=TARGET_SIZES, **options, backend=backend)
+    assert scores.grad is not None
+    for b in range(3):
+        own, size = scores[b : b + 1].detach().clone().requires_grad_(), size_of(TARGET_SIZES, b)
+        alone = smk.localize(own, target_size=size, **options, backend=backend)
+        alone.keypoints.sin().sum().backward()
+        assert torch.equal(ours.keypoints[b : b + 1], alone.keypoints)
+        assert own.grad is not None and torch.equal(scores.grad[b : b + 1], own.grad)
+        one = smk.match_descriptors(
+            queries[b : b + 1], target[b : b + 1], target_size=size, **options, backend=backend
+        )  # fmt: skip
+        assert torch.equal(matched.keypoints[b : b + 1], one.keypoints)
+
+
+def test_padding_and_empty_batches(backend: str) -> None:
+    leaves = draw()
+    counts = torch.tensor([4, 0, 2], device=DEVICE)
+    sizes: dict[str, Any] = {"source_size": SOURCE_SIZES, "target_size": TARGET_SIZES, "backend": backend}
+    matches = smk.sparse_window_match(**leaves, num_keypoints=counts, **sizes)
+    assert (matches.keypoints[1] == -1).all() and (matches.keypoints[2, 2:] == -1).all()
+    none = {name: x[:0] for name, x in leaves.items()}
+    empty = torch.empty(0, 2, dtype=torch.int64, device=DEVICE)
+    assert smk.sparse_window_match(**none, source_size=empty, target_size=empty, backend=backend).peak.shape == (0, 4)
+
+
+def test_strides_and_integer_types(backend: str) -> None:
+    leaves = draw()
+    expected = smk.sparse_window_match(**leaves, source_size=SOURCE_SIZES, backend=backend)
+    sliced = torch.full((3, 4), 7, dtype=torch.int16, device=DEVICE)
+    sliced[:, ::2] = SOURCE_SIZES
+    found = smk.sparse_window_match(**leaves, source_size=sliced[:, ::2], backend=backend)
+    assert torch.equal(found.keypoints, expected.keypoints)
+
+
+@pytest.mark.skipif(DEVICE.type != "cpu", reason="values on a GPU are not checked")
+def test_sizes_below_one_pixel(backend: str) -> None:
+    leaves = draw()
+    wrong = torch.tensor([[4, 5], [6, 7], [0, 8]])
+    for name in ("source_size", "target_size"):
+        with pytest.raises(
+            ValueError, match=rf"{name} must hold sizes of at least 1 x 1 pixel, got \(0, 8\) for image 2"
+        ):
+            smk.sparse_window_match(**leaves, **{name: wrong}, backend=backend)
+    with pytest.raises(ValueError, match="size must hold sizes of at least 1 x 1 pixel"):
+        smk.gather_keypoints(leaves["source"], leaves["keypoints"], size=wrong, backend=backend)
+
+
+@pytest.mark.skipif(_backends.interpreting(), reason="the interpreter needs no compiler")
+def test_compile_and_vmap(backend: str) -> None:
+    leaves = draw()
+
+    def run(source: Tensor, target: Tensor, keypoints: Tensor, sizes: Tensor) -> Tensor:
+        options: dict[str, Any] = {"source_size": sizes, "target_size": sizes, "backend": backend}
+        return smk.sparse_window_match(source, target, keypoints, window_size=3, **options).keypoints
+
+    arguments = (*leaves.values(), SOURCE_SIZES)
+    expected = run(*arguments)
+    assert torch.equal(torch.compile(run, fullgraph=True, backend="aot_eager")(*arguments), expected)
+    mapped = torch.vmap(lambda *xs: run(*(x[None] for x in xs))[0])(*arguments)
+    assert torch.equal(mapped, expected)
