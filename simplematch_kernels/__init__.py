@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING or find_spec("torch") is not None:
     from ._backends import explain, use_backend
     from ._types import Matches
+    from .functional.cross_entropy import match_descriptors_cross_entropy, sparse_match_cross_entropy
     from .functional.matching import (
         cosine_similarity,
         extract_windows,
@@ -40,6 +41,8 @@ __all__ = [
     "gather_keypoints",
     "localize",
     "match_descriptors",
+    "match_descriptors_cross_entropy",
+    "sparse_match_cross_entropy",
     "sparse_window_match",
     "use_backend",
 ]

@@ -98,7 +98,7 @@ def counts_out_of_range(queries: int, counts: object) -> ValueError:
     return ValueError(f"num_keypoints must lie between 0 and the number of keypoints, {queries}, got {counts}")
 
 
-NOT_FINITE = "keypoints must be finite in valid rows"
+NOT_FINITE = "must be finite in valid rows"
 NOT_ABOVE_ZERO = "temperature must be above zero in valid rows"
 
 

@@ -60,18 +60,20 @@ def check_pair(name: str, first: Tensor, other_name: str, other: Tensor) -> None
         raise _check_shapes.different_dtypes(name, first.dtype, other_name, other.dtype)
 
 
-def check_keypoints(keypoints: object, features: Tensor, features_name: str, sampling: str) -> Tensor:
+def check_keypoints(
+    keypoints: object, features: Tensor, features_name: str, sampling: str, name: str = "keypoints"
+) -> Tensor:
     """Keypoints (B, N, 2) of the features' device as float32, or float64 if they came so.
 
     They are detached unless the sampling is bilinear, because only that has a gradient with respect to them.
     """
-    tensor = check_tensor("keypoints", keypoints, "(B, N, 2)")
+    tensor = check_tensor(name, keypoints, "(B, N, 2)")
     if tensor.shape[2] != 2:
-        raise _check_shapes.wrong_shape("keypoints", "(B, N, 2)", tensor.shape)
+        raise _check_shapes.wrong_shape(name, "(B, N, 2)", tensor.shape)
     if tensor.dtype == torch.bool or tensor.is_complex():
-        raise _check_shapes.not_real("keypoints", tensor.dtype)
-    check_equal("keypoints", "batch size", tensor.shape[0], features_name, features.shape[0])
-    _check_device("keypoints", tensor, features_name, features)
+        raise _check_shapes.not_real(name, tensor.dtype)
+    check_equal(name, "batch size", tensor.shape[0], features_name, features.shape[0])
+    _check_device(name, tensor, features_name, features)
     if sampling != "bilinear":
         tensor = tensor.detach()
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
@@ -139,9 +141,7 @@ def check_values(keypoints: Tensor | None, rows: Rows, temperature: Tensor | Non
     if counts is not None and counts.numel() and not 0 <= int(counts.min()) <= int(counts.max()) <= queries:
         raise _check_shapes.counts_out_of_range(queries, counts.tolist())
     if keypoints is not None and keypoints.numel():
-        lowest, highest = (extreme.item() for extreme in torch.aminmax(keypoints))
-        if not (math.isfinite(lowest) and math.isfinite(highest)):
-            _raise_at_first(_check_shapes.NOT_FINITE, ~keypoints.isfinite().all(-1), rows, keypoints)
+        lowest = check_finite("keypoints", keypoints, rows)
         if lowest < 0 and not _check_shapes.warned_of_negative_keypoints():
             where = _valid(rows, (keypoints < 0).all(-1)).nonzero()
             if len(where):
@@ -149,6 +149,16 @@ def check_values(keypoints: Tensor | None, rows: Rows, temperature: Tensor | Non
                 _check_shapes.warn_of_negative_keypoints(keypoints[batch, row].tolist(), batch, row)
     if temperature is not None and temperature.numel() and not bool(temperature.min() > 0):
         _raise_at_first(_check_shapes.NOT_ABOVE_ZERO, ~(temperature > 0), rows, temperature)
+
+
+def check_finite(name: str, points: Tensor, rows: Rows) -> float:
+    """The least coordinate of points (B, N, 2), which must be finite in valid rows."""
+    if points.numel() == 0:
+        return 0.0
+    lowest, highest = (float(extreme.item()) for extreme in torch.aminmax(points))
+    if not (math.isfinite(lowest) and math.isfinite(highest)):
+        _raise_at_first(f"{name} {_check_shapes.NOT_FINITE}", ~points.isfinite().all(-1), rows, points)
+    return lowest
 
 
 def _valid(rows: Rows, chosen: Tensor) -> Tensor:

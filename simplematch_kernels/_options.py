@@ -112,11 +112,11 @@ class SamplingOptions(NamedTuple):
 
 @lru_cache(maxsize=_MOST)
 def _resolve_sampling(o: SamplingOptions, height: int, width: int) -> Sampling:
-    x, y = _axes(cells_from_pixels, o.source_coords, o.source_size, height, width)
+    x, y = axes(cells_from_pixels, o.source_coords, o.source_size, height, width)
     return Sampling(to_cells_x=x, to_cells_y=y, mode=o.sampling, padding=o.sampling_padding)
 
 
-def _axes(
+def axes(
     convert: Callable[[str, int, int], AffineMap], coords: str, size: Size, height: int, width: int
 ) -> tuple[AffineMap, AffineMap]:
     """The maps of x and y between the cells of a map and the pixels of an image; identities without an image."""
@@ -212,7 +212,7 @@ class LocalizationOptions(NamedTuple):
 
 @lru_cache(maxsize=_MOST)
 def _resolve_localization(o: LocalizationOptions, height: int, width: int) -> Localization:
-    x, y = _axes(pixels_from_cells, o.target_coords, o.target_size, height, width)
+    x, y = axes(pixels_from_cells, o.target_coords, o.target_size, height, width)
     return Localization(
         window=_window(o, height, width),
         temperature=1.0 if o.fixed_temperature is None else o.fixed_temperature,
@@ -261,6 +261,7 @@ _DEFAULTS: dict[str, Any] = {
     **SamplingOptions._field_defaults,
     **MetricOptions._field_defaults,
     **LocalizationOptions._field_defaults,
+    "kernel_size": 1,
     "temperature": LocalizationOptions._field_defaults["fixed_temperature"],
 }
 

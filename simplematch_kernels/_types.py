@@ -10,7 +10,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from ._resolved import Localization, Metric, Sampling
+from ._resolved import IDENTITY, Localization, Metric, Sampling, Truth, Window
 
 T = TypeVar("T")
 
@@ -80,6 +80,18 @@ class Rows(NamedTuple):
     target_mask: Tensor | None = None
 
 
+class CrossEntropyResult(NamedTuple):
+    """The loss of every row, and what the backward reads besides the inputs.
+
+    loss: (B, N). cell: (B, N) int64, the cell nearest to the true point; -1 in invalid rows, whose loss is 0.
+    target_norm: (B, M), as in `MatchResult`.
+    """
+
+    loss: Tensor
+    cell: Tensor
+    target_norm: Tensor
+
+
 def accumulation_dtype(features: Tensor) -> torch.dtype:
     """float64 for float64 features, float32 for everything else."""
     return torch.float64 if features.dtype == torch.float64 else torch.float32
@@ -111,6 +123,16 @@ def empty_similarity_result(descriptors: Tensor, target: Tensor) -> SimilarityRe
     (batch, _, height, width), dtype, device = target.shape, accumulation_dtype(target), target.device
     return SimilarityResult(
         torch.empty((batch, descriptors.shape[1], height, width), dtype=dtype, device=device),
+        torch.empty((batch, height * width), dtype=dtype, device=device),
+    )
+
+
+def empty_cross_entropy_result(target: Tensor, queries: int) -> CrossEntropyResult:
+    """`CrossEntropyResult`, not filled in."""
+    (batch, _, height, width), dtype, device = target.shape, accumulation_dtype(target), target.device
+    return CrossEntropyResult(
+        torch.empty((batch, queries), dtype=dtype, device=device),
+        torch.empty((batch, queries), dtype=torch.int64, device=device),
         torch.empty((batch, height * width), dtype=dtype, device=device),
     )
 
@@ -165,6 +187,31 @@ class SimilarityProblem(NamedTuple):
     metric: Metric
 
 
+class CrossEntropyProblem(NamedTuple):
+    """The inputs of `sparse_match_cross_entropy`: those of `MatchProblem`, and the true points (B, N, 2) as keypoints are.
+
+    temperature: (B, N), or None where `truth` holds the number.
+    """
+
+    source: Tensor
+    keypoints: Tensor | None
+    target: Tensor
+    target_keypoints: Tensor
+    rows: Rows
+    temperature: Tensor | None
+    sampling: Sampling | None
+    metric: Metric
+    truth: Truth
+
+    @property
+    def match(self) -> MatchProblem:
+        """The match whose softmax, over the whole map, is compared with the truth."""
+        whole = Localization(Window(*self.target.shape[2:]), self.truth.temperature, IDENTITY, IDENTITY, 0.0)
+        return MatchProblem(
+            self.source, self.keypoints, self.target, self.rows, self.temperature, self.sampling, self.metric, whole
+        )
+
+
 class MatchGradients(NamedTuple, Generic[T]):
     """One T for each differentiable input of `sparse_window_match`: whether its gradient is needed, or the gradient."""
 
@@ -215,6 +262,12 @@ class SimilarityUpstream(NamedTuple):
     scores: Tensor
 
 
+class CrossEntropyUpstream(NamedTuple):
+    """The gradient with respect to the loss."""
+
+    loss: Tensor
+
+
 Given = Tensor | None
 
 
@@ -251,3 +304,13 @@ class Backend(Protocol):
         upstream: SimilarityUpstream,
         needs: SimilarityGradients[bool],
     ) -> SimilarityGradients[Given]: ...
+
+    def sparse_match_cross_entropy(self, problem: CrossEntropyProblem) -> CrossEntropyResult: ...
+
+    def sparse_match_cross_entropy_backward(
+        self,
+        problem: CrossEntropyProblem,
+        result: CrossEntropyResult,
+        upstream: CrossEntropyUpstream,
+        needs: MatchGradients[bool],
+    ) -> MatchGradients[Given]: ...

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .._resolved import AffineMap, Sampling
+from .._resolved import AffineMap, Sampling, Truth
 from .._types import GatherGradients, GatherProblem, Given
 
 
@@ -61,7 +61,7 @@ def source_backward(p: GatherProblem, gradient: Tensor, needs: GatherGradients[b
     return GatherGradients(None if maps is None else maps.to(features.dtype), points)
 
 
-def to_cells(keypoints: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+def to_cells(keypoints: Tensor, sampling: Sampling | Truth) -> tuple[Tensor, Tensor]:
     """Cell coordinates (x, y), each (B, N) float64."""
     points = keypoints.double()
     return apply_affine(points[..., 0], sampling.to_cells_x), apply_affine(points[..., 1], sampling.to_cells_y)

@@ -35,16 +35,20 @@ from .similarity import denominator, norm, similarity
 
 
 def sparse_window_match(p: MatchProblem, result: MatchResult, tangents: MatchGradients[Given]) -> Upstream:
-    dtype = accumulation_dtype(p.target)
-    descriptors, flat = queries(p, dtype), p.target.to(dtype).flatten(2)
-    d_descriptors = torch.where(valid_rows(p.rows, descriptors)[..., None], _of_queries(p, tangents, dtype), 0)
-    scores = similarity(descriptors, flat, p.metric)
-    d_target = None if tangents.target is None else tangents.target.to(dtype).flatten(2)
-    ds = _of_scores(scores, descriptors, flat, p.metric, d_descriptors, d_target)
+    scores, ds = scores_and_tangents(p, tangents, accumulation_dtype(p.target))
     size = p.target.shape[2:]
     return _of_matches(
         scores.unflatten(2, size), ds, p.rows, p.temperature, p.localization, result.matches, tangents.temperature
     )
+
+
+def scores_and_tangents(p: MatchProblem, tangents: MatchGradients[Given], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """(s, ds), each (B, N, M)."""
+    descriptors, flat = queries(p, dtype), p.target.to(dtype).flatten(2)
+    d_descriptors = torch.where(valid_rows(p.rows, descriptors)[..., None], _of_queries(p, tangents, dtype), 0)
+    scores = similarity(descriptors, flat, p.metric)
+    d_target = None if tangents.target is None else tangents.target.to(dtype).flatten(2)
+    return scores, _of_scores(scores, descriptors, flat, p.metric, d_descriptors, d_target)
 
 
 def localize(p: LocalizeProblem, result: Matches, tangents: LocalizeGradients[Given]) -> Upstream:
