@@ -188,8 +188,9 @@ class SimilarityProblem(NamedTuple):
 
 
 class CrossEntropyProblem(NamedTuple):
-    """The inputs of `sparse_match_cross_entropy`: those of `MatchProblem`, and the true points (B, N, 2) as keypoints are.
+    """The inputs of `sparse_match_cross_entropy`: those of a match, and the true points.
 
+    target_keypoints: (B, N, 2) float32 or float64.
     temperature: (B, N), or None where `truth` holds the number.
     """
 

@@ -32,5 +32,11 @@ template <>
 inline constexpr GatherProblem kDefault<GatherProblem> = {kNotGiven, kNotGiven, kDefault<Sampling>};
 template <>
 inline constexpr SimilarityProblem kDefault<SimilarityProblem> = {kNotGiven, kNotGiven, kDefault<Metric>, kDefaultScoreBudget};
+template <>
+inline constexpr Truth kDefault<Truth> = {kIdentity, kIdentity, 1, 0.5, 0.02};
+template <>
+inline constexpr CrossEntropyProblem kDefault<CrossEntropyProblem> = {
+    kNotGiven, kNotGiven, kNotGiven, kNotGiven, kNotGiven, kAllRows, kDefault<Sampling>, kDefault<Metric>, kDefault<Truth>,
+    kDefaultScoreBudget};
 
 }  // namespace simplematch

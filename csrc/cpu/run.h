@@ -23,6 +23,10 @@ void run(const SimilarityProblem& problem, const SimilarityResult& result, int t
 void run_backward(const SimilarityProblem& problem, const SimilarityResult& forward, const SimilarityUpstream& upstream,
                   const SimilarityGradients& gradients, int threads);
 
+void run(const CrossEntropyProblem& problem, const CrossEntropyResult& result, int threads);
+void run_backward(const CrossEntropyProblem& problem, const CrossEntropyResult& forward,
+                  const CrossEntropyUpstream& upstream, const MatchGradients& gradients, int threads);
+
 // The instructions in use, as simplematch_simd_level() says.
 const char* simd_level();
 

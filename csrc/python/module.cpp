@@ -101,6 +101,7 @@ PYBIND11_MODULE(_C, m) {
     bind_record<Metric>(m, "Metric");
     bind_record<Localization>(m, "Localization");
     bind_record<Device>(m, "Device");
+    bind_record<Truth>(m, "Truth");
 
     bind_forward<MatchProblem, MatchResult>(m, "sparse_window_match");
     bind_backward<MatchProblem, MatchGradients, MatchResult, Upstream>(m, "sparse_window_match_backward");
@@ -111,4 +112,7 @@ PYBIND11_MODULE(_C, m) {
     bind_forward<SimilarityProblem, SimilarityResult>(m, "cosine_similarity");
     bind_backward<SimilarityProblem, SimilarityGradients, SimilarityResult, SimilarityUpstream>(
         m, "cosine_similarity_backward");
+    bind_forward<CrossEntropyProblem, CrossEntropyResult>(m, "sparse_match_cross_entropy");
+    bind_backward<CrossEntropyProblem, MatchGradients, CrossEntropyResult, CrossEntropyUpstream>(
+        m, "sparse_match_cross_entropy_backward");
 }

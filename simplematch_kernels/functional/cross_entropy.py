@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Unpack
 
-import torch
 from torch import Tensor
 
 from .. import _check_options, _check_shapes, _checks

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from .. import _checks
 from .._options import LayoutOptions, LocalizationOptions, MetricOptions, SamplingOptions, pick
-from .._types import Matches, MatchProblem, Rows, accumulation_dtype
+from .._truth_options import truth_options
+from .._types import CrossEntropyProblem, Matches, MatchProblem, Rows, accumulation_dtype
 from . import match
+from . import sparse_match_cross_entropy as entropy
 
 
 def sparse_window_match(
@@ -46,3 +48,28 @@ def sparse_window_match(
         localization.resolve(*target.shape[-2:]),
     )
     return match.sparse_window_match(problem, dtype=dtype)
+
+
+def sparse_match_cross_entropy(
+    source: Tensor,
+    target: Tensor,
+    keypoints: Tensor,
+    target_keypoints: Tensor,
+    *,
+    dtype: torch.dtype | None = None,
+    **options: Any,
+) -> Tensor:
+    """The losses (B, N) of `simplematch_kernels.sparse_match_cross_entropy` without an operator, as above."""
+    number, temperature = _checks.check_temperature(options.get("temperature", 0.02), *keypoints.shape[:2], target)
+    problem = CrossEntropyProblem(
+        source,
+        keypoints,
+        target,
+        target_keypoints,
+        _checks.check_rows(pick(Rows, options), keypoints.shape[1], target),
+        temperature if temperature is None or dtype is None else temperature.to(dtype),
+        pick(SamplingOptions, options).checked().resolve(*source.shape[-2:]),
+        pick(MetricOptions, options).checked().resolve(),
+        truth_options(options, number).resolve(*target.shape[-2:]),
+    )
+    return entropy.cross_entropy(problem, dtype=dtype)

@@ -38,9 +38,9 @@ class TrueDistribution(NamedTuple):
 def true_distribution(p: CrossEntropyProblem) -> TrueDistribution:
     """G of every row, float64.
 
-    c_n = the true point in cells, clamped to the map             a row of which c lies a cell or more outside is invalid
+    c_n = the true point in cells, clamped to the map; if it lies a cell or more outside, the row is invalid
     W_n = kernel_size x kernel_size cells round the nearest cell of c_n (halves go to the even one), without those that
-          lie outside the map or are masked                       a row of which no cell is left is invalid
+          lie outside the map or are masked; if no cell is left, the row is invalid
     G[n, m] = exp(-|m - c_n|^2 / (2 sigma^2)) over its sum on W_n
     """
     truth, (height, width) = p.truth, p.target.shape[2:]

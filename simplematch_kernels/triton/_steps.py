@@ -215,7 +215,7 @@ def localize_backward(
         "from_cells": to.from_cells(localization), "temperature_value": to.temperature_value(localization),
         "outside_value": window.outside_value, "sigma": window.sigma,
         "WINDOW": to.window_switches(window), "KEPT": kept, "DENSE": dense, "BLOCK": block,
-        **(NO_QUERIES if queries is None else _of_queries(queries)),
+        **(NO_QUERIES if queries is None else of_queries(queries)),
     }  # fmt: skip
     if queries is not None:
         source = queries.source
@@ -234,7 +234,7 @@ def similarity_gradient(given: Tensor, scores: Tensor, queries: Queries) -> Tens
     arguments = {
         "given": given, "scores": scores, "ds_out": ds, "sizes": _row_sizes(N, (H, W), queries, queries.scale),
         "given_strides": to.score_strides(given), "scores_strides": to.score_strides(scores),
-        "ds_strides": to.score_strides(ds), "BLOCK": block, **_of_queries(queries),
+        "ds_strides": to.score_strides(ds), "BLOCK": block, **of_queries(queries),
     }  # fmt: skip
     warps = _launch.row_warps(max(block, arguments["BLOCK_C"]))
     launch(similarity_gradient_kernel, B * N, scores.device, arguments, warps)
@@ -273,7 +273,7 @@ NO_QUERIES = {
 }  # fmt: skip
 
 
-def _of_queries(queries: Queries) -> dict[str, Any]:
+def of_queries(queries: Queries) -> dict[str, Any]:
     source = queries.source
     return {
         "source": source.features, "queries": queries.values, "query_scale": queries.scale,

@@ -22,6 +22,7 @@
 #include "simplematch/cosine_similarity.h"
 #include "simplematch/gather_keypoints.h"
 #include "simplematch/localize.h"
+#include "simplematch/sparse_match_cross_entropy.h"
 #include "simplematch/sparse_window_match.h"
 #include "simplematch/types.h"
 
