@@ -37,4 +37,10 @@ void run(const SimilarityProblem& problem, const SimilarityResult& result, const
 void run_backward(const SimilarityProblem& problem, const SimilarityResult& forward, const SimilarityUpstream& upstream,
                   const SimilarityGradients& gradients, const Device& device);
 
+int64_t workspace(const CrossEntropyProblem& problem, const Device& device);
+int64_t workspace_backward(const CrossEntropyProblem& problem, const MatchGradients& gradients, const Device& device);
+void run(const CrossEntropyProblem& problem, const CrossEntropyResult& result, const Device& device);
+void run_backward(const CrossEntropyProblem& problem, const CrossEntropyResult& forward,
+                  const CrossEntropyUpstream& upstream, const MatchGradients& gradients, const Device& device);
+
 }  // namespace simplematch::cuda

@@ -132,7 +132,7 @@ class Sums(NamedTuple):
 
 
 class TruePoint(NamedTuple):
-    """Where a query truly lies: its point (float64, in cells, on the map), the nearest cell, the bounds of its Gaussian,
+    """Where a query truly lies: its point (float64, in cells, on the map), the nearest cell, the bounds of its window,
     whether the point is known (finite), and whether the map has it.
     """
 
