@@ -49,7 +49,7 @@ def _resolve_truth(o: TruthOptions, height: int, width: int) -> Truth:
     return Truth(
         to_cells_x=x,
         to_cells_y=y,
-        kernel_size=o.kernel_size,
+        kernel_size=min(o.kernel_size, 2 * max(height, width)),  # which covers the map from any cell
         sigma=max(1, o.kernel_size // 2) / 2 if o.sigma is None else o.sigma,
         temperature=1.0 if o.fixed_temperature is None else o.fixed_temperature,
     )

@@ -13,6 +13,7 @@ if (_reason := _native.why_not()) is not None:
     raise ImportError(f"{__name__} runs on the compiled kernels: {_reason}")
 
 from ._arrays import Matches
+from .cross_entropy import match_descriptors_cross_entropy, sparse_match_cross_entropy
 from .functional import (
     cosine_similarity,
     gather_keypoints,
@@ -27,5 +28,7 @@ __all__ = [
     "gather_keypoints",
     "localize",
     "match_descriptors",
+    "match_descriptors_cross_entropy",
+    "sparse_match_cross_entropy",
     "sparse_window_match",
 ]
