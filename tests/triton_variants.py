@@ -28,7 +28,10 @@ from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
 from simplematch_kernels._options import LocalizationOptions, MetricOptions, SamplingOptions
+from simplematch_kernels._truth_options import TruthOptions
 from simplematch_kernels._types import (
+    CrossEntropyProblem,
+    CrossEntropyUpstream,
     GatherProblem,
     LocalizeGradients,
     LocalizeProblem,
@@ -40,7 +43,7 @@ from simplematch_kernels._types import (
     SimilarityUpstream,
     Upstream,
 )
-from simplematch_kernels.triton import _launch, _steps, backend
+from simplematch_kernels.triton import _cross_entropy_steps, _launch, _steps, backend
 
 SHARED_MEMORY_LIMITS = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 TARGETS = {
@@ -102,6 +105,9 @@ MODES = [
     Variant(torch.float32, localization="gaussian", masked=True, temperature=None),
     Variant(torch.float32, window_shape="disc", outside_value=0.0, masked=True, temperature=None),
     Variant(torch.float64, sampling="bilinear", localization="gaussian", outside_value=0.0, temperature=None),
+    Variant(torch.float32, localization="global"),
+    Variant(torch.bfloat16, sampling="bilinear", localization="global", masked=True, temperature=None),
+    Variant(torch.float64, sampling=None, localization="global", masked=True, temperature=None, N=200),
     Variant(torch.float32, layout="sliced"),
     Variant(torch.bfloat16, layout="sliced", C=100),
     Variant(torch.float32, B=1, N=5, C=37, H=17, W=19),
@@ -211,6 +217,14 @@ def launches_of(variant: Variant, platform: str) -> list[Launch]:
         backend.sparse_window_match_backward(problem, forward, upstream, needs)
         if keypoints is not None and sampling is not None and v.C % 16 == 0:
             backend.gather_keypoints(GatherProblem(source, keypoints, sampling))
+        if v.localization == "global":
+            truth = TruthOptions(7, 1.5, (441, 441), "half_pixel", v.temperature).resolve(v.H, v.W)
+            points = torch.empty(v.B, v.N, 2, device="meta")
+            entropy = CrossEntropyProblem(
+                source, keypoints, target, points, rows, temperature, sampling, metric, truth
+            )  # fmt: skip
+            losses = backend.sparse_match_cross_entropy(entropy)
+            backend.sparse_match_cross_entropy_backward(entropy, losses, CrossEntropyUpstream(losses.loss), needs)
         if v.metric == "l2":  # descriptors: the functions that take them, or scores
             similarity = SimilarityProblem(source[:, :, 0].transpose(1, 2), target, metric)
             result = backend.cosine_similarity(similarity)
@@ -270,6 +284,7 @@ KERNELS = {
         _steps.similarity_kernel, _steps.localize_kernel, _steps.localize_backward_kernel,
         _steps.similarity_gradient_kernel, _steps.target_backward_kernel, _steps.query_backward_kernel,
         _steps.source_backward_kernel, _steps.gather_kernel,
+        _cross_entropy_steps.cross_entropy_kernel, _cross_entropy_steps.cross_entropy_backward_kernel,
     )
 }  # fmt: skip
 
