@@ -78,7 +78,8 @@ def cross_entropy(
         "to_cells": to.affine_maps(truth.to_cells_x, truth.to_cells_y), "temperature_value": truth.temperature,
         "sigma": truth.sigma, "WINDOW": WHOLE, "BLOCK": block, "BLOCK_TRUE": _block_of_truth(truth, H, W),
     }  # fmt: skip
-    _steps.launch(cross_entropy_kernel, B * N, scores.device, arguments, _launch.row_warps(block))
+    warps, registers = _launch.row_warps(block), _launch.ALL_REGISTERS
+    _steps.launch(cross_entropy_kernel, B * N, scores.device, arguments, warps, registers=registers)
 
 
 class EntropyBackward(Backward):
