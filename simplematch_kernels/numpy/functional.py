@@ -218,9 +218,7 @@ def _match(
         localization,
         kept_queries=0,
     )
-    _C.sparse_window_match(
-        problem, _records.match_result(*_arrays.addresses((*matches, *kept))), device_of(threads)
-    )
+    _C.sparse_window_match(problem, _records.match_result(*_arrays.addresses((*matches, *kept))), device_of(threads))
     return matches
 
 

@@ -60,7 +60,8 @@ def sparse_match_cross_entropy(
     **options: Any,
 ) -> Tensor:
     """The losses (B, N) of `simplematch_kernels.sparse_match_cross_entropy` without an operator, as above."""
-    number, temperature = _checks.check_temperature(options.get("temperature", 0.02), *keypoints.shape[:2], target)
+    value, (batch, queries) = options.get("temperature", 0.02), keypoints.shape[:2]
+    number, temperature = _checks.check_temperature(value, batch, queries, target)
     problem = CrossEntropyProblem(
         source,
         keypoints,

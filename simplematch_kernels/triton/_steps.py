@@ -14,7 +14,8 @@ from .._types import Matches, Rows, Upstream
 from . import _arguments as to
 from . import _launch
 from ._groups import LocalizeSizes, PointSizes, RowSizes, SourceSizes, UpstreamStrides, encode
-from ._launch import ceil_div, describe_maps, launch, precision
+from ._launch import ceil_div, describe_maps, precision
+from ._launch import launch as launch
 from .gather import gather_kernel
 from .localize import localize_kernel
 from .localize_backward import localize_backward_kernel

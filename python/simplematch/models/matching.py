@@ -110,9 +110,10 @@ class KeypointMatcher(nn.Module):
 
     def _cross_entropy(self, queries: Tensor, target: Tensor, truth: Tensor, image_size: int, **options: Any) -> Tensor:
         size = (image_size, image_size)
-        return match_descriptors_cross_entropy(
+        loss: Tensor = match_descriptors_cross_entropy(
             queries, target, truth, target_size=size, temperature=self.temperature, eps=EPS, **options
         )
+        return loss
 
     def match_groups(self, features: Tensor, keypoints: Tensor, image_size: int) -> GroupMatches:
         """Match the keypoints of every image of a group in every image of the group, itself included.
