@@ -30,7 +30,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
 endif()
 
 set(drivers driver.cpp gather.cpp instructions.cpp match.cpp match_all_driver.cpp match_all_backward_driver.cpp
-  match_backward.cpp memory.cpp operators.cpp source_backward.cpp)
+  match_backward.cpp memory.cpp operators.cpp source_backward.cpp sparse_match_cross_entropy.cpp)
 list(TRANSFORM drivers PREPEND csrc/cpu/)
 target_sources(simplematch PRIVATE ${drivers})
 # A contracted x * a + b rounds once where the definition rounds twice: a pixel could fall into the next cell.

@@ -36,6 +36,9 @@ class Metric:
 class Localization:
     def __init__(self, **fields: Any) -> None: ...
 
+class Truth:
+    def __init__(self, **fields: Any) -> None: ...
+
 class Device:
     def __init__(self, *, kind: int = ..., index: int = ..., threads: int = ..., stream: int | None = ...) -> None: ...
 
@@ -117,3 +120,20 @@ class MatchAllResult(TypedDict):
     mutual: int
     norm_a: int
     norm_b: int
+
+class CrossEntropyProblem(TypedDict, total=False):
+    source: View
+    keypoints: View | None
+    target: View
+    target_keypoints: View
+    temperature: View | None
+    rows: Rows | None
+    sampling: Sampling | None
+    metric: Metric
+    truth: Truth
+    score_budget: int
+
+class CrossEntropyResult(TypedDict):
+    loss: int
+    cell: int
+    target_norm: int

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING or find_spec("torch") is not None:
     from ._backends import explain, use_backend
     from ._types import AllMatches, DenseMatches, DetailedMatches, Matches
+    from .functional.cross_entropy import match_descriptors_cross_entropy, sparse_match_cross_entropy
     from .functional.dense import dense_match
     from .functional.match_all import match_all, pair_scores
     from .functional.matching import (
@@ -47,7 +48,9 @@ __all__ = [
     "localize",
     "match_all",
     "match_descriptors",
+    "match_descriptors_cross_entropy",
     "pair_scores",
+    "sparse_match_cross_entropy",
     "sparse_window_match",
     "use_backend",
 ]

@@ -75,6 +75,16 @@ def check_switch(name: str, value: object) -> bool:
     return value
 
 
+def check_kernel_size(value: object) -> int:
+    """k cells, as an int."""
+    side = as_integer(value)
+    if side is None:
+        raise TypeError(f"kernel_size must be a whole number of cells, got {shown(value)}")
+    if side < 1:
+        raise ValueError(f"kernel_size must be at least 1 cell, got {side}")
+    return side
+
+
 def _is_count(value: object) -> TypeGuard[int]:
     """Whether it is a Python int above 0, as most sizes are."""
     return type(value) is int and value > 0

@@ -102,7 +102,7 @@ def wrong_image_size(name: str, size: object, batch: int) -> ValueError:
     return ValueError(f"{name} must hold sizes of at least 1 x 1 pixel, got {size} for image {batch}")
 
 
-NOT_FINITE = "keypoints must be finite in valid rows"
+NOT_FINITE = "must be finite in valid rows"
 NOT_ABOVE_ZERO = "temperature must be above zero in valid rows"
 
 

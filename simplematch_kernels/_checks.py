@@ -68,15 +68,15 @@ def check_pair(name: str, first: Tensor, other_name: str, other: Tensor) -> None
         raise _check_shapes.different_dtypes(name, first.dtype, other_name, other.dtype)
 
 
-def check_keypoints(keypoints: object, features: Tensor, features_name: str) -> None:
+def check_keypoints(keypoints: object, features: Tensor, features_name: str, name: str = "keypoints") -> None:
     """Keypoints (B, N, 2) on the features' device."""
-    tensor = check_tensor("keypoints", keypoints, "(B, N, 2)")
+    tensor = check_tensor(name, keypoints, "(B, N, 2)")
     if tensor.shape[2] != 2:
-        raise _check_shapes.wrong_shape("keypoints", "(B, N, 2)", tensor.shape)
+        raise _check_shapes.wrong_shape(name, "(B, N, 2)", tensor.shape)
     if tensor.dtype == torch.bool or tensor.is_complex():
-        raise _check_shapes.not_real("keypoints", tensor.dtype)
-    check_equal("keypoints", "batch size", tensor.shape[0], features_name, features.shape[0])
-    _check_device("keypoints", tensor, features_name, features)
+        raise _check_shapes.not_real(name, tensor.dtype)
+    check_equal(name, "batch size", tensor.shape[0], features_name, features.shape[0])
+    _check_device(name, tensor, features_name, features)
 
 
 def as_points(keypoints: Tensor, sampling: str) -> Tensor:
@@ -175,9 +175,7 @@ def check_values(keypoints: Tensor | None, rows: Rows, temperature: Tensor | Non
     if counts is not None and counts.numel() and not 0 <= int(counts.min()) <= int(counts.max()) <= queries:
         raise _check_shapes.counts_out_of_range(queries, counts.tolist())
     if keypoints is not None and keypoints.numel():
-        lowest, highest = _extremes(keypoints)
-        if not (math.isfinite(lowest) and math.isfinite(highest)):
-            _raise_at_first(_check_shapes.NOT_FINITE, ~keypoints.isfinite().all(-1), rows, keypoints)
+        lowest = check_finite("keypoints", keypoints, rows)
         if lowest < 0 and not _check_shapes.warned_of_negative_keypoints():
             where = _valid(rows, (keypoints < 0).all(-1)).nonzero()
             if len(where):
@@ -185,6 +183,16 @@ def check_values(keypoints: Tensor | None, rows: Rows, temperature: Tensor | Non
                 _check_shapes.warn_of_negative_keypoints(keypoints[batch, row].tolist(), batch, row)
     if temperature is not None and temperature.numel() and not _extremes(temperature)[0] > 0:
         _raise_at_first(_check_shapes.NOT_ABOVE_ZERO, ~(temperature > 0), rows, temperature)
+
+
+def check_finite(name: str, points: Tensor, rows: Rows) -> float:
+    """The least coordinate of points (B, N, 2), which must be finite in valid rows."""
+    if points.numel() == 0:
+        return 0.0
+    lowest, highest = _extremes(points)
+    if not (math.isfinite(lowest) and math.isfinite(highest)):
+        _raise_at_first(f"{name} {_check_shapes.NOT_FINITE}", ~points.isfinite().all(-1), rows, points)
+    return lowest
 
 
 def _extremes(x: Tensor) -> tuple[float, float]:

@@ -329,6 +329,7 @@ _DEFAULTS: dict[str, Any] = {
     **InterpolationOptions._field_defaults,
     **MetricOptions._field_defaults,
     **LocalizationOptions._field_defaults,
+    "kernel_size": 1,
     "temperature": LocalizationOptions._field_defaults["fixed_temperature"],
     **DetailOptions._field_defaults,
 }

@@ -127,6 +127,21 @@ class Localization:
     """The cells around the peak among which the second best cell is not sought; outside value and sigma are unused."""
 
 
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """The distribution round a true point that scores over `temperature` are compared with.
+
+    `to_cells_*` first, then a Gaussian of width `sigma` on `kernel_size` cells along each axis. `temperature` is unused
+    where a tensor gives it.
+    """
+
+    to_cells_x: AffineMap
+    to_cells_y: AffineMap
+    kernel_size: int
+    sigma: float
+    temperature: float
+
+
 def queries_within_budget(bytes_per_query: int) -> int:
     """How many queries may hold `bytes_per_query` bytes of scores each at one time; at least one."""
     return max(1, SCORE_BUDGET_BYTES // max(1, bytes_per_query))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ._options import DetailOptions
-from ._resolved import Localization, Metric, Sampling
+from ._resolved import IDENTITY, Localization, Metric, Sampling, Truth, Window
 
 T = TypeVar("T")
 
@@ -239,6 +239,18 @@ class Rows(NamedTuple):
 ALL_ROWS = Rows()
 
 
+class CrossEntropyResult(NamedTuple):
+    """The loss of every row, and what the backward reads besides the inputs.
+
+    loss: (B, N). cell: (B, N) int64, the cell nearest to the true point; -1 in invalid rows, whose loss is 0.
+    target_norm: (B, M), as in `MatchResult`.
+    """
+
+    loss: Tensor
+    cell: Tensor
+    target_norm: Tensor
+
+
 def accumulation_dtype(features: Tensor) -> torch.dtype:
     """float64 for float64 features, float32 for everything else."""
     return torch.float64 if features.dtype == torch.float64 else torch.float32
@@ -313,6 +325,16 @@ def empty_match_all_result(a: Tensor, b: Tensor, log_sum_exp: bool, second: bool
         torch.empty((batch, of_a), dtype=torch.bool, device=device),
         torch.empty((batch, of_a), dtype=dtype, device=device),
         torch.empty((batch, of_b), dtype=dtype, device=device),
+    )
+
+
+def empty_cross_entropy_result(target: Tensor, queries: int) -> CrossEntropyResult:
+    """`CrossEntropyResult`, not filled in."""
+    (batch, _, height, width), dtype, device = target.shape, accumulation_dtype(target), target.device
+    return CrossEntropyResult(
+        torch.empty((batch, queries), dtype=dtype, device=device),
+        torch.empty((batch, queries), dtype=torch.int64, device=device),
+        torch.empty((batch, height * width), dtype=dtype, device=device),
     )
 
 
@@ -420,6 +442,32 @@ class PairGradients(NamedTuple, Generic[T]):
     b: T
 
 
+class CrossEntropyProblem(NamedTuple):
+    """The inputs of `sparse_match_cross_entropy`: those of a match, and the true points.
+
+    target_keypoints: (B, N, 2) float32 or float64.
+    temperature: (B, N), or None where `truth` holds the number.
+    """
+
+    source: Tensor
+    keypoints: Tensor | None
+    target: Tensor
+    target_keypoints: Tensor
+    rows: Rows
+    temperature: Tensor | None
+    sampling: Sampling | None
+    metric: Metric
+    truth: Truth
+
+    @property
+    def match(self) -> MatchProblem:
+        """The match whose softmax, over the whole map, is compared with the truth."""
+        whole = Localization(Window(*self.target.shape[2:]), self.truth.temperature, IDENTITY, IDENTITY, 0.0)
+        return MatchProblem(
+            self.source, self.keypoints, self.target, self.rows, self.temperature, self.sampling, self.metric, whole
+        )
+
+
 class MatchGradients(NamedTuple, Generic[T]):
     """One T for each differentiable input of `sparse_window_match`: whether its gradient is needed, or the gradient."""
 
@@ -507,6 +555,12 @@ class SimilarityUpstream(NamedTuple):
     scores: Tensor
 
 
+class CrossEntropyUpstream(NamedTuple):
+    """The gradient with respect to the loss."""
+
+    loss: Tensor
+
+
 Given = Tensor | None
 
 
@@ -575,3 +629,13 @@ class Backend(Protocol):
     def pair_scores_backward(
         self, problem: PairProblem, result: PairResult, upstream: PairUpstream, needs: PairGradients[bool]
     ) -> PairGradients[Given]: ...
+
+    def sparse_match_cross_entropy(self, problem: CrossEntropyProblem) -> CrossEntropyResult: ...
+
+    def sparse_match_cross_entropy_backward(
+        self,
+        problem: CrossEntropyProblem,
+        result: CrossEntropyResult,
+        upstream: CrossEntropyUpstream,
+        needs: MatchGradients[bool],
+    ) -> MatchGradients[Given]: ...

@@ -68,8 +68,20 @@ def similarity(metric: str) -> Callable[[str], Function]:
     return lambda backend: lambda q, target: smk.cosine_similarity(q, target, metric=metric, eps=0.1, backend=backend)
 
 
+def cross_entropy(backend: str) -> Function:
+    truth = POINTS.flip(1) + 0.4
+    return lambda source, target, keypoints, temperature: smk.sparse_match_cross_entropy(
+        source, target, keypoints, truth.expand(len(keypoints), -1, -1), sampling="bilinear", kernel_size=3,
+        temperature=temperature, reduction="none", backend=backend,
+    )  # fmt: skip
+
+
 CASES: dict[str, tuple[Callable[[str], Function], tuple[Tensor, ...]]] = {
     "match": (match, (draw(1, 4, 4, 5), draw(1, 4, 5, 6, seed=1), POINTS, draw(1, 3, seed=2).abs() + 0.5)),
+    "cross entropy": (
+        cross_entropy,
+        (draw(1, 4, 4, 5), draw(1, 4, 5, 6, seed=1), POINTS, draw(1, 3, seed=2).abs() + 0.5),
+    ),
     "descriptors": (descriptors, (draw(1, 3, 4), draw(1, 4, 5, 6, seed=1))),
     "localize": (localize, (draw(1, 3, 5, 6), draw(1, 3, seed=2).abs() + 0.5)),
     "gather": (gather, (draw(1, 4, 4, 5), POINTS)),

@@ -29,7 +29,10 @@ from triton.compiler import ASTSource
 
 from simplematch_kernels._options import LocalizationOptions, MetricOptions, SamplingOptions
 from simplematch_kernels._resolved import Metric
+from simplematch_kernels._truth_options import TruthOptions
 from simplematch_kernels._types import (
+    CrossEntropyProblem,
+    CrossEntropyUpstream,
     GatherProblem,
     LocalizeGradients,
     LocalizeProblem,
@@ -45,7 +48,7 @@ from simplematch_kernels._types import (
     SimilarityUpstream,
     Upstream,
 )
-from simplematch_kernels.triton import _launch, _match_all, _steps, backend
+from simplematch_kernels.triton import _cross_entropy_steps, _launch, _match_all, _steps, backend
 
 SHARED_MEMORY_LIMITS = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 TARGETS = {
@@ -117,12 +120,17 @@ MODES = [
     Variant(torch.float32, sampling="bilinear", own_sizes=True),
     Variant(torch.float64, B=1, N=200, C=64, H=64, W=64, kept=False),
 ]
-ALL = PAPER + ALIGNED + MODES
+ENTROPY = [
+    Variant(torch.float32, localization="global"),
+    Variant(torch.bfloat16, sampling="bilinear", localization="global", masked=True, temperature=None),
+    Variant(torch.float64, sampling=None, localization="global", masked=True, temperature=None, N=200),
+]
+ALL = PAPER + ALIGNED + MODES + ENTROPY
 # What the tests compile: everything for one chip, what differs most for the others.
 TESTED = {
-    "cuda:80": [*PAPER[:4], MODES[0], MODES[3], MODES[12]],
+    "cuda:80": [*PAPER[:4], MODES[0], MODES[3], MODES[12], ENTROPY[1]],
     "cuda:90": ALL,
-    "cuda:100": [*PAPER[:4], MODES[0], MODES[3], MODES[12]],
+    "cuda:100": [*PAPER[:4], MODES[0], MODES[3], MODES[12], ENTROPY[1]],
     "hip:gfx942": [PAPER[0], PAPER[3], PAPER[6], MODES[0]],
 }
 
@@ -221,6 +229,14 @@ def launches_of(variant: Variant, platform: str) -> list[Launch]:
         backend.sparse_window_match_backward(problem, forward, upstream, needs)
         if keypoints is not None and sampling is not None and v.C % 16 == 0:
             backend.gather_keypoints(GatherProblem(source, keypoints, sampling))
+        if v.localization == "global":
+            truth = TruthOptions(7, 1.5, (441, 441), "half_pixel", v.temperature).resolve(v.H, v.W)
+            points = torch.empty(v.B, v.N, 2, device="meta")
+            entropy = CrossEntropyProblem(
+                source, keypoints, target, points, rows, temperature, sampling, metric, truth
+            )  # fmt: skip
+            losses = backend.sparse_match_cross_entropy(entropy)
+            backend.sparse_match_cross_entropy_backward(entropy, losses, CrossEntropyUpstream(losses.loss), needs)
         if v.metric == "l2":  # descriptors: the functions that take them, or scores
             similarity = SimilarityProblem(source[:, :, 0].transpose(1, 2), target, metric)
             result = backend.cosine_similarity(similarity)
@@ -297,6 +313,7 @@ KERNELS = {
         _steps.similarity_gradient_kernel, _steps.target_backward_kernel, _steps.query_backward_kernel,
         _steps.source_backward_kernel, _steps.gather_kernel, _match_all.set_norm_kernel, _match_all.match_all_kernel,
         _match_all.match_all_reduce_kernel, _match_all.match_all_upstream_kernel, _match_all.match_all_gradient_kernel,
+        _cross_entropy_steps.cross_entropy_kernel, _cross_entropy_steps.cross_entropy_backward_kernel,
     )
 }  # fmt: skip
 

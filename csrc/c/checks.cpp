@@ -97,7 +97,11 @@ bool any_cell(const Rows& rows, const Sizes& s, int64_t b) {
 
 }  // namespace
 
-Sizes check_problem(MatchProblem& p) {
+namespace {
+
+// What MatchProblem and CrossEntropyProblem share: maps, keypoints and restrictions.
+template <class Problem>
+Sizes check_queries(Problem& p) {
     check_map("target", p.target);
     const bool sampled = is_given(p.keypoints);
     if (sampled) {
@@ -118,10 +122,25 @@ Sizes check_problem(MatchProblem& p) {
     check_temperature(p.temperature, s);
     check_rows(p.rows, s);
     check_metric(p.metric);
+    check_score_budget(p.score_budget);
+    return s;
+}
+
+}  // namespace
+
+Sizes check_problem(MatchProblem& p) {
+    const Sizes s = check_queries(p);
     check_localization(p.localization, s.batch, !is_given(p.temperature));
     if (p.kept_queries < 0 || p.kept_queries > s.queries)
         refuse("kept_queries must be from 0 to N = %" PRId64 ", got %" PRId64, s.queries, p.kept_queries);
-    check_score_budget(p.score_budget);
+    return s;
+}
+
+Sizes check_problem(CrossEntropyProblem& p) {
+    const Sizes s = check_queries(p);
+    check_keypoints("target_keypoints", p.target_keypoints, "target", s.batch);
+    check_equal("target_keypoints", "number of rows", p.target_keypoints.size[1], "keypoints", s.queries);
+    check_truth(p.truth, !is_given(p.temperature));
     return s;
 }
 
@@ -177,6 +196,12 @@ void check_result(const SimilarityResult& result, const SimilarityProblem&, cons
     check_array("target_norm", result.target_norm, {s.batch, s.height, s.width}, item_size(s.arithmetic));
 }
 
+void check_result(const CrossEntropyResult& result, const CrossEntropyProblem&, const Sizes& s) {
+    check_array("loss", result.loss, {s.batch, s.queries}, item_size(s.arithmetic));
+    check_array("cell", result.cell, {s.batch, s.queries}, sizeof(int64_t));
+    check_array("target_norm", result.target_norm, {s.batch, s.height, s.width}, item_size(s.arithmetic));
+}
+
 void check_upstream(Upstream& upstream, const Sizes& s) {
     const auto check = [&](const char* name, View& t, const char* shape, std::initializer_list<int64_t> size) {
         if (is_given(t)) check_arriving(name, t, shape, size, s.arithmetic);
@@ -194,12 +219,25 @@ void check_upstream(SimilarityUpstream& upstream, const Sizes& s) {
     check_arriving("upstream.scores", upstream.scores, "(B, N, H, W)", {s.batch, s.queries, s.height, s.width}, s.arithmetic);
 }
 
-void check_gradients(MatchGradients& wanted, const MatchProblem& p) {
+void check_upstream(CrossEntropyUpstream& upstream, const Sizes& s) {
+    check_arriving("upstream.loss", upstream.loss, "(B, N)", {s.batch, s.queries}, s.arithmetic);
+}
+
+namespace {
+
+template <class Problem>
+void check_match_gradients(MatchGradients& wanted, const Problem& p) {
     check_gradient("gradients.source", wanted.source, "source", p.source, 4);
     check_gradient("gradients.keypoints", wanted.keypoints, "keypoints", p.keypoints, 3);
     check_gradient("gradients.target", wanted.target, "target", p.target, 4);
     check_gradient("gradients.temperature", wanted.temperature, "temperature", p.temperature, 2);
 }
+
+}  // namespace
+
+void check_gradients(MatchGradients& wanted, const MatchProblem& p) { check_match_gradients(wanted, p); }
+
+void check_gradients(MatchGradients& wanted, const CrossEntropyProblem& p) { check_match_gradients(wanted, p); }
 
 void check_gradients(LocalizeGradients& wanted, const LocalizeProblem& p) {
     check_gradient("gradients.scores", wanted.scores, "scores", p.scores, 4);
@@ -241,6 +279,14 @@ void check_peaks(const Matches& forward, const Rows& rows, const Sizes& s) {
                        " in image %" PRId64 ", row %" PRId64, cells - 1, peak, b, n);
         }
     }
+}
+
+void check_true_cells(const CrossEntropyResult& forward, const Sizes& s) {
+    const int64_t cells = s.height * s.width;
+    for (int64_t i = 0; i < s.batch * s.queries; ++i)
+        if (forward.cell[i] < -1 || forward.cell[i] >= cells)
+            refuse("cell must hold -1 or cells up to %" PRId64 " as the forward wrote them, got %" PRId64
+                   " in image %" PRId64 ", row %" PRId64, cells - 1, forward.cell[i], i / s.queries, i % s.queries);
 }
 
 }  // namespace simplematch::abi

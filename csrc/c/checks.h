@@ -19,25 +19,31 @@ Sizes check_problem(MatchProblem& problem);
 Sizes check_problem(LocalizeProblem& problem);
 Sizes check_problem(GatherProblem& problem);
 Sizes check_problem(SimilarityProblem& problem);
+Sizes check_problem(CrossEntropyProblem& problem);
 
 void check_result(const MatchResult& result, const MatchProblem& problem, const Sizes& sizes);
 void check_result(const Matches& result, const LocalizeProblem& problem, const Sizes& sizes);
 void check_result(const GatherResult& result, const GatherProblem& problem, const Sizes& sizes);
 void check_result(const SimilarityResult& result, const SimilarityProblem& problem, const Sizes& sizes);
+void check_result(const CrossEntropyResult& result, const CrossEntropyProblem& problem, const Sizes& sizes);
 
 void check_upstream(Upstream& upstream, const Sizes& sizes);
 void check_upstream(GatherUpstream& upstream, const Sizes& sizes);
 void check_upstream(SimilarityUpstream& upstream, const Sizes& sizes);
+void check_upstream(CrossEntropyUpstream& upstream, const Sizes& sizes);
 
 void check_gradients(MatchGradients& wanted, const MatchProblem& problem);
 void check_gradients(LocalizeGradients& wanted, const LocalizeProblem& problem);
 void check_gradients(GatherGradients& wanted, const GatherProblem& problem);
 void check_gradients(SimilarityGradients& wanted, const SimilarityProblem& problem);
+void check_gradients(MatchGradients& wanted, const CrossEntropyProblem& problem);
 
 // These read memory, so they serve the CPU alone.
 void check_counts(const Rows& rows, const Sizes& sizes);
 void check_image_sizes(const char* name, const int64_t* sizes, int64_t batch);
 // The peaks of the rows that count lie in the map: the backward goes by them.
 void check_peaks(const Matches& forward, const Rows& rows, const Sizes& sizes);
+// So do the nearest cells, or are -1.
+void check_true_cells(const CrossEntropyResult& forward, const Sizes& sizes);
 
 }  // namespace simplematch::abi

@@ -62,6 +62,15 @@ void check_localization(const simplematch_localization& l, int64_t batch, bool n
         refuse("localization.output_offset must be a finite number, got %g", l.output_offset);
 }
 
+void check_truth(const simplematch_truth& t, bool number) {
+    check_affine("truth.to_cells_x", t.to_cells_x);
+    check_affine("truth.to_cells_y", t.to_cells_y);
+    check_at_least_one("truth.kernel_size", t.kernel_size, "cell");
+    if (!(t.sigma > 0) || std::isinf(t.sigma)) refuse("truth.sigma must be a finite number above 0, got %g", t.sigma);
+    if (number && (!(t.temperature > 0) || std::isinf(t.temperature)))
+        refuse("truth.temperature must be a finite number above 0, got %g", t.temperature);
+}
+
 void check_score_budget(int64_t bytes) { check_at_least_one("score_budget", bytes, "byte"); }
 
 void check_axis(int32_t coordinates, const char* cells_name, int64_t cells, const char* pixels_name, int64_t pixels) {

@@ -34,6 +34,7 @@ void check_values(const MatchProblem& problem, const Sizes& sizes) {
     check_image_sizes("localization.image_sizes", problem.localization.image_sizes, sizes.batch);
 }
 void check_values(const SimilarityProblem&, const Sizes&) {}
+void check_values(const CrossEntropyProblem& problem, const Sizes& sizes) { check_counts(problem.rows, sizes); }
 
 void check_forward(const MatchResult& forward, const MatchProblem& problem, const Sizes& sizes) {
     check_peaks(forward.matches, problem.rows, sizes);
@@ -42,6 +43,9 @@ void check_forward(const Matches& forward, const LocalizeProblem& problem, const
     check_peaks(forward, problem.rows, sizes);
 }
 void check_forward(const SimilarityResult&, const SimilarityProblem&, const Sizes&) {}
+void check_forward(const CrossEntropyResult& forward, const CrossEntropyProblem&, const Sizes& sizes) {
+    check_true_cells(forward, sizes);
+}
 
 template <class Problem, class Result>
 simplematch_status forward(const Problem* problem, const Result* result, const Device* device) {
@@ -178,5 +182,26 @@ simplematch_status simplematch_cosine_similarity_backward(
 
 simplematch_status simplematch_cosine_similarity_backward_workspace(
     const SimilarityProblem* problem, const SimilarityGradients* gradients, const Device* device, int64_t* bytes) {
+    return abi::backward_workspace(problem, gradients, device, bytes);
+}
+
+simplematch_status simplematch_sparse_match_cross_entropy(
+    const CrossEntropyProblem* problem, const CrossEntropyResult* result, const Device* device) {
+    return abi::forward(problem, result, device);
+}
+
+simplematch_status simplematch_sparse_match_cross_entropy_workspace(
+    const CrossEntropyProblem* problem, const Device* device, int64_t* bytes) {
+    return abi::forward_workspace(problem, device, bytes);
+}
+
+simplematch_status simplematch_sparse_match_cross_entropy_backward(
+    const CrossEntropyProblem* problem, const CrossEntropyResult* forward, const CrossEntropyUpstream* upstream,
+    const MatchGradients* gradients, const Device* device) {
+    return abi::backward(problem, upstream, gradients, device, forward);
+}
+
+simplematch_status simplematch_sparse_match_cross_entropy_backward_workspace(
+    const CrossEntropyProblem* problem, const MatchGradients* gradients, const Device* device, int64_t* bytes) {
     return abi::backward_workspace(problem, gradients, device, bytes);
 }

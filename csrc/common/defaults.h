@@ -38,5 +38,11 @@ template <>
 inline constexpr MatchAllProblem kDefault<MatchAllProblem> = {
     kNotGiven, kNotGiven, kNotGiven, kNotGiven, kAllRows, kAllRows, kDefault<Metric>, 1,
     -std::numeric_limits<double>::infinity()};
+template <>
+inline constexpr Truth kDefault<Truth> = {kIdentity, kIdentity, 1, 0.5, 0.02};
+template <>
+inline constexpr CrossEntropyProblem kDefault<CrossEntropyProblem> = {
+    kNotGiven, kNotGiven, kNotGiven, kNotGiven, kNotGiven, kAllRows, kDefault<Sampling>, kDefault<Metric>, kDefault<Truth>,
+    kDefaultScoreBudget};
 
 }  // namespace simplematch

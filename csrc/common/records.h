@@ -47,6 +47,11 @@ using MatchAllResult = simplematch_match_all_result;
 using MatchAllUpstream = simplematch_match_all_upstream;
 using MatchAllGradients = simplematch_match_all_gradients;
 
+using Truth = simplematch_truth;
+using CrossEntropyProblem = simplematch_cross_entropy_problem;
+using CrossEntropyResult = simplematch_cross_entropy_result;
+using CrossEntropyUpstream = simplematch_cross_entropy_upstream;
+
 constexpr View kNotGiven = {nullptr, SIMPLEMATCH_FLOAT32, {1, 1, 1, 1}, {0, 0, 0, 0}};
 constexpr Rows kAllRows = {nullptr, nullptr, nullptr};
 
@@ -66,6 +71,10 @@ static constexpr int64_t cells_of(const View& map) { return map.size[2] * map.si
 
 // N: of the keypoints, or of a list of descriptors.
 static constexpr int64_t queries_of(const MatchProblem& p) {
+    return is_given(p.keypoints) ? p.keypoints.size[1] : p.source.size[3];
+}
+
+static constexpr int64_t queries_of(const CrossEntropyProblem& p) {
     return is_given(p.keypoints) ? p.keypoints.size[1] : p.source.size[3];
 }
 

@@ -3,12 +3,12 @@
 
 #include "driver.h"
 #include "localization.h"
+#include "sparse_match_cross_entropy.h"
 
 namespace simplematch::cpu {
-namespace {
 
 template <class T>
-void forward(const MatchProblem& p, const MatchResult& result, int wanted_threads) {
+void match_forward(const MatchProblem& p, const MatchResult& result, const Losses* losses, int wanted_threads) {
     const View& target = p.target;
     const int64_t batch = target.size[0], channels = target.size[1], height = target.size[2], width = target.size[3];
     const int64_t cells = height * width;
@@ -48,6 +48,11 @@ void forward(const MatchProblem& p, const MatchResult& result, int wanted_thread
                     T* const kept = keep ? static_cast<T*>(result.window_scores) + (image * p.kept_queries + n) * box_size
                                          : nullptr;
                     if (!block.valid(task / queries, task % queries)) {
+                        if (losses != nullptr) {
+                            static_cast<T*>(losses->result.loss)[image * count + n] = T(0);
+                            losses->result.cell[image * count + n] = -1;
+                            continue;
+                        }
                         write_invalid<T>(result.matches, image * count + n);
                         if (keep) std::fill(kept, kept + box_size, T(0));
                         continue;
@@ -58,6 +63,10 @@ void forward(const MatchProblem& p, const MatchResult& result, int wanted_thread
                                           table.totals[image], T(temperature_of(p.temperature, p.localization, image, n)),
                                           mine, {}, table.squares_of(image)};
                     const RowResult match = steps.localize(work);
+                    if (losses != nullptr) {
+                        losses->of.write_loss(work, match.log_sum_exp, image, n, losses->result);
+                        continue;
+                    }
                     const AffineMaps from_cells = maps_from_cells(p.localization, image, height, width);
                     const int64_t i = image * count + n;
                     write_match<T>(result.matches, i, match, from_cells, p.localization.output_offset);
@@ -71,11 +80,12 @@ void forward(const MatchProblem& p, const MatchResult& result, int wanted_thread
     }
 }
 
-}  // namespace
+template void match_forward<float>(const MatchProblem&, const MatchResult&, const Losses*, int);
+template void match_forward<double>(const MatchProblem&, const MatchResult&, const Losses*, int);
 
 void run(const MatchProblem& problem, const MatchResult& result, int threads) {
-    if (problem.target.dtype == SIMPLEMATCH_FLOAT64) return forward<double>(problem, result, threads);
-    forward<float>(problem, result, threads);
+    if (problem.target.dtype == SIMPLEMATCH_FLOAT64) return match_forward<double>(problem, result, nullptr, threads);
+    match_forward<float>(problem, result, nullptr, threads);
 }
 
 }  // namespace simplematch::cpu

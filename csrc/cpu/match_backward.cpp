@@ -6,6 +6,7 @@
 #include "driver.h"
 #include "localization.h"
 #include "source_backward.h"
+#include "sparse_match_cross_entropy.h"
 
 namespace simplematch::cpu {
 namespace {
@@ -14,11 +15,12 @@ template <class T>
 class Backward {
 public:
     Backward(const MatchProblem& p, const MatchResult& forward, const Upstream& upstream, const MatchGradients& wanted,
-             int threads)
+             const CrossEntropy* truth, int threads)
         : p_(p),
           forward_(forward),
           upstream_(upstream),
           wanted_(wanted),
+          truth_(truth),
           steps_(kernels<T>()),
           batch_(p.target.size[0]),
           channels_(p.target.size[1]),
@@ -186,6 +188,7 @@ private:
                              work.table.totals[b], T(temperature_of(p_.temperature, p_.localization, b, n)), scratch, {},
                              work.table.squares_of(b)};
         steps_.localize_backward(row, gradient);
+        if (truth_ != nullptr) truth_->subtract(row, gradient, b, n);
         write_row_gradient(wanted_.temperature, b, n, gradient.temperature);
         work.gradients.box(task) = box;
         if (want_features_)
@@ -237,6 +240,7 @@ private:
     const MatchResult& forward_;
     const Upstream& upstream_;
     const MatchGradients& wanted_;
+    const CrossEntropy* const truth_;  // or null: a match alone
     const Kernels<T>& steps_;
     const int64_t batch_, channels_, height_, width_, cells_, count_, columns_, box_size_;
     const bool sampled_, want_query_, want_features_;
@@ -245,11 +249,22 @@ private:
 
 }  // namespace
 
+template <class T>
+void match_backward(const MatchProblem& p, const MatchResult& forward, const Upstream& upstream,
+                    const MatchGradients& wanted, const CrossEntropy* truth, int threads) {
+    Backward<T>(p, forward, upstream, wanted, truth, threads).run();
+}
+
+template void match_backward<float>(const MatchProblem&, const MatchResult&, const Upstream&, const MatchGradients&,
+                                    const CrossEntropy*, int);
+template void match_backward<double>(const MatchProblem&, const MatchResult&, const Upstream&, const MatchGradients&,
+                                     const CrossEntropy*, int);
+
 void run_backward(const MatchProblem& problem, const MatchResult& forward, const Upstream& upstream,
                   const MatchGradients& gradients, int threads) {
     if (problem.target.dtype == SIMPLEMATCH_FLOAT64)
-        return Backward<double>(problem, forward, upstream, gradients, threads).run();
-    Backward<float>(problem, forward, upstream, gradients, threads).run();
+        return match_backward<double>(problem, forward, upstream, gradients, nullptr, threads);
+    match_backward<float>(problem, forward, upstream, gradients, nullptr, threads);
 }
 
 }  // namespace simplematch::cpu

@@ -27,6 +27,10 @@ void run(const MatchAllProblem& problem, const MatchAllResult& result, int threa
 void run_backward(const MatchAllProblem& problem, const MatchAllResult& forward, const MatchAllUpstream& upstream,
                   const MatchAllGradients& gradients, int threads);
 
+void run(const CrossEntropyProblem& problem, const CrossEntropyResult& result, int threads);
+void run_backward(const CrossEntropyProblem& problem, const CrossEntropyResult& forward,
+                  const CrossEntropyUpstream& upstream, const MatchGradients& gradients, int threads);
+
 // The instructions in use, as simplematch_simd_level() says.
 const char* simd_level();
 

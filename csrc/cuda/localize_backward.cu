@@ -8,10 +8,14 @@
 // temperature and to every cell that its softmax reads in the window. Of the queries: their QueryTerms, 0 in rows without
 // a match and for numbers that are not finite, whose ds is 0 or NaN.
 //
+// The loss of a cross entropy is the log-sum-exp less sum_m G[m] s[m] / T, so its gradient is that of the log-sum-exp with
+// P - G for P. A row whose loss is not finite is lost.
+//
 // Block = one query. Bytes: B N (rows x columns) numbers read and written, B N C sampled and written. At the paper's shape
 // 1.9 MB of scores and 0.7 MB of queries each way.
 #include "launch.h"
 #include "metric.h"
+#include "truth.h"
 
 namespace simplematch::cuda {
 namespace {
@@ -83,13 +87,15 @@ __device__ Sums<T> differentiate(const Arguments& a, int64_t b, int64_t local, i
                                      step.scores.row, step.scores.column, step.scores.whole_map};
     const Row<S> row{values.origin(b, local, box), step.scores.row, step.scores.column,
                      step.target_mask == nullptr ? nullptr : step.target_mask + b * step.height * step.width,
-                     height, width, at / width, at % width, box, window,
+                     height, width, is_given(step.truth.points) ? -1 : at / width, at % width, box, window,
                      temperature_of<T>(step.temperature, step.localization, b, n)};
     const Arriving<T> g(step, b, n);
-    const bool passes = found && g.any;
+    const bool passes = found && g.any, entropy = is_given(step.truth.points);
     SoftArgmax<T> s{};
+    Gaussian truth{};
     if (passes) s = soft_argmax<kThreads>(row, memory);
-    const bool lost = s.lost || !g.finite;
+    if (passes && entropy) truth = gaussian_of<kThreads>(step.truth, b, n, row.mask, height, width, memory);
+    const bool lost = s.lost || !g.finite || (entropy && !is_finite(static_cast<const T*>(step.losses)[b * a.block.total + n]));
 
     Sums<T> sums;
     T moment = 0;
@@ -101,7 +107,9 @@ __device__ Sums<T> differentiate(const Arguments& a, int64_t b, int64_t local, i
         const bool inside = passes && y >= box.top && y < box.bottom && x >= box.left && x < box.right;
         T ds = 0;
         if (inside && row.supports(y, x)) {
-            const T weighted = row.weighted(y, x), p = s.exponential(weighted, row.temperature) / s.total;
+            const T weighted = row.weighted(y, x);
+            T p = s.exponential(weighted, row.temperature) / s.total;
+            if (entropy && truth.covers(y, x)) p -= T(truth.weight(y, x));
             const T moved = g.x * (T(x - row.peak_x) - s.mean_x) + g.y * (T(y - row.peak_y) - s.mean_y) + g.log_sum_exp;
             ds = row.weight(y, x) * p / row.temperature * moved;
             if (x == row.peak_x && y == row.peak_y) ds += g.score;
@@ -118,7 +126,8 @@ __device__ Sums<T> differentiate(const Arguments& a, int64_t b, int64_t local, i
         const T moved = g.x * (s.outside_x - s.outside_count * s.mean_x) + g.y * (s.outside_y - s.outside_count * s.mean_y) +
                         g.log_sum_exp * s.outside_count;
         if (p != 0) moment += p * (s.outside_value - s.largest) * moved;
-        T gradient = -(moment + s.largest * g.log_sum_exp) / row.temperature / row.temperature;
+        const T base = entropy ? T(0) : s.largest;  // sum_m (P - G) = 0
+        T gradient = -(moment + base * g.log_sum_exp) / row.temperature / row.temperature;
         if (lost) gradient = not_a_number<T>();
         const View& to = step.temperature_gradient;
         write_element(to, b * to.stride[0] + n * to.stride[1], passes ? double(gradient) : 0);

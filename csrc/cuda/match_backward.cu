@@ -10,8 +10,10 @@ namespace {
 
 class Backward {
 public:
-    Backward(const MatchProblem& p, const MatchGradients& wanted, int processors, Workspace& workspace)
-        : p_(p), wanted_(wanted) {
+    // `truth`, with points: the gradient that arrives at the log-sum-exp is that of a cross entropy of these losses.
+    Backward(const MatchProblem& p, const MatchGradients& wanted, int processors, Workspace& workspace,
+             const TruePoints& truth = {kNotGiven, {}}, const void* losses = nullptr)
+        : p_(p), wanted_(wanted), truth_(truth), losses_(losses) {
         batch_ = p.target.size[0];
         channels_ = p.target.size[1];
         height_ = p.target.size[2];
@@ -29,7 +31,8 @@ public:
 
         all_kept_ = p.kept_queries >= count_;
         const int64_t per_query = (cells_ + 2 * rows_ * columns_) * item_;
-        images_ = all_kept_ ? batch_ : 1;
+        const bool fits = p.kept_queries == 0 && batch_ * count_ * per_query <= p.score_budget;
+        images_ = all_kept_ || fits ? batch_ : 1;
         most_ = all_kept_ ? count_ : std::max<int64_t>(1, std::min(count_, p.score_budget / per_query));
         several_ = most_ < count_ || (!all_kept_ && p.kept_queries > 0);
 
@@ -42,10 +45,10 @@ public:
             terms_.divisor = workspace.take(batch_ * count_ * item_);
             terms_.own = workspace.take(batch_ * count_ * item_);
         }
-        if (!all_kept_) scores_ = workspace.take(most_ * cells_ * item_);
+        if (!all_kept_) scores_ = workspace.take(images_ * most_ * cells_ * item_);
         if (several_ && wanted.target.data != nullptr && wanted.target.dtype != dtype_)
             partial_ = workspace.take(cells_ * channels_ * item_);
-        scratch_ = SimilarityScratch(workspace, p.target, 1, all_kept_ ? 0 : most_, bilinear, false);
+        scratch_ = SimilarityScratch(workspace, p.target, images_, all_kept_ ? 0 : most_, bilinear, false);
     }
 
     void run(const MatchResult& forward, const Upstream& upstream, Stream stream) const {
@@ -94,6 +97,8 @@ private:
         step.sampling = from(p_.sampling, b);
         step.metric = p_.metric;
         step.terms = terms_of_image(b);
+        step.truth = {from(truth_.points, 0, b), truth_.truth};
+        step.losses = losses_ == nullptr ? nullptr : static_cast<const char*>(losses_) + b * count_ * item_;
         localize_backward(step, block, stream);
         if (!want_features_) return;
 
@@ -128,6 +133,8 @@ private:
 
     const MatchProblem& p_;
     const MatchGradients& wanted_;
+    const TruePoints truth_;
+    const void* const losses_;
     int64_t batch_, channels_, height_, width_, cells_, count_, item_, rows_, columns_, images_, most_;
     bool sampled_, want_queries_, want_features_, all_kept_, several_;
     int32_t dtype_;
@@ -150,6 +157,24 @@ void run_backward(const MatchProblem& problem, const MatchResult& forward, const
     const Stream stream = stream_of(device);
     Workspace workspace(device.workspace);
     Backward(problem, gradients, stream.processors, workspace).run(forward, upstream, stream);
+}
+
+int64_t workspace_backward(const CrossEntropyProblem& problem, const MatchGradients& gradients, const Device& device) {
+    return workspace_backward(match_of(problem), gradients, device);
+}
+
+void run_backward(const CrossEntropyProblem& p, const CrossEntropyResult& forward, const CrossEntropyUpstream& upstream,
+                  const MatchGradients& gradients, const Device& device) {
+    const OnDevice guard(device.index);
+    const Stream stream = stream_of(device);
+    Workspace workspace(device.workspace);
+    const MatchProblem match = match_of(p);
+    MatchResult of_match{};
+    of_match.matches.peak = forward.cell;  // any cell of the map will do
+    of_match.target_norm = forward.target_norm;
+    const Upstream arriving{kNotGiven, kNotGiven, upstream.loss};
+    Backward(match, gradients, stream.processors, workspace, {p.target_keypoints, p.truth}, forward.loss)
+        .run(of_match, arriving, stream);
 }
 
 }  // namespace simplematch::cuda

@@ -43,4 +43,10 @@ void run(const MatchAllProblem& problem, const MatchAllResult& result, const Dev
 void run_backward(const MatchAllProblem& problem, const MatchAllResult& forward, const MatchAllUpstream& upstream,
                   const MatchAllGradients& gradients, const Device& device);
 
+int64_t workspace(const CrossEntropyProblem& problem, const Device& device);
+int64_t workspace_backward(const CrossEntropyProblem& problem, const MatchGradients& gradients, const Device& device);
+void run(const CrossEntropyProblem& problem, const CrossEntropyResult& result, const Device& device);
+void run_backward(const CrossEntropyProblem& problem, const CrossEntropyResult& forward,
+                  const CrossEntropyUpstream& upstream, const MatchGradients& gradients, const Device& device);
+
 }  // namespace simplematch::cuda

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "common/records.h"
+#include "common/truth.h"
 #include "window.h"
 
 namespace simplematch::cuda {
@@ -93,6 +94,16 @@ void localize(const View& scores, const TileBest& best, const Rows& rows, const 
               const Localization& localization, const Block& block, const Matches& matches, void* kept,
               int64_t kept_queries, Stream stream);
 
+// Where queries truly lie: points (B, total, 2), data null: a match alone.
+struct TruePoints {
+    View points;
+    Truth truth;
+};
+
+// cross_entropy: the losses of the block's rows and the cells nearest to their true points.
+void cross_entropy(const View& scores, const TruePoints& points, const Rows& rows, const View& temperature,
+                   const Localization& whole_map, const Block& block, const CrossEntropyResult& result, Stream stream);
+
 // localize_backward: ds of the block, the temperature's gradient, and the queries for what follows (vectors null: none).
 struct LocalizeBackward {
     CellValues<const void> scores;  // of the block, in `dtype`
@@ -110,6 +121,8 @@ struct LocalizeBackward {
     Sampling sampling;
     Metric metric;
     QueryTerms terms;
+    TruePoints truth;               // given: the gradient that arrives at the log-sum-exp is that of a cross entropy
+    const void* losses;             // (B, total) in `dtype`, of the cross entropy
 };
 void localize_backward(const LocalizeBackward& step, const Block& block, Stream stream);
 

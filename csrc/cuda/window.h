@@ -31,7 +31,7 @@ struct Row {
     const S* scores;
     int64_t row, column;
     const uint8_t* mask;  // (M,) or null
-    int32_t height, width, peak_y, peak_x;
+    int32_t height, width, peak_y, peak_x;  // peak_y -1: no peak is known
     Box box;
     Window window;
     T temperature;
@@ -83,7 +83,7 @@ template <int THREADS, class S, class T = Arithmetic<S>>
 __device__ inline SoftArgmax<T> soft_argmax(const Row<S>& row, void* memory) {
     const int32_t columns = row.box.right - row.box.left, cells = row.cells();
     SoftArgmax<T> result{};
-    T largest = row.score(row.peak_y, row.peak_x);
+    T largest = row.peak_y < 0 ? -infinity<T>() : row.score(row.peak_y, row.peak_x);
     long long count = 0, count_x = 0, count_y = 0;  // of the window, then of what is outside
     for (int32_t i = threadIdx.x; i < cells; i += THREADS) {
         const int32_t y = row.box.top + i / columns, x = row.box.left + i % columns;

@@ -214,4 +214,37 @@ inline const Fields<MatchAllGradients> kFields<MatchAllGradients> = {
     field<&MatchAllGradients::bin_score>("bin_score"),
 };
 
+template <>
+inline const Fields<Truth> kFields<Truth> = {
+    field<&Truth::to_cells_x>("to_cells_x"),
+    field<&Truth::to_cells_y>("to_cells_y"),
+    field<&Truth::kernel_size>("kernel_size"),
+    field<&Truth::sigma>("sigma"),
+    field<&Truth::temperature>("temperature"),
+};
+
+template <>
+inline const Fields<CrossEntropyProblem> kFields<CrossEntropyProblem> = {
+    field<&CrossEntropyProblem::source>("source"),
+    field<&CrossEntropyProblem::keypoints>("keypoints"),
+    field<&CrossEntropyProblem::target>("target"),
+    field<&CrossEntropyProblem::target_keypoints>("target_keypoints"),
+    field<&CrossEntropyProblem::temperature>("temperature"),
+    field<&CrossEntropyProblem::rows>("rows"),
+    field<&CrossEntropyProblem::sampling>("sampling"),
+    field<&CrossEntropyProblem::metric>("metric"),
+    field<&CrossEntropyProblem::truth>("truth"),
+    field<&CrossEntropyProblem::score_budget>("score_budget"),
+};
+
+template <>
+inline const Fields<CrossEntropyResult> kFields<CrossEntropyResult> = {
+    field<&CrossEntropyResult::loss>("loss"),
+    field<&CrossEntropyResult::cell>("cell"),
+    field<&CrossEntropyResult::target_norm>("target_norm"),
+};
+
+template <>
+inline const Fields<CrossEntropyUpstream> kFields<CrossEntropyUpstream> = {field<&CrossEntropyUpstream::loss>("loss")};
+
 }  // namespace simplematch::python

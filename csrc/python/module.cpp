@@ -127,6 +127,7 @@ PYBIND11_MODULE(_C, m) {
     bind_record<Metric>(m, "Metric");
     bind_record<Localization>(m, "Localization");
     bind_record<Device>(m, "Device");
+    bind_record<Truth>(m, "Truth");
 
     bind_forward<MatchProblem, MatchResult>(m, "sparse_window_match");
     bind_backward<MatchProblem, MatchGradients, MatchResult, Upstream>(m, "sparse_window_match_backward");
@@ -139,4 +140,7 @@ PYBIND11_MODULE(_C, m) {
         m, "cosine_similarity_backward");
     bind_forward<MatchAllProblem, MatchAllResult>(m, "match_all");
     bind_backward<MatchAllProblem, MatchAllGradients, MatchAllResult, MatchAllUpstream>(m, "match_all_backward");
+    bind_forward<CrossEntropyProblem, CrossEntropyResult>(m, "sparse_match_cross_entropy");
+    bind_backward<CrossEntropyProblem, MatchGradients, CrossEntropyResult, CrossEntropyUpstream>(
+        m, "sparse_match_cross_entropy_backward");
 }

@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 
 from .. import _backends, _check_shapes, _checks
-from .._options import pick
+from .._check_options import check_choice
+from .._options import COORDINATES, pick
+from .._resolved import IDENTITY, Sampling
 from .._types import ALL_ROWS, Rows
+from ..reference.gather import to_cells
 
 Checked = TypeVar("Checked")
 
@@ -85,6 +88,24 @@ def any_requires_grad(*tensors: Tensor | None) -> bool:
         if x is not None and x.requires_grad:
             return True
     return False
+
+
+def in_cells(
+    points: Tensor, features: Tensor, side: str, options: Mapping[str, Any]
+) -> tuple[Tensor, Mapping[str, Any]]:
+    """Points in cells, and the options without their sizes, where each image has a size of its own.
+
+    side: "source" or "target".
+    """
+    sizes = _checks.check_image_sizes(f"{side}_size", options.get(f"{side}_size"), features)
+    if sizes is None:
+        return points, options
+    if not torch.compiler.is_compiling() and sizes.device.type == "cpu":
+        _checks.check_image_size_values(f"{side}_size", sizes)
+    coordinates = options.get(f"{side}_coords", "corner")
+    check_choice(f"{side}_coords", coordinates, COORDINATES)
+    sampling = Sampling(IDENTITY, IDENTITY, "bilinear", "border", coordinates, sizes)
+    return torch.stack(to_cells(points, features, sampling), -1), {**options, f"{side}_size": None}
 
 
 def check_descriptors(descriptors: Tensor, target: Tensor) -> None:

@@ -12,6 +12,9 @@ from torch import Tensor
 from .._options import DetailOptions
 from .._types import (
     AnyUpstream,
+    CrossEntropyProblem,
+    CrossEntropyResult,
+    CrossEntropyUpstream,
     GatherGradients,
     GatherProblem,
     GatherResult,
@@ -38,6 +41,7 @@ from .._types import (
     SimilarityProblem,
     SimilarityResult,
     SimilarityUpstream,
+    empty_cross_entropy_result,
     empty_localize_details,
     empty_match_all_result,
     empty_match_details,
@@ -119,12 +123,7 @@ class Operators:
         self, p: MatchProblem, result: MatchResult | MatchDetails, upstream: AnyUpstream, needs: MatchGradients[bool]
     ) -> MatchGradients[Given]:
         kept = type(result)(*(x.contiguous() for x in result))
-        gradients = MatchGradients(
-            _empty_gradient(p.source, needs.source),
-            _empty_gradient(p.keypoints, needs.keypoints),
-            _empty_gradient(p.target, needs.target),
-            _empty_temperature_gradient(p.temperature, needs.temperature),
-        )
+        gradients = _empty_match_gradients(p, needs)
         problem, _alive = _match_problem(p, result.window_scores.shape[1])
         arriving, leaving = _views(upstream), _views(gradients)
         _C.sparse_window_match_backward(
@@ -235,6 +234,29 @@ class Operators:
         run, run_backward = self.gather_keypoints, self.gather_keypoints_backward
         return pairs.pair_scores_backward(p, result, upstream, needs, run, run_backward)
 
+    def sparse_match_cross_entropy(self, p: CrossEntropyProblem) -> CrossEntropyResult:
+        result = empty_cross_entropy_result(p.target, p.target_keypoints.shape[1])
+        problem, _alive = _cross_entropy_problem(p)
+        into = _records.cross_entropy_result(*_addresses(result))
+        _C.sparse_match_cross_entropy(problem, into, *self.where(p.target))
+        return result
+
+    def sparse_match_cross_entropy_backward(
+        self,
+        p: CrossEntropyProblem,
+        result: CrossEntropyResult,
+        upstream: CrossEntropyUpstream,
+        needs: MatchGradients[bool],
+    ) -> MatchGradients[Given]:
+        kept = [x.contiguous() for x in result]
+        gradients = _empty_match_gradients(p, needs)
+        problem, _alive = _cross_entropy_problem(p)
+        of_forward = _records.cross_entropy_result(*_addresses(kept))
+        _C.sparse_match_cross_entropy_backward(
+            problem, of_forward, _views(upstream), _views(gradients), *self.where(p.target)
+        )
+        return gradients
+
 
 def _match_all_problem(p: MatchAllProblem) -> tuple[_C.MatchAllProblem, list[Tensor]]:
     """The problem, and the tensors to keep alive meanwhile."""
@@ -252,6 +274,23 @@ def _wanted_addresses(result: MatchAllResult, p: MatchAllProblem) -> _C.MatchAll
         if not wanted:
             addresses[f"{name}_a"] = addresses[f"{name}_b"] = None
     return cast("_C.MatchAllResult", addresses)
+
+
+def _empty_match_gradients(p: MatchProblem | CrossEntropyProblem, needs: MatchGradients[bool]) -> MatchGradients[Given]:
+    return MatchGradients(
+        _empty_gradient(p.source, needs.source),
+        _empty_gradient(p.keypoints, needs.keypoints),
+        _empty_gradient(p.target, needs.target),
+        _empty_temperature_gradient(p.temperature, needs.temperature),
+    )
+
+
+def _cross_entropy_problem(p: CrossEntropyProblem) -> tuple[_C.CrossEntropyProblem, list[Tensor]]:
+    """As `_match_problem`."""
+    rows, alive = _native_rows(p.rows)
+    tensors = _view(p.source), _view(p.keypoints), _view(p.target), _view(p.target_keypoints)
+    options = p.sampling, p.metric, p.truth
+    return _records.cross_entropy_problem(*tensors, rows, _view(p.temperature), *options), alive
 
 
 def _match_problem(p: MatchProblem, kept_queries: int) -> tuple[_C.MatchProblem, list[Tensor]]:

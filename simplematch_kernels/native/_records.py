@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from .. import _native, _resolved
-from .._resolved import Localization, Metric, Sampling
+from .._resolved import Localization, Metric, Sampling, Truth
 
 if TYPE_CHECKING:
     from .. import _C as _C
@@ -158,3 +158,32 @@ def match_all_problem(
         "fixed_temperature": fixed_temperature,
         "fixed_bin_score": fixed_bin_score,
     }
+
+
+def cross_entropy_problem(
+    source: View,
+    keypoints: View | None,
+    target: View,
+    target_keypoints: View,
+    rows: _C.Rows | None,
+    temperature: View | None,
+    sampling: Sampling | None,
+    metric: Metric,
+    truth: Truth,
+) -> _C.CrossEntropyProblem:
+    return {
+        "source": source,
+        "keypoints": keypoints,
+        "target": target,
+        "target_keypoints": target_keypoints,
+        "rows": rows,
+        "temperature": temperature,
+        "sampling": None if sampling is None else _twin(_C.Sampling, sampling),
+        "metric": _twin(_C.Metric, metric),
+        "truth": _twin(_C.Truth, truth),
+        "score_budget": _resolved.SCORE_BUDGET_BYTES,
+    }
+
+
+def cross_entropy_result(loss: int, cell: int, target_norm: int) -> _C.CrossEntropyResult:
+    return {"loss": loss, "cell": cell, "target_norm": target_norm}

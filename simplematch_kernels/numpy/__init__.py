@@ -13,6 +13,7 @@ if (_reason := _native.why_not()) is not None:
     raise ImportError(f"{__name__} runs on the compiled kernels: {_reason}")
 
 from ._arrays import DenseMatches, Matches
+from .cross_entropy import match_descriptors_cross_entropy, sparse_match_cross_entropy
 from .dense import dense_match
 from .functional import (
     cosine_similarity,
@@ -30,5 +31,7 @@ __all__ = [
     "gather_keypoints",
     "localize",
     "match_descriptors",
+    "match_descriptors_cross_entropy",
+    "sparse_match_cross_entropy",
     "sparse_window_match",
 ]

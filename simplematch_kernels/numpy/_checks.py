@@ -52,14 +52,14 @@ def check_pair(name: str, first: Array, other_name: str, other: Array) -> None:
     check_equal(name, "number of channels", channels, other_name, other.shape[1])
 
 
-def check_keypoints(keypoints: object, features: Array, features_name: str) -> Array:
+def check_keypoints(keypoints: object, features: Array, features_name: str, name: str = "keypoints") -> Array:
     """Keypoints (B, N, 2) as float32, or float64 if they came so."""
-    array = check_array("keypoints", keypoints, "(B, N, 2)")
+    array = check_array(name, keypoints, "(B, N, 2)")
     if array.shape[2] != 2:
-        raise _check_shapes.wrong_shape("keypoints", "(B, N, 2)", array.shape)
+        raise _check_shapes.wrong_shape(name, "(B, N, 2)", array.shape)
     if array.dtype.kind not in "iuf" and array.dtype.name not in CODES:
-        raise _check_shapes.not_real("keypoints", array.dtype)
-    check_equal("keypoints", "batch size", array.shape[0], features_name, features.shape[0])
+        raise _check_shapes.not_real(name, array.dtype)
+    check_equal(name, "batch size", array.shape[0], features_name, features.shape[0])
     return addressable(array if array.dtype.name in ("float32", "float64") else array.astype(np.float32))
 
 
@@ -122,8 +122,8 @@ def check_temperature(value: object, batch: int, queries: int, scores: Array) ->
 
 def check_values(keypoints: Array | None, rows: Rows, temperature: Array | None) -> None:
     """Values a kernel can't use: keypoints that aren't finite, temperatures not above zero."""
-    if keypoints is not None and not (finite := np.isfinite(keypoints)).all():
-        _raise_at_first(_check_shapes.NOT_FINITE, np.logical_not(finite.all(-1)), rows, keypoints)
+    if keypoints is not None:
+        check_finite("keypoints", keypoints, rows)
     if keypoints is not None and not _check_shapes.warned_of_negative_keypoints():
         where = np.argwhere(_valid(rows, np.asarray((keypoints < 0).all(-1))))
         if len(where):
@@ -131,6 +131,11 @@ def check_values(keypoints: Array | None, rows: Rows, temperature: Array | None)
             _check_shapes.warn_of_negative_keypoints(keypoints[batch, row].tolist(), batch, row)
     if temperature is not None and temperature.size and not temperature.min() > 0:
         _raise_at_first(_check_shapes.NOT_ABOVE_ZERO, np.logical_not(temperature > 0), rows, temperature)
+
+
+def check_finite(name: str, points: Array, rows: Rows) -> None:
+    if not (finite := np.isfinite(points)).all():
+        _raise_at_first(f"{name} {_check_shapes.NOT_FINITE}", np.logical_not(finite.all(-1)), rows, points)
 
 
 def _valid(rows: Rows, chosen: Array) -> Array:

@@ -24,7 +24,7 @@ def interpolate_matches(
 ) -> Matches:
     """Matches of keypoints (B, N, 2) from those of the four cells around each; `sizes` (B, 2) are those of images."""
     height, width = source.shape[2:]
-    x, y = _to_cells(keypoints, sampling, sizes, height, width)
+    x, y = to_cells(keypoints, sampling, sizes, height, width)
     x, y = _inside(x, width), _inside(y, height)
     left, top = np.floor(x), np.floor(y)
     right_x, right_y = x - left, y - top
@@ -51,7 +51,7 @@ def interpolate_matches(
     return Matches(blend(matches.keypoints, -1), blend(matches.score, 0), peak, blend(matches.log_sum_exp, 0))
 
 
-def _to_cells(
+def to_cells(
     keypoints: Array, sampling: SamplingOptions, sizes: Array | None, height: int, width: int
 ) -> tuple[Array, Array]:
     """Cell coordinates (x, y), each (B, N) float64."""

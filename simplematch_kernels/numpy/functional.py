@@ -89,7 +89,7 @@ def match_descriptors(
     descriptors = _checks.check_features("descriptors", descriptors, "(B, N, C)")
     target = _checks.check_map("target", target, pick(LayoutOptions, options).of_target())
     _checks.check_pair("descriptors", descriptors, "target", target)
-    return match(_descriptor_map(descriptors), None, target, None, threads, options)
+    return match(descriptor_map(descriptors), None, target, None, threads, options)
 
 
 @with_options(LocalizeKeywords, Array)
@@ -108,7 +108,7 @@ def localize(scores: Array, *, threads: int | None = None, **options: Unpack[Loc
     _checks.check_values(None, rows, temperature)
     matches = _arrays.empty_matches(batch, queries, _arrays.accumulation_dtype(scores))
     problem = _records.localize_problem(view(scores), _arrays.native_rows(rows), view(temperature), localization)
-    _C.localize(problem, _records.native_matches(*_arrays.addresses(matches)), _device(threads))
+    _C.localize(problem, _records.native_matches(*_arrays.addresses(matches)), device_of(threads))
     return matches
 
 
@@ -153,7 +153,7 @@ def gather_keypoints(
     problem = _records.gather_problem(
         view(features), view(keypoints), options.resolve(*features.shape[2:], image_sizes=sizes)
     )
-    _C.gather_keypoints(problem, {"descriptors": _arrays.address(descriptors)}, _device(threads))
+    _C.gather_keypoints(problem, {"descriptors": _arrays.address(descriptors)}, device_of(threads))
     return descriptors
 
 
@@ -189,9 +189,9 @@ def cosine_similarity(
     scores = np.empty((batch, descriptors.shape[1], height, width), dtype)
     norm = np.empty((batch, height * width), dtype)
     _C.cosine_similarity(
-        _records.similarity_problem(view(_descriptor_map(descriptors)), view(target), metric),
+        _records.similarity_problem(view(descriptor_map(descriptors)), view(target), metric),
         {"scores": _arrays.address(scores), "target_norm": _arrays.address(norm)},
-        _device(threads),
+        device_of(threads),
     )
     return scores
 
@@ -222,7 +222,7 @@ def match(
         localization,
         kept_queries=0,
     )
-    _C.sparse_window_match(problem, _records.match_result(*_arrays.addresses((*matches, *kept))), _device(threads))
+    _C.sparse_window_match(problem, _records.match_result(*_arrays.addresses((*matches, *kept))), device_of(threads))
     return matches
 
 
@@ -277,11 +277,11 @@ def split_sizes(name: str, options: Mapping[str, Any], features: Array) -> tuple
     return (options, None) if sizes is None else ({**options, name: None}, sizes)
 
 
-def _descriptor_map(descriptors: Array) -> Array:
+def descriptor_map(descriptors: Array) -> Array:
     """(B, N, C) as the (B, C, 1, N) that the kernels read."""
     return descriptors.transpose(0, 2, 1)[:, :, None, :]
 
 
-def _device(threads: int | None) -> _C.Device:
+def device_of(threads: int | None) -> _C.Device:
     _checks.check_threads(threads)
     return _records.cpu(_arrays.default_threads() if threads is None else threads)

@@ -14,6 +14,7 @@ SCHEMA_TYPES: dict[Any, str] = {
     Tensor | None: "Tensor?",
     str: "str",
     bool: "bool",
+    int: "int",
     float: "float",
     float | None: "float?",
     int | None: "SymInt?",

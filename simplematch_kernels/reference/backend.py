@@ -34,6 +34,7 @@ from .._types import (
 from . import gather, match, tangents
 from . import localize as localization_step
 from . import pair_scores as pairs
+from . import sparse_match_cross_entropy as entropy
 from .match_all import match_all as match_all
 from .match_all import match_all_backward as match_all_backward
 from .match_all import match_all_jvp as match_all_jvp
@@ -45,6 +46,9 @@ sparse_window_match_detailed_jvp = tangents.sparse_window_match_detailed
 localize_detailed_jvp = tangents.localize_detailed
 gather_keypoints_jvp = tangents.gather_keypoints
 cosine_similarity_jvp = tangents.cosine_similarity
+sparse_match_cross_entropy = entropy.sparse_match_cross_entropy
+sparse_match_cross_entropy_backward = entropy.sparse_match_cross_entropy_backward
+sparse_match_cross_entropy_jvp = entropy.sparse_match_cross_entropy_jvp
 
 
 def sparse_window_match(p: MatchProblem) -> MatchResult:
@@ -86,38 +90,11 @@ def sparse_window_match_backward(
     p: MatchProblem, result: MatchResult | MatchDetails, upstream: AnyUpstream, needs: MatchGradients[bool]
 ) -> MatchGradients[Given]:
     dtype = accumulation_dtype(p.target)
-    descriptors = match.queries(p, dtype)
-    flat = p.target.to(dtype).flatten(2)
-    scores = similarity(descriptors, flat, p.metric)
+    scores = similarity(match.queries(p, dtype), p.target.to(dtype).flatten(2), p.metric)
     ds, d_temperature = localization_step.localize_backward(
         upstream, result.matches, scores.unflatten(2, p.target.shape[2:]), p.rows, p.temperature, p.localization
     )
-    d_source = d_keypoints = d_target = None
-    if needs.target:
-        d_target = _like(target_backward(ds, scores, descriptors, flat, p.metric).view(p.target.shape), p.target)
-    if needs.source or needs.keypoints:
-        d_queries = query_backward(ds, scores, descriptors, flat, p.metric)
-        if p.keypoints is None or p.sampling is None:
-            d_source = _like(d_queries.transpose(1, 2)[:, :, None, :], p.source)
-        else:
-            d_source, d_keypoints = _source_backward(p, p.keypoints, d_queries, needs)
-    return MatchGradients(d_source, d_keypoints, d_target, d_temperature if needs.temperature else None)
-
-
-def _source_backward(
-    p: MatchProblem, keypoints: Tensor, d_queries: Tensor, needs: MatchGradients[bool]
-) -> tuple[Given, Given]:
-    assert p.sampling is not None
-    valid = localization_step.valid_rows(p.rows, keypoints)[..., None]
-    gathered = GatherProblem(p.source, torch.where(valid, keypoints, 0), p.sampling)
-    d_queries = torch.where(valid, d_queries, 0)
-    d_source, d_keypoints = gather.source_backward(gathered, d_queries, GatherGradients(needs.source, needs.keypoints))
-    return d_source, None if d_keypoints is None else torch.where(valid, d_keypoints, 0)
-
-
-def _like(gradient: Tensor, x: Tensor) -> Tensor:
-    """The gradient in the dtype and memory format of its input."""
-    return torch.empty_like(x).copy_(gradient)
+    return match.gradients(p, ds, scores, d_temperature, needs)
 
 
 def localize(p: LocalizeProblem) -> Matches:
@@ -138,7 +115,7 @@ def localize_backward(
         upstream, Matches(*result[:4]), exact, p.rows, p.temperature, p.localization
     )
     return LocalizeGradients(
-        _like(ds.view(p.scores.shape), p.scores) if needs.scores else None,
+        match.like(ds.view(p.scores.shape), p.scores) if needs.scores else None,
         d_temperature if needs.temperature else None,
     )
 
@@ -175,8 +152,8 @@ def cosine_similarity_backward(
     d_descriptors = query_backward(ds, scores, queries, flat, p.metric) if needs.descriptors else None
     d_target = target_backward(ds, scores, queries, flat, p.metric) if needs.target else None
     return SimilarityGradients(
-        None if d_descriptors is None else _like(d_descriptors, p.descriptors),
-        None if d_target is None else _like(d_target.view(p.target.shape), p.target),
+        None if d_descriptors is None else match.like(d_descriptors, p.descriptors),
+        None if d_target is None else match.like(d_target.view(p.target.shape), p.target),
     )
 
 

@@ -17,8 +17,10 @@ from .._options import (
     SamplingOptions,
     pick,
 )
-from .._types import DetailedMatches, Matches, MatchProblem, Rows, accumulation_dtype
+from .._truth_options import truth_options
+from .._types import CrossEntropyProblem, DetailedMatches, Matches, MatchProblem, Rows, accumulation_dtype
 from . import match
+from . import sparse_match_cross_entropy as entropy
 from .interpolation import interpolate_matches
 
 
@@ -70,3 +72,29 @@ def sparse_window_match(
     assert problem.sampling is not None
     rows, temperature = problem.rows, problem.temperature
     return interpolate_matches(source, keypoints, problem.sampling, rows, temperature, of_cells)
+
+
+def sparse_match_cross_entropy(
+    source: Tensor,
+    target: Tensor,
+    keypoints: Tensor,
+    target_keypoints: Tensor,
+    *,
+    dtype: torch.dtype | None = None,
+    **options: Any,
+) -> Tensor:
+    """The losses (B, N) of `simplematch_kernels.sparse_match_cross_entropy` without an operator, as above."""
+    value, (batch, queries) = options.get("temperature", 0.02), keypoints.shape[:2]
+    number, temperature = _checks.check_temperature(value, batch, queries, target)
+    problem = CrossEntropyProblem(
+        source,
+        keypoints,
+        target,
+        target_keypoints,
+        _checks.check_rows(pick(Rows, options), keypoints.shape[1], target),
+        temperature if temperature is None or dtype is None else temperature.to(dtype),
+        pick(SamplingOptions, options).checked().resolve(*source.shape[-2:]),
+        pick(MetricOptions, options).checked().resolve(),
+        truth_options(options, number).resolve(*target.shape[-2:]),
+    )
+    return entropy.cross_entropy(problem, dtype=dtype)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._resolved import AffineMap, Sampling, cells_from_pixels
+from .._resolved import AffineMap, Sampling, Truth, cells_from_pixels
 from .._types import GatherGradients, GatherProblem, Given
 
 
@@ -53,9 +53,9 @@ def maps_of_images(convert: Convert, coordinates: str, sizes: Tensor, shape: tup
     return maps
 
 
-def maps_to_cells(sampling: Sampling, features: Tensor) -> list[AffineMap]:
+def maps_to_cells(sampling: Sampling | Truth, features: Tensor) -> list[AffineMap]:
     """The maps of x and y from keypoints to cells of the features."""
-    if sampling.image_sizes is None:
+    if isinstance(sampling, Truth) or sampling.image_sizes is None:
         return [sampling.to_cells_x, sampling.to_cells_y]
     height, width = features.shape[-2:]
     return maps_of_images(cells_from_pixels, sampling.coordinates, sampling.image_sizes, (height, width))
@@ -106,7 +106,7 @@ def source_backward(p: GatherProblem, gradient: Tensor, needs: GatherGradients[b
     return GatherGradients(None if maps is None else maps.to(features.dtype), points)
 
 
-def to_cells(keypoints: Tensor, features: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+def to_cells(keypoints: Tensor, features: Tensor, sampling: Sampling | Truth) -> tuple[Tensor, Tensor]:
     """Cell coordinates (x, y), each (B, N) float64."""
     points, (of_x, of_y) = keypoints.double(), maps_to_cells(sampling, features)
     return apply_affine(points[..., 0], of_x), apply_affine(points[..., 1], of_y)

@@ -5,10 +5,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .._types import DetailedMatches, LocalizeProblem, Matches, MatchProblem, Rows, accumulation_dtype
-from .gather import gather_keypoints
+from .._types import (
+    DetailedMatches,
+    GatherGradients,
+    GatherProblem,
+    Given,
+    LocalizeProblem,
+    Matches,
+    MatchGradients,
+    MatchProblem,
+    Rows,
+    accumulation_dtype,
+)
+from .gather import gather_keypoints, source_backward
 from .localize import around_peak, covariance, find_peak, localize, second_best, valid_rows
-from .similarity import branches, similarity
+from .similarity import branches, query_backward, similarity, target_backward
 
 
 def sparse_window_match(p: MatchProblem, *, dtype: torch.dtype | None = None) -> Matches | DetailedMatches:
@@ -76,3 +87,36 @@ def queries(p: MatchProblem, dtype: torch.dtype) -> Tensor:
     valid = valid_rows(p.rows, p.keypoints)[..., None]
     descriptors = gather_keypoints(p.source, torch.where(valid, p.keypoints, 0), p.sampling, dtype=dtype)
     return torch.where(valid, descriptors, 0)
+
+
+def gradients(
+    p: MatchProblem, ds: Tensor, scores: Tensor, d_temperature: Tensor, needs: MatchGradients[bool]
+) -> MatchGradients[Given]:
+    """The gradients of a match from those of its scores, ds (B, N, M)."""
+    descriptors, flat = queries(p, ds.dtype), p.target.to(ds.dtype).flatten(2)
+    d_source = d_keypoints = d_target = None
+    if needs.target:
+        d_target = like(target_backward(ds, scores, descriptors, flat, p.metric).view(p.target.shape), p.target)
+    if needs.source or needs.keypoints:
+        d_queries = query_backward(ds, scores, descriptors, flat, p.metric)
+        if p.keypoints is None or p.sampling is None:
+            d_source = like(d_queries.transpose(1, 2)[:, :, None, :], p.source)
+        else:
+            d_source, d_keypoints = _source_backward(p, p.keypoints, d_queries, needs)
+    return MatchGradients(d_source, d_keypoints, d_target, d_temperature if needs.temperature else None)
+
+
+def _source_backward(
+    p: MatchProblem, keypoints: Tensor, d_queries: Tensor, needs: MatchGradients[bool]
+) -> tuple[Given, Given]:
+    assert p.sampling is not None
+    valid = valid_rows(p.rows, keypoints)[..., None]
+    gathered = GatherProblem(p.source, torch.where(valid, keypoints, 0), p.sampling)
+    d_queries = torch.where(valid, d_queries, 0)
+    d_source, d_keypoints = source_backward(gathered, d_queries, GatherGradients(needs.source, needs.keypoints))
+    return d_source, None if d_keypoints is None else torch.where(valid, d_keypoints, 0)
+
+
+def like(gradient: Tensor, x: Tensor) -> Tensor:
+    """The gradient in the dtype and memory format of its input."""
+    return torch.empty_like(x).copy_(gradient)

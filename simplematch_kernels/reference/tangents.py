@@ -57,14 +57,18 @@ def localize_detailed(
 
 
 def _of_match(p: MatchProblem, result: MatchResult | MatchDetails, tangents: MatchGradients[Given]) -> DetailedUpstream:
-    dtype = accumulation_dtype(p.target)
+    scores, ds = scores_and_tangents(p, tangents, accumulation_dtype(p.target))
+    size = p.target.shape[2:]
+    return _of_matches(scores.unflatten(2, size), ds, p, result.matches, tangents.temperature)
+
+
+def scores_and_tangents(p: MatchProblem, tangents: MatchGradients[Given], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """(s, ds), each (B, N, M)."""
     descriptors, flat = queries(p, dtype), p.target.to(dtype).flatten(2)
     d_descriptors = torch.where(valid_rows(p.rows, descriptors)[..., None], _of_queries(p, tangents, dtype), 0)
     scores = similarity(descriptors, flat, p.metric)
     d_target = None if tangents.target is None else tangents.target.to(dtype).flatten(2)
-    ds = of_scores(scores, descriptors, flat, p.metric, d_descriptors, d_target)
-    size = p.target.shape[2:]
-    return _of_matches(scores.unflatten(2, size), ds, p, result.matches, tangents.temperature)
+    return scores, of_scores(scores, descriptors, flat, p.metric, d_descriptors, d_target)
 
 
 def _of_localize(p: LocalizeProblem, result: Matches, tangents: LocalizeGradients[Given]) -> DetailedUpstream:

@@ -279,12 +279,19 @@ def clamp(x, cells):
 @triton.jit
 def nearest(x, SAMPLING: tl.constexpr):
     """The cell of coordinate x. Truncation equals floor here: they differ only below 0, where the map ends."""
-    below = tl.floor(x)
+    cell = tl.floor(x)
     if SAMPLING.MODE == ROUND:
-        rest = x - below
-        odd = below - 2 * tl.floor(below * 0.5)
-        below += tl.where((rest > 0.5) | ((rest == 0.5) & (odd == 1)), 1.0, 0.0)
-    return below
+        cell = rounded(x)
+    return cell
+
+
+@triton.jit
+def rounded(x):
+    """x to the nearest integer, halves to the even one."""
+    below = tl.floor(x)
+    rest = x - below
+    odd = below - 2 * tl.floor(below * 0.5)
+    return below + tl.where((rest > 0.5) | ((rest == 0.5) & (odd == 1)), 1.0, 0.0)
 
 
 @triton.jit

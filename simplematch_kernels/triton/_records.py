@@ -131,6 +131,28 @@ class Sums(NamedTuple):
     moment: Any
 
 
+class TruePoint(NamedTuple):
+    """Where a query truly lies: its point (float64, in cells, on the map), the nearest cell, the bounds of its window,
+    whether the point is known (finite), and whether the map has it.
+    """
+
+    x: Any
+    y: Any
+    cell: Any
+    bounds: Any
+    known: Any
+    inside: Any
+
+
+class Gaussian(NamedTuple):
+    """The Gaussian round a true point, exp(-(d^2 - least) / (2 sigma^2)) / total: `sigma` and `least` are float64."""
+
+    point: Any
+    sigma: Any
+    least: Any
+    total: Any
+
+
 class Keypoints(NamedTuple):
     """Keypoints (B, N, 2), their strides, the encoded maps to cells, the sizes (B, 2) of images, and the peaks (B, N).
 

@@ -14,7 +14,8 @@ from .._types import Matches, Rows, Upstream
 from . import _arguments as to
 from . import _launch
 from ._groups import LocalizeSizes, PointSizes, RowSizes, SourceSizes, UpstreamStrides, encode
-from ._launch import ceil_div, describe_maps, launch, precision
+from ._launch import ceil_div, describe_maps, precision
+from ._launch import launch as launch
 from .gather import gather_kernel
 from .localize import localize_kernel
 from .localize_backward import localize_backward_kernel
@@ -221,7 +222,7 @@ def localize_backward(
         "temperature_value": to.temperature_value(localization),
         "outside_value": window.outside_value, "sigma": window.sigma,
         "WINDOW": to.window_switches(window), "KEPT": kept, "DENSE": dense, "BLOCK": block,
-        **(NO_QUERIES if queries is None else _of_queries(queries)),
+        **(NO_QUERIES if queries is None else of_queries(queries)),
     }  # fmt: skip
     if queries is not None:
         source = queries.source
@@ -241,7 +242,7 @@ def similarity_gradient(given: Tensor, scores: Tensor, queries: Queries) -> Tens
     arguments = {
         "given": given, "scores": scores, "ds_out": ds, "sizes": _row_sizes(N, (H, W), queries, queries.scale),
         "given_strides": to.score_strides(given), "scores_strides": to.score_strides(scores),
-        "ds_strides": to.score_strides(ds), "BLOCK": block, **_of_queries(queries),
+        "ds_strides": to.score_strides(ds), "BLOCK": block, **of_queries(queries),
     }  # fmt: skip
     warps = _launch.row_warps(max(block, arguments["BLOCK_C"]))
     launch(similarity_gradient_kernel, B * N, scores.device, arguments, warps)
@@ -281,7 +282,7 @@ NO_QUERIES = {
 }  # fmt: skip
 
 
-def _of_queries(queries: Queries) -> dict[str, Any]:
+def of_queries(queries: Queries) -> dict[str, Any]:
     source = queries.source
     return {
         "source": source.features, "queries": queries.values, "query_scale": queries.scale,

@@ -11,6 +11,9 @@ from torch import Tensor
 from .. import _resolved
 from .._resolved import Metric, Sampling
 from .._types import (
+    CrossEntropyProblem,
+    CrossEntropyResult,
+    CrossEntropyUpstream,
     GatherGradients,
     GatherProblem,
     GatherResult,
@@ -33,6 +36,7 @@ from .._types import (
     SimilarityUpstream,
     Upstream,
     accumulation_dtype,
+    empty_cross_entropy_result,
     empty_match_result,
     empty_matches,
     empty_similarity_result,
@@ -40,6 +44,7 @@ from .._types import (
 from ..reference import pair_scores as pairs
 from . import _launch, _steps
 from ._blocks import Backward, part, part_of_rows
+from ._cross_entropy_steps import EntropyBackward, cross_entropy
 from ._match_all import match_all as match_all
 from ._match_all import match_all_backward as match_all_backward
 from ._steps import Gradient, LocalizeOutputs, Queries, Source
@@ -56,7 +61,7 @@ def sparse_window_match(p: MatchProblem) -> MatchResult:
         scores = target.new_empty((B, 1, H, W), dtype=dtype)
         _steps.similarity(_one_query(target), target, Rows(), p.metric, scores, result.target_norm, with_best=False)
         return result
-    origin = Source(p.source, p.keypoints, p.sampling)
+    origin = _source_of(p)
     block = _resolved.queries_within_budget(B * H * W * dtype.itemsize)
     for start in range(0, N, block):
         n = slice(start, min(N, start + block))
@@ -79,8 +84,13 @@ def sparse_window_match(p: MatchProblem) -> MatchResult:
 def sparse_window_match_backward(
     p: MatchProblem, result: MatchResult, upstream: Upstream, needs: MatchGradients[bool]
 ) -> MatchGradients[Given]:
+    return _backward(p, Backward(p, _source_of(p), result, upstream), needs)
+
+
+def _backward(p: MatchProblem, backward: Backward, needs: MatchGradients[bool]) -> MatchGradients[Given]:
+    """The gradients of a match from those of its scores, which `backward` makes block by block."""
     source, keypoints, target, temperature, sampling = p.source, p.keypoints, p.target, p.temperature, p.sampling
-    (B, N), dtype = result.peak.shape, result.score.dtype
+    (B, N), dtype, result = backward.forward.peak.shape, backward.dtype, backward.forward
     if B == 0 or N == 0:
         inputs = (source, keypoints, target, temperature)
         return MatchGradients(
@@ -91,12 +101,10 @@ def sparse_window_match_backward(
     temperature_out = target.new_empty((B, N), dtype=dtype) if needs.temperature and temperature is not None else None
     keypoints_out, moving = _empty_keypoints(keypoints, sampling, needs.keypoints)
 
-    origin = Source(source, keypoints, sampling)
     needs_queries = source_out is not None or moving is not None
     queries = None
     if needs_queries or target_out is not None:
-        queries = _empty_queries(origin, target, p.metric, N, needs_queries)
-    backward = Backward(p, origin, result, upstream)
+        queries = _empty_queries(_source_of(p), target, p.metric, N, needs_queries)
     for block in backward.blocks():
         gradient = backward.localize_backward(block, queries, temperature_out)
         if queries is None:
@@ -233,3 +241,40 @@ def _as_source(descriptors: Tensor) -> Source:
 def _one_query(target: Tensor) -> Source:
     """A dummy query (B, C, 1, 1), for a launch of which only the norms of the target are needed."""
     return Source(target[:, :, :1, :1], None, None)
+
+
+def _source_of(p: MatchProblem) -> Source:
+    return Source(p.source, p.keypoints, p.sampling)
+
+
+def sparse_match_cross_entropy(p: CrossEntropyProblem) -> CrossEntropyResult:
+    target, (B, N) = p.target, p.target_keypoints.shape[:2]
+    H, W = target.shape[2:]
+    result = empty_cross_entropy_result(target, N)
+    loss, cell, norms = result
+    if B == 0:
+        return result
+    if N == 0:  # the norms are still required
+        scores = target.new_empty((B, 1, H, W), dtype=loss.dtype)
+        _steps.similarity(_one_query(target), target, Rows(), p.metric, scores, norms, with_best=False)
+        return result
+    every, size = slice(None), _resolved.queries_within_budget(B * H * W * loss.dtype.itemsize)
+    for start in range(0, N, size):
+        n = slice(start, min(N, start + size))
+        rows = part_of_rows(p.rows, every, n)
+        scores = target.new_empty((B, n.stop - start, H, W), dtype=loss.dtype)
+        _steps.similarity(
+            _source_of(p.match).part(every, n), target, rows, p.metric, scores, norms if start == 0 else None,
+            first_query=start, with_best=False,
+        )  # fmt: skip
+        temperature = part(p.temperature, every, n)
+        cross_entropy(
+            scores, p.target_keypoints[:, n], rows, temperature, p.truth, loss[:, n], cell[:, n], first_query=start
+        )
+    return result
+
+
+def sparse_match_cross_entropy_backward(
+    p: CrossEntropyProblem, result: CrossEntropyResult, upstream: CrossEntropyUpstream, needs: MatchGradients[bool]
+) -> MatchGradients[Given]:
+    return _backward(p.match, EntropyBackward(p, _source_of(p.match), result, upstream), needs)

@@ -23,6 +23,8 @@ static void fill_inputs(fixture *f) {
             f->temperature[b][n] = 0.5f;
             f->keypoints[b][n][0] = (float)n + 0.25f;
             f->keypoints[b][n][1] = (float)b + 0.5f;
+            f->target_keypoints[b][n][0] = (float)n + 1.75f;
+            f->target_keypoints[b][n][1] = (float)b + 0.25f;
         }
         memset(f->target_mask[b], 1, M);
     }
@@ -90,6 +92,23 @@ static void set_up_parts(fixture *f) {
     f->similarity_gradients.target = f->gradients.target;
 }
 
+static void set_up_entropy(fixture *f) {
+    simplematch_cross_entropy_problem *p = &f->entropy;
+    *p = simplematch_cross_entropy_problem_default();
+    p->source = f->match.source;
+    p->keypoints = f->match.keypoints;
+    p->target = f->match.target;
+    p->target_keypoints = floats(f->target_keypoints, B, N, 2, 1);
+    p->temperature = f->match.temperature;
+    p->rows = f->match.rows;
+    p->sampling = f->match.sampling;
+    p->truth.kernel_size = 3;
+    f->entropy_result.loss = f->out.loss;
+    f->entropy_result.cell = f->out.cell[0];
+    f->entropy_result.target_norm = f->out.target_norm;
+    f->entropy_upstream.loss = floats(f->arriving, B, N, 1, 1);
+}
+
 void set_up(fixture *f) {
     memset(f, 0, sizeof *f);
     f->device = simplematch_device_default();
@@ -97,4 +116,5 @@ void set_up(fixture *f) {
     fill_inputs(f);
     set_up_match(f);
     set_up_parts(f);
+    set_up_entropy(f);
 }

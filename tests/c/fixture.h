@@ -17,6 +17,8 @@ typedef struct outputs {
     float keypoints[B][N][2], score[B][N], log_sum_exp[B][N], target_norm[B][M], window_scores[B][N][WINDOW][WINDOW];
     int64_t peak[B][N];
     float source_gradient[B][C][H][W], target_gradient[B][C][H][W], keypoints_gradient[B][N][2], temperature_gradient[B][N];
+    float loss[B][N];
+    int64_t cell[B][N];
     float descriptors[B][N][C], descriptors_gradient[B][N][C], scores[B][N][M], scores_gradient[B][N][M];
 } outputs;
 
@@ -36,9 +38,12 @@ typedef struct fixture {
     simplematch_similarity_result similarity_result;
     simplematch_similarity_upstream similarity_upstream;
     simplematch_similarity_gradients similarity_gradients;
+    simplematch_cross_entropy_problem entropy;
+    simplematch_cross_entropy_result entropy_result;
+    simplematch_cross_entropy_upstream entropy_upstream;
     int64_t num_keypoints[B];
     uint8_t valid[B][N], target_mask[B][M];
-    float source[B][C][H][W], target[B][C][H][W], keypoints[B][N][2], temperature[B][N], scores[B][N][M];
+    float source[B][C][H][W], target[B][C][H][W], keypoints[B][N][2], target_keypoints[B][N][2], temperature[B][N], scores[B][N][M];
     float descriptors[B][C][1][N], arriving[B][N][M];
     outputs out;
 } fixture;

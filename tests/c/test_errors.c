@@ -23,6 +23,7 @@ static void begin(void) {
     set_up(&f);
     memset(&f.out, 0xA5, sizeof f.out);
     memset(f.out.peak, 0, sizeof f.out.peak);
+    memset(f.out.cell, 0, sizeof f.out.cell);
 }
 
 static void expect(int line, simplematch_status status, simplematch_status wanted, const char *words) {
@@ -58,6 +59,14 @@ static simplematch_status similarity(void) {
 static simplematch_status similarity_backward(void) {
     return simplematch_cosine_similarity_backward(
         &f.similarity, &f.similarity_result, &f.similarity_upstream, &f.similarity_gradients, &f.device);
+}
+
+static simplematch_status entropy(void) {
+    return simplematch_sparse_match_cross_entropy(&f.entropy, &f.entropy_result, &f.device);
+}
+static simplematch_status entropy_backward(void) {
+    return simplematch_sparse_match_cross_entropy_backward(
+        &f.entropy, &f.entropy_result, &f.entropy_upstream, &f.gradients, &f.device);
 }
 
 /* After the statement `spoil`, `call` refuses with these words. */
@@ -246,6 +255,37 @@ static void test_values(void) {
     ACCEPTS(f.out.peak[0][0] = f.out.peak[0][1] = f.out.peak[0][2] = -1; memset(f.target_mask[0], 0, M), match_backward());
 }
 
+static void test_cross_entropy(void) {
+    simplematch_truth *t = &f.entropy.truth;
+    int64_t bytes = -1;
+    REFUSES((void)0, simplematch_sparse_match_cross_entropy(NULL, &f.entropy_result, NULL), "problem must point to a struct");
+    REFUSES((void)0, simplematch_sparse_match_cross_entropy_backward(&f.entropy, &f.entropy_result, NULL, &f.gradients, NULL),
+            "upstream must point to a struct");
+    REFUSES(f.entropy.target_keypoints.data = NULL, entropy(), "target_keypoints must be given");
+    REFUSES(f.entropy.target_keypoints.dtype = SIMPLEMATCH_FLOAT16, entropy(), "target_keypoints must be float32 or float64");
+    REFUSES(f.entropy.target_keypoints.size[1] = 2, entropy(), "target_keypoints must have the same number of rows as keypoints");
+    REFUSES(f.entropy.target_keypoints.size[0] = 1, entropy(), "target_keypoints must have the same batch size as target");
+    REFUSES(f.entropy_result.loss = NULL, entropy(), "loss must point to (2, 3) elements, got NULL");
+    REFUSES(f.entropy_result.cell = NULL, entropy_backward(), "cell must point to (2, 3) elements, got NULL");
+    REFUSES(f.entropy_upstream.loss.data = NULL, entropy_backward(), "upstream.loss must be given");
+    REFUSES(f.entropy_upstream.loss.size[1] = 2, entropy_backward(), "upstream.loss must have shape (B, N) = (2, 3)");
+    REFUSES(f.gradients.target.size[3] = 5, entropy_backward(), "gradients.target must have the shape of target");
+    REFUSES(t->kernel_size = 0, entropy(), "truth.kernel_size must be at least 1 cell, got 0");
+    REFUSES(t->sigma = 0, entropy(), "truth.sigma must be a finite number above 0, got 0");
+    REFUSES(t->sigma = NAN, entropy(), "truth.sigma");
+    REFUSES(t->to_cells_x.denominator = 0, entropy(), "truth.to_cells_x.denominator must not be 0");
+    REFUSES(f.entropy.temperature.data = NULL; t->temperature = 0, entropy(), "truth.temperature must be a finite");
+    REFUSES(f.entropy.score_budget = 0, entropy(), "score_budget must be at least 1 byte");
+    REFUSES(f.num_keypoints[1] = 4, entropy(), "rows.num_keypoints must lie between 0 and N = 3");
+    REFUSES(f.out.cell[1][2] = M, entropy_backward(), "cell must hold -1 or cells up to 23 as the forward wrote them, got 24");
+    ACCEPTS(f.out.cell[1][2] = -1, entropy_backward());
+    ACCEPTS(t->kernel_size = INT64_MAX; t->sigma = 1e300, entropy());
+    ACCEPTS(f.entropy.keypoints.data = NULL; f.entropy.source = f.similarity.descriptors, entropy());
+    ACCEPTS((void)0, simplematch_sparse_match_cross_entropy_workspace(&f.entropy, NULL, &bytes));
+    ACCEPTS((void)0, simplematch_sparse_match_cross_entropy_backward_workspace(&f.entropy, &f.gradients, NULL, &bytes));
+    if (bytes != 0) fail(__LINE__, "the CPU needs no workspace");
+}
+
 static void test_device(void) {
     REFUSES(f.device.kind = 2, match(), "device.kind must be 0 (CPU) or 1 (CUDA), got 2");
     REFUSES(f.device.index = -1, match(), "device.index must be at least 0");
@@ -328,6 +368,7 @@ int main(void) {
     test_strides();
     test_options();
     test_values();
+    test_cross_entropy();
     test_device();
     test_workspace();
     test_coordinates();

@@ -33,6 +33,10 @@ void set_options(fixture& f) {
     f.match.localization = f.localize.localization = localization;
     f.match.metric = f.similarity.metric = {SIMPLEMATCH_COSINE, 1, 1.5};
     f.match.kept_queries = 2;
+    f.entropy.sampling = sampling;
+    f.entropy.metric = f.match.metric;
+    f.entropy.truth = {{12, -6, 24}, {8, -4, 16}, 4, 1.25, 0.3};
+    f.entropy.temperature.data = nullptr;
     f.match.temperature.data = f.localize.temperature.data = nullptr;
     f.gradients.temperature.data = f.localize_gradients.temperature.data = nullptr;
     f.num_keypoints[1] = 2;
@@ -115,6 +119,29 @@ void test_operators() {
             });
 }
 
+void test_cross_entropy() {
+    auto owner = std::make_unique<fixture>();
+    fixture& f = *owner;
+    set_up(&f);
+    set_options(f);
+    compare("sparse_match_cross_entropy", f,
+            [&] { return simplematch_sparse_match_cross_entropy(&f.entropy, &f.entropy_result, &f.device); },
+            [&](outputs& o) { cpu::run(f.entropy, CrossEntropyResult{o.loss, o.cell[0], o.target_norm}, 1); });
+    EXPECT(f.out.cell[0][1] == -1 && f.out.cell[1][2] == -1 && f.out.cell[0][0] >= 0);  // the rows arrived
+    EXPECT(f.out.loss[0][1] == 0 && f.out.loss[0][0] > 0);
+    compare("sparse_match_cross_entropy_backward", f,
+            [&] {
+                return simplematch_sparse_match_cross_entropy_backward(
+                    &f.entropy, &f.entropy_result, &f.entropy_upstream, &f.gradients, &f.device);
+            },
+            [&](outputs& o) {
+                const MatchGradients& g = f.gradients;
+                cpu::run_backward(f.entropy, CrossEntropyResult{o.loss, o.cell[0], o.target_norm}, f.entropy_upstream,
+                                  MatchGradients{moved(g.source, f, o), moved(g.keypoints, f, o), moved(g.target, f, o),
+                                                 g.temperature}, 1);
+            });
+}
+
 bool is(const simplematch_affine& map, int64_t numerator, int64_t shift, int64_t denominator) {
     return map.numerator == numerator && map.shift == shift && map.denominator == denominator;
 }
@@ -179,6 +206,7 @@ void test_wrapper() {
 
 int main() {
     test_operators();
+    test_cross_entropy();
     test_coordinates();
     test_image_sizes();
     test_wrapper();

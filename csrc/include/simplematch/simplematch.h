@@ -23,6 +23,7 @@
 #include "simplematch/gather_keypoints.h"
 #include "simplematch/localize.h"
 #include "simplematch/match_all.h"
+#include "simplematch/sparse_match_cross_entropy.h"
 #include "simplematch/sparse_window_match.h"
 #include "simplematch/types.h"
 

@@ -7,13 +7,19 @@ only the keypoints on windows. All give the same numbers.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from simplematch_kernels import Matches, gather_keypoints, match_descriptors, sparse_window_match
+from simplematch_kernels import (
+    Matches,
+    gather_keypoints,
+    match_descriptors,
+    match_descriptors_cross_entropy,
+    sparse_window_match,
+)
 
 EPS = 1e-8
 
@@ -67,6 +73,48 @@ class KeypointMatcher(nn.Module):
             return self.match(self.project(source), projected, keypoints, num_keypoints, image_size)
         return self._match_rows(self._project_rows(source, keypoints, image_size), projected, num_keypoints, image_size)
 
+    def cross_entropy(
+        self,
+        source: Tensor,
+        target: Tensor,
+        keypoints: Tensor,
+        truth: Tensor,
+        num_keypoints: Tensor | None,
+        image_size: int,
+        **gaussian: Any,
+    ) -> Tensor:
+        """Compute the mean cross entropy between the softmax over the whole target and a Gaussian round the truth.
+
+        Args:
+            truth: (B, N, 2), the true points in pixels of the target.
+            gaussian: `kernel_size` and `sigma` of `simplematch_kernels.sparse_match_cross_entropy`.
+
+        The other arguments are those of `forward`. The window of this scale plays no part.
+        """
+        rows = self._project_rows(source, keypoints, image_size)
+        options = {"num_keypoints": num_keypoints, **gaussian}
+        return self._cross_entropy(rows, self.project(target), truth, image_size, **options)
+
+    def cross_entropy_of_groups(
+        self, features: Tensor, keypoints: Tensor, valid: Tensor, image_size: int, **gaussian: Any
+    ) -> Tensor:
+        """Compute `cross_entropy` over all pairs of images of each group where `valid` (B, G, G, P) is True.
+
+        The other arguments are those of `match_groups`; the truth is the target's own keypoints.
+        """
+        size = keypoints.shape[1]
+        queries = _for_each_image(self._rows_of_groups(features, keypoints, image_size), size)
+        truth = keypoints[:, :, None].expand(-1, -1, size, -1, -1).flatten(0, 1).flatten(1, 2)
+        options = {"valid": valid.flatten(0, 1).flatten(1, 2), **gaussian}
+        return self._cross_entropy(queries, self.project(features), truth, image_size, **options)
+
+    def _cross_entropy(self, queries: Tensor, target: Tensor, truth: Tensor, image_size: int, **options: Any) -> Tensor:
+        size = (image_size, image_size)
+        loss: Tensor = match_descriptors_cross_entropy(
+            queries, target, truth, target_size=size, temperature=self.temperature, eps=EPS, **options
+        )
+        return loss
+
     def match_groups(self, features: Tensor, keypoints: Tensor, image_size: int) -> GroupMatches:
         """Match the keypoints of every image of a group in every image of the group, itself included.
 
@@ -81,15 +129,18 @@ class KeypointMatcher(nn.Module):
         if self.matching.startswith("dense"):
             raise ValueError(f'matching must be "fused" or "sparse" for groups of images, got {self.matching!r}')
         groups, size, points = keypoints.shape[:3]
-        rows = self._project_rows(features, keypoints.flatten(0, 1).clamp(0, image_size - 1), image_size)
-        queries = rows.view(groups, 1, size * points, -1).expand(-1, size, -1, -1).flatten(0, 1)
-        matches = self._match_rows(queries, self.project(features), None, image_size)
+        rows = self._rows_of_groups(features, keypoints, image_size)
+        matches = self._match_rows(_for_each_image(rows, size), self.project(features), None, image_size)
         matches = Matches(*(x.unflatten(1, (size, points)).unflatten(0, (groups, size)) for x in matches))
         if self.window is not None:
             return GroupMatches(matches, None)
         unit = _unit(rows.float()).unflatten(0, (groups, size))  # each image at its own keypoints
         truth = torch.einsum("btpc,bspc->btsp", unit, unit)
         return GroupMatches(matches, truth / self.temperature - matches.log_sum_exp)
+
+    def _rows_of_groups(self, features: Tensor, keypoints: Tensor, image_size: int) -> Tensor:
+        """Project the descriptors of every image of groups at its own keypoints to (B * G, P, C)."""
+        return self._project_rows(features, keypoints.flatten(0, 1).clamp(0, image_size - 1), image_size)
 
     def _project_rows(self, source: Tensor, keypoints: Tensor, image_size: int) -> Tensor:
         """Project the descriptors at keypoints (B, N, 2) to (B, N, C)."""
@@ -165,6 +216,13 @@ class KeypointMatcher(nn.Module):
             -1,
         )
         return _blank_padding(Matches(points, best, peak, logits.logsumexp((-2, -1))), num_keypoints)
+
+
+def _for_each_image(rows: Tensor, size: int) -> Tensor:
+    """Repeat the rows (B * G, P, C) of groups of `size` G for each image of their group: (B * G, G * P, C)."""
+    together = rows.unflatten(0, (-1, 1, size)).flatten(2, 3)
+    repeated: Tensor = together.expand(-1, size, -1, -1).flatten(0, 1)
+    return repeated
 
 
 def _unit(descriptors: Tensor) -> Tensor:

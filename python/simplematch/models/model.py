@@ -120,6 +120,32 @@ class SimpleMatch(nn.Module):
             for i, level in enumerate(self.config.levels)
         )
 
+    def cross_entropies(
+        self,
+        source_images: Tensor,
+        target_images: Tensor,
+        keypoints: Tensor,
+        truth: Tensor,
+        num_keypoints: Tensor | None = None,
+        **gaussian: Any,
+    ) -> list[Tensor]:
+        """Compute the cross entropy of every level, coarse to fine; see `KeypointMatcher.cross_entropy`."""
+        source, target = self._decode_pair(source_images, target_images)
+        return [
+            self._matcher(i).cross_entropy(
+                source[level], target[level], keypoints, truth, num_keypoints, self.image_size, **gaussian
+            )
+            for i, level in enumerate(self.config.levels)
+        ]
+
+    def group_cross_entropies(self, images: Tensor, keypoints: Tensor, valid: Tensor, **gaussian: Any) -> list[Tensor]:
+        """Compute `cross_entropies` over the pairs of groups; see `match_groups` and `pair_visibility`."""
+        maps = self._decode(images.flatten(0, 1))
+        return [
+            self._matcher(i).cross_entropy_of_groups(maps[level], keypoints, valid, self.image_size, **gaussian)
+            for i, level in enumerate(self.config.levels)
+        ]
+
     def encode(self, images: Tensor) -> Tensor:
         """Encode images (B, 3, S, S) for `match_features`, as sources or targets.
 

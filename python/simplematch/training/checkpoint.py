@@ -173,7 +173,9 @@ def _check_settings(path: Path, config: TrainConfig, allow_changes: bool) -> Non
         raise DataError(f"{path} can't be read as YAML: {reason_of(error)}.") from error
     before, now = before if isinstance(before, Mapping) else {}, yaml.safe_load(yaml.safe_dump(config.to_dict()))
     check_names(before, str(path))
-    changed = [name for name in config.DECIDING if before.get(name) != now[name]]
+    # A field that an earlier version didn't have had its default.
+    defaults = {x.name: x.default for x in dataclasses.fields(config)}
+    changed = [name for name in config.DECIDING if before.get(name, defaults[name]) != now[name]]
     if not changed:
         return
     what = "; ".join(f"{name} was {before.get(name)!r} and is {now[name]!r}" for name in changed)

@@ -14,6 +14,7 @@ from .._yaml import read_yaml
 from ..configs import recipe
 
 PRECISIONS = ("fp32", "bf16", "fp16")
+LOSSES = ("distance", "cross_entropy")
 RENAMED = {"exchange": "swap", "mirror": "hflip", "gamma_every": "lr_step_size"}
 
 
@@ -28,7 +29,10 @@ class TrainConfig:
         output: folder for checkpoints and logs.
         group_size: None trains on the data set's pairs. G trains on groups of G images of a category instead: all
             G (G - 1) pairs of a group, with each image encoded once.
-        contrast: weight of -log p(true cell), added to the paper's distance loss, see `GroupLosses`; needs groups.
+        loss: "distance" (the paper's, in pixels), or "cross_entropy" between the softmax over all cells of a scale and
+            a Gaussian round the true point, as SD4Match and MARCO train; windows play no part in it.
+        kernel_size, sigma: side and width of that Gaussian, in cells; None: kernel_size // 2 / 2.
+        contrast: weight of -log p(true cell), added to the distance loss, see `GroupLosses`; needs groups.
         epochs, batch_size, accumulation: a step has `accumulation` batches of `batch_size` pairs (or groups) on each
             process.
         learning_rate, gamma, lr_step_size: Adam with StepLR: the rate is multiplied by gamma every lr_step_size steps.
@@ -58,6 +62,9 @@ class TrainConfig:
     pretrained: bool = True
     weights: Path | None = None
     group_size: int | None = None
+    loss: str = "distance"
+    kernel_size: int = 7
+    sigma: float | None = None
     contrast: float = 0.0
     epochs: int = 10
     batch_size: int = 8
@@ -88,9 +95,9 @@ class TrainConfig:
     seed: int = 0
 
     DECIDING: ClassVar[tuple[str, ...]] = (
-        "preset", "model", "dataset", "group_size", "contrast", "batch_size", "accumulation", "learning_rate",
-        "encoder_learning_rate", "gamma", "lr_step_size", "clip", "precision", "synchronise", "max_keypoints", "crop",
-        "rotate", "photometric", "swap", "affine", "hflip", "seed",
+        "preset", "model", "dataset", "group_size", "loss", "kernel_size", "sigma", "contrast", "batch_size",
+        "accumulation", "learning_rate", "encoder_learning_rate", "gamma", "lr_step_size", "clip", "precision",
+        "synchronise", "max_keypoints", "crop", "rotate", "photometric", "swap", "affine", "hflip", "seed",
     )  # fmt: skip
     """Fields that decide the result: a resumed run must not change them."""
 
@@ -113,6 +120,7 @@ class TrainConfig:
             "save_every",
             "keep_states",
             "log_every",
+            "kernel_size",
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be a whole number above zero, got {getattr(self, name)!r}")
@@ -124,6 +132,12 @@ class TrainConfig:
             raise ValueError(f"group_size must be None or a whole number above one, got {self.group_size!r}")
         if self.contrast < 0 or (self.contrast and self.group_size is None):
             raise ValueError(f"contrast must be 0, or above 0 with a group_size, got {self.contrast!r}")
+        if self.loss not in LOSSES:
+            raise ValueError(f"loss must be one of {', '.join(map(repr, LOSSES))}, got {self.loss!r}")
+        if self.contrast and self.loss != "distance":
+            raise ValueError(f"contrast must be 0 for loss {self.loss!r}, got {self.contrast!r}")
+        if self.sigma is not None and not self.sigma > 0:
+            raise ValueError(f"sigma must be null or above zero, got {self.sigma!r}")
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any], source: str = "config") -> TrainConfig:

@@ -43,4 +43,9 @@ def training_data(
 
 def training_losses(config: TrainConfig, network: SimpleMatch) -> PairLosses | GroupLosses:
     """Make the module that computes the losses of a batch of `training_data`."""
-    return PairLosses(network) if config.group_size is None else GroupLosses(network, config.contrast)
+    gaussian = None
+    if config.loss == "cross_entropy":
+        gaussian = {"kernel_size": config.kernel_size, "sigma": config.sigma}
+    if config.group_size is None:
+        return PairLosses(network, gaussian)
+    return GroupLosses(network, config.contrast, gaussian)

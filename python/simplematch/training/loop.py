@@ -37,8 +37,8 @@ class TrainResult:
 
     Attributes:
         step: total number of steps.
-        losses: the loss of each step of this call in pixels, summed over scales; NaN for a skipped step, whose loss or
-            gradient was NaN or infinite.
+        losses: the loss of each step of this call, summed over scales, in pixels for loss "distance"; NaN for a skipped
+            step, whose loss or gradient was NaN or infinite.
         best_pck: the best PCK@0.1 on the validation pairs, 0 to 1; -1 before the first validation.
         stopped: True if a signal or `max_steps` ended the run before its last epoch.
         skipped: number of unreadable pairs.
