@@ -50,6 +50,8 @@ def test_agrees_with_plain_pytorch(sample: Sample, dtype: torch.dtype, backend: 
         assert torch.equal(value.isinf(), infinite), name
         error = relative_error(value.masked_fill(infinite, 0), truth.masked_fill(infinite, 0))
         allowed = WIDER[dtype if theirs is not None else accumulation]
+        if name in options:  # a sum over all pairs, of both signs
+            allowed = max(allowed, 1e-5 if accumulation == torch.float32 else 1e-10)
         if theirs is not None:
             allowed = max(allowed, 2 * relative_error(theirs, truth))
         assert error <= allowed, f"{name}: {error:.2e}, allowed {allowed:.2e}"
