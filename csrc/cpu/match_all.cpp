@@ -222,8 +222,10 @@ private:
     using Integer = typename std::conditional<std::is_same<T, float>::value, int32_t, int64_t>::type;
 };
 
+}  // namespace
+
 template <class T>
-void match_of(const MatchAllWork<T>& w) {
+void match(const MatchAllWork<T>& w) {
     constexpr int W = kPanelColumns<T>;
     const int64_t channels = w.b.channels();
     T* const panel = w.scratch;
@@ -239,7 +241,7 @@ void match_of(const MatchAllWork<T>& w) {
             const int64_t rows = w.rows - r < kPanelRows ? w.rows - r : kPanelRows;
             const TileOf<T> here{w.a, w.b, w.first_row + r, rows, first, count, separate};
             multiply_panels(w.a_panels + r * channels, panel, channels, tile);
-            if (finish_scores(here, tile)) {
+            if (finish_scores(here, tile, true)) {
                 matcher.find_bests(r, rows, first);
                 if (!w.summation.wanted) continue;
                 if (w.summation.fixed_shift) {
@@ -256,24 +258,7 @@ void match_of(const MatchAllWork<T>& w) {
     matcher.end_rows();
 }
 
-template <class T>
-double measure(const VectorSet<T>& set, int64_t first, T* scratch) {
-    double greatest = 0;
-    with_storage_of(set, [&](auto* type) {
-        using S = typename std::remove_pointer<decltype(type)>::type;
-        greatest = measure_panel<T, S>(set, first, scratch);
-    });
-    return greatest;
-}
-
-}  // namespace
-
-template <class T>
-MatchAllSteps<T> match_all_steps() {
-    return {kPanelRows, kPanelColumns<T>, kLanes<T>, measure<T>, pack_panel<T, kPanelRows>, match_of<T>};
-}
-
-template MatchAllSteps<float> match_all_steps<float>();
-template MatchAllSteps<double> match_all_steps<double>();
+template void match<float>(const MatchAllWork<float>&);
+template void match<double>(const MatchAllWork<double>&);
 
 }  // namespace simplematch::cpu::SIMPLEMATCH_LEVEL
