@@ -35,6 +35,6 @@ inline constexpr SimilarityProblem kDefault<SimilarityProblem> = {kNotGiven, kNo
 template <>
 inline constexpr MatchAllProblem kDefault<MatchAllProblem> = {
     kNotGiven, kNotGiven, kNotGiven, kNotGiven, kAllRows, kAllRows, kDefault<Metric>, 1,
-    -std::numeric_limits<double>::infinity()};
+    -std::numeric_limits<double>::infinity(), kDefaultScoreBudget};
 
 }  // namespace simplematch

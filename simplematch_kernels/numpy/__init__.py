@@ -20,12 +20,15 @@ from .functional import (
     match_descriptors,
     sparse_window_match,
 )
+from .match_all import AllMatches, match_all
 
 __all__ = [
+    "AllMatches",
     "Matches",
     "cosine_similarity",
     "gather_keypoints",
     "localize",
+    "match_all",
     "match_descriptors",
     "sparse_window_match",
 ]
