@@ -99,8 +99,10 @@ struct Matcher {
             w.of_rows.second[r] = second;
         }
         if (!(best > before)) return;
-        int j = 0;
-        while (tile[i * W + j] != best) ++j;
+        uint64_t equal = 0;
+        int v = 0;
+        while ((equal = equal_lanes<T>(load<T>(tile + i * W + v * n), broadcast(best))) == 0) ++v;
+        const int j = v * n + __builtin_ctzll(equal);
         w.of_rows.score[r] = best;
         w.of_rows.index[r] = int32_t(first_column + j);
         if (moving) store<T>(row_sums + r * n, load<T>(row_sums + r * n) * rescaling(before, best));
@@ -119,8 +121,7 @@ struct Matcher {
         }
         store<T>(columns.best + v * n, best);
         store<T>(columns.index + v * n, (Vector<T>)index);
-        if (w.of_columns.second != nullptr) store<T>(columns.second + v * n, second);
-        else store<T>(columns.second + v * n, best);
+        store<T>(columns.second + v * n, w.of_columns.second != nullptr ? second : best);
         if (moving) {
             const Vector<T> factor = exponential((before - best) * inverse_temperature);
             const Vector<T> sum = load<T>(columns.sum + v * n);

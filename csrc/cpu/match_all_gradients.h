@@ -11,15 +11,15 @@
 
 namespace simplematch::cpu {
 
-// How a backward is cut: ds of a block and a chunk take 1 MiB, and so do the lines of a chunk.
+// How a backward is cut: ds of a block and a chunk take 512 KiB, and so do the lines of a chunk, or of a block.
 struct Chunks {
     int64_t rows;    // of `a`
     int64_t panels;  // of `b`
 
     template <class T>
     Chunks(const MatchAllProblem& p, const MatchAllSteps<T>& steps) {
-        const int64_t numbers = (1 << 20) / int64_t(sizeof(T)), channels = std::max<int64_t>(1, p.a.size[1]);
-        const int64_t most = std::min<int64_t>(256, std::max<int64_t>(32, numbers / (2 * channels)));
+        const int64_t numbers = (1 << 19) / int64_t(sizeof(T)), channels = std::max<int64_t>(1, p.a.size[1]);
+        const int64_t most = std::min<int64_t>(256, std::max<int64_t>(32, numbers / channels));
         rows = round_up(std::max<int64_t>(1, std::min(most, cells_of(p.a))), steps.panel_rows);
         const int64_t columns = std::max<int64_t>(steps.panel_columns, std::min(numbers / rows, numbers / channels));
         panels = std::min(columns / steps.panel_columns, (cells_of(p.b) + steps.panel_columns - 1) / steps.panel_columns);
