@@ -2,7 +2,7 @@
 # Never -march=native, so that a build runs on every machine; never -ffast-math, which would lose NaN.
 
 set(steps similarity.cpp localize.cpp localize_backward.cpp details.cpp side_by_side.cpp small_maps.cpp backward.cpp match_all.cpp
-  level.cpp)
+  match_all_backward.cpp match_all_steps.cpp level.cpp)
 list(TRANSFORM steps PREPEND csrc/cpu/)
 if(NOT SIMPLEMATCH_FUZZ)
   set(SIMPLEMATCH_OPTIMIZATION -O3)

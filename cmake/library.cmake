@@ -1,7 +1,7 @@
 # libsimplematch, shared and static, from the same objects: the kernels and the C interface over them.
 # Only the C interface is exported, as symbols of version SIMPLEMATCH_<major>.<minor>.
 
-set(interface checks.cpp defaults.cpp error.cpp option_checks.cpp simplematch.cpp tensor_checks.cpp)
+set(interface checks.cpp defaults.cpp error.cpp match_all_checks.cpp option_checks.cpp simplematch.cpp tensor_checks.cpp)
 list(TRANSFORM interface PREPEND csrc/c/)
 add_library(simplematch_c OBJECT ${interface})
 target_include_directories(simplematch_c PRIVATE csrc csrc/include)

@@ -107,6 +107,7 @@ class MatchAllProblem(TypedDict, total=False):
     metric: Metric
     fixed_temperature: float
     fixed_bin_score: float
+    score_budget: int
 
 class MatchAllResult(TypedDict):
     index_a: int

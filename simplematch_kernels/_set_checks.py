@@ -7,9 +7,8 @@ from torch import Tensor
 
 from . import _check_shapes, _checks
 from ._check_options import check_number
+from ._set_checks_shared import SET, counts_out_of_range, temperature_not_above_zero, wrong_number_shape
 from ._types import SetRows, accumulation_dtype
-
-SET = "(B, N, C) or (B, C, H, W)"
 
 
 def check_sets(a: object, b: object) -> tuple[Tensor, Tensor]:
@@ -87,9 +86,7 @@ def check_image_number(
     if not value.is_floating_point() and (value.dim() > 0 or value.dtype == torch.bool or value.is_complex()):
         raise TypeError(f"{name} must be a floating-point tensor or a number, got {value.dtype}")
     if value.dim() != 0 and tuple(value.shape) != (batch,):
-        raise ValueError(
-            f"{name} must be a number, a 0-d tensor or of shape (B,) = ({batch},), got {tuple(value.shape)}"
-        )
+        raise wrong_number_shape(name, "tensor", batch, value.shape)
     check_same_device(name, value, "a", a)
     return None, value.to(accumulation_dtype(a)).expand(batch)
 
@@ -122,18 +119,11 @@ def check_indices_in_range(name: str, index: Tensor, of: str, count: int) -> Non
         )
 
 
-def check_flag(name: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
-
-
 def check_set_values(rows: SetRows, of_a: int, of_b: int, temperature: Tensor | None) -> None:
     """Values that a kernel can't use: counts out of range, a temperature that isn't above zero."""
     for name, counts, most in (("num_a", rows.num_a, of_a), ("num_b", rows.num_b, of_b)):
         if counts is not None and counts.numel() and not 0 <= int(counts.min()) <= int(counts.max()) <= most:
             side = name.removeprefix("num_")
-            raise ValueError(
-                f"{name} must lie between 0 and the number of descriptors of {side}, {most}, got {counts.tolist()}"
-            )
+            raise counts_out_of_range(name, side, most, counts.tolist())
     if temperature is not None and temperature.numel() and not bool(temperature.min() > 0):
-        raise ValueError(f"temperature must be above zero, got {temperature.min().item()}")
+        raise temperature_not_above_zero(temperature.min().item())

@@ -12,7 +12,7 @@ import simplematch_kernels as smk
 from simplematch_kernels import _backends, _resolved
 
 from .oracle import WIDER, relative_error
-from .samples import DEVICE
+from .samples import DEVICE, SIMULATED
 from .set_samples import Sample, by_dtype, listed, scores_of
 from .test_operators import Calls
 
@@ -91,7 +91,7 @@ def test_pairs_in_blocks(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
             assert relative_error(x, y) < 1e-7
 
 
-@pytest.mark.skipif(_backends.interpreting(), reason="the same registration, at seconds a launch")
+@pytest.mark.skipif(SIMULATED, reason="the same registration, at seconds a launch")
 def test_pairs_opcheck_compile_and_vmap(backend: str) -> None:
     a, b, of_a, of_b = pairs_of(Sample("x", of_a=(40,)), torch.float64)
     with Calls() as calls:

@@ -76,6 +76,15 @@ def cross_entropy(backend: str) -> Function:
     )  # fmt: skip
 
 
+def match_all(backend: str) -> Function:
+    def run(a: Tensor, b: Tensor, temperature: Tensor) -> Tensor:
+        numbers = {"temperature": temperature[:, 0], "bin_score": temperature[:, 1]}
+        m = smk.match_all(a, b, metric="dot", **numbers, backend=backend)
+        return torch.cat([m.score_a, m.score_b, *(x for x in (m.log_sum_exp_a, m.log_sum_exp_b) if x is not None)], 1)
+
+    return run
+
+
 CASES: dict[str, tuple[Callable[[str], Function], tuple[Tensor, ...]]] = {
     "match": (match, (draw(1, 4, 4, 5), draw(1, 4, 5, 6, seed=1), POINTS, draw(1, 3, seed=2).abs() + 0.5)),
     "cross entropy": (
@@ -88,6 +97,7 @@ CASES: dict[str, tuple[Callable[[str], Function], tuple[Tensor, ...]]] = {
     "cosine": (similarity("cosine"), (draw(1, 3, 4), draw(1, 4, 5, 6, seed=1))),
     "dot": (similarity("dot"), (draw(1, 3, 4), draw(1, 4, 5, 6, seed=1))),
     "l2": (similarity("l2"), (draw(1, 3, 4), draw(1, 4, 5, 6, seed=1))),
+    "match_all": (match_all, (draw(1, 3, 4), draw(1, 4, 2, 3, seed=1), draw(1, 2, seed=2).abs() + 0.5)),
 }
 operators = pytest.mark.parametrize("name", CASES)
 

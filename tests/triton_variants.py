@@ -181,12 +181,12 @@ def recording(platform: str) -> Iterator[list[Launch]]:
         assert 0 < programs < 2**31
         launches.append((kernel, dict(arguments), _launch.compiler_options(warps, stages, registers)))
 
-    before = _steps.launch, _launch.PLATFORM
-    _steps.launch, _launch.PLATFORM = record, platform
+    before = _steps.launch, _match_all.launch, _launch.PLATFORM
+    _steps.launch, _match_all.launch, _launch.PLATFORM = record, record, platform
     try:
         yield launches
     finally:
-        _steps.launch, _launch.PLATFORM = before
+        _steps.launch, _match_all.launch, _launch.PLATFORM = before
 
 
 def empty_map(layout: str, dtype: torch.dtype, B: int, C: int, H: int, W: int) -> Tensor:

@@ -65,7 +65,8 @@ void check_matches(const Matches& m, const Sizes& s) {
     check_array("matches.log_sum_exp", m.log_sum_exp, {s.batch, s.queries}, item);
 }
 
-// A gradient that arrives.
+}  // namespace
+
 void check_arriving(const char* name, View& gradient, const char* shape, std::initializer_list<int64_t> size,
                     int32_t dtype) {
     check_required(name, gradient, shape, int(size.size()));
@@ -73,7 +74,6 @@ void check_arriving(const char* name, View& gradient, const char* shape, std::in
     check_shape(name, gradient, shape, size);
 }
 
-// A gradient to compute, of an input that must be given if the gradient is.
 void check_gradient(const char* name, View& gradient, const char* input_name, const View& input, int dimensions) {
     if (!is_given(gradient)) return;
     if (!is_given(input) && dimensions < 4)  // maps are always given; an empty one may have no address
@@ -86,6 +86,8 @@ void check_gradient(const char* name, View& gradient, const char* input_name, co
                    input_name, gradient.size[i], input.size[i], i);
     check_distinct(name, gradient);
 }
+
+namespace {
 
 // Whether image b has a cell to select.
 bool any_cell(const Rows& rows, const Sizes& s, int64_t b) {

@@ -38,7 +38,19 @@ void check_gradients(GatherGradients& wanted, const GatherProblem& problem);
 void check_gradients(SimilarityGradients& wanted, const SimilarityProblem& problem);
 void check_gradients(MatchGradients& wanted, const CrossEntropyProblem& problem);
 
+// A gradient that arrives.
+void check_arriving(const char* name, View& gradient, const char* shape, std::initializer_list<int64_t> size, int32_t dtype);
+// A gradient to compute, of an input that must be given if the gradient is.
+void check_gradient(const char* name, View& gradient, const char* input_name, const View& input, int dimensions);
+
+Sizes check_problem(MatchAllProblem& problem);
+void check_result(const MatchAllResult& result, const MatchAllProblem& problem, const Sizes& sizes);
+void check_upstream(MatchAllUpstream& upstream, const Sizes& sizes);
+void check_gradients(MatchAllGradients& wanted, const MatchAllProblem& problem);
+
 // These read memory, so they serve the CPU alone.
+void check_values(const MatchAllProblem& problem, const Sizes& sizes);
+void check_forward(const MatchAllResult& forward, const MatchAllProblem& problem, const Sizes& sizes);
 void check_counts(const Rows& rows, const Sizes& sizes);
 void check_image_sizes(const char* name, const int64_t* sizes, int64_t batch);
 // The peaks of the rows that count lie in the map: the backward goes by them.

@@ -205,3 +205,22 @@ simplematch_status simplematch_sparse_match_cross_entropy_backward_workspace(
     const CrossEntropyProblem* problem, const MatchGradients* gradients, const Device* device, int64_t* bytes) {
     return abi::backward_workspace(problem, gradients, device, bytes);
 }
+
+simplematch_status simplematch_match_all(const MatchAllProblem* problem, const MatchAllResult* result, const Device* device) {
+    return abi::forward(problem, result, device);
+}
+
+simplematch_status simplematch_match_all_workspace(const MatchAllProblem* problem, const Device* device, int64_t* bytes) {
+    return abi::forward_workspace(problem, device, bytes);
+}
+
+simplematch_status simplematch_match_all_backward(
+    const MatchAllProblem* problem, const MatchAllResult* forward, const MatchAllUpstream* upstream,
+    const MatchAllGradients* gradients, const Device* device) {
+    return abi::backward(problem, upstream, gradients, device, forward);
+}
+
+simplematch_status simplematch_match_all_backward_workspace(
+    const MatchAllProblem* problem, const MatchAllGradients* gradients, const Device* device, int64_t* bytes) {
+    return abi::backward_workspace(problem, gradients, device, bytes);
+}

@@ -37,7 +37,7 @@ inline constexpr SimilarityProblem kDefault<SimilarityProblem> = {kNotGiven, kNo
 template <>
 inline constexpr MatchAllProblem kDefault<MatchAllProblem> = {
     kNotGiven, kNotGiven, kNotGiven, kNotGiven, kAllRows, kAllRows, kDefault<Metric>, 1,
-    -std::numeric_limits<double>::infinity()};
+    -std::numeric_limits<double>::infinity(), kDefaultScoreBudget};
 template <>
 inline constexpr Truth kDefault<Truth> = {kIdentity, kIdentity, 1, 0.5, 0.02};
 template <>

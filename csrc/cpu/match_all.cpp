@@ -99,8 +99,10 @@ struct Matcher {
             w.of_rows.second[r] = second;
         }
         if (!(best > before)) return;
-        int j = 0;
-        while (tile[i * W + j] != best) ++j;
+        uint64_t equal = 0;
+        int v = 0;
+        while ((equal = equal_lanes<T>(load<T>(tile + i * W + v * n), broadcast(best))) == 0) ++v;
+        const int j = v * n + __builtin_ctzll(equal);
         w.of_rows.score[r] = best;
         w.of_rows.index[r] = int32_t(first_column + j);
         if (moving) store<T>(row_sums + r * n, load<T>(row_sums + r * n) * rescaling(before, best));
@@ -119,8 +121,7 @@ struct Matcher {
         }
         store<T>(columns.best + v * n, best);
         store<T>(columns.index + v * n, (Vector<T>)index);
-        if (w.of_columns.second != nullptr) store<T>(columns.second + v * n, second);
-        else store<T>(columns.second + v * n, best);
+        store<T>(columns.second + v * n, w.of_columns.second != nullptr ? second : best);
         if (moving) {
             const Vector<T> factor = exponential((before - best) * inverse_temperature);
             const Vector<T> sum = load<T>(columns.sum + v * n);
@@ -222,8 +223,10 @@ private:
     using Integer = typename std::conditional<std::is_same<T, float>::value, int32_t, int64_t>::type;
 };
 
+}  // namespace
+
 template <class T>
-void match_of(const MatchAllWork<T>& w) {
+void match(const MatchAllWork<T>& w) {
     constexpr int W = kPanelColumns<T>;
     const int64_t channels = w.b.channels();
     T* const panel = w.scratch;
@@ -239,7 +242,7 @@ void match_of(const MatchAllWork<T>& w) {
             const int64_t rows = w.rows - r < kPanelRows ? w.rows - r : kPanelRows;
             const TileOf<T> here{w.a, w.b, w.first_row + r, rows, first, count, separate};
             multiply_panels(w.a_panels + r * channels, panel, channels, tile);
-            if (finish_scores(here, tile)) {
+            if (finish_scores(here, tile, true)) {
                 matcher.find_bests(r, rows, first);
                 if (!w.summation.wanted) continue;
                 if (w.summation.fixed_shift) {
@@ -256,24 +259,7 @@ void match_of(const MatchAllWork<T>& w) {
     matcher.end_rows();
 }
 
-template <class T>
-double measure(const VectorSet<T>& set, int64_t first, T* scratch) {
-    double greatest = 0;
-    with_storage_of(set, [&](auto* type) {
-        using S = typename std::remove_pointer<decltype(type)>::type;
-        greatest = measure_panel<T, S>(set, first, scratch);
-    });
-    return greatest;
-}
-
-}  // namespace
-
-template <class T>
-MatchAllSteps<T> match_all_steps() {
-    return {kPanelRows, kPanelColumns<T>, kLanes<T>, measure<T>, pack_panel<T, kPanelRows>, match_of<T>};
-}
-
-template MatchAllSteps<float> match_all_steps<float>();
-template MatchAllSteps<double> match_all_steps<double>();
+template void match<float>(const MatchAllWork<float>&);
+template void match<double>(const MatchAllWork<double>&);
 
 }  // namespace simplematch::cpu::SIMPLEMATCH_LEVEL

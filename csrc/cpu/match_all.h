@@ -77,20 +77,70 @@ struct MatchAllWork {
     T* scratch;
 };
 
+// The backward. With l / T from the gradients that arrive at the log_sum_exp of the rows and the columns,
+//
+//     ds[n, m] = exp(s[n, m] / T - log_sum_exp_n) l_n / T + exp(s[n, m] / T - log_sum_exp_m) l_m / T
+//
+// Where the shift is fixed, `weight` is l / T exp(shift - log_sum_exp), so that one exponential serves both terms.
+template <class T>
+struct SoftmaxWeights {
+    T* weight;       // (count)
+    T* log_sum_exp;  // (count)
+};
+
+// ds of the rows of a block and one panel of `b`, 0 where a vector is kSeparate, and the panel's vectors as lines.
+template <class T>
+struct ScoreGradientWork {
+    const VectorSet<T>& a;
+    const VectorSet<T>& b;
+    Summation summation;
+    int64_t first_row, rows;
+    const T* a_panels;
+    int64_t panel;
+    SoftmaxWeights<T> of_rows, of_columns;
+    T* gradients;    // (rows rounded up to panels, panel_columns)
+    T* lines;        // (panel_columns, stride)
+    int64_t stride;
+    double* moment;  // sum of ds * s, or null: not wanted
+    T* scratch;
+};
+
+// Sums of the lines of one set with weights ds. `channels` from channel `first_channel` on.
+template <class T>
+struct LineSums {
+    const T* gradients;  // of all panels: (panels, row_capacity, panel_columns)
+    int64_t row_capacity, rows, columns;
+    const T* lines;      // of the other set, from `first_channel` on
+    T* sums;             // of this set, likewise
+    int64_t stride, channels;
+    bool add;
+};
+
 template <class T>
 struct MatchAllSteps {
     int64_t panel_rows, panel_columns, lanes;
     // Norms, factors, squares and marks of the panel_columns vectors from `first` on; returns the greatest square of what is
-    // packed of them. `scratch` holds a panel of `b`.
+    // packed of them, infinity if one is kSeparate and may have any score. `scratch` holds a panel of `b`.
     double (*measure)(const VectorSet<T>& set, int64_t first, T* scratch);
     // The panel of `a` from vector `first` on.
     void (*pack_rows)(const VectorSet<T>& set, int64_t first, T* panel);
+    // panel_columns vectors as lines [vector][channel] of `stride` numbers: what a panel holds, then one 1, then zeros.
+    void (*pack_lines)(const VectorSet<T>& set, int64_t first, T* lines, int64_t stride, T* scratch);
+    // sum += weight * line, of vector i; elements that are not finite count as 0.
+    void (*add_line)(const VectorSet<T>& set, int64_t i, T weight, T* sum);
     void (*match)(const MatchAllWork<T>& work);
+    void (*score_gradients)(const ScoreGradientWork<T>& work);
+    // sums_n += sum_m ds[n, m] line_m for panel_rows rows, whose gradients begin at `gradients`
+    void (*sum_for_rows)(const LineSums<T>& work);
+    // sums_m (+)= sum_n ds[n, m] line_n for the columns of one panel
+    void (*sum_for_columns)(const LineSums<T>& work);
 
     int64_t panel_scratch(int64_t channels) const { return (channels + 1) * panel_columns; }
     int64_t match_scratch(int64_t channels, int64_t rows) const {
         return panel_scratch(channels) + panel_rows * panel_columns + round_up(rows, panel_rows) * lanes;
     }
+    // With a channel of ones, which sums the weights; whole vectors, and no multiple of a page.
+    int64_t line_stride(int64_t channels) const { return round_up(channels + 1, 16) + 16; }
 };
 
 }  // namespace simplematch::cpu

@@ -90,7 +90,7 @@ void for_each_image(const MatchAllProblem& p, int wanted_threads, Make&& make) {
     const int64_t batch = p.a.size[0];
     const double rows = double(cells_of(p.a)), columns = double(cells_of(p.b)), channels = double(p.a.size[1]);
     const double operations = rows * columns * (channels + 16) + (rows + columns) * channels;
-    const int threads = threads_for(wanted_threads, operations * double(batch));
+    const int threads = threads_for(wanted_threads, operations * double(batch) / 16);  // several barriers each
     const bool own_images = threads > 1 && batch >= 2 * threads && operations < 1e8;
     std::vector<std::unique_ptr<Worker>> workers;
     for (int i = 0; i < (own_images ? threads : 1); ++i) workers.push_back(make(own_images ? 1 : threads));

@@ -44,6 +44,8 @@ struct PanelProduct {
     T* c;
     int64_t c_step;
     bool add;
+    int64_t parts = 1;   // `a` lies in parts of `depth` steps,
+    int64_t a_part = 0;  // this far from each other; b goes on
 };
 
 template <class T, int row, int step, int vectors>
@@ -54,16 +56,19 @@ SIMPLEMATCH_INLINE void panel_product_of(const PanelProduct<T>& p) {
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; ++v) sums[i][v] = Vector<T>{};
 
-    const T *a = p.a, *b = p.b;
-    for (int64_t k = 0; k < p.depth; ++k, a += step, b += p.b_step) {
-        Vector<T> values[vectors];
+    const T* b = p.b;
+    for (int64_t part = 0; part < p.parts; ++part) {
+        const T* a = p.a + part * p.a_part;
+        for (int64_t k = 0; k < p.depth; ++k, a += step, b += p.b_step) {
+            Vector<T> values[vectors];
 #pragma GCC unroll 8
-        for (int v = 0; v < vectors; ++v) values[v] = load<T>(b + v * kLanes<T>);
+            for (int v = 0; v < vectors; ++v) values[v] = load<T>(b + v * kLanes<T>);
 #pragma GCC unroll 8
-        for (int i = 0; i < kPanelRows; ++i) {
-            const T coefficient = a[i * row];
+            for (int i = 0; i < kPanelRows; ++i) {
+                const T coefficient = a[i * row];
 #pragma GCC unroll 8
-            for (int v = 0; v < vectors; ++v) sums[i][v] += coefficient * values[v];
+                for (int v = 0; v < vectors; ++v) sums[i][v] += coefficient * values[v];
+            }
         }
     }
 

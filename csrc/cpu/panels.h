@@ -137,5 +137,19 @@ void pack_panel(const VectorSet<T>& set, int64_t first, T* to) {
     });
 }
 
+// A panel of `b` as lines: [vector][channel], then one 1, then zeros to whole vectors.
+template <class T>
+void lines_of_panel(const T* panel, int64_t channels, T* lines, int64_t stride) {
+    constexpr int W = kPanelColumns<T>, n = kLanes<T>;
+    for (int64_t c = 0; c < round_up(channels + 1, n); c += n)
+        for (int64_t j = 0; j < W; j += n) {
+            Vector<T> block[n];
+            for (int i = 0; i < n; ++i)
+                block[i] = c + i < channels ? load<T>(panel + (c + i) * W + j) : broadcast(T(c + i == channels ? 1 : 0));
+            transpose<T>(block);
+            for (int i = 0; i < n; ++i) store<T>(lines + (j + i) * stride + c, block[i]);
+        }
+}
+
 }  // namespace
 }  // namespace simplematch::cpu::SIMPLEMATCH_LEVEL

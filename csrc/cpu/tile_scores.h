@@ -61,16 +61,18 @@ SIMPLEMATCH_INLINE bool any_separate(const VectorSet<T>& set, int64_t first, int
     return (marks & kSeparate) != 0;
 }
 
-// Writes -inf outside the tile's rows and columns. Returns whether all scores are numbers.
+// Writes -inf outside the tile's rows and columns, and to separate scores unless they are wanted. Returns whether there are
+// none of them, so that all are numbers.
 template <class T>
-SIMPLEMATCH_INLINE bool finish_scores(const TileOf<T>& t, T* tile) {
+SIMPLEMATCH_INLINE bool finish_scores(const TileOf<T>& t, T* tile, bool want_separate) {
     constexpr int W = kPanelColumns<T>;
     if (t.a.metric.kind == SIMPLEMATCH_L2) finish_distances(t, tile);
     const bool separate = t.separate_columns || any_separate(t.a, t.first_row, t.rows);
     for (int64_t i = 0; separate && i < t.rows; ++i)
         for (int64_t j = 0; j < t.columns; ++j)
             if ((t.a.mark[t.first_row + i] | t.b.mark[t.first_column + j]) & kSeparate)
-                tile[i * W + j] = T(separate_score(t.a, t.first_row + i, t.b, t.first_column + j));
+                tile[i * W + j] = want_separate ? T(separate_score(t.a, t.first_row + i, t.b, t.first_column + j))
+                                                : -T(__builtin_inf());
     if (t.rows < kPanelRows || t.columns < W)
         for (int64_t i = 0; i < kPanelRows; ++i)
             for (int64_t j = i < t.rows ? t.columns : 0; j < W; ++j) tile[i * W + j] = -T(__builtin_inf());
@@ -94,7 +96,8 @@ void sum_squares(const T* panel, int64_t channels, T* squares) {
         }
 }
 
-// Norms, factors, squares and marks of one panel of `b`; those that sums of T do not give come from float64.
+// Norms, factors, squares and marks of one panel of `b`; those that sums of T do not give come from float64. Returns the
+// greatest square of what is packed, infinity where scores are computed one by one.
 template <class T, class S>
 double measure_panel(const VectorSet<T>& set, int64_t first, T* scratch) {
     constexpr int W = kPanelColumns<T>;
@@ -123,7 +126,7 @@ double measure_panel(const VectorSet<T>& set, int64_t first, T* scratch) {
         } else {
             const bool ordinary = finite && T(square) <= T(kGreatestSafeSquare);
             set.mark[first + j] = ordinary ? kOrdinary : kSeparate;
-            greatest = ordinary && square > greatest ? square : greatest;
+            greatest = !ordinary ? __builtin_inf() : square > greatest ? square : greatest;
         }
     }
     if (set.square == nullptr) return greatest;
@@ -136,7 +139,7 @@ double measure_panel(const VectorSet<T>& set, int64_t first, T* scratch) {
         const bool ordinary = set.mark[first + j] == kOrdinary && squares[j] <= T(kGreatestSafeSquare);
         set.mark[first + j] = ordinary ? kOrdinary : kSeparate;
         set.square[first + j] = ordinary ? squares[j] : T(0);
-        greatest = ordinary && double(squares[j]) > greatest ? double(squares[j]) : greatest;
+        greatest = !ordinary ? __builtin_inf() : double(squares[j]) > greatest ? double(squares[j]) : greatest;
     }
     return greatest;
 }

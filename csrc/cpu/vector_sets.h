@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
+#include <utility>
 
 #include "driver.h"
 #include "match_all.h"
@@ -35,21 +37,27 @@ public:
 
     const VectorSet<T>& set() const { return set_; }
 
-    // l2: the mean of some vectors of b, spread over all. Distances do not change if it is subtracted, and lose fewer digits.
+    // Where a valid cell stands in the set.
+    int64_t position(int64_t cell) const {
+        return ragged_ ? std::lower_bound(cells_.get(), cells_.get() + set_.count, int32_t(cell)) - cells_.get() : cell;
+    }
+
+    // l2: a point that both sets lose, if they lie so far from zero that distances would lose digits. That changes no distance.
     static void centre(SetData& a, SetData& b) {
+        a.set_.centre = b.set_.centre = nullptr;
         if (b.centre_.get() == nullptr) return;
-        const VectorSet<T>& set = b.set_;
-        const int64_t step = std::max<int64_t>(1, set.count / 256);
-        for (int64_t c = 0; c < set.channels(); ++c) {
-            double sum = 0, count = 0;
-            for (int64_t i = 0; i < set.count; i += step) {
-                const double x = read_element(set.view, set.offset(i) + c * set.view.stride[1]);
-                if (!(x <= 0x1p60 && x >= -0x1p60)) continue;  // nor NaN
-                sum += x;
-                ++count;
-            }
-            b.centre_[c] = count > 0 ? T(sum / count) : T(0);
+        double distance = 0, spread = 0;
+        for (int64_t c = 0; c < b.set_.channels(); ++c) {
+            const auto [mean, variance] = b.sample(c);
+            b.centre_[c] = T(mean);
+            distance += mean * mean;
+            spread += variance;
         }
+        if (!(distance > 2 * spread)) return;
+        // On a grid finer than the spread: small integers stay such, and their equal distances equal.
+        const double step = spread > 0 ? std::exp2(std::floor(std::log2(spread / double(b.set_.channels())) / 2) - 3) : 0;
+        for (int64_t c = 0; step > 0 && c < b.set_.channels(); ++c)
+            b.centre_[c] = T(std::round(double(b.centre_[c]) / step) * step);
         a.set_.centre = b.set_.centre = b.centre_.get();
     }
 
@@ -71,6 +79,20 @@ public:
     }
 
 private:
+    // Mean and variance of a channel of some vectors, spread over all; great numbers and NaN do not count.
+    std::pair<double, double> sample(int64_t c) const {
+        double sum = 0, squares = 0, count = 0;
+        for (int64_t i = 0; i < set_.count; i += std::max<int64_t>(1, set_.count / 256)) {
+            const double x = read_element(set_.view, set_.offset(i) + c * set_.view.stride[1]);
+            if (!(std::abs(x) <= 0x1p60)) continue;
+            sum += x;
+            squares += x * x;
+            ++count;
+        }
+        const double mean = count > 0 ? sum / count : 0;
+        return {mean, count > 0 ? std::max(0.0, squares / count - mean * mean) : 0};
+    }
+
     double measure_chosen(int threads, const ThreadScratch<T>& scratch) {
         double greatest = 0;
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1) reduction(max : greatest)

@@ -181,6 +181,7 @@ inline const Fields<MatchAllProblem> kFields<MatchAllProblem> = {
     field<&MatchAllProblem::metric>("metric"),
     field<&MatchAllProblem::fixed_temperature>("fixed_temperature"),
     field<&MatchAllProblem::fixed_bin_score>("fixed_bin_score"),
+    field<&MatchAllProblem::score_budget>("score_budget"),
 };
 
 template <>

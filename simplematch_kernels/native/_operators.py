@@ -226,13 +226,12 @@ class Operators:
         return gradients
 
     def pair_scores(self, p: PairProblem) -> PairResult:
-        return pairs.pair_scores(p, self.gather_keypoints)
+        return pairs.pair_scores(p, self)
 
     def pair_scores_backward(
         self, p: PairProblem, result: PairResult, upstream: PairUpstream, needs: PairGradients[bool]
     ) -> PairGradients[Given]:
-        run, run_backward = self.gather_keypoints, self.gather_keypoints_backward
-        return pairs.pair_scores_backward(p, result, upstream, needs, run, run_backward)
+        return pairs.pair_scores_backward(p, result, upstream, needs, self)
 
     def sparse_match_cross_entropy(self, p: CrossEntropyProblem) -> CrossEntropyResult:
         result = empty_cross_entropy_result(p.target, p.target_keypoints.shape[1])

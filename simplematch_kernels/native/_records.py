@@ -157,6 +157,7 @@ def match_all_problem(
         "metric": _twin(_C.Metric, metric),
         "fixed_temperature": fixed_temperature,
         "fixed_bin_score": fixed_bin_score,
+        "score_budget": _resolved.SCORE_BUDGET_BYTES,
     }
 
 

@@ -22,14 +22,17 @@ from .functional import (
     match_descriptors,
     sparse_window_match,
 )
+from .match_all import AllMatches, match_all
 
 __all__ = [
+    "AllMatches",
     "DenseMatches",
     "Matches",
     "cosine_similarity",
     "dense_match",
     "gather_keypoints",
     "localize",
+    "match_all",
     "match_descriptors",
     "match_descriptors_cross_entropy",
     "sparse_match_cross_entropy",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from .. import _resolved
 from .._resolved import IDENTITY, Sampling
 from .._types import (
+    Backend,
     GatherGradients,
     GatherProblem,
     GatherResult,
@@ -24,12 +26,17 @@ from .._types import (
 from .similarity import query_backward, similarity, target_backward
 from .tangents import of_scores
 
-Gather = Callable[[GatherProblem], GatherResult]
-GatherBackward = Callable[[GatherProblem, GatherUpstream, GatherGradients[bool]], GatherGradients[Given]]
 _CELLS = Sampling(IDENTITY, IDENTITY, "floor", "zeros")
 
 
-def pair_scores(p: PairProblem, gather: Gather) -> PairResult:
+class Gathers(NamedTuple):
+    """The functions of a backend that read rows of a set, and sum gradients of rows."""
+
+    gather_keypoints: Callable[[GatherProblem], GatherResult]
+    gather_keypoints_backward: Callable[[GatherProblem, GatherUpstream, GatherGradients[bool]], GatherGradients[Given]]
+
+
+def pair_scores(p: PairProblem, backend: Gathers | Backend) -> PairResult:
     """scores[k] = s[index_a[k], index_b[k]], 0 where an index is negative and NaN where one is beyond its set.
 
     Sums are made in float64, so they are right at every magnitude. The rows of one block of pairs are in memory at a
@@ -37,7 +44,7 @@ def pair_scores(p: PairProblem, gather: Gather) -> PairResult:
     """
     scores = torch.zeros(p.index_a.shape, dtype=accumulation_dtype(p.a), device=p.a.device)
     for block in _blocks(p):
-        q, f = _rows(p, block, gather)
+        q, f = _rows(p, block, backend)
         scores[:, block] = similarity(q, f, p.metric).view(scores[:, block].shape).to(scores.dtype)
     return PairResult(_where_pairs(p, scores))
 
@@ -47,8 +54,7 @@ def pair_scores_backward(
     result: PairResult,
     upstream: PairUpstream,
     needs: PairGradients[bool],
-    gather: Gather,
-    scatter: GatherBackward,
+    backend: Gathers | Backend,
 ) -> PairGradients[Given]:
     """da[n] = sum over the pairs k of n of ds[k] d s/d a_n; summed in the order of k by the backward of the gather.
 
@@ -60,7 +66,7 @@ def pair_scores_backward(
     shape = (*p.index_a.shape, p.a.shape[1])
     d_a, d_b = (torch.zeros(shape, dtype=p.a.dtype, device=ds.device) if need else None for need in needs)
     for block in _blocks(p):
-        q, f = _rows(p, block, gather)
+        q, f = _rows(p, block, backend)
         of_pair, score = (x[:, block].double().reshape(-1, 1, 1) for x in (ds, result.scores))
         if d_a is not None:
             d_a[:, block] = query_backward(of_pair, score, q, f, p.metric).view(d_a[:, block].shape).to(d_a.dtype)
@@ -70,19 +76,22 @@ def pair_scores_backward(
     def scattered(x: Tensor, index: Tensor, rows: Given) -> Given:
         if rows is None or x.shape[2] * x.shape[3] == 0:
             return None if rows is None else torch.empty_like(x)
-        return scatter(_gather_problem(x, index), GatherUpstream(rows), GatherGradients(True, False)).features
+        arriving, needed = GatherUpstream(rows), GatherGradients(True, False)
+        return backend.gather_keypoints_backward(_gather_problem(x, index), arriving, needed).features
 
     return PairGradients(scattered(p.a, p.index_a, d_a), scattered(p.b, p.index_b, d_b))
 
 
-def pair_scores_jvp(p: PairProblem, result: PairResult, tangents: PairGradients[Given], gather: Gather) -> PairUpstream:
+def pair_scores_jvp(
+    p: PairProblem, result: PairResult, tangents: PairGradients[Given], backend: Gathers | Backend
+) -> PairUpstream:
     d_scores = torch.zeros_like(result.scores)
     moved = p._replace(
         a=torch.zeros_like(p.a) if tangents.a is None else tangents.a,
         b=torch.zeros_like(p.b) if tangents.b is None else tangents.b,
     )
     for block in _blocks(p):
-        (q, f), (dq, df) = _rows(p, block, gather), _rows(moved, block, gather)
+        (q, f), (dq, df) = _rows(p, block, backend), _rows(moved, block, backend)
         score = result.scores[:, block].double().reshape(-1, 1, 1)
         ds = of_scores(score, q, f, p.metric, dq, df)
         d_scores[:, block] = ds.view(d_scores[:, block].shape).to(d_scores.dtype)
@@ -97,11 +106,13 @@ def _blocks(p: PairProblem) -> list[slice]:
     return [slice(first, min(first + step, pairs)) for first in range(0, pairs, step)]
 
 
-def _rows(p: PairProblem, block: slice, gather: Gather) -> tuple[Tensor, Tensor]:
+def _rows(p: PairProblem, block: slice, backend: Gathers | Backend) -> tuple[Tensor, Tensor]:
     """Float64 rows of a (B * K, 1, C) and of b (B * K, C, 1); zeros where there is no pair."""
     part = _part(p)[:, block, None]
     q, f = (
-        torch.where(part, gather(_gather_problem(x, index[:, block])).descriptors.double(), 0).flatten(0, 1)
+        torch.where(
+            part, backend.gather_keypoints(_gather_problem(x, index[:, block])).descriptors.double(), 0
+        ).flatten(0, 1)
         for x, index in ((p.a, p.index_a), (p.b, p.index_b))
     )
     return q[:, None, :], f[:, :, None]

@@ -22,7 +22,7 @@ from .._types import (
 from . import _arguments as to
 from . import _launch, _steps
 from ._groups import RowSizes, encode
-from ._launch import Tile, ceil_div, describe_maps, precision
+from ._launch import Tile, ceil_div, describe_maps, launch, precision
 from ._records import Best
 from ._steps import Gradient, Queries, Source
 from .match_all import match_all_kernel, match_all_reduce_kernel, set_norm_kernel
@@ -93,7 +93,7 @@ def _norms(x: Tensor, norm: Tensor) -> None:
         "x": x, "norm": norm, "cells": cells, "C": x.shape[1], "W": x.shape[3], "strides": strides,
         "WALK": layout.walk(), "BLOCK_M": 32, "BLOCK_C": 64,
     }  # fmt: skip
-    _steps.launch(set_norm_kernel, ceil_div(cells, 32) * x.shape[0], x.device, arguments)
+    launch(set_norm_kernel, ceil_div(cells, 32) * x.shape[0], x.device, arguments)
 
 
 def _tiles(
@@ -121,7 +121,7 @@ def _tiles(
         "SUM": p.log_sum_exp, "SECOND": p.second, "BLOCK_N": tile.n, "BLOCK_M": tile.m, "BLOCK_C": tile.c,
     }  # fmt: skip
     programs = count * splits * p.a.shape[0]
-    _steps.launch(match_all_kernel, programs, p.a.device, arguments, tile.warps, tile.stages, _launch.ALL_REGISTERS)
+    launch(match_all_kernel, programs, p.a.device, arguments, tile.warps, tile.stages, _launch.ALL_REGISTERS)
 
 
 def _reduce(
@@ -146,7 +146,7 @@ def _reduce(
         "BIN": p.has_bin, "SUM": p.log_sum_exp, "SECOND": p.second, "BLOCK": REDUCE_BLOCK,
     }  # fmt: skip
     programs = ceil_div(cells, REDUCE_BLOCK) * p.a.shape[0]
-    _steps.launch(match_all_reduce_kernel, programs, p.a.device, arguments)
+    launch(match_all_reduce_kernel, programs, p.a.device, arguments)
 
 
 def _image_stride(x: Given) -> int:
@@ -197,7 +197,7 @@ def _arriving(
         "log_sum_exp_b": sum_b, "log_sum_exp_n": sum_n, "valid_b": _image_stride(rows.valid),
         "temperature_b": _image_stride(p.temperature), "fixed_temperature": p.fixed_temperature, "BLOCK": REDUCE_BLOCK,
     }  # fmt: skip
-    _steps.launch(match_all_upstream_kernel, ceil_div(count, REDUCE_BLOCK) * B, p.a.device, arguments)
+    launch(match_all_upstream_kernel, ceil_div(count, REDUCE_BLOCK) * B, p.a.device, arguments)
     return peaked, weight
 
 
@@ -273,7 +273,7 @@ def _score_gradient(
         "BLOCK": block, **of_queries,
     }  # fmt: skip
     warps = _launch.row_warps(max(block, arguments["BLOCK_C"]))
-    _steps.launch(match_all_gradient_kernel, B * rows, scores.device, arguments, warps)
+    launch(match_all_gradient_kernel, B * rows, scores.device, arguments, warps)
 
 
 def _as_row(x: Tensor) -> Tensor | None:

@@ -199,14 +199,18 @@ def cosine_similarity_backward(
     return SimilarityGradients(descriptors_out, target_out)
 
 
+def _gathers() -> pairs.Gathers:
+    return pairs.Gathers(gather_keypoints, gather_keypoints_backward)
+
+
 def pair_scores(p: PairProblem) -> PairResult:
-    return pairs.pair_scores(p, gather_keypoints)
+    return pairs.pair_scores(p, _gathers())
 
 
 def pair_scores_backward(
     p: PairProblem, result: PairResult, upstream: PairUpstream, needs: PairGradients[bool]
 ) -> PairGradients[Given]:
-    return pairs.pair_scores_backward(p, result, upstream, needs, gather_keypoints, gather_keypoints_backward)
+    return pairs.pair_scores_backward(p, result, upstream, needs, _gathers())
 
 
 def _empty_keypoints(

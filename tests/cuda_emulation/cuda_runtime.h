@@ -86,6 +86,16 @@ inline int32_t __float_as_int(float x) {
     std::memcpy(&bits, &x, sizeof bits);
     return bits;
 }
+inline float __int_as_float(int32_t x) {
+    float value;
+    std::memcpy(&value, &x, sizeof value);
+    return value;
+}
+inline double __longlong_as_double(long long x) {
+    double value;
+    std::memcpy(&value, &x, sizeof value);
+    return value;
+}
 inline long long __double_as_longlong(double x) {
     long long bits;
     std::memcpy(&bits, &x, sizeof bits);

@@ -20,6 +20,10 @@ OPERATORS = (
     "gather_keypoints_backward",
     "cosine_similarity",
     "cosine_similarity_backward",
+    "match_all",
+    "match_all_backward",
+    "pair_scores",
+    "pair_scores_backward",
 )
 
 

@@ -19,6 +19,7 @@ typedef struct simplematch_match_all_problem {
     simplematch_metric metric;
     double fixed_temperature; /* finite, above 0; unused where a tensor is given */
     double fixed_bin_score;   /* finite, or -INFINITY: there is no bin; unused where a tensor is given */
+    int64_t score_budget;     /* at least 1; of the GPU, see simplematch_match_problem */
 } simplematch_match_all_problem;
 
 SIMPLEMATCH_API simplematch_match_all_problem simplematch_match_all_problem_default(void); /* cosine, 1, no bin */

@@ -1,0 +1,203 @@
+// What arrives at one side of match_all, and how a vector's gradient comes of the sums with its scores' gradients.
+//
+// With y the vectors of the other side as they are packed, sum = sum of ds y, and x the vector itself, packed:
+//
+//     cosine    dx = (sum - <sum, x> x D / |x|) / D        dot    dx = sum        l2    dx = 2 (sum - x sum of ds)
+//
+// Besides the softmaxes, a pair of a vector and its best brings both of them what arrives at the score.
+#pragma once
+
+#include "match_all_driver.h"
+
+namespace simplematch::cpu {
+
+// How a backward is cut: ds of a block and a chunk take 512 KiB, and so do the lines of a chunk, or of a block.
+struct Chunks {
+    int64_t rows;    // of `a`
+    int64_t panels;  // of `b`
+
+    template <class T>
+    Chunks(const MatchAllProblem& p, const MatchAllSteps<T>& steps) {
+        const int64_t numbers = (1 << 19) / int64_t(sizeof(T)), channels = std::max<int64_t>(1, p.a.size[1]);
+        const int64_t most = std::min<int64_t>(256, std::max<int64_t>(32, numbers / channels));
+        rows = round_up(std::max<int64_t>(1, std::min(most, cells_of(p.a))), steps.panel_rows);
+        const int64_t columns = std::max<int64_t>(steps.panel_columns, std::min(numbers / rows, numbers / channels));
+        panels = std::min(columns / steps.panel_columns, (cells_of(p.b) + steps.panel_columns - 1) / steps.panel_columns);
+        panels = std::max<int64_t>(1, panels);
+    }
+};
+
+struct SideUpstream {
+    View score, log_sum_exp;  // that arrive
+    const int64_t* index;     // of the forward, (B, N) like the others
+    const void* score_value;
+    const void* log_sum_exp_value;
+    const void* norm;
+};
+
+template <class T>
+class GradientSide {
+public:
+    SetData<T> data;
+    View gradient;  // or not given: not wanted
+
+    GradientSide(const View& view, const Rows& rows, const Metric& metric, const SideUpstream& upstream, const View& wanted,
+                 const MatchAllSteps<T>& steps)
+        : data(view, rows, metric, steps), gradient(wanted), upstream_(upstream), steps_(steps), of_score_(cells_of(view)),
+          weight_(cells_of(view)), log_sum_exp_(cells_of(view)), best_(cells_of(view)), first_choice_(cells_of(view) + 1) {}
+
+    const VectorSet<T>& set() const { return data.set(); }
+    SoftmaxWeights<T> weights() const { return {weight_.get(), log_sum_exp_.get()}; }
+    bool has_log_sum_exp() const { return has_log_sum_exp_; }
+    bool has_nan() const { return has_nan_; }
+    bool any_separate(const GradientSide& other) const { return !separate_.empty() || !other.separate_.empty(); }
+
+    void read_upstream_of(int64_t b, const Softmax& softmax, const GradientSide& other) {
+        const T nan = std::numeric_limits<T>::quiet_NaN();
+        const int64_t vectors = cells_of(set().view);
+        const auto is_finite = [](double x) { return x - x == 0; };
+        has_log_sum_exp_ = has_nan_ = false;
+        separate_.clear();
+        nan_.assign(size_t(set().count), 0);
+        for (int64_t i = 0; i < set().count; ++i) {
+            const int64_t cell = set().cell(i), at = b * vectors + cell;
+            const double h = read_upstream(upstream_.score, b, cell), l = read_upstream(upstream_.log_sum_exp, b, cell);
+            const bool has_best = upstream_.index[at] >= 0;
+            best_[i] = has_best ? int32_t(other.data.position(upstream_.index[at])) : -1;
+            of_score_[i] = !has_best || h == 0                              ? T(0)
+                           : is_finite(h) && is_finite(value(upstream_.score_value, at)) ? T(h)
+                                                                            : nan;
+            const double total = l == 0 ? 0 : value(upstream_.log_sum_exp_value, at);
+            const bool is_nan = l != 0 && !(is_finite(l) && is_finite(total));
+            double weight = is_nan ? 0 : l / softmax.temperature;
+            if (softmax.summation.fixed_shift && weight != 0) weight *= std::exp(softmax.summation.shift - total);
+            weight_[i] = T(weight);
+            log_sum_exp_[i] = is_nan ? T(0) : T(total);
+            nan_[size_t(i)] = is_nan;
+            has_nan_ |= is_nan;
+            has_log_sum_exp_ |= weight != 0;
+            if (set().mark[i] == kSeparate && set().metric.kind != SIMPLEMATCH_COSINE) separate_.push_back(int32_t(i));
+        }
+    }
+
+    // Lists of the other side's vectors that have this one as their best, where something arrives at their score.
+    void list_choices(const GradientSide& other) {
+        const int64_t count = set().count, others = other.set().count;
+        std::fill_n(first_choice_.get(), count + 1, 0);
+        for (int64_t j = 0; j < others; ++j)
+            if (other.of_score_[j] != 0) ++first_choice_[other.best_[j] + 1];
+        for (int64_t i = 0; i < count; ++i) first_choice_[i + 1] += first_choice_[i];
+        choices_.resize(size_t(first_choice_[count]));
+        std::vector<int32_t> next(first_choice_.get(), first_choice_.get() + count);
+        for (int64_t j = 0; j < others; ++j)
+            if (other.of_score_[j] != 0) choices_[size_t(next[size_t(other.best_[j])]++)] = int32_t(j);
+    }
+
+    double weight_of_bin(const Softmax& softmax) const {
+        double total = 0;
+        const double of_bin = softmax.bin_score / softmax.temperature;
+        const double shift = softmax.summation.fixed_shift ? softmax.summation.shift : 0;
+        for (int64_t i = 0; softmax.has_bin() && i < set().count; ++i) {
+            if (weight_[i] == 0) continue;
+            total += double(weight_[i]) * std::exp(of_bin - (softmax.summation.fixed_shift ? shift : double(log_sum_exp_[i])));
+        }
+        return total;
+    }
+
+    // sum += ds y over the pairs whose scores are computed one by one. Returns the sum of ds s.
+    double add_separate(const GradientSide& other, int64_t i, const Softmax& softmax, T* sum) const {
+        double moment = 0;
+        const bool all = set().mark[i] == kSeparate && set().metric.kind != SIMPLEMATCH_COSINE;
+        const int64_t count = all ? other.set().count : int64_t(other.separate_.size());
+        for (int64_t k = 0; k < count; ++k) {
+            const int64_t j = all ? k : other.separate_[size_t(k)];
+            if (weight_[i] == 0 && other.weight_[j] == 0) continue;
+            const double s = pair_score(other, i, j), x = s / softmax.temperature;
+            double ds = weight_[i] == 0 ? 0 : double(weight_[i]) * std::exp(x - double(log_sum_exp_[i]));
+            if (other.weight_[j] != 0) ds += double(other.weight_[j]) * std::exp(x - double(other.log_sum_exp_[j]));
+            if (ds == 0 || ds != ds) continue;
+            moment += ds * s;
+            add_line(other.set(), j, T(ds), sum);
+        }
+        return moment;
+    }
+
+    // sum += what arrives at the scores of the pairs of bests, times y; `line` is scratch.
+    void add_bests(const GradientSide& other, int64_t i, T* sum) const {
+        if (of_score_[i] != 0) add_line(other.set(), best_[i], of_score_[i], sum);
+        for (int32_t k = first_choice_[i]; k < first_choice_[i + 1]; ++k)
+            add_line(other.set(), choices_[size_t(k)], other.of_score_[choices_[size_t(k)]], sum);
+    }
+
+    // The gradient of vector i, from `sum`, which it overwrites; `own` is scratch.
+    void finish(const GradientSide& other, int64_t b, int64_t i, T* sum, T* own) const {
+        const int64_t channels = set().channels(), cell = set().cell(i);
+        if (nan_[size_t(i)] || other.has_nan_) {
+            std::fill_n(sum, channels, std::numeric_limits<T>::quiet_NaN());
+        } else if (set().metric.kind == SIMPLEMATCH_L2) {
+            std::fill_n(own, channels + 1, T(0));
+            add_line(set(), i, T(1), own);
+            for (int64_t c = 0; c < channels; ++c) sum[c] = 2 * (sum[c] - sum[channels] * own[c]);
+        } else if (set().metric.kind == SIMPLEMATCH_COSINE && set().mark[i] != kSeparate) {
+            std::fill_n(own, channels + 1, T(0));
+            add_line(set(), i, T(1), own);
+            const T norm = static_cast<const T*>(upstream_.norm)[b * cells_of(set().view) + cell];
+            const double divisor = denominator(double(norm), set().metric);
+            const bool moves = norm > 0 && !(set().metric.clamp_eps && norm < T(set().metric.eps));
+            double product = 0;
+            for (int64_t c = 0; c < channels; ++c) product += double(sum[c]) * double(own[c]);
+            const double factor = moves ? product * divisor / double(norm) : 0;
+            for (int64_t c = 0; c < channels; ++c) sum[c] = T((double(sum[c]) - factor * double(own[c])) / divisor);
+        }
+        write(b, cell, sum);
+    }
+
+    void write_padding(int64_t b) {
+        if (!is_given(gradient) || set().count == cells_of(set().view)) return;
+        const std::vector<T> zeros(size_t(set().channels()), T(0));
+        int64_t next = 0;
+        for (int64_t cell = 0; cell < cells_of(set().view); ++cell) {
+            const bool valid = next < set().count && set().cell(next) == cell;
+            if (valid) ++next;
+            else write(b, cell, zeros.data());
+        }
+    }
+
+private:
+    double value(const void* numbers, int64_t i) const { return double(static_cast<const T*>(numbers)[i]); }
+
+    void add_line(const VectorSet<T>& vectors, int64_t i, T weight, T* sum) const {
+        steps_.add_line(vectors, i, weight, sum);
+    }
+
+    double pair_score(const GradientSide& other, int64_t i, int64_t j) const {
+        const VectorSet<T>&x = set(), &y = other.set();
+        double product = 0, distance = 0;
+        for (int64_t c = 0; c < x.channels(); ++c) {
+            const double p = read_element(x.view, x.offset(i) + c * x.view.stride[1]);
+            const double q = read_element(y.view, y.offset(j) + c * y.view.stride[1]);
+            product += p * q;
+            distance += (p - q) * (p - q);
+        }
+        return double(T(x.metric.kind == SIMPLEMATCH_L2 ? -distance : product));
+    }
+
+    void write(int64_t b, int64_t cell, const T* line) const {
+        const int64_t width = gradient.size[3];
+        const int64_t at = b * gradient.stride[0] + cell / width * gradient.stride[2] + cell % width * gradient.stride[3];
+        with_storage(gradient.dtype, [&](auto* type) {
+            auto to = static_cast<decltype(type)>(gradient.data) + at;
+            for (int64_t c = 0; c < gradient.size[1]; ++c) from_float(line[c], to + c * gradient.stride[1]);
+        });
+    }
+
+    SideUpstream upstream_;
+    MatchAllSteps<T> steps_;
+    Buffer<T> of_score_, weight_, log_sum_exp_;
+    Buffer<int32_t> best_, first_choice_;
+    std::vector<int32_t> choices_, separate_;
+    std::vector<uint8_t> nan_;
+    bool has_log_sum_exp_ = false, has_nan_ = false;
+};
+
+}  // namespace simplematch::cpu
