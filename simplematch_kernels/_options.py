@@ -239,7 +239,11 @@ class RowsKeywords(TypedDict, Generic[Array], total=False):
     target_mask: Array | None
 
 
-class LocalizeKeywords(RowsKeywords[Array], LocalizationKeywords, Generic[Array], total=False):
+class UpsampleKeywords(TypedDict, total=False):
+    upsample: Size
+
+
+class LocalizeKeywords(RowsKeywords[Array], LocalizationKeywords, UpsampleKeywords, Generic[Array], total=False):
     """Options of `localize`."""
 
     temperature: float | Array
@@ -262,6 +266,7 @@ _DEFAULTS: dict[str, Any] = {
     **MetricOptions._field_defaults,
     **LocalizationOptions._field_defaults,
     "temperature": LocalizationOptions._field_defaults["fixed_temperature"],
+    "upsample": None,
 }
 
 

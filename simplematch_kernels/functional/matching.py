@@ -30,6 +30,7 @@ from ..operators import cosine_similarity as similarity_operator
 from ..operators import gather_keypoints as gather_operator
 from ..operators import localize as localize_operator
 from ..operators import sparse_window_match as match_operator
+from . import _upsampled
 from ._shared import check_descriptors, requested
 
 
@@ -87,6 +88,8 @@ def sparse_window_match(
         sigma: width of the gaussian in cells; required by "gaussian", unused otherwise.
         temperature: T, a number, a 0-d tensor or a (B, N) tensor; above zero.
         target_mask: (B, Ht, Wt) bool; False cells can be neither peak nor support.
+        upsample: (H, W). The target is read as if it had been upsampled bilinearly (align_corners=False) to H x W
+            cells, without making that map; peak, window, `target_size` and `target_mask` are those of H x W cells.
         backend: "triton", "cpu", "reference" or "auto"; None follows `use_backend` and SIMPLEMATCH_BACKEND.
 
     Returns:
@@ -155,6 +158,9 @@ def localize(scores: Tensor, *, backend: str | None = None, **options: Unpack[Lo
     scores = _checks.check_features("scores", scores, "(B, N, H, W)")
     _checks.check_cells("scores", scores, channels=False)
     rows, temperature, localization = _localization(scores, scores.shape[1], options)
+    upsample = _check_options.check_size("upsample", options.get("upsample"))
+    if upsample is not None:
+        return _upsampled.localize(scores, rows, temperature, upsample, localization, requested(backend))
     return localize_operator.run(
         localize_operator.Arguments(scores, rows, temperature, localization, requested(backend))
     )
@@ -286,6 +292,10 @@ def _match(
     queries = source.shape[3] if keypoints is None else keypoints.shape[1]
     rows, temperature, localization = _localization(target, queries, options)
     metric = pick(MetricOptions, options).checked()
+    upsample = _check_options.check_size("upsample", options.get("upsample"))
+    if upsample is not None:
+        sources = _upsampled.Sources(source, keypoints, sampling, rows, temperature)
+        return _upsampled.match(sources, target, metric, upsample, localization, requested(backend))
     inputs = (source, keypoints, target, temperature)
     keep = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
     backend = requested(backend)
@@ -301,7 +311,8 @@ def _localization(
     scores: Tensor, queries: int, options: Mapping[str, Any]
 ) -> tuple[Rows, Tensor | None, LocalizationOptions]:
     """(rows, temperature if it is a tensor, options) of a function that localises `queries` queries in a map."""
-    rows = _checks.check_rows(pick(Rows, options), queries, scores)
+    size = _check_options.check_size("upsample", options.get("upsample"))
+    rows = _checks.check_rows(pick(Rows, options), queries, scores, size)
     value = options.get("temperature", _DEFAULT_TEMPERATURE)
     number, temperature = _checks.check_temperature(value, scores.shape[0], queries, scores)
     if torch.compiler.is_compiling() or not _PLAIN.issuperset(map(type, options.values())):

@@ -17,6 +17,7 @@ SCHEMA_TYPES: dict[Any, str] = {
     float: "float",
     float | None: "float?",
     int | Sequence[int]: "SymInt[]",
+    Sequence[int]: "SymInt[]",
     Sequence[int] | None: "SymInt[]?",
 }
 """How operators declare a field, by its type."""

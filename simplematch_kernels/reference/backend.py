@@ -24,7 +24,7 @@ from .._types import (
     Upstream,
     accumulation_dtype,
 )
-from . import gather, match, tangents
+from . import gather, match, tangents, upsample
 from . import localize as localization_step
 from .similarity import norm, query_backward, similarity, target_backward
 
@@ -32,6 +32,12 @@ sparse_window_match_jvp = tangents.sparse_window_match
 localize_jvp = tangents.localize
 gather_keypoints_jvp = tangents.gather_keypoints
 cosine_similarity_jvp = tangents.cosine_similarity
+neighbour_products = upsample.neighbour_products
+neighbour_products_backward = upsample.neighbour_products_backward
+neighbour_products_jvp = upsample.neighbour_products_jvp
+localize_upsampled = upsample.localize_upsampled
+localize_upsampled_backward = upsample.localize_upsampled_backward
+localize_upsampled_jvp = upsample.localize_upsampled_jvp
 
 
 def sparse_window_match(p: MatchProblem) -> MatchResult:

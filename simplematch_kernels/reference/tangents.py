@@ -42,7 +42,7 @@ def sparse_window_match(p: MatchProblem, result: MatchResult, tangents: MatchGra
     d_target = None if tangents.target is None else tangents.target.to(dtype).flatten(2)
     ds = _of_scores(scores, descriptors, flat, p.metric, d_descriptors, d_target)
     size = p.target.shape[2:]
-    return _of_matches(
+    return of_matches(
         scores.unflatten(2, size), ds, p.rows, p.temperature, p.localization, result.matches, tangents.temperature
     )
 
@@ -50,7 +50,7 @@ def sparse_window_match(p: MatchProblem, result: MatchResult, tangents: MatchGra
 def localize(p: LocalizeProblem, result: Matches, tangents: LocalizeGradients[Given]) -> Upstream:
     scores = p.scores.to(accumulation_dtype(p.scores))
     ds = torch.zeros_like(scores) if tangents.scores is None else tangents.scores.to(scores.dtype)
-    return _of_matches(scores, ds.flatten(2), p.rows, p.temperature, p.localization, result, tangents.temperature)
+    return of_matches(scores, ds.flatten(2), p.rows, p.temperature, p.localization, result, tangents.temperature)
 
 
 def gather_keypoints(p: GatherProblem, tangents: GatherGradients[Given]) -> GatherUpstream:
@@ -113,17 +113,17 @@ def _of_scores(s: Tensor, q: Tensor, f: Tensor, metric: Metric, dq: Given, df: G
         return 2 * (crossed - of_q - of_f)
     norm_q, norm_f = norm(q, dim=2)[:, :, None], norm(f, dim=1)[:, None, :]
     divisor_q, divisor_f = denominator(norm_q, metric), denominator(norm_f, metric)
-    own = _of_norm(of_q, norm_q, metric) / divisor_q + _of_norm(of_f, norm_f, metric) / divisor_f
+    own = of_norm(of_q, norm_q, metric) / divisor_q + of_norm(of_f, norm_f, metric) / divisor_f
     return crossed / divisor_q / divisor_f - s * own
 
 
-def _of_norm(product: Tensor, norms: Tensor, metric: Metric) -> Tensor:
+def of_norm(product: Tensor, norms: Tensor, metric: Metric) -> Tensor:
     """dD(x) from <x, dx>: 0 where D is constant, and at the zero vector."""
     moves = (norms >= metric.eps) & (norms > 0) if metric.clamp_eps else norms > 0
     return torch.where(moves, product / torch.where(moves, norms, 1), 0)
 
 
-def _of_matches(
+def of_matches(
     scores: Tensor,
     ds: Tensor,
     rows: Rows,
