@@ -87,3 +87,13 @@ class SimilarityProblem(TypedDict, total=False):
 class SimilarityResult(TypedDict):
     scores: int
     target_norm: int
+
+class UpsampledProblem(TypedDict, total=False):
+    scores: View
+    products: int | None
+    temperature: View | None
+    rows: Rows | None
+    metric: Metric
+    localization: Localization
+    height: int
+    width: int

@@ -32,5 +32,10 @@ template <>
 inline constexpr GatherProblem kDefault<GatherProblem> = {kNotGiven, kNotGiven, kDefault<Sampling>};
 template <>
 inline constexpr SimilarityProblem kDefault<SimilarityProblem> = {kNotGiven, kNotGiven, kDefault<Metric>, kDefaultScoreBudget};
+template <>
+inline constexpr NeighbourProblem kDefault<NeighbourProblem> = {kNotGiven};
+template <>
+inline constexpr UpsampledProblem kDefault<UpsampledProblem> = {
+    kNotGiven, nullptr, kNotGiven, kAllRows, {SIMPLEMATCH_DOT, 0, 1e-8}, kDefault<Localization>, 1, 1};
 
 }  // namespace simplematch

@@ -42,6 +42,14 @@ using SimilarityResult = simplematch_similarity_result;
 using SimilarityUpstream = simplematch_similarity_upstream;
 using SimilarityGradients = simplematch_similarity_gradients;
 
+using NeighbourProblem = simplematch_neighbour_problem;
+using NeighbourResult = simplematch_neighbour_result;
+using NeighbourUpstream = simplematch_neighbour_upstream;
+using NeighbourGradients = simplematch_neighbour_gradients;
+
+using UpsampledProblem = simplematch_upsampled_problem;
+using UpsampledGradients = simplematch_upsampled_gradients;
+
 constexpr View kNotGiven = {nullptr, SIMPLEMATCH_FLOAT32, {1, 1, 1, 1}, {0, 0, 0, 0}};
 constexpr Rows kAllRows = {nullptr, nullptr, nullptr};
 

@@ -111,4 +111,8 @@ PYBIND11_MODULE(_C, m) {
     bind_forward<SimilarityProblem, SimilarityResult>(m, "cosine_similarity");
     bind_backward<SimilarityProblem, SimilarityGradients, SimilarityResult, SimilarityUpstream>(
         m, "cosine_similarity_backward");
+    bind_forward<NeighbourProblem, NeighbourResult>(m, "neighbour_products");
+    bind_backward<NeighbourProblem, NeighbourGradients, NeighbourUpstream>(m, "neighbour_products_backward");
+    bind_forward<UpsampledProblem, Matches>(m, "localize_upsampled");
+    bind_backward<UpsampledProblem, UpsampledGradients, Matches, Upstream>(m, "localize_upsampled_backward");
 }

@@ -120,3 +120,25 @@ def similarity_problem(descriptors: View, target: View, metric: Metric) -> _C.Si
         "metric": _twin(_C.Metric, metric),
         "score_budget": _resolved.SCORE_BUDGET_BYTES,
     }
+
+
+def upsampled_problem(
+    scores: View,
+    products: int | None,
+    rows: _C.Rows | None,
+    temperature: View | None,
+    upsample: tuple[int, int],
+    metric: Metric,
+    localization: Localization,
+) -> _C.UpsampledProblem:
+    """products: of a contiguous float64 array (B, 5, h, w); None for the metric "dot"."""
+    return {
+        "scores": scores,
+        "products": products,
+        "rows": rows,
+        "temperature": temperature,
+        "metric": _twin(_C.Metric, metric),
+        "localization": _twin(_C.Localization, localization),
+        "height": upsample[0],
+        "width": upsample[1],
+    }

@@ -7,6 +7,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
+from .._check_options import check_size
 from .._options import (
     GATHER_NAMES,
     DescriptorKeywords,
@@ -24,7 +25,7 @@ from .._options import (
 from .._resolved import Localization, Sampling
 from ..native import _records
 from ..native._records import _C
-from . import _arrays, _checks
+from . import _arrays, _checks, _upsampled
 from ._arrays import Array, Matches, Rows, view
 
 
@@ -105,6 +106,10 @@ def localize(scores: Array, *, threads: int | None = None, **options: Unpack[Loc
     batch, queries = scores.shape[:2]
     rows, temperature, localization = _localization(scores, queries, options)
     _checks.check_values(None, rows, temperature)
+    upsample = check_size("upsample", options.get("upsample"))
+    if upsample is not None:
+        linear = _upsampled.LINEAR
+        return _upsampled.localize(scores, None, rows, temperature, linear, upsample, localization, _device(threads))
     matches = _arrays.empty_matches(batch, queries, _arrays.accumulation_dtype(scores))
     problem = _records.localize_problem(view(scores), _arrays.native_rows(rows), view(temperature), localization)
     _C.localize(problem, _records.native_matches(*_arrays.addresses(matches)), _device(threads))
@@ -205,6 +210,10 @@ def _match(
     rows, temperature, localization = _localization(target, queries, options)
     metric = pick(MetricOptions, options).checked().resolve()
     _checks.check_values(keypoints, rows, temperature)
+    upsample = check_size("upsample", options.get("upsample"))
+    if upsample is not None:
+        sources = _upsampled.Sources(source, keypoints, sampling, rows, temperature)
+        return _upsampled.match(sources, target, metric, upsample, localization, _device(threads))
     matches = _arrays.empty_matches(target.shape[0], queries, _arrays.accumulation_dtype(target))
     kept = _arrays.empty_kept(target, localization.window)
     problem = _records.match_problem(
@@ -224,11 +233,12 @@ def _match(
 
 def _localization(scores: Array, queries: int, options: Mapping[str, Any]) -> tuple[Rows, Array | None, Localization]:
     """(rows, temperature if it is an array, localization) of a function that localises `queries` queries in a map."""
-    rows = _checks.check_rows(pick(Rows, options), queries, scores)
+    size = check_size("upsample", options.get("upsample"))
+    rows = _checks.check_rows(pick(Rows, options), queries, scores, size)
     value = options.get("temperature", LocalizationOptions().fixed_temperature)
     number, temperature = _checks.check_temperature(value, scores.shape[0], queries, scores)
     localization = pick(LocalizationOptions, {**options, "fixed_temperature": number}).checked()
-    return rows, temperature, localization.resolve(*scores.shape[2:])
+    return rows, temperature, localization.resolve(*(size or scores.shape[2:]))
 
 
 def _descriptor_map(descriptors: Array) -> Array:

@@ -22,6 +22,8 @@
 #include "simplematch/cosine_similarity.h"
 #include "simplematch/gather_keypoints.h"
 #include "simplematch/localize.h"
+#include "simplematch/localize_upsampled.h"
+#include "simplematch/neighbour_products.h"
 #include "simplematch/sparse_window_match.h"
 #include "simplematch/types.h"
 
