@@ -33,9 +33,14 @@ from .._types import (
     empty_matches,
     empty_similarity_result,
 )
-from . import _launch, _steps
+from . import _launch, _steps, _upsampled
 from ._blocks import Backward, part, part_of_rows
 from ._steps import Gradient, LocalizeOutputs, Queries, Source
+
+neighbour_products = _upsampled.neighbour_products
+neighbour_products_backward = _upsampled.neighbour_products_backward
+localize_upsampled = _upsampled.localize_upsampled
+localize_upsampled_backward = _upsampled.localize_upsampled_backward
 
 
 def sparse_window_match(p: MatchProblem) -> MatchResult:
