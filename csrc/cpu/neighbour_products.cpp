@@ -63,6 +63,16 @@ void add_products(const T* here, const T* below, int64_t channels, double* sums)
     }
 }
 
+// Asks for the channels after the present ones: every channel of a contiguous map is on another page.
+template <class S>
+void fetch_next(const Tile<S>& t, int64_t first, int64_t channels) {
+    if (t.channel_stride == 1) return;
+    const int64_t last = first + kNeighbourChannels < channels ? first + kNeighbourChannels : channels;
+    constexpr int64_t line = 64 / int64_t(sizeof(S));
+    for (int64_t c = first; c < last; ++c)
+        for (int64_t j = 0; j < kTile; j += line) __builtin_prefetch(t.base + t.offset[j] + c * t.channel_stride, 0, 3);
+}
+
 template <class S, class T>
 void products_of_cells(const View& features, int64_t b, int64_t first, double* products, T* scratch) {
     const int64_t channels = features.size[1], height = features.size[2], width = features.size[3];
@@ -71,9 +81,11 @@ void products_of_cells(const View& features, int64_t b, int64_t first, double* p
     locate_cells(features, b, first, kTile, here);
     locate_cells(features, b, first + width, kTile, below);
     double sums[5 * kTile] = {};
-    T* const rows = scratch + kChannelsAtATime * kTile;
-    for (int64_t c = 0; c < channels; c += kChannelsAtATime) {
-        const int64_t last = c + kChannelsAtATime < channels ? c + kChannelsAtATime : channels;
+    T* const rows = scratch + kNeighbourChannels * kTile;
+    for (int64_t c = 0; c < channels; c += kNeighbourChannels) {
+        const int64_t last = c + kNeighbourChannels < channels ? c + kNeighbourChannels : channels;
+        fetch_next(here, last, channels);
+        fetch_next(below, last, channels);
         read_channels(here, c, last, scratch);
         read_channels(below, c, last, rows);
         add_products(scratch, rows, last - c, sums);

@@ -18,7 +18,7 @@ void for_each_task(const View& features, int wanted_threads, int64_t scratch_num
 
 template <class T>
 void products_all(const NeighbourProblem& p, const NeighbourResult& result, int threads) {
-    for_each_task<T>(p.features, threads, 2 * kChannelsAtATime * kTile, [&](int64_t b, int64_t first, T* scratch) {
+    for_each_task<T>(p.features, threads, 2 * kNeighbourChannels * kTile, [&](int64_t b, int64_t first, T* scratch) {
         kernels<T>().neighbour_products(p.features, b, first, result.products + b * 5 * cells_of(p.features), scratch);
     });
 }

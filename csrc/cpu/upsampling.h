@@ -27,6 +27,6 @@ struct Upsampling {
 };
 
 constexpr int64_t kNeighbourCells = 56;    // whole vectors, and fewer than kTile, of which a neighbour is the next
-constexpr int64_t kNeighbourChannels = 16;
+constexpr int64_t kNeighbourChannels = 16;  // at a time
 
 }  // namespace simplematch::cpu

@@ -244,16 +244,18 @@ def sum_queries_kernel(
     x = (m % W).to(tl.int64)
     of_gradient, of_scores = score_strides(gradient_strides), score_strides(scores_strides)
     gradient += b * of_gradient.b + (y * of_gradient.h + x * of_gradient.w)
-    scores_pointer = b * of_scores.b + (y * of_scores.h + x * of_scores.w)
+    if scores is not None:
+        scores += b * of_scores.b + (y * of_scores.h + x * of_scores.w)
     slot = sums + b * H * W + m
     total = tl.zeros((BLOCK,), sums.dtype.element_ty)
     if not FIRST:
         total = tl.load(slot, mask=mask, other=0.0)
-    for n in range(0, N):
-        g = tl.load(gradient + n.to(tl.int64) * of_gradient.n, mask=mask, other=0.0).to(total.dtype)
+    for _ in range(0, N):
+        g = tl.load(gradient, mask=mask, other=0.0).to(total.dtype)
+        gradient += of_gradient.n
         if scores is not None:
-            pointer = scores + (scores_pointer + n.to(tl.int64) * of_scores.n)
-            s = tl.load(pointer, mask=mask & (g != 0), other=0.0).to(total.dtype)
+            s = tl.load(scores, mask=mask & (g != 0), other=0.0).to(total.dtype)
+            scores += of_scores.n
             g = tl.where(g == 0, 0.0, g * s)
         total += g
     tl.store(slot, total, mask=mask)
