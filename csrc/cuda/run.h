@@ -37,4 +37,16 @@ void run(const SimilarityProblem& problem, const SimilarityResult& result, const
 void run_backward(const SimilarityProblem& problem, const SimilarityResult& forward, const SimilarityUpstream& upstream,
                   const SimilarityGradients& gradients, const Device& device);
 
+inline int64_t workspace(const NeighbourProblem&, const Device&) { return 0; }
+inline int64_t workspace_backward(const NeighbourProblem&, const NeighbourGradients&, const Device&) { return 0; }
+void run(const NeighbourProblem& problem, const NeighbourResult& result, const Device& device);
+void run_backward(const NeighbourProblem& problem, const NeighbourUpstream& upstream, const NeighbourGradients& gradients,
+                  const Device& device);
+
+int64_t workspace(const UpsampledProblem& problem, const Device& device);
+int64_t workspace_backward(const UpsampledProblem& problem, const UpsampledGradients& gradients, const Device& device);
+void run(const UpsampledProblem& problem, const Matches& result, const Device& device);
+void run_backward(const UpsampledProblem& problem, const Matches& forward, const Upstream& upstream,
+                  const UpsampledGradients& gradients, const Device& device);
+
 }  // namespace simplematch::cuda
