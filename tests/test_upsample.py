@@ -173,6 +173,8 @@ def test_neighbour_products(size: tuple[int, int], dtype: torch.dtype, layout: s
     assert relative_error(results[backend][0], results["reference"][0]) < 1e-14
     assert results[backend][1].stride() == torch.empty_like(features).stride()
     bound = {torch.float64: 1e-14, torch.float32: 1e-6, torch.bfloat16: 4e-3, torch.float16: 5e-4}[dtype]
+    if dtype == torch.bfloat16 and _backends.interpreting():
+        bound *= 2  # Triton's interpreter truncates to bfloat16
     assert relative_error(results[backend][1], results["reference"][1]) < bound
 
 

@@ -34,13 +34,18 @@ from simplematch_kernels._types import (
     LocalizeProblem,
     MatchGradients,
     MatchProblem,
+    NeighbourGradients,
+    NeighbourProblem,
+    NeighbourUpstream,
     Rows,
     SimilarityGradients,
     SimilarityProblem,
     SimilarityUpstream,
+    UpsampledGradients,
+    UpsampledProblem,
     Upstream,
 )
-from simplematch_kernels.triton import _launch, _steps, backend
+from simplematch_kernels.triton import _launch, _steps, _upsampled, backend
 
 SHARED_MEMORY_LIMITS = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 TARGETS = {
@@ -76,6 +81,7 @@ class Variant:
     H: int = 63
     W: int = 63
     kept: bool = True
+    upsample: tuple[int, int] | None = None
 
     @property
     def name(self) -> str:
@@ -110,12 +116,18 @@ MODES = [
     Variant(torch.float16, B=1, N=4096, H=64, W=64, kept=False),
     Variant(torch.float64, B=1, N=200, C=64, H=64, W=64, kept=False),
 ]
-ALL = PAPER + ALIGNED + MODES
+UPSAMPLED = [
+    Variant(torch.float32, sampling=None, upsample=(252, 252)),
+    Variant(torch.bfloat16, layout="channels_last", sampling=None, metric="l2", upsample=(375, 500)),
+    Variant(torch.float16, sampling=None, metric="dot", upsample=(252, 252), temperature=None),
+    Variant(torch.float64, sampling=None, upsample=(252, 252)),
+]
+ALL = PAPER + ALIGNED + MODES + UPSAMPLED
 # What the tests compile: everything for one chip, what differs most for the others.
 TESTED = {
-    "cuda:80": [*PAPER[:4], MODES[0], MODES[3], MODES[12]],
+    "cuda:80": [*PAPER[:4], MODES[0], MODES[3], MODES[12], *UPSAMPLED],
     "cuda:90": ALL,
-    "cuda:100": [*PAPER[:4], MODES[0], MODES[3], MODES[12]],
+    "cuda:100": [*PAPER[:4], MODES[0], MODES[3], MODES[12], *UPSAMPLED],
     "hip:gfx942": [PAPER[0], PAPER[3], PAPER[6], MODES[0]],
 }
 
@@ -166,12 +178,12 @@ def recording(platform: str) -> Iterator[list[Launch]]:
         assert 0 < programs < 2**31
         launches.append((kernel, dict(arguments), _launch.compiler_options(warps, stages, registers)))
 
-    before = _steps.launch, _launch.PLATFORM
-    _steps.launch, _launch.PLATFORM = record, platform
+    before = _steps.launch, _upsampled.launch, _launch.PLATFORM
+    _steps.launch, _upsampled.launch, _launch.PLATFORM = record, record, platform
     try:
         yield launches
     finally:
-        _steps.launch, _launch.PLATFORM = before
+        _steps.launch, _upsampled.launch, _launch.PLATFORM = before
 
 
 def empty_map(layout: str, dtype: torch.dtype, B: int, C: int, H: int, W: int) -> Tensor:
@@ -219,7 +231,23 @@ def launches_of(variant: Variant, platform: str) -> list[Launch]:
             scores = LocalizeProblem(result.scores, rows, temperature, localization)
             matches = backend.localize(scores)
             backend.localize_backward(scores, matches, upstream, LocalizeGradients(True, True))
+        if v.upsample is not None:
+            _upsample(v, target, temperature, localization, metric)
     return launches
+
+
+def _upsample(v: Variant, target: Tensor, temperature: Tensor | None, localization: Any, metric: Any) -> None:
+    neighbours = NeighbourProblem(target)
+    products = backend.neighbour_products(neighbours).products
+    backend.neighbour_products_backward(neighbours, NeighbourUpstream(products), NeighbourGradients(True))
+    dtype = torch.float64 if v.dtype == torch.float64 else torch.float32
+    scores = torch.empty(v.B, v.N, v.H, v.W, dtype=dtype, device="meta")
+    assert v.upsample is not None
+    given = None if v.metric == "dot" else products
+    problem = UpsampledProblem(scores, given, Rows(), temperature, v.upsample, metric, localization)
+    matches = backend.localize_upsampled(problem)
+    upstream = Upstream(matches.keypoints, matches.score, matches.log_sum_exp)
+    backend.localize_upsampled_backward(problem, matches, upstream, UpsampledGradients(True, True, True))
 
 
 def compilation_of(variant: str, launch: Launch) -> Compilation:
@@ -270,6 +298,9 @@ KERNELS = {
         _steps.similarity_kernel, _steps.localize_kernel, _steps.localize_backward_kernel,
         _steps.similarity_gradient_kernel, _steps.target_backward_kernel, _steps.query_backward_kernel,
         _steps.source_backward_kernel, _steps.gather_kernel,
+        _upsampled.neighbour_products_kernel, _upsampled.neighbour_products_backward_kernel,
+        _upsampled.upsampled_terms_kernel, _upsampled.upsample_kernel, _upsampled.reduce_axis_kernel,
+        _upsampled.sum_queries_kernel, _upsampled.upsampled_products_kernel,
     )
 }  # fmt: skip
 
