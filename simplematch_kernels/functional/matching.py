@@ -294,8 +294,13 @@ def _match(
     metric = pick(MetricOptions, options).checked()
     upsample = _check_options.check_size("upsample", options.get("upsample"))
     if upsample is not None:
-        sources = _upsampled.Sources(source, keypoints, sampling, rows, temperature)
-        return _upsampled.match(sources, target, metric, upsample, localization, requested(backend))
+        backend = requested(backend)
+        if keypoints is None:
+            descriptors = source[:, :, 0, :].transpose(1, 2)
+        else:
+            points = _upsampled.without_padding(keypoints, rows)
+            descriptors = gather_operator.run(gather_operator.Arguments(source, points, sampling, backend)).descriptors
+        return _upsampled.match(descriptors, target, rows, temperature, metric, upsample, localization, backend)
     inputs = (source, keypoints, target, temperature)
     keep = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
     backend = requested(backend)

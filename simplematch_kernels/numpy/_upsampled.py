@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from .. import _resolved
-from .._resolved import Localization, Metric, Sampling
+from .._resolved import Localization, Metric
 from ..native import _records
 from ..native._records import _C
 from . import _arrays
 from ._arrays import Array, Matches, Rows, view
 
 LINEAR = Metric("dot", 0.0, False)
-
-
-class Sources(NamedTuple):
-    """What is looked for: keypoints of a map, or with `keypoints` None a list of descriptors (B, C, 1, N)."""
-
-    source: Array
-    keypoints: Array | None
-    sampling: Sampling | None
-    rows: Rows
-    temperature: Array | None
 
 
 def localize(
@@ -47,15 +35,16 @@ def localize(
 
 
 def match(
-    sources: Sources,
+    descriptors: Array,
     target: Array,
+    rows: Rows,
+    temperature: Array | None,
     metric: Metric,
     upsample: tuple[int, int],
     localization: Localization,
     device: _C.Device,
 ) -> Matches:
-    """Matches in target (B, C, h, w) upsampled to H x W, in blocks of queries under the score budget."""
-    descriptors = _descriptors(sources, device)
+    """Matches of descriptors (B, C, 1, N) in target (B, C, h, w) upsampled to H x W; in blocks under the budget."""
     (batch, _, height, width), dtype = target.shape, _arrays.accumulation_dtype(target)
     products = None
     if metric.kind != "dot":
@@ -70,30 +59,22 @@ def match(
         problem = _records.similarity_problem(view(descriptors[..., block]), view(target), metric)
         result: _C.SimilarityResult = {"scores": _arrays.address(scores), "target_norm": _arrays.address(norm)}
         _C.cosine_similarity(problem, result, device)
-        rows, temperature = _rows_of_block(sources, block)
-        found.append(localize(scores, products, rows, temperature, metric, upsample, localization, device))
+        of_block = _rows_of_block(rows, block)
+        temperatures = None if temperature is None else temperature[:, block]
+        found.append(localize(scores, products, of_block, temperatures, metric, upsample, localization, device))
     return found[0] if len(found) == 1 else Matches(*(np.concatenate(x, 1) for x in zip(*found, strict=True)))
 
 
-def _rows_of_block(sources: Sources, block: slice) -> tuple[Rows, Array | None]:
-    counts, valid, mask = sources.rows
+def without_padding(keypoints: Array, rows: Rows) -> Array:
+    """Keypoints of padding, which may be NaN, as zeros."""
+    valid = np.ones(keypoints.shape[:2], np.bool_) if rows.valid is None else rows.valid
+    if rows.num_keypoints is not None:
+        valid = valid & (np.arange(keypoints.shape[1]) < rows.num_keypoints[:, None])
+    return np.where(valid[..., None], keypoints, 0).astype(keypoints.dtype)
+
+
+def _rows_of_block(rows: Rows, block: slice) -> Rows:
+    counts, valid, mask = rows
     if counts is not None:
         counts = np.clip(counts - block.start, 0, block.stop - block.start)
-    valid = None if valid is None else np.ascontiguousarray(valid[:, block])
-    return Rows(counts, valid, mask), None if sources.temperature is None else sources.temperature[:, block]
-
-
-def _descriptors(sources: Sources, device: _C.Device) -> Array:
-    """(B, C, 1, N); padding, which may be NaN, reads cell 0."""
-    source, keypoints, sampling, (counts, valid, _), _ = sources
-    if keypoints is None or sampling is None:
-        return source
-    batch, queries = keypoints.shape[:2]
-    takes_part = np.ones((batch, queries), np.bool_) if valid is None else valid
-    if counts is not None:
-        takes_part = takes_part & (np.arange(queries) < counts[:, None])
-    points = np.where(takes_part[..., None], keypoints, 0).astype(keypoints.dtype)
-    descriptors = np.empty((batch, queries, source.shape[1]), source.dtype)
-    problem = _records.gather_problem(view(source), view(points), sampling)
-    _C.gather_keypoints(problem, {"descriptors": _arrays.address(descriptors)}, device)
-    return descriptors.transpose(0, 2, 1)[:, :, None, :]
+    return Rows(counts, None if valid is None else np.ascontiguousarray(valid[:, block]), mask)

@@ -152,9 +152,13 @@ def gather_keypoints(
     keypoints = _checks.check_keypoints(keypoints, features, "features")
     options = SamplingOptions(size, coords, sampling, padding).checked(GATHER_NAMES)
     _checks.check_values(keypoints, Rows(), None)
+    return _gather(features, keypoints, options.resolve(*features.shape[2:]), _device(threads))
+
+
+def _gather(features: Array, keypoints: Array, sampling: Sampling, device: _C.Device) -> Array:
     descriptors = np.empty((features.shape[0], keypoints.shape[1], features.shape[1]), features.dtype)
-    problem = _records.gather_problem(view(features), view(keypoints), options.resolve(*features.shape[2:]))
-    _C.gather_keypoints(problem, {"descriptors": _arrays.address(descriptors)}, _device(threads))
+    problem = _records.gather_problem(view(features), view(keypoints), sampling)
+    _C.gather_keypoints(problem, {"descriptors": _arrays.address(descriptors)}, device)
     return descriptors
 
 
@@ -212,8 +216,11 @@ def _match(
     _checks.check_values(keypoints, rows, temperature)
     upsample = check_size("upsample", options.get("upsample"))
     if upsample is not None:
-        sources = _upsampled.Sources(source, keypoints, sampling, rows, temperature)
-        return _upsampled.match(sources, target, metric, upsample, localization, _device(threads))
+        device = _device(threads)
+        if keypoints is not None and sampling is not None:
+            points = _upsampled.without_padding(keypoints, rows)
+            source = _descriptor_map(_gather(source, points, sampling, device))
+        return _upsampled.match(source, target, rows, temperature, metric, upsample, localization, device)
     matches = _arrays.empty_matches(target.shape[0], queries, _arrays.accumulation_dtype(target))
     kept = _arrays.empty_kept(target, localization.window)
     problem = _records.match_problem(
