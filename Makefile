@@ -24,7 +24,7 @@ stamps := $(abspath $(VENV))/.simplematch
 sources := pyproject.toml setup.py CMakeLists.txt $(shell find csrc cmake -type f 2>/dev/null)
 cmake = PATH="$(bin):$$PATH" VIRTUAL_ENV="$(abspath $(VENV))" $(bin)/cmake
 cuda_objects = build/cuda/CMakeFiles/simplematch_cuda.dir/csrc/cuda/*.o
-interpreted := $(addprefix tests/test_,backends.py gradients.py golden.py edge_cases.py extremes.py magnitudes.py fuzz.py arguments.py operators.py match_all.py pair_scores.py)
+interpreted := $(addprefix tests/test_,upsample.py backends.py gradients.py golden.py edge_cases.py extremes.py magnitudes.py fuzz.py arguments.py operators.py match_all.py pair_scores.py)
 emulated := $(filter-out tests/test_operators.py,$(interpreted)) tests/system/training/test_backends.py tests/test_localize_layouts.py
 
 .DEFAULT_GOAL := help

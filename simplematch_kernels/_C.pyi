@@ -138,3 +138,13 @@ class CrossEntropyResult(TypedDict):
     loss: int
     cell: int
     target_norm: int
+
+class UpsampledProblem(TypedDict, total=False):
+    scores: View
+    products: int | None
+    temperature: View | None
+    rows: Rows | None
+    metric: Metric
+    localization: Localization
+    height: int
+    width: int

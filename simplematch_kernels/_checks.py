@@ -89,12 +89,12 @@ def as_points(keypoints: Tensor, sampling: str) -> Tensor:
     return keypoints if keypoints.dtype in (torch.float32, torch.float64) else keypoints.float()
 
 
-def check_rows(rows: Rows, queries: int, target: Tensor) -> Rows:
-    """The row and cell restrictions, in the form the backends take (see `Rows`)."""
+def check_rows(rows: Rows, queries: int, target: Tensor, size: tuple[int, int] | None = None) -> Rows:
+    """The row and cell restrictions, in the form the backends take (see `Rows`); `size`: (H, W) of the mask."""
     num_keypoints, valid, target_mask = rows
     if num_keypoints is None and valid is None and target_mask is None:
         return rows
-    batch, (height, width) = target.shape[0], target.shape[2:]
+    batch, (height, width) = target.shape[0], size or target.shape[2:]
     if num_keypoints is not None:
         num_keypoints = check_tensor("num_keypoints", num_keypoints, "(B,)")
         if num_keypoints.dtype not in INTEGER_DTYPES:

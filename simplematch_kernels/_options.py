@@ -294,7 +294,13 @@ class RowsKeywords(TypedDict, Generic[Array], total=False):
     target_mask: Array | None
 
 
-class LocalizeKeywords(RowsKeywords[Array], LocalizationKeywords[Array], DetailKeywords, Generic[Array], total=False):
+class UpsampleKeywords(TypedDict, total=False):
+    upsample: Size
+
+
+class LocalizeKeywords(
+    RowsKeywords[Array], LocalizationKeywords[Array], DetailKeywords, UpsampleKeywords, Generic[Array], total=False
+):
     """Options of `localize`."""
 
     temperature: float | Array
@@ -332,6 +338,7 @@ _DEFAULTS: dict[str, Any] = {
     "kernel_size": 1,
     "temperature": LocalizationOptions._field_defaults["fixed_temperature"],
     **DetailOptions._field_defaults,
+    "upsample": None,
 }
 
 

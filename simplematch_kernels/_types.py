@@ -468,6 +468,40 @@ class CrossEntropyProblem(NamedTuple):
         )
 
 
+class NeighbourProblem(NamedTuple):
+    """features: (B, C, H, W)."""
+
+    features: Tensor
+
+
+class NeighbourResult(NamedTuple):
+    """products: (B, 5, H, W) float64; 0 where a neighbour lies outside the map."""
+
+    products: Tensor
+
+
+class NeighbourUpstream(NamedTuple):
+    """The gradient with respect to the products."""
+
+    products: Tensor
+
+
+class UpsampledProblem(NamedTuple):
+    """scores: (B, N, h, w) of the cells of a map that is read as if it had `upsample` = (H, W) cells.
+
+    products: (B, 5, h, w), those of `NeighbourResult`; None for the metric "dot".
+    rows: the target mask is one of H x W cells. temperature: as in `MatchProblem`.
+    """
+
+    scores: Tensor
+    products: Tensor | None
+    rows: Rows
+    temperature: Tensor | None
+    upsample: tuple[int, int]
+    metric: Metric
+    localization: Localization
+
+
 class MatchGradients(NamedTuple, Generic[T]):
     """One T for each differentiable input of `sparse_window_match`: whether its gradient is needed, or the gradient."""
 
@@ -517,6 +551,20 @@ class MatchAllUpstream(NamedTuple):
     log_sum_exp_a: Tensor | None
     score_b: Tensor | None
     log_sum_exp_b: Tensor | None
+
+
+class NeighbourGradients(NamedTuple, Generic[T]):
+    """As `MatchGradients`."""
+
+    features: T
+
+
+class UpsampledGradients(NamedTuple, Generic[T]):
+    """As `MatchGradients`."""
+
+    scores: T
+    products: T
+    temperature: T
 
 
 class Upstream(NamedTuple):
@@ -639,3 +687,15 @@ class Backend(Protocol):
         upstream: CrossEntropyUpstream,
         needs: MatchGradients[bool],
     ) -> MatchGradients[Given]: ...
+
+    def neighbour_products(self, problem: NeighbourProblem) -> NeighbourResult: ...
+
+    def neighbour_products_backward(
+        self, problem: NeighbourProblem, upstream: NeighbourUpstream, needs: NeighbourGradients[bool]
+    ) -> NeighbourGradients[Given]: ...
+
+    def localize_upsampled(self, problem: UpsampledProblem) -> Matches: ...
+
+    def localize_upsampled_backward(
+        self, problem: UpsampledProblem, result: Matches, upstream: Upstream, needs: UpsampledGradients[bool]
+    ) -> UpsampledGradients[Given]: ...

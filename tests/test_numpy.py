@@ -56,6 +56,22 @@ def assert_same_matches(ours: smn.Matches, theirs: smk.Matches) -> None:
 
 @by_sample
 @by_dtype
+def test_upsampled_matches_are_those_of_the_cpu_backend(sample: Sample, dtype: str) -> None:
+    inputs, fine = sample.make(getattr(torch, dtype), torch.device("cpu")), (11, 13)
+    options = {k: v for k, v in inputs.options.items() if k != "target_mask"}
+    ours = smn.sparse_window_match(
+        array(inputs.source), array(inputs.target), array(inputs.keypoints), upsample=fine, **arrays(options)
+    )
+    theirs = smk.sparse_window_match(
+        inputs.source, inputs.target, inputs.keypoints, upsample=fine, **options, backend="cpu"
+    )
+    assert_same_matches(ours, theirs)
+    scores = torch.randn(2, 3, *sample.target_map, dtype=torch.float32).to(inputs.source.dtype)
+    assert_same_matches(smn.localize(array(scores), upsample=fine), smk.localize(scores, upsample=fine, backend="cpu"))
+
+
+@by_sample
+@by_dtype
 def test_every_function_gives_the_bits_of_the_cpu_backend(sample: Sample, dtype: str) -> None:
     inputs = sample.make(getattr(torch, dtype), torch.device("cpu"))
     options, o = inputs.options, arrays(inputs.options)

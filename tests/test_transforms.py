@@ -54,6 +54,12 @@ def descriptors(backend: str) -> Function:
     )
 
 
+def upsampled(backend: str) -> Function:
+    return lambda q, target: flat(
+        smk.match_descriptors(q, target, upsample=(9, 11), window_size=5, temperature=0.7, eps=0.1, backend=backend)
+    )
+
+
 def localize(backend: str) -> Function:
     return lambda scores, temperature: flat(
         smk.localize(scores, window_size=3, outside_value=0.1, temperature=temperature, backend=backend)
@@ -93,6 +99,7 @@ CASES: dict[str, tuple[Callable[[str], Function], tuple[Tensor, ...]]] = {
     ),
     "descriptors": (descriptors, (draw(1, 3, 4), draw(1, 4, 5, 6, seed=1))),
     "localize": (localize, (draw(1, 3, 5, 6), draw(1, 3, seed=2).abs() + 0.5)),
+    "upsampled": (upsampled, (draw(1, 3, 4), draw(1, 4, 5, 6, seed=1))),
     "gather": (gather, (draw(1, 4, 4, 5), POINTS)),
     "cosine": (similarity("cosine"), (draw(1, 3, 4), draw(1, 4, 5, 6, seed=1))),
     "dot": (similarity("dot"), (draw(1, 3, 4), draw(1, 4, 5, 6, seed=1))),

@@ -41,14 +41,19 @@ from simplematch_kernels._types import (
     MatchAllUpstream,
     MatchGradients,
     MatchProblem,
+    NeighbourGradients,
+    NeighbourProblem,
+    NeighbourUpstream,
     Rows,
     SetRows,
     SimilarityGradients,
     SimilarityProblem,
     SimilarityUpstream,
+    UpsampledGradients,
+    UpsampledProblem,
     Upstream,
 )
-from simplematch_kernels.triton import _cross_entropy_steps, _launch, _match_all, _steps, backend
+from simplematch_kernels.triton import _cross_entropy_steps, _launch, _match_all, _steps, _upsampled, backend
 
 SHARED_MEMORY_LIMITS = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 TARGETS = {
@@ -85,6 +90,7 @@ class Variant:
     W: int = 63
     kept: bool = True
     own_sizes: bool = False  # whether each image has a size of its own
+    upsample: tuple[int, int] | None = None
 
     @property
     def name(self) -> str:
@@ -125,12 +131,18 @@ ENTROPY = [
     Variant(torch.bfloat16, sampling="bilinear", localization="global", masked=True, temperature=None),
     Variant(torch.float64, sampling=None, localization="global", masked=True, temperature=None, N=200),
 ]
-ALL = PAPER + ALIGNED + MODES + ENTROPY
+UPSAMPLED = [
+    Variant(torch.float32, sampling=None, upsample=(252, 252)),
+    Variant(torch.bfloat16, layout="channels_last", sampling=None, metric="l2", upsample=(375, 500)),
+    Variant(torch.float16, sampling=None, metric="dot", upsample=(252, 252), temperature=None),
+    Variant(torch.float64, sampling=None, upsample=(252, 252)),
+]
+ALL = PAPER + ALIGNED + MODES + ENTROPY + UPSAMPLED
 # What the tests compile: everything for one chip, what differs most for the others.
 TESTED = {
-    "cuda:80": [*PAPER[:4], MODES[0], MODES[3], MODES[12], ENTROPY[1]],
+    "cuda:80": [*PAPER[:4], MODES[0], MODES[3], MODES[12], ENTROPY[1], *UPSAMPLED],
     "cuda:90": ALL,
-    "cuda:100": [*PAPER[:4], MODES[0], MODES[3], MODES[12], ENTROPY[1]],
+    "cuda:100": [*PAPER[:4], MODES[0], MODES[3], MODES[12], ENTROPY[1], *UPSAMPLED],
     "hip:gfx942": [PAPER[0], PAPER[3], PAPER[6], MODES[0]],
 }
 
@@ -181,12 +193,17 @@ def recording(platform: str) -> Iterator[list[Launch]]:
         assert 0 < programs < 2**31
         launches.append((kernel, dict(arguments), _launch.compiler_options(warps, stages, registers)))
 
-    before = _steps.launch, _match_all.launch, _launch.PLATFORM
-    _steps.launch, _match_all.launch, _launch.PLATFORM = record, record, platform
+    modules = _steps, _match_all, _upsampled
+    before = [module.launch for module in modules], _launch.PLATFORM
+    _launch.PLATFORM = platform
+    for module in modules:
+        module.launch = record
     try:
         yield launches
     finally:
-        _steps.launch, _match_all.launch, _launch.PLATFORM = before
+        for module, launch in zip(modules, before[0], strict=True):
+            module.launch = launch
+        _launch.PLATFORM = before[1]
 
 
 def empty_map(layout: str, dtype: torch.dtype, B: int, C: int, H: int, W: int) -> Tensor:
@@ -245,6 +262,8 @@ def launches_of(variant: Variant, platform: str) -> list[Launch]:
             scores = LocalizeProblem(result.scores, rows, temperature, localization)
             matches = backend.localize(scores)
             backend.localize_backward(scores, matches, upstream, LocalizeGradients(True, True))
+        if v.upsample is not None:
+            _upsample(v, target, temperature, localization, metric)
     return launches
 
 
@@ -262,6 +281,20 @@ def launch_match_all(v: Variant, b: Tensor, metric: Metric) -> None:
     backend.match_all_backward(problem, result, upstream, MatchAllGradients(True, True, not lists, not lists))
     if lists:
         backend.match_all(problem._replace(log_sum_exp=False))
+
+
+def _upsample(v: Variant, target: Tensor, temperature: Tensor | None, localization: Any, metric: Any) -> None:
+    neighbours = NeighbourProblem(target)
+    products = backend.neighbour_products(neighbours).products
+    backend.neighbour_products_backward(neighbours, NeighbourUpstream(products), NeighbourGradients(True))
+    dtype = torch.float64 if v.dtype == torch.float64 else torch.float32
+    scores = torch.empty(v.B, v.N, v.H, v.W, dtype=dtype, device="meta")
+    assert v.upsample is not None
+    given = None if v.metric == "dot" else products
+    problem = UpsampledProblem(scores, given, Rows(), temperature, v.upsample, metric, localization)
+    matches = backend.localize_upsampled(problem)
+    upstream = Upstream(matches.keypoints, matches.score, matches.log_sum_exp)
+    backend.localize_upsampled_backward(problem, matches, upstream, UpsampledGradients(True, True, True))
 
 
 def compilation_of(variant: str, launch: Launch) -> Compilation:
@@ -314,6 +347,9 @@ KERNELS = {
         _steps.source_backward_kernel, _steps.gather_kernel, _match_all.set_norm_kernel, _match_all.match_all_kernel,
         _match_all.match_all_reduce_kernel, _match_all.match_all_upstream_kernel, _match_all.match_all_gradient_kernel,
         _cross_entropy_steps.cross_entropy_kernel, _cross_entropy_steps.cross_entropy_backward_kernel,
+        _upsampled.neighbour_products_kernel, _upsampled.neighbour_products_backward_kernel,
+        _upsampled.upsampled_terms_kernel, _upsampled.upsample_kernel, _upsampled.reduce_axis_kernel,
+        _upsampled.sum_queries_kernel, _upsampled.upsampled_products_kernel,
     )
 }  # fmt: skip
 

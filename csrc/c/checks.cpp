@@ -178,6 +178,35 @@ Sizes check_problem(SimilarityProblem& p) {
             p.target.dtype, arithmetic_of(p.target.dtype)};
 }
 
+Sizes check_problem(NeighbourProblem& p) {
+    check_map("features", p.features);
+    return {p.features.size[0], 0, p.features.size[1], p.features.size[2], p.features.size[3], p.features.dtype,
+            arithmetic_of(p.features.dtype)};
+}
+
+Sizes check_problem(UpsampledProblem& p) {
+    check_required("scores", p.scores, "(B, N, h, w)", 4);
+    if (p.scores.size[2] == 0 || p.scores.size[3] == 0)
+        refuse("scores must have at least one cell, got h = %" PRId64 ", w = %" PRId64, p.scores.size[2], p.scores.size[3]);
+    if (p.height < 1 || p.width < 1)
+        refuse("height and width must be at least 1, got %" PRId64 " and %" PRId64, p.height, p.width);
+    if (bounded_product({p.scores.size[0], p.height, p.width}) > kMostElements)
+        refuse("height and width must make at most 2^40 cells, got %" PRId64 " x %" PRId64 " for B = %" PRId64, p.height,
+               p.width, p.scores.size[0]);
+    const Sizes s{p.scores.size[0], p.scores.size[1], 1, p.height, p.width, p.scores.dtype,
+                  arithmetic_of(p.scores.dtype)};
+    check_metric(p.metric);
+    if (p.metric.kind == SIMPLEMATCH_DOT) {
+        p.products = nullptr;
+    } else {
+        check_array("products", p.products, {s.batch, 5, p.scores.size[2], p.scores.size[3]}, sizeof(double));
+    }
+    check_temperature(p.temperature, s);
+    check_rows(p.rows, s);
+    check_localization(p.localization, !is_given(p.temperature));
+    return s;
+}
+
 void check_result(const MatchResult& result, const MatchProblem& p, const Sizes& s) {
     check_matches(result.matches, s);
     const int64_t item = item_size(s.arithmetic);
@@ -204,6 +233,12 @@ void check_result(const CrossEntropyResult& result, const CrossEntropyProblem&, 
     check_array("target_norm", result.target_norm, {s.batch, s.height, s.width}, item_size(s.arithmetic));
 }
 
+void check_result(const NeighbourResult& result, const NeighbourProblem&, const Sizes& s) {
+    check_array("products", result.products, {s.batch, 5, s.height, s.width}, sizeof(double));
+}
+
+void check_result(const Matches& result, const UpsampledProblem&, const Sizes& s) { check_matches(result, s); }
+
 void check_upstream(Upstream& upstream, const Sizes& s) {
     const auto check = [&](const char* name, View& t, const char* shape, std::initializer_list<int64_t> size) {
         if (is_given(t)) check_arriving(name, t, shape, size, s.arithmetic);
@@ -223,6 +258,10 @@ void check_upstream(SimilarityUpstream& upstream, const Sizes& s) {
 
 void check_upstream(CrossEntropyUpstream& upstream, const Sizes& s) {
     check_arriving("upstream.loss", upstream.loss, "(B, N)", {s.batch, s.queries}, s.arithmetic);
+}
+
+void check_upstream(NeighbourUpstream& upstream, const Sizes& s) {
+    check_array("upstream.products", upstream.products, {s.batch, 5, s.height, s.width}, sizeof(double));
 }
 
 namespace {
@@ -254,6 +293,20 @@ void check_gradients(GatherGradients& wanted, const GatherProblem& p) {
 void check_gradients(SimilarityGradients& wanted, const SimilarityProblem& p) {
     check_gradient("gradients.descriptors", wanted.descriptors, "descriptors", p.descriptors, 4);
     check_gradient("gradients.target", wanted.target, "target", p.target, 4);
+}
+
+void check_gradients(NeighbourGradients& wanted, const NeighbourProblem& p) {
+    check_gradient("gradients.features", wanted.features, "features", p.features, 4);
+}
+
+void check_gradients(UpsampledGradients& wanted, const UpsampledProblem& p) {
+    check_gradient("gradients.scores", wanted.scores, "scores", p.scores, 4);
+    check_gradient("gradients.temperature", wanted.temperature, "temperature", p.temperature, 2);
+    if (wanted.products == nullptr) return;
+    if (p.metric.kind == SIMPLEMATCH_DOT)
+        refuse("gradients.products must be NULL for metric %d (dot), got an address", SIMPLEMATCH_DOT);
+    const View& s = p.scores;
+    check_array("gradients.products", wanted.products, {s.size[0], 5, s.size[2], s.size[3]}, sizeof(double));
 }
 
 void check_counts(const Rows& rows, const Sizes& s) {

@@ -20,22 +20,29 @@ Sizes check_problem(LocalizeProblem& problem);
 Sizes check_problem(GatherProblem& problem);
 Sizes check_problem(SimilarityProblem& problem);
 Sizes check_problem(CrossEntropyProblem& problem);
+Sizes check_problem(NeighbourProblem& problem);
+Sizes check_problem(UpsampledProblem& problem);  // height and width of the upsampled map
 
 void check_result(const MatchResult& result, const MatchProblem& problem, const Sizes& sizes);
 void check_result(const Matches& result, const LocalizeProblem& problem, const Sizes& sizes);
 void check_result(const GatherResult& result, const GatherProblem& problem, const Sizes& sizes);
 void check_result(const SimilarityResult& result, const SimilarityProblem& problem, const Sizes& sizes);
 void check_result(const CrossEntropyResult& result, const CrossEntropyProblem& problem, const Sizes& sizes);
+void check_result(const NeighbourResult& result, const NeighbourProblem& problem, const Sizes& sizes);
+void check_result(const Matches& result, const UpsampledProblem& problem, const Sizes& sizes);
 
 void check_upstream(Upstream& upstream, const Sizes& sizes);
 void check_upstream(GatherUpstream& upstream, const Sizes& sizes);
 void check_upstream(SimilarityUpstream& upstream, const Sizes& sizes);
 void check_upstream(CrossEntropyUpstream& upstream, const Sizes& sizes);
+void check_upstream(NeighbourUpstream& upstream, const Sizes& sizes);
 
 void check_gradients(MatchGradients& wanted, const MatchProblem& problem);
 void check_gradients(LocalizeGradients& wanted, const LocalizeProblem& problem);
 void check_gradients(GatherGradients& wanted, const GatherProblem& problem);
 void check_gradients(SimilarityGradients& wanted, const SimilarityProblem& problem);
+void check_gradients(NeighbourGradients& wanted, const NeighbourProblem& problem);
+void check_gradients(UpsampledGradients& wanted, const UpsampledProblem& problem);
 void check_gradients(MatchGradients& wanted, const CrossEntropyProblem& problem);
 
 // A gradient that arrives.

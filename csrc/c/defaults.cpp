@@ -56,6 +56,10 @@ simplematch_cross_entropy_problem simplematch_cross_entropy_problem_default(void
 
 simplematch_match_all_problem simplematch_match_all_problem_default(void) { return kDefault<simplematch_match_all_problem>; }
 
+simplematch_neighbour_problem simplematch_neighbour_problem_default(void) { return kDefault<simplematch_neighbour_problem>; }
+
+simplematch_upsampled_problem simplematch_upsampled_problem_default(void) { return kDefault<simplematch_upsampled_problem>; }
+
 simplematch_status simplematch_cells_from_pixels(
     int32_t coordinates, int64_t cells, int64_t pixels, simplematch_affine* map) {
     return guard([&] {

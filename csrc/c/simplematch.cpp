@@ -35,11 +35,16 @@ void check_values(const MatchProblem& problem, const Sizes& sizes) {
 }
 void check_values(const SimilarityProblem&, const Sizes&) {}
 void check_values(const CrossEntropyProblem& problem, const Sizes& sizes) { check_counts(problem.rows, sizes); }
+void check_values(const NeighbourProblem&, const Sizes&) {}
+void check_values(const UpsampledProblem& problem, const Sizes& sizes) { check_counts(problem.rows, sizes); }
 
 void check_forward(const MatchResult& forward, const MatchProblem& problem, const Sizes& sizes) {
     check_peaks(forward.matches, problem.rows, sizes);
 }
 void check_forward(const Matches& forward, const LocalizeProblem& problem, const Sizes& sizes) {
+    check_peaks(forward, problem.rows, sizes);
+}
+void check_forward(const Matches& forward, const UpsampledProblem& problem, const Sizes& sizes) {
     check_peaks(forward, problem.rows, sizes);
 }
 void check_forward(const SimilarityResult&, const SimilarityProblem&, const Sizes&) {}
@@ -222,5 +227,47 @@ simplematch_status simplematch_match_all_backward(
 
 simplematch_status simplematch_match_all_backward_workspace(
     const MatchAllProblem* problem, const MatchAllGradients* gradients, const Device* device, int64_t* bytes) {
+    return abi::backward_workspace(problem, gradients, device, bytes);
+}
+
+simplematch_status simplematch_neighbour_products(
+    const NeighbourProblem* problem, const NeighbourResult* result, const Device* device) {
+    return abi::forward(problem, result, device);
+}
+
+simplematch_status simplematch_neighbour_products_workspace(
+    const NeighbourProblem* problem, const Device* device, int64_t* bytes) {
+    return abi::forward_workspace(problem, device, bytes);
+}
+
+simplematch_status simplematch_neighbour_products_backward(
+    const NeighbourProblem* problem, const NeighbourUpstream* upstream, const NeighbourGradients* gradients,
+    const Device* device) {
+    return abi::backward(problem, upstream, gradients, device);
+}
+
+simplematch_status simplematch_neighbour_products_backward_workspace(
+    const NeighbourProblem* problem, const NeighbourGradients* gradients, const Device* device, int64_t* bytes) {
+    return abi::backward_workspace(problem, gradients, device, bytes);
+}
+
+simplematch_status simplematch_localize_upsampled(
+    const UpsampledProblem* problem, const Matches* result, const Device* device) {
+    return abi::forward(problem, result, device);
+}
+
+simplematch_status simplematch_localize_upsampled_workspace(
+    const UpsampledProblem* problem, const Device* device, int64_t* bytes) {
+    return abi::forward_workspace(problem, device, bytes);
+}
+
+simplematch_status simplematch_localize_upsampled_backward(
+    const UpsampledProblem* problem, const Matches* forward, const Upstream* upstream,
+    const UpsampledGradients* gradients, const Device* device) {
+    return abi::backward(problem, upstream, gradients, device, forward);
+}
+
+simplematch_status simplematch_localize_upsampled_backward_workspace(
+    const UpsampledProblem* problem, const UpsampledGradients* gradients, const Device* device, int64_t* bytes) {
     return abi::backward_workspace(problem, gradients, device, bytes);
 }

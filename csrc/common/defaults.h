@@ -44,5 +44,10 @@ template <>
 inline constexpr CrossEntropyProblem kDefault<CrossEntropyProblem> = {
     kNotGiven, kNotGiven, kNotGiven, kNotGiven, kNotGiven, kAllRows, kDefault<Sampling>, kDefault<Metric>, kDefault<Truth>,
     kDefaultScoreBudget};
+template <>
+inline constexpr NeighbourProblem kDefault<NeighbourProblem> = {kNotGiven};
+template <>
+inline constexpr UpsampledProblem kDefault<UpsampledProblem> = {
+    kNotGiven, nullptr, kNotGiven, kAllRows, {SIMPLEMATCH_DOT, 0, 1e-8}, kDefault<Localization>, 1, 1};
 
 }  // namespace simplematch

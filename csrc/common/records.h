@@ -52,6 +52,14 @@ using CrossEntropyProblem = simplematch_cross_entropy_problem;
 using CrossEntropyResult = simplematch_cross_entropy_result;
 using CrossEntropyUpstream = simplematch_cross_entropy_upstream;
 
+using NeighbourProblem = simplematch_neighbour_problem;
+using NeighbourResult = simplematch_neighbour_result;
+using NeighbourUpstream = simplematch_neighbour_upstream;
+using NeighbourGradients = simplematch_neighbour_gradients;
+
+using UpsampledProblem = simplematch_upsampled_problem;
+using UpsampledGradients = simplematch_upsampled_gradients;
+
 constexpr View kNotGiven = {nullptr, SIMPLEMATCH_FLOAT32, {1, 1, 1, 1}, {0, 0, 0, 0}};
 constexpr Rows kAllRows = {nullptr, nullptr, nullptr};
 

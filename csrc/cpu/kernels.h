@@ -6,6 +6,7 @@
 
 #include "common/window.h"
 #include "match_all.h"
+#include "upsampling.h"
 
 namespace simplematch::cpu {
 
@@ -211,6 +212,15 @@ struct Kernels {
     void (*weights)(const WeightWork<T>&, int64_t b, int64_t tile);
     void (*target_and_query_backward)(const GradientWork<T>&, int64_t b, int64_t first, int64_t last, T* scratch);
     MatchAllSteps<T> match_all;
+    // kNeighbourCells cells from `first` on of image b; products and their gradient start at that image.
+    void (*neighbour_products)(const View& features, int64_t b, int64_t first, double* products, T* scratch);
+    void (*neighbour_products_backward)(const View& features, const double* upstream, const View& gradient, int64_t b,
+                                        int64_t first, T* scratch);
+    void (*upsample)(const Upsampling<T>&, const T* coarse, T* fine, T* scratch);
+    void (*upsample_backward)(const Upsampling<T>&, const BoxOf<int64_t>&, const T* fine, T* gradient, T* coarse, T* scratch);
+    void (*upsampled_terms)(const Upsampling<T>&, const Metric&, int64_t y, T* terms, double* scratch);
+    void (*upsampled_terms_backward)(const Upsampling<T>&, const Metric&, int64_t y, const T* sums, double* squares,
+                                     double* scratch);
 };
 
 // Numbers from one row of cells to the next, [cell][channel]: whole vectors, and one line so that rows do not share few

@@ -29,6 +29,18 @@ template <class T>
 void weights(const WeightWork<T>&, int64_t, int64_t);
 template <class T>
 void target_and_query_backward(const GradientWork<T>&, int64_t, int64_t, int64_t, T*);
+template <class T>
+void neighbour_products(const View&, int64_t, int64_t, double*, T*);
+template <class T>
+void neighbour_products_backward(const View&, const double*, const View&, int64_t, int64_t, T*);
+template <class T>
+void upsample(const Upsampling<T>&, const T*, T*, T*);
+template <class T>
+void upsample_backward(const Upsampling<T>&, const Box&, const T*, T*, T*, T*);
+template <class T>
+void upsampled_terms(const Upsampling<T>&, const Metric&, int64_t, T*, double*);
+template <class T>
+void upsampled_terms_backward(const Upsampling<T>&, const Metric&, int64_t, const T*, double*, double*);
 
 template <class T>
 MatchAllSteps<T> match_all_steps();
@@ -38,7 +50,8 @@ const Kernels<T>& kernels() {
     static const Kernels<T> table = {
         similarity<T>, norms<T>, to_units<T>, localize<T>, localize_backward<T>, covariance<T>, second_best<T>,
         localize_small<T>, localize_small_backward<T>, read_side_by_side<T>, write_side_by_side<T>, weights<T>,
-        target_and_query_backward<T>, match_all_steps<T>()};
+        target_and_query_backward<T>, match_all_steps<T>(), neighbour_products<T>,
+        neighbour_products_backward<T>, upsample<T>, upsample_backward<T>, upsampled_terms<T>, upsampled_terms_backward<T>};
     return table;
 }
 

@@ -31,6 +31,14 @@ void run(const CrossEntropyProblem& problem, const CrossEntropyResult& result, i
 void run_backward(const CrossEntropyProblem& problem, const CrossEntropyResult& forward,
                   const CrossEntropyUpstream& upstream, const MatchGradients& gradients, int threads);
 
+void run(const NeighbourProblem& problem, const NeighbourResult& result, int threads);
+void run_backward(const NeighbourProblem& problem, const NeighbourUpstream& upstream,
+                  const NeighbourGradients& gradients, int threads);
+
+void run(const UpsampledProblem& problem, const Matches& result, int threads);
+void run_backward(const UpsampledProblem& problem, const Matches& forward, const Upstream& upstream,
+                  const UpsampledGradients& gradients, int threads);
+
 // The instructions in use, as simplematch_simd_level() says.
 const char* simd_level();
 

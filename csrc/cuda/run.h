@@ -49,4 +49,16 @@ void run(const CrossEntropyProblem& problem, const CrossEntropyResult& result, c
 void run_backward(const CrossEntropyProblem& problem, const CrossEntropyResult& forward,
                   const CrossEntropyUpstream& upstream, const MatchGradients& gradients, const Device& device);
 
+inline int64_t workspace(const NeighbourProblem&, const Device&) { return 0; }
+inline int64_t workspace_backward(const NeighbourProblem&, const NeighbourGradients&, const Device&) { return 0; }
+void run(const NeighbourProblem& problem, const NeighbourResult& result, const Device& device);
+void run_backward(const NeighbourProblem& problem, const NeighbourUpstream& upstream, const NeighbourGradients& gradients,
+                  const Device& device);
+
+int64_t workspace(const UpsampledProblem& problem, const Device& device);
+int64_t workspace_backward(const UpsampledProblem& problem, const UpsampledGradients& gradients, const Device& device);
+void run(const UpsampledProblem& problem, const Matches& result, const Device& device);
+void run_backward(const UpsampledProblem& problem, const Matches& forward, const Upstream& upstream,
+                  const UpsampledGradients& gradients, const Device& device);
+
 }  // namespace simplematch::cuda

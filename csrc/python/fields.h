@@ -248,4 +248,36 @@ inline const Fields<CrossEntropyResult> kFields<CrossEntropyResult> = {
 template <>
 inline const Fields<CrossEntropyUpstream> kFields<CrossEntropyUpstream> = {field<&CrossEntropyUpstream::loss>("loss")};
 
+
+template <>
+inline const Fields<NeighbourProblem> kFields<NeighbourProblem> = {field<&NeighbourProblem::features>("features")};
+
+template <>
+inline const Fields<NeighbourResult> kFields<NeighbourResult> = {field<&NeighbourResult::products>("products")};
+
+template <>
+inline const Fields<NeighbourUpstream> kFields<NeighbourUpstream> = {field<&NeighbourUpstream::products>("products")};
+
+template <>
+inline const Fields<NeighbourGradients> kFields<NeighbourGradients> = {field<&NeighbourGradients::features>("features")};
+
+template <>
+inline const Fields<UpsampledProblem> kFields<UpsampledProblem> = {
+    field<&UpsampledProblem::scores>("scores"),
+    field<&UpsampledProblem::products>("products"),
+    field<&UpsampledProblem::temperature>("temperature"),
+    field<&UpsampledProblem::rows>("rows"),
+    field<&UpsampledProblem::metric>("metric"),
+    field<&UpsampledProblem::localization>("localization"),
+    field<&UpsampledProblem::height>("height"),
+    field<&UpsampledProblem::width>("width"),
+};
+
+template <>
+inline const Fields<UpsampledGradients> kFields<UpsampledGradients> = {
+    field<&UpsampledGradients::scores>("scores"),
+    field<&UpsampledGradients::products>("products"),
+    field<&UpsampledGradients::temperature>("temperature"),
+};
+
 }  // namespace simplematch::python

@@ -143,4 +143,8 @@ PYBIND11_MODULE(_C, m) {
     bind_forward<CrossEntropyProblem, CrossEntropyResult>(m, "sparse_match_cross_entropy");
     bind_backward<CrossEntropyProblem, MatchGradients, CrossEntropyResult, CrossEntropyUpstream>(
         m, "sparse_match_cross_entropy_backward");
+    bind_forward<NeighbourProblem, NeighbourResult>(m, "neighbour_products");
+    bind_backward<NeighbourProblem, NeighbourGradients, NeighbourUpstream>(m, "neighbour_products_backward");
+    bind_forward<UpsampledProblem, Matches>(m, "localize_upsampled");
+    bind_backward<UpsampledProblem, UpsampledGradients, Matches, Upstream>(m, "localize_upsampled_backward");
 }

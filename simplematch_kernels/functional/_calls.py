@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from .. import _check_shapes, _checks
-from .._check_options import check_number
+from .._check_options import check_number, check_size
 from .._check_shapes import TokenShape
 from .._options import (
     GATHER_NAMES,
@@ -33,6 +33,7 @@ class Checked(NamedTuple):
     localization: LocalizationOptions = LocalizationOptions()
     details: DetailOptions | None = None
     interpolation: str = "features"
+    upsample: tuple[int, int] | None = None
 
 
 def check_match_call(source: Tensor, target: Tensor, keypoints: Tensor, **options: Any) -> Checked:
@@ -81,7 +82,7 @@ def check_localize_call(scores: Tensor, **options: Any) -> Checked:
     _checks.check_features("scores", scores, "(B, N, H, W)")
     _checks.check_cells("scores", scores, channels=False)
     rows_and_temperature(scores, scores.shape[1], options)
-    return Checked(localization=_localization(options, scores), details=_details(options))
+    return _with_details(Checked(localization=_localization(options, scores)), options)
 
 
 def check_gather_call(features: Tensor, keypoints: Tensor, **options: Any) -> Checked:
@@ -108,11 +109,15 @@ def check_localization(checked: Checked, target: Tensor, queries: int, options: 
     """`checked` with how queries are compared with the target and localised in it."""
     _checks.check_cells("target", target)
     rows_and_temperature(target, queries, options)
-    return checked._replace(
-        metric=pick(MetricOptions, options).checked(),
-        localization=_localization(options, target),
-        details=_details(options),
-    )
+    metric = pick(MetricOptions, options).checked()
+    return _with_details(checked._replace(metric=metric, localization=_localization(options, target)), options)
+
+
+def _with_details(checked: Checked, options: Mapping[str, Any]) -> Checked:
+    details, upsample = _details(options), check_size("upsample", options.get("upsample"))
+    if upsample is not None and details is not None:
+        raise ValueError("return_covariance and return_second must be False with upsample, which has neither")
+    return checked._replace(details=details, upsample=upsample)
 
 
 def _localization(options: Mapping[str, Any], scores: Tensor) -> LocalizationOptions:

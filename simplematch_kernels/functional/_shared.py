@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import _backends, _check_shapes, _checks
-from .._check_options import check_choice
+from .._check_options import check_choice, check_size
 from .._options import COORDINATES, pick
 from .._resolved import IDENTITY, Sampling
 from .._types import ALL_ROWS, Rows
@@ -76,11 +76,16 @@ def _kind(value: Any) -> Any:
 
 def rows_and_temperature(scores: Tensor, queries: int, options: Mapping[str, Any]) -> tuple[Rows, Tensor | None]:
     """The restrictions of rows and cells, and the temperature where it is a tensor, in the form that operators take."""
-    rows = ALL_ROWS if _RESTRICTIONS.isdisjoint(options) else _checks.check_rows(pick(Rows, options), queries, scores)
+    rows = ALL_ROWS if _RESTRICTIONS.isdisjoint(options) else _restricted(options, queries, scores)
     temperature = options.get("temperature")
     if not isinstance(temperature, Tensor):
         return rows, None
     return rows, _checks.check_temperature(temperature, scores.shape[0], queries, scores)[1]
+
+
+def _restricted(options: Mapping[str, Any], queries: int, scores: Tensor) -> Rows:
+    upsample = check_size("upsample", options.get("upsample"))
+    return _checks.check_rows(pick(Rows, options), queries, scores, upsample)
 
 
 def any_requires_grad(*tensors: Tensor | None) -> bool:

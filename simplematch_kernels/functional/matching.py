@@ -30,6 +30,7 @@ from ..operators import localize as localize_operator
 from ..operators import sparse_window_match as match_operator
 from ..operators._torch import is_plain
 from ..reference.interpolation import interpolate_matches
+from . import _upsampled
 from ._calls import (
     Checked,
     check_descriptors_call,
@@ -103,6 +104,8 @@ def sparse_window_match(
         return_covariance: also return the covariance (B, N, 2, 2) of the matched point under P.
         return_second: also return score and cell (B, N) of the best cell outside the window; under the other
             localizations, outside the 3 x 3 cells around the peak; with `second_radius`, outside its (2 r + 1)^2 cells.
+        upsample: (H, W). The target is read as if it had been upsampled bilinearly (align_corners=False) to H x W
+            cells, without making that map; peak, window, `target_size` and `target_mask` are those of H x W cells.
         backend: "triton", "cpu", "reference" or "auto"; None follows `use_backend` and SIMPLEMATCH_BACKEND.
 
     Returns:
@@ -172,6 +175,9 @@ def localize(scores: Tensor, *, backend: str | None = None, **options: Unpack[Lo
     checked = once(check_localize_call, (scores,), options)
     rows, temperature = rows_and_temperature(scores, scores.shape[1], options)
     sizes = _checks.check_image_sizes("target_size", options.get("target_size"), scores)
+    if checked.upsample is not None:
+        upsampling = _upsampled.Upsampling(checked.upsample, sizes, checked.localization, requested(backend))
+        return _upsampled.localize(scores, rows, temperature, upsampling)
     inputs = (scores, rows, temperature, sizes, checked.localization)
     if (details := checked.details) is not None:
         arguments = localize_operator.DetailedArguments(*inputs, details, requested(backend))
@@ -312,6 +318,10 @@ def match(
     source, keypoints, source_sizes = queries
     rows, temperature = rows_and_temperature(target, queries.number, options)
     target_sizes = _checks.check_image_sizes("target_size", options.get("target_size"), target)
+    if checked.upsample is not None:
+        upsampling = _upsampled.Upsampling(checked.upsample, target_sizes, checked.localization, requested(backend))
+        descriptors = _descriptors(queries, rows, checked.sampling, upsampling.backend)
+        return _upsampled.match(descriptors, target, rows, temperature, checked.metric, upsampling)
     keep = torch.is_grad_enabled() and any_requires_grad(source, keypoints, target, temperature)
     tensors = (source, keypoints, target, rows, temperature, source_sizes, target_sizes)
     records = (checked.sampling, checked.metric, checked.localization)
@@ -334,6 +344,15 @@ def _detailed(found: LocalizeDetails | MatchDetails, details: DetailOptions) -> 
         found.second_peak if details.return_second else None,
     )
     return cast(Matches, detailed)
+
+
+def _descriptors(queries: Queries, rows: Rows, sampling: SamplingOptions, backend: str) -> Tensor:
+    """(B, N, C) of checked queries."""
+    source, keypoints, sizes = queries
+    if keypoints is None:
+        return source[:, :, 0, :].transpose(1, 2)
+    points = _upsampled.without_padding(keypoints, rows)
+    return gather_operator.run(gather_operator.Arguments(source, points, sizes, sampling, backend)).descriptors
 
 
 def _interpolate(

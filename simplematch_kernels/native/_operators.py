@@ -32,6 +32,10 @@ from .._types import (
     MatchGradients,
     MatchProblem,
     MatchResult,
+    NeighbourGradients,
+    NeighbourProblem,
+    NeighbourResult,
+    NeighbourUpstream,
     PairGradients,
     PairProblem,
     PairResult,
@@ -41,6 +45,9 @@ from .._types import (
     SimilarityProblem,
     SimilarityResult,
     SimilarityUpstream,
+    UpsampledGradients,
+    UpsampledProblem,
+    Upstream,
     empty_cross_entropy_result,
     empty_localize_details,
     empty_match_all_result,
@@ -206,6 +213,48 @@ class Operators:
         _C.cosine_similarity_backward(problem, _named_addresses(kept), _views(upstream), leaving, *self.where(p.target))
         return gradients
 
+    def neighbour_products(self, p: NeighbourProblem) -> NeighbourResult:
+        batch, _, height, width = p.features.shape
+        products = torch.empty((batch, 5, height, width), dtype=torch.float64, device=p.features.device)
+        problem, result = {"features": _view(p.features)}, {"products": products.data_ptr()}
+        _C.neighbour_products(problem, result, *self.where(p.features))
+        return NeighbourResult(products)
+
+    def neighbour_products_backward(
+        self, p: NeighbourProblem, upstream: NeighbourUpstream, needs: NeighbourGradients[bool]
+    ) -> NeighbourGradients[Given]:
+        gradients = NeighbourGradients(_empty_gradient(p.features, needs.features))
+        products = upstream.products.contiguous()
+        problem, arriving = {"features": _view(p.features)}, {"products": products.data_ptr()}
+        _C.neighbour_products_backward(problem, arriving, _views(gradients), *self.where(p.features))
+        return gradients
+
+    def localize_upsampled(self, p: UpsampledProblem) -> Matches:
+        matches = empty_matches(p.scores, p.scores.shape[0], p.scores.shape[1])
+        problem, _alive = _upsampled_problem(p)
+        _C.localize_upsampled(problem, _records.native_matches(*_addresses(matches)), *self.where(p.scores))
+        return matches
+
+    def localize_upsampled_backward(
+        self, p: UpsampledProblem, result: Matches, upstream: Upstream, needs: UpsampledGradients[bool]
+    ) -> UpsampledGradients[Given]:
+        kept = [x.contiguous() for x in result]
+        products = None if p.products is None or not needs.products else p.products.new_empty(p.products.shape)
+        gradients = UpsampledGradients(
+            _empty_gradient(p.scores, needs.scores),
+            products,
+            _empty_temperature_gradient(p.temperature, needs.temperature),
+        )
+        leaving = {
+            "scores": _view(gradients.scores),
+            "products": None if products is None else products.data_ptr(),
+            "temperature": _view(gradients.temperature),
+        }
+        problem, _alive = _upsampled_problem(p)
+        matches = _records.native_matches(*_addresses(kept))
+        _C.localize_upsampled_backward(problem, matches, _views(upstream), leaving, *self.where(p.scores))
+        return gradients
+
     def match_all(self, p: MatchAllProblem) -> MatchAllResult:
         result = empty_match_all_result(p.a, p.b, p.log_sum_exp, p.second)
         problem, _alive = _match_all_problem(p)
@@ -290,6 +339,19 @@ def _cross_entropy_problem(p: CrossEntropyProblem) -> tuple[_C.CrossEntropyProbl
     tensors = _view(p.source), _view(p.keypoints), _view(p.target), _view(p.target_keypoints)
     options = p.sampling, p.metric, p.truth
     return _records.cross_entropy_problem(*tensors, rows, _view(p.temperature), *options), alive
+
+
+def _upsampled_problem(p: UpsampledProblem) -> tuple[_C.UpsampledProblem, list[Tensor]]:
+    """As `_match_problem`."""
+    rows, alive = _native_rows(p.rows)
+    products = None if p.products is None else p.products.contiguous()
+    if products is not None:
+        alive.append(products)
+    address = None if products is None else products.data_ptr()
+    problem = _records.upsampled_problem(
+        _view(p.scores), address, rows, _view(p.temperature), p.upsample, p.metric, p.localization
+    )
+    return problem, alive
 
 
 def _match_problem(p: MatchProblem, kept_queries: int) -> tuple[_C.MatchProblem, list[Tensor]]:

@@ -188,3 +188,25 @@ def cross_entropy_problem(
 
 def cross_entropy_result(loss: int, cell: int, target_norm: int) -> _C.CrossEntropyResult:
     return {"loss": loss, "cell": cell, "target_norm": target_norm}
+
+
+def upsampled_problem(
+    scores: View,
+    products: int | None,
+    rows: _C.Rows | None,
+    temperature: View | None,
+    upsample: tuple[int, int],
+    metric: Metric,
+    localization: Localization,
+) -> _C.UpsampledProblem:
+    """products: of a contiguous float64 array (B, 5, h, w); None for the metric "dot"."""
+    return {
+        "scores": scores,
+        "products": products,
+        "rows": rows,
+        "temperature": temperature,
+        "metric": _twin(_C.Metric, metric),
+        "localization": _twin(_C.Localization, localization),
+        "height": upsample[0],
+        "width": upsample[1],
+    }

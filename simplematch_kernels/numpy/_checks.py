@@ -63,9 +63,9 @@ def check_keypoints(keypoints: object, features: Array, features_name: str, name
     return addressable(array if array.dtype.name in ("float32", "float64") else array.astype(np.float32))
 
 
-def check_rows(rows: Rows, queries: int, target: Array) -> Rows:
+def check_rows(rows: Rows, queries: int, target: Array, size: tuple[int, int] | None = None) -> Rows:
     num_keypoints, valid, target_mask = rows
-    batch, (height, width) = target.shape[0], target.shape[2:]
+    batch, (height, width) = target.shape[0], size or target.shape[2:]
     counts = None if num_keypoints is None else _check_counts(num_keypoints, batch, queries)
     return Rows(
         counts,

@@ -7,6 +7,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
+from .._check_options import check_size
 from .._options import (
     GATHER_NAMES,
     DescriptorKeywords,
@@ -25,7 +26,7 @@ from .._options import (
 from .._resolved import Localization, Sampling
 from ..native import _records
 from ..native._records import _C
-from . import _arrays, _checks
+from . import _arrays, _checks, _upsampled
 from ._arrays import Array, Matches, Rows, view
 from ._interpolation import interpolate_matches
 
@@ -106,6 +107,10 @@ def localize(scores: Array, *, threads: int | None = None, **options: Unpack[Loc
     batch, queries = scores.shape[:2]
     rows, temperature, localization = _localization(scores, queries, options)
     _checks.check_values(None, rows, temperature)
+    upsample = check_size("upsample", options.get("upsample"))
+    if upsample is not None:
+        linear = _upsampled.LINEAR
+        return _upsampled.localize(scores, None, rows, temperature, linear, upsample, localization, device_of(threads))
     matches = _arrays.empty_matches(batch, queries, _arrays.accumulation_dtype(scores))
     problem = _records.localize_problem(view(scores), _arrays.native_rows(rows), view(temperature), localization)
     _C.localize(problem, _records.native_matches(*_arrays.addresses(matches)), device_of(threads))
@@ -149,11 +154,14 @@ def gather_keypoints(
     sizes = _checks.check_image_sizes("size", size, features)
     options = SamplingOptions(None if sizes is not None else size, coords, sampling, padding).checked(GATHER_NAMES)  # type: ignore[arg-type]
     _checks.check_values(keypoints, Rows(), None)
+    resolved = options.resolve(*features.shape[2:], image_sizes=sizes)
+    return _gather(features, keypoints, resolved, device_of(threads))
+
+
+def _gather(features: Array, keypoints: Array, sampling: Sampling, device: _C.Device) -> Array:
     descriptors = np.empty((features.shape[0], keypoints.shape[1], features.shape[1]), features.dtype)
-    problem = _records.gather_problem(
-        view(features), view(keypoints), options.resolve(*features.shape[2:], image_sizes=sizes)
-    )
-    _C.gather_keypoints(problem, {"descriptors": _arrays.address(descriptors)}, device_of(threads))
+    problem = _records.gather_problem(view(features), view(keypoints), sampling)
+    _C.gather_keypoints(problem, {"descriptors": _arrays.address(descriptors)}, device)
     return descriptors
 
 
@@ -209,6 +217,13 @@ def match(
     rows, temperature, localization = _localization(target, queries, options)
     metric = pick(MetricOptions, options).checked().resolve()
     _checks.check_values(keypoints, rows, temperature)
+    upsample = check_size("upsample", options.get("upsample"))
+    if upsample is not None:
+        device = device_of(threads)
+        if keypoints is not None and sampling is not None:
+            points = _upsampled.without_padding(keypoints, rows)
+            source = descriptor_map(_gather(source, points, sampling, device))
+        return _upsampled.match(source, target, rows, temperature, metric, upsample, localization, device)
     matches = _arrays.empty_matches(target.shape[0], queries, _arrays.accumulation_dtype(target))
     kept = _arrays.empty_kept(target, localization.window)
     problem = _records.match_problem(
@@ -253,12 +268,13 @@ def _interpolate(
 
 def _localization(scores: Array, queries: int, options: Mapping[str, Any]) -> tuple[Rows, Array | None, Localization]:
     """(rows, temperature if it is an array, localization) of a function that localises `queries` queries in a map."""
-    rows = _checks.check_rows(pick(Rows, options), queries, scores)
+    size = check_size("upsample", options.get("upsample"))
+    rows = _checks.check_rows(pick(Rows, options), queries, scores, size)
     value = options.get("temperature", LocalizationOptions().fixed_temperature)
     number, temperature = _checks.check_temperature(value, scores.shape[0], queries, scores)
     options, sizes = split_sizes("target_size", options, scores)
     localization = pick(LocalizationOptions, {**options, "fixed_temperature": number}).checked()
-    return rows, temperature, localization.resolve(*scores.shape[2:], image_sizes=sizes)
+    return rows, temperature, localization.resolve(*(size or scores.shape[2:]), image_sizes=sizes)
 
 
 def check_maps(source: Array, target: Array, options: Mapping[str, Any]) -> tuple[Array, Array]:

@@ -19,6 +19,7 @@ SCHEMA_TYPES: dict[Any, str] = {
     float | None: "float?",
     int | None: "SymInt?",
     int | Sequence[int]: "SymInt[]",
+    Sequence[int]: "SymInt[]",
     Sequence[int] | None: "SymInt[]?",
 }
 """How operators declare a field, by its type."""

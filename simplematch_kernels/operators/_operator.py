@@ -218,6 +218,7 @@ def _derivative(
                 gradients = operator._run_backward(layout.unflatten(flat), kept, arriving, needs)
             else:
                 gradients = backward(*arriving, *results, needs, *flat)
+                gradients = (gradients,) if isinstance(gradients, Tensor) else gradients
             for place, need, gradient in zip(inputs, needs, gradients, strict=True):
                 found[place] = gradient if need else None
             return tuple(found)

@@ -31,7 +31,7 @@ from .._types import (
     SimilarityUpstream,
     accumulation_dtype,
 )
-from . import gather, match, tangents
+from . import gather, match, tangents, upsample
 from . import localize as localization_step
 from . import pair_scores as pairs
 from . import sparse_match_cross_entropy as entropy
@@ -49,6 +49,12 @@ cosine_similarity_jvp = tangents.cosine_similarity
 sparse_match_cross_entropy = entropy.sparse_match_cross_entropy
 sparse_match_cross_entropy_backward = entropy.sparse_match_cross_entropy_backward
 sparse_match_cross_entropy_jvp = entropy.sparse_match_cross_entropy_jvp
+neighbour_products = upsample.neighbour_products
+neighbour_products_backward = upsample.neighbour_products_backward
+neighbour_products_jvp = upsample.neighbour_products_jvp
+localize_upsampled = upsample.localize_upsampled
+localize_upsampled_backward = upsample.localize_upsampled_backward
+localize_upsampled_jvp = upsample.localize_upsampled_jvp
 
 
 def sparse_window_match(p: MatchProblem) -> MatchResult:

@@ -27,6 +27,7 @@ from .._types import (
     SimilarityProblem,
     SimilarityResult,
     SimilarityUpstream,
+    UpsampledProblem,
     Upstream,
     accumulation_dtype,
 )
@@ -59,7 +60,7 @@ def localize_detailed(
 def _of_match(p: MatchProblem, result: MatchResult | MatchDetails, tangents: MatchGradients[Given]) -> DetailedUpstream:
     scores, ds = scores_and_tangents(p, tangents, accumulation_dtype(p.target))
     size = p.target.shape[2:]
-    return _of_matches(scores.unflatten(2, size), ds, p, result.matches, tangents.temperature)
+    return of_matches(scores.unflatten(2, size), ds, p, result.matches, tangents.temperature)
 
 
 def scores_and_tangents(p: MatchProblem, tangents: MatchGradients[Given], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -74,7 +75,7 @@ def scores_and_tangents(p: MatchProblem, tangents: MatchGradients[Given], dtype:
 def _of_localize(p: LocalizeProblem, result: Matches, tangents: LocalizeGradients[Given]) -> DetailedUpstream:
     scores = p.scores.to(accumulation_dtype(p.scores))
     ds = torch.zeros_like(scores) if tangents.scores is None else tangents.scores.to(scores.dtype)
-    return _of_matches(scores, ds.flatten(2), p, result, tangents.temperature)
+    return of_matches(scores, ds.flatten(2), p, result, tangents.temperature)
 
 
 def gather_keypoints(p: GatherProblem, tangents: GatherGradients[Given]) -> GatherUpstream:
@@ -137,20 +138,20 @@ def of_scores(s: Tensor, q: Tensor, f: Tensor, metric: Metric, dq: Given, df: Gi
         return 2 * (crossed - of_q - of_f)
     norm_q, norm_f = norm(q, dim=2)[:, :, None], norm(f, dim=1)[:, None, :]
     divisor_q, divisor_f = denominator(norm_q, metric), denominator(norm_f, metric)
-    own = _of_norm(of_q, norm_q, metric) / divisor_q + _of_norm(of_f, norm_f, metric) / divisor_f
+    own = of_norm(of_q, norm_q, metric) / divisor_q + of_norm(of_f, norm_f, metric) / divisor_f
     return crossed / divisor_q / divisor_f - s * own
 
 
-def _of_norm(product: Tensor, norms: Tensor, metric: Metric) -> Tensor:
+def of_norm(product: Tensor, norms: Tensor, metric: Metric) -> Tensor:
     """dD(x) from <x, dx>: 0 where D is constant, and at the zero vector."""
     moves = (norms >= metric.eps) & (norms > 0) if metric.clamp_eps else norms > 0
     return torch.where(moves, product / torch.where(moves, norms, 1), 0)
 
 
-def _of_matches(
+def of_matches(
     scores: Tensor,
     ds: Tensor,
-    p: MatchProblem | LocalizeProblem,
+    p: MatchProblem | LocalizeProblem | UpsampledProblem,
     matches: Matches,
     d_temperature: Given,
 ) -> DetailedUpstream:
@@ -171,7 +172,7 @@ def _of_matches(
     valid = matches.peak >= 0
     d_score = ds.gather(-1, matches.peak[..., None].clamp(min=0))[..., 0]
     d_covariance = None
-    if p.details.return_covariance:
+    if not isinstance(p, UpsampledProblem) and p.details.return_covariance:
         spread = torch.stack([(weights * w.deviation(a * b)).sum(-1) for a in centred for b in centred], -1)
         d_covariance = spread.unflatten(-1, (2, 2)) * rates(localization, scores)
         d_covariance = torch.where(valid[..., None, None], d_covariance, 0)

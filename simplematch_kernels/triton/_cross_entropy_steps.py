@@ -76,7 +76,8 @@ def cross_entropy(
         "target_mask": rows.target_mask, "temperature": temperature, "loss_out": loss, "cell_out": cell,
         "sizes": sizes, "scores_strides": to.score_strides(scores), "points_strides": to.point_strides(points),
         "to_cells": to.affine_maps(truth.to_cells_x, truth.to_cells_y, "corner"),
-        "temperature_value": truth.temperature, "sigma": truth.sigma, "WINDOW": WHOLE, "BLOCK": block, "BLOCK_TRUE": _block_of_truth(truth, H, W),
+        "temperature_value": truth.temperature, "sigma": truth.sigma,
+        "WINDOW": WHOLE, "BLOCK": block, "BLOCK_TRUE": _block_of_truth(truth, H, W),
     }  # fmt: skip
     warps, registers = _launch.row_warps(block), _launch.ALL_REGISTERS
     _steps.launch(cross_entropy_kernel, B * N, scores.device, arguments, warps, registers=registers)

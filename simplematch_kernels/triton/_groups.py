@@ -143,6 +143,16 @@ class PointSizes(NamedTuple):
     W: int
 
 
+class UpsampledSizes(NamedTuple):
+    """N queries, h x w coarse cells, H x W fine ones, encoded."""
+
+    N: int
+    coarse_height: int
+    coarse_width: int
+    H: int
+    W: int
+
+
 # Switches
 
 

@@ -254,7 +254,7 @@ def _score_gradient(
     B, rows, H, W = scores.shape
     source, values = queries.source, queries.values
     block = _launch.row_block(H * W)
-    of_queries = _steps._of_queries(queries)
+    of_queries = _steps.of_queries(queries)
     sizes = RowSizes(
         encode(rows), encode(values.shape[3]), encode(H), encode(W),
         encode(source.features.shape[2]), encode(source.features.shape[3]),

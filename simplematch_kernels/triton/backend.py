@@ -42,12 +42,17 @@ from .._types import (
     empty_similarity_result,
 )
 from ..reference import pair_scores as pairs
-from . import _launch, _steps
+from . import _launch, _steps, _upsampled
 from ._blocks import Backward, part, part_of_rows
 from ._cross_entropy_steps import EntropyBackward, cross_entropy
 from ._match_all import match_all as match_all
 from ._match_all import match_all_backward as match_all_backward
 from ._steps import Gradient, LocalizeOutputs, Queries, Source
+
+neighbour_products = _upsampled.neighbour_products
+neighbour_products_backward = _upsampled.neighbour_products_backward
+localize_upsampled = _upsampled.localize_upsampled
+localize_upsampled_backward = _upsampled.localize_upsampled_backward
 
 
 def sparse_window_match(p: MatchProblem) -> MatchResult:

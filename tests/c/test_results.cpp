@@ -66,6 +66,55 @@ void compare(const char* name, fixture& f, ByC&& by_c, ByKernels&& by_kernels) {
     if (same(f.out, *start)) std::fprintf(stderr, "%s: nothing was written\n", name), ++failures;
 }
 
+// A map of 2 x 3 cells read as one of 4 x 5, forward and backward, by C and by the kernels.
+void test_upsampled() {
+    float features[4 * 6], scores[2 * 6], keypoints[2][4], score[2][2], log_sum_exp[2][2], d_features[2][24], d_scores[2][12];
+    double products[2][30], d_products[2][30];
+    int64_t peak[2][2];
+    for (int i = 0; i < 24; ++i) features[i] = float((i * 7) % 11) - 4;
+    for (int i = 0; i < 12; ++i) scores[i] = float((i * 5) % 7) / 7;
+    NeighbourProblem neighbours = simplematch_neighbour_problem_default();
+    neighbours.features = tensor(features, {1, 4, 2, 3});
+    UpsampledProblem upsampled = simplematch_upsampled_problem_default();
+    upsampled.scores = tensor(scores, {1, 2, 2, 3});
+    upsampled.products = products[0];
+    upsampled.metric = simplematch_metric_default();
+    upsampled.localization.window.height = upsampled.localization.window.width = 3;
+    upsampled.height = 4, upsampled.width = 5;
+    Upstream upstream{};
+    upstream.keypoints = tensor(features, {1, 2, 2});
+    upstream.score = upstream.log_sum_exp = kNotGiven;
+    for (int by : {0, 1}) {
+        const NeighbourResult result = {products[by]};
+        const NeighbourUpstream of_products = {products[0]};
+        const NeighbourGradients wanted = {tensor(d_features[by], {1, 4, 2, 3})};
+        const Matches matches = {keypoints[by], score[by], peak[by], log_sum_exp[by]};
+        const UpsampledGradients gradients = {tensor(d_scores[by], {1, 2, 2, 3}), d_products[by], kNotGiven};
+        if (by == 0) {
+            check(simplematch_neighbour_products(&neighbours, &result, nullptr));
+            check(simplematch_neighbour_products_backward(&neighbours, &of_products, &wanted, nullptr));
+            check(simplematch_localize_upsampled(&upsampled, &matches, nullptr));
+            check(simplematch_localize_upsampled_backward(&upsampled, &matches, &upstream, &gradients, nullptr));
+        } else {
+            cpu::run(neighbours, result, 1);
+            cpu::run_backward(neighbours, of_products, wanted, 1);
+            cpu::run(upsampled, matches, 1);
+            cpu::run_backward(upsampled, matches, upstream, gradients, 1);
+        }
+    }
+    EXPECT(std::memcmp(products[0], products[1], sizeof products[0]) == 0);
+    EXPECT(std::memcmp(d_features[0], d_features[1], sizeof d_features[0]) == 0);
+    EXPECT(std::memcmp(keypoints[0], keypoints[1], sizeof keypoints[0]) == 0 && peak[0][1] == peak[1][1]);
+    EXPECT(std::memcmp(d_scores[0], d_scores[1], sizeof d_scores[0]) == 0);
+    EXPECT(std::memcmp(d_products[0], d_products[1], sizeof d_products[0]) == 0);
+    EXPECT(products[0][0] == double(features[0]) * features[0] + double(features[6]) * features[6] +
+                                 double(features[12]) * features[12] + double(features[18]) * features[18]);
+    upsampled.products = nullptr;
+    const Matches matches = {keypoints[0], score[0], peak[0], log_sum_exp[0]};
+    EXPECT(simplematch_localize_upsampled(&upsampled, &matches, nullptr) == SIMPLEMATCH_INVALID_ARGUMENT);
+    EXPECT(std::string(simplematch_error_message()) == "products must point to (1, 5, 2, 3) elements, got NULL");
+}
+
 void test_operators() {
     auto owner = std::make_unique<fixture>();
     fixture& f = *owner;
@@ -207,6 +256,7 @@ void test_wrapper() {
 int main() {
     test_operators();
     test_cross_entropy();
+    test_upsampled();
     test_coordinates();
     test_image_sizes();
     test_wrapper();

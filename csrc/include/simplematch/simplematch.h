@@ -24,6 +24,8 @@
 #include "simplematch/localize.h"
 #include "simplematch/match_all.h"
 #include "simplematch/sparse_match_cross_entropy.h"
+#include "simplematch/localize_upsampled.h"
+#include "simplematch/neighbour_products.h"
 #include "simplematch/sparse_window_match.h"
 #include "simplematch/types.h"
 

@@ -1,8 +1,7 @@
 """Nearest-neighbour matching of an encoder's features without training: the baseline of a trained model.
 
-It samples the query bilinearly, upsamples the target's normalised map bilinearly to a quarter of the image, and returns
-the centre of the best cell. Upsampling is linear, so it upsamples the coarse scores instead of the map and divides them
-by the norms of the upsampled cells, which it computes once per image.
+It samples the query bilinearly, reads the target's normalised map as if it had been upsampled bilinearly to a quarter
+of the image, and returns the centre of the best cell.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from simplematch_kernels import Matches, cosine_similarity, gather_keypoints, localize
+from simplematch_kernels import Matches, sparse_window_match
 
 from . import weights as weight_files
 from .checks import check_images
@@ -105,14 +104,9 @@ class NearestNeighbour(nn.Module):
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """Encode images (B, 3, S, S) for `match_features`, as sources or targets; returns one row (B, K) per image.
-
-        A row holds the normalised map (C, h, w) and the norms (S/4, S/4) of its upsampled cells.
-        """
+        """Encode images (B, 3, S, S) for `match_features`, as sources or targets; a row (B, K) is a map (C, h, w)."""
         check_images("images", images, self.image_size)
-        features = self._features(images)
-        upsampled = F.interpolate(F.normalize(features, dim=1), self._fine_size, mode="bilinear", align_corners=False)
-        return torch.cat((features.flatten(1), upsampled.norm(dim=1).flatten(1)), 1)
+        return self._features(images).flatten(1)
 
     @torch.no_grad()
     def match_features(
@@ -120,25 +114,21 @@ class NearestNeighbour(nn.Module):
     ) -> Matches:
         """Match features that `encode` returned; see `SimpleMatch.match_features`."""
         size = (self.image_size, self.image_size)
-        source, (target, norms) = self._split(source_features)[0], self._split(target_features)
-        queries = gather_keypoints(
-            source, keypoints, size=size, coords="half_pixel", sampling="bilinear", padding="border"
-        )
-        scores = F.interpolate(
-            cosine_similarity(queries, target), self._fine_size, mode="bilinear", align_corners=False
-        )
-        return localize(
-            scores / norms[:, None],
+        return sparse_window_match(
+            self._map(source_features),
+            F.normalize(self._map(target_features), dim=1),
+            keypoints,
             num_keypoints=num_keypoints,
+            source_size=size,
+            source_coords="half_pixel",
+            sampling="bilinear",
+            sampling_padding="border",
+            upsample=(self.image_size // 4, self.image_size // 4),
             localization="argmax",
             target_size=size,
             target_coords="half_pixel",
             output_offset=0.5,  # pixel = (cell + 1/2) * 4
         )
-
-    @property
-    def _fine_size(self) -> tuple[int, int]:
-        return self.image_size // 4, self.image_size // 4
 
     def _features(self, images: Tensor) -> Tensor:
         maps: Tensor | list[Tensor] = self.encoder(images)
@@ -148,8 +138,7 @@ class NearestNeighbour(nn.Module):
         coarse = F.interpolate(coarse, (fine.shape[-2], fine.shape[-1]), mode="bilinear", align_corners=False)
         return torch.cat((F.normalize(fine, dim=1), F.normalize(coarse, dim=1)), 1)
 
-    def _split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Split rows of `encode` into the map (B, C, h, w) and the norms (B, S/4, S/4)."""
-        side, fine = self.image_size // self._stride, self._fine_size
-        cells, norms = rows[:, : -fine[0] * fine[1]], rows[:, -fine[0] * fine[1] :]
-        return cells.unflatten(1, (-1, side, side)), norms.unflatten(1, fine)
+    def _map(self, rows: Tensor) -> Tensor:
+        """Turn rows of `encode` into maps (B, C, h, w)."""
+        side = self.image_size // self._stride
+        return rows.unflatten(1, (-1, side, side))

@@ -6,115 +6,12 @@
 //     a failure has a sentence, and changes nothing
 //     a success writes all elements of its outputs and no byte between them
 //     inputs never change, and no sanitizer objects
-#include <algorithm>
-#include <cstdio>
-#include <cstdlib>
-#include <memory>
-
-#include "draw.h"
+#include "call.h"
+#include "cross_entropy.h"
+#include "match_all.h"
+#include "upsampled.h"
 
 namespace {
-
-// More threads than a small machine wants to start a million times.
-void bound_threads(simplematch_device& device) {
-    if (device.threads == 0 || (device.threads > 2 && device.threads <= 1024)) device.threads = 2;
-}
-
-// Of a map that a call may really have.
-int64_t cells_of(int64_t height, int64_t width) {
-    constexpr int64_t most = 1 << 14;
-    return height < 1 || width < 1 || height > most || width > most ? 1 : height * width;
-}
-
-int64_t item_of(int32_t arithmetic) { return arithmetic == SIMPLEMATCH_FLOAT64 ? 8 : 4; }
-
-template <class T>
-void give_array(Memory& memory, T*& pointer, std::initializer_list<int64_t> sizes, int64_t item, Role role) {
-    pointer = static_cast<T*>(memory.give(pointer, sizes, item, role));
-}
-
-void give_rows(Memory& memory, simplematch_rows& r, int64_t batch, int64_t queries, int64_t height, int64_t width) {
-    r.num_keypoints = memory.give_integers(r.num_keypoints, {batch}, 0, queries);
-    r.valid = static_cast<const uint8_t*>(memory.give(r.valid, {batch, queries}, 1, Role::input));
-    r.target_mask = static_cast<const uint8_t*>(memory.give(r.target_mask, {batch, height, width}, 1, Role::input));
-}
-
-void give_matches(Memory& memory, simplematch_matches& m, int64_t batch, int64_t queries, int64_t cells, int64_t item, Role role) {
-    give_array(memory, m.keypoints, {batch, queries, 2}, item, role);
-    give_array(memory, m.score, {batch, queries}, item, role);
-    give_array(memory, m.log_sum_exp, {batch, queries}, item, role);
-    if (role == Role::output) {
-        give_array(memory, m.peak, {batch, queries}, 8, role);
-    } else {
-        m.peak = const_cast<int64_t*>(memory.give_integers(m.peak, {batch, queries}, 0, cells - 1));
-    }
-}
-
-void draw_matches(Draw& draw, simplematch_matches& m) {
-    draw.address(m.keypoints);
-    draw.address(m.score);
-    draw.address(m.peak);
-    draw.address(m.log_sum_exp);
-}
-
-void draw_upstream(Draw& draw, simplematch_upstream& u) {
-    u.keypoints = draw.maybe(draw.tensor(draw.arithmetic, draw.batch, draw.queries, 2, 1, Role::input));
-    u.score = draw.maybe(draw.tensor(draw.arithmetic, draw.batch, draw.queries, 1, 1, Role::input));
-    u.log_sum_exp = draw.maybe(draw.tensor(draw.arithmetic, draw.batch, draw.queries, 1, 1, Role::input));
-    draw.keep(u.keypoints);
-    draw.keep(u.score);
-    draw.keep(u.log_sum_exp);
-}
-
-simplematch_tensor draw_gradient(Draw& draw, const simplematch_tensor& input) {
-    simplematch_tensor t = draw.maybe(
-        draw.tensor(input.dtype, input.size[0], input.size[1], input.size[2], input.size[3], Role::output));
-    if (input.data == nullptr) t.data = nullptr;
-    return t;
-}
-
-// Printed at the end: a run in which nothing succeeds, or everything, tests nothing.
-struct Tally {
-    long succeeded = 0, refused = 0, out_of_memory = 0, too_large = 0;
-    ~Tally() {
-        std::fprintf(stderr, "calls: %ld succeeded, %ld refused, %ld out of memory, %ld too large to make\n", succeeded,
-                     refused, out_of_memory, too_large);
-    }
-} tally;
-
-// Uninitialised, and of just the size, so that a sanitizer sees what lies beyond.
-void* give_workspace(int64_t bytes) {
-    return bytes > 0 ? std::aligned_alloc(256, size_t(bytes + 255) / 256 * 256) : nullptr;
-}
-
-template <class Call, class Query>
-void judge(const Memory& memory, bool spoilt, simplematch_device& device, Call&& call, Query&& query) {
-    if (memory.too_large()) {
-        ++tally.too_large;
-        return;
-    }
-    int64_t bytes = -1;
-    const simplematch_status asked = query(&bytes);
-    const bool gpu = device.kind == SIMPLEMATCH_CUDA;
-    if (asked == SIMPLEMATCH_OK ? bytes < 0 || (bytes > 0 && !gpu) : bytes != -1)
-        broken("a workspace query answers a size, 0 on the CPU, or nothing");
-    const std::unique_ptr<void, decltype(&std::free)> workspace(give_workspace(gpu ? bytes : 0), std::free);
-    if (gpu && device.workspace_bytes == 0) device.workspace = workspace.get(), device.workspace_bytes = std::max<int64_t>(bytes, 0);
-    const simplematch_status status = call();
-    ++(status == SIMPLEMATCH_OK ? tally.succeeded
-       : status == SIMPLEMATCH_OUT_OF_MEMORY ? tally.out_of_memory : tally.refused);
-    if (status == SIMPLEMATCH_OK) {
-        if (asked != SIMPLEMATCH_OK) broken("a problem that runs has a workspace");
-        if (memory.must_be_refused()) broken("impossible sizes are refused");
-        memory.check_outputs_written();
-    } else {
-        if (!spoilt) broken("a valid call succeeds");
-        if (simplematch_error_message()[0] == '\0') broken("a failure has a message");
-        if (status > SIMPLEMATCH_OUT_OF_MEMORY) broken("bad arguments are no internal error");
-        if (status != SIMPLEMATCH_OUT_OF_MEMORY) memory.check_outputs_unchanged();
-    }
-    memory.check_inputs_unchanged();
-}
 
 void fuzz_match(Input& in, Memory& memory, bool backward) {
     Members members;
@@ -305,67 +202,6 @@ void fuzz_similarity(Input& in, Memory& memory, bool backward) {
     }
 }
 
-void fuzz_cross_entropy(Input& in, Memory& memory, bool backward) {
-    Members members;
-    Draw draw(in, members);
-    draw.sizes();
-    simplematch_device device;
-    draw.device(device);
-    simplematch_cross_entropy_problem p = simplematch_cross_entropy_problem_default();
-    p.source = draw.tensor(draw.features, draw.batch, draw.channels, 1 + in.below(9), 1 + in.below(9), Role::input);
-    p.keypoints = draw.tensor(int32_t(in.below(2)), draw.batch, draw.queries, 2, 1, Role::input);
-    p.target = draw.tensor(draw.features, draw.batch, draw.channels, draw.height, draw.width, Role::input);
-    p.target_keypoints = draw.tensor(int32_t(in.below(2)), draw.batch, draw.queries, 2, 1, Role::input);
-    p.temperature = draw.maybe(draw.tensor(draw.arithmetic, draw.batch, draw.queries, 1, 1, Role::input));
-    for (auto* t : {&p.source, &p.keypoints, &p.target, &p.target_keypoints, &p.temperature}) draw.keep(*t);
-    draw.rows(p.rows);
-    draw.sampling(p.sampling);
-    draw.metric(p.metric);
-    p.truth = {draw.affine(), draw.affine(), draw.side(), 0.5 + double(in.below(9)), 0.02 + double(in.below(200)) / 50};
-    members.integers.push_back(&p.truth.kernel_size);
-    members.reals.insert(members.reals.end(), {&p.truth.sigma, &p.truth.temperature});
-    draw.keep(p.truth.to_cells_x);
-    draw.budget(p.score_budget);
-    simplematch_cross_entropy_result result;
-    draw.address(result.loss);
-    draw.address(result.cell);
-    draw.address(result.target_norm);
-    simplematch_cross_entropy_upstream upstream = {p.temperature};
-    simplematch_match_gradients gradients = {p.source, p.keypoints, p.target, p.temperature};
-    if (backward) {
-        upstream.loss = draw.tensor(draw.arithmetic, draw.batch, draw.queries, 1, 1, Role::input);
-        gradients = {draw_gradient(draw, p.source), draw_gradient(draw, p.keypoints), draw_gradient(draw, p.target),
-                     draw_gradient(draw, p.temperature)};
-        for (auto* t : {&upstream.loss, &gradients.source, &gradients.keypoints, &gradients.target, &gradients.temperature})
-            draw.keep(*t);
-    }
-
-    const bool spoilt = spoil(members, in);
-    bound_threads(device);
-    const int64_t B = p.target.size[0], H = p.target.size[2], W = p.target.size[3];
-    const int64_t N = p.keypoints.data != nullptr ? p.keypoints.size[1] : p.source.size[3];
-    const Role role = backward ? Role::input : Role::output;
-    for (auto* t : {&p.source, &p.keypoints, &p.target, &p.target_keypoints, &p.temperature}) memory.give(*t, Role::input);
-    give_rows(memory, p.rows, B, N, H, W);
-    give_array(memory, result.loss, {B, N}, item_of(p.target.dtype), role);
-    give_array(memory, result.target_norm, {B, H, W}, item_of(p.target.dtype), role);
-    if (backward) {
-        result.cell = const_cast<int64_t*>(memory.give_integers(result.cell, {B, N}, -1, cells_of(H, W) - 1));
-        for (auto* t : {&upstream.loss}) memory.give(*t, Role::input);
-        for (auto* t : {&gradients.source, &gradients.keypoints, &gradients.target, &gradients.temperature})
-            memory.give(*t, Role::output);
-        judge(memory, spoilt, device,
-              [&] { return simplematch_sparse_match_cross_entropy_backward(&p, &result, &upstream, &gradients, &device); },
-              [&](int64_t* bytes) {
-                  return simplematch_sparse_match_cross_entropy_backward_workspace(&p, &gradients, &device, bytes);
-              });
-    } else {
-        give_array(memory, result.cell, {B, N}, 8, role);
-        judge(memory, spoilt, device, [&] { return simplematch_sparse_match_cross_entropy(&p, &result, &device); },
-              [&](int64_t* bytes) { return simplematch_sparse_match_cross_entropy_workspace(&p, &device, bytes); });
-    }
-}
-
 void fuzz_coordinates(Input& in) {
     const int32_t coordinates = int32_t(in.below(5)) - 1;
     const int64_t cells = nasty_integer(in), pixels = nasty_integer(in);
@@ -383,7 +219,7 @@ extern "C" const char* __asan_default_options() { return "allocator_may_return_n
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     Input in(data, size);
-    const int64_t choice = in.below(11);
+    const int64_t choice = in.below(17);
     const uint64_t seed = in.word();
     Memory memory(seed, in.seldom());
     const bool backward = choice % 2 != 0;
@@ -392,7 +228,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         case 1: fuzz_localize(in, memory, backward); break;
         case 2: fuzz_gather(in, memory, backward); break;
         case 3: fuzz_similarity(in, memory, backward); break;
-        case 4: fuzz_cross_entropy(in, memory, backward); break;
+        case 4: fuzz_neighbours(in, memory, backward); break;
+        case 5: fuzz_upsampled(in, memory, backward); break;
+        case 6: fuzz_match_all(in, memory, backward); break;
+        case 7: fuzz_cross_entropy(in, memory, backward); break;
         default: fuzz_coordinates(in);
     }
     return 0;
