@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING or find_spec("torch") is not None:
     from ._backends import explain, use_backend
     from ._types import Matches
+    from .functional.local_correlation import local_correlation
     from .functional.matching import (
         cosine_similarity,
         extract_windows,
@@ -38,6 +39,7 @@ __all__ = [
     "explain",
     "extract_windows",
     "gather_keypoints",
+    "local_correlation",
     "localize",
     "match_descriptors",
     "sparse_window_match",

@@ -60,18 +60,20 @@ def check_pair(name: str, first: Tensor, other_name: str, other: Tensor) -> None
         raise _check_shapes.different_dtypes(name, first.dtype, other_name, other.dtype)
 
 
-def check_keypoints(keypoints: object, features: Tensor, features_name: str, sampling: str) -> Tensor:
+def check_keypoints(
+    keypoints: object, features: Tensor, features_name: str, sampling: str, name: str = "keypoints"
+) -> Tensor:
     """Keypoints (B, N, 2) of the features' device as float32, or float64 if they came so.
 
     They are detached unless the sampling is bilinear, because only that has a gradient with respect to them.
     """
-    tensor = check_tensor("keypoints", keypoints, "(B, N, 2)")
+    tensor = check_tensor(name, keypoints, "(B, N, 2)")
     if tensor.shape[2] != 2:
-        raise _check_shapes.wrong_shape("keypoints", "(B, N, 2)", tensor.shape)
+        raise _check_shapes.wrong_shape(name, "(B, N, 2)", tensor.shape)
     if tensor.dtype == torch.bool or tensor.is_complex():
-        raise _check_shapes.not_real("keypoints", tensor.dtype)
-    check_equal("keypoints", "batch size", tensor.shape[0], features_name, features.shape[0])
-    _check_device("keypoints", tensor, features_name, features)
+        raise _check_shapes.not_real(name, tensor.dtype)
+    check_equal(name, "batch size", tensor.shape[0], features_name, features.shape[0])
+    check_device(name, tensor, features_name, features)
     if sampling != "bilinear":
         tensor = tensor.detach()
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
@@ -88,7 +90,7 @@ def check_rows(rows: Rows, queries: int, target: Tensor) -> Rows:
         if num_keypoints.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
             raise _check_shapes.not_integers("num_keypoints", num_keypoints.dtype)
         check_equal("num_keypoints", "batch size", num_keypoints.shape[0], "target", batch)
-        _check_device("num_keypoints", num_keypoints, "target", target)
+        check_device("num_keypoints", num_keypoints, "target", target)
         num_keypoints = num_keypoints.long().contiguous()
     if valid is not None:
         valid = _check_mask("valid", valid, "(B, N)", (batch, queries), target).contiguous()
@@ -103,11 +105,11 @@ def _check_mask(name: str, value: object, shape: str, expected: tuple[int, ...],
         raise _check_shapes.not_bool(name, mask.dtype)
     if tuple(mask.shape) != expected:
         raise _check_shapes.wrong_mask_shape(name, shape, expected, mask.shape)
-    _check_device(name, mask, "target", target)
+    check_device(name, mask, "target", target)
     return mask
 
 
-def _check_device(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
+def check_device(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
     if tensor.device != other.device:
         raise ValueError(f"{name} must be on the device of {other_name}, {other.device}, got {tensor.device}")
 

@@ -165,6 +165,29 @@ class SimilarityProblem(NamedTuple):
     metric: Metric
 
 
+class CorrelationProblem(NamedTuple):
+    """queries: (B, C, Hq, Wq), N = Hq * Wq; target: (B, C, H, W); coords: (B, N, 2); offsets: (B, K, 2) in cells.
+
+    Without offsets the samples are the window of (2 * radius[0] + 1) x (2 * radius[1] + 1) cells, row by row.
+    """
+
+    queries: Tensor
+    target: Tensor
+    coords: Tensor
+    offsets: Tensor | None
+    rows: Rows
+    sampling: Sampling
+    metric: Metric
+    radius: tuple[int, int]
+    scale: float
+
+
+class CorrelationResult(NamedTuple):
+    """correlation: (B, N, K)."""
+
+    correlation: Tensor
+
+
 class MatchGradients(NamedTuple, Generic[T]):
     """One T for each differentiable input of `sparse_window_match`: whether its gradient is needed, or the gradient."""
 
@@ -195,6 +218,14 @@ class SimilarityGradients(NamedTuple, Generic[T]):
     target: T
 
 
+class CorrelationGradients(NamedTuple, Generic[T]):
+    """As `MatchGradients`."""
+
+    queries: T
+    target: T
+    coords: T
+
+
 class Upstream(NamedTuple):
     """Gradients with respect to the differentiable fields of `Matches`; None stands for zeros."""
 
@@ -213,6 +244,12 @@ class SimilarityUpstream(NamedTuple):
     """The gradient with respect to the scores."""
 
     scores: Tensor
+
+
+class CorrelationUpstream(NamedTuple):
+    """The gradient with respect to the correlation."""
+
+    correlation: Tensor
 
 
 Given = Tensor | None
@@ -251,3 +288,9 @@ class Backend(Protocol):
         upstream: SimilarityUpstream,
         needs: SimilarityGradients[bool],
     ) -> SimilarityGradients[Given]: ...
+
+    def local_correlation(self, problem: CorrelationProblem) -> CorrelationResult: ...
+
+    def local_correlation_backward(
+        self, problem: CorrelationProblem, upstream: CorrelationUpstream, needs: CorrelationGradients[bool]
+    ) -> CorrelationGradients[Given]: ...

@@ -26,6 +26,9 @@ from .._types import (
 )
 from . import gather, match, tangents
 from . import localize as localization_step
+from .local_correlation import local_correlation as local_correlation
+from .local_correlation import local_correlation_backward as local_correlation_backward
+from .local_correlation import local_correlation_jvp as local_correlation_jvp
 from .similarity import norm, query_backward, similarity, target_backward
 
 sparse_window_match_jvp = tangents.sparse_window_match
