@@ -1,7 +1,8 @@
 # The CPU kernels: the steps once for each instruction set, chosen among at run time, and the drivers around them.
 # Never -march=native, so that a build runs on every machine; never -ffast-math, which would lose NaN.
 
-set(steps similarity.cpp localize.cpp localize_backward.cpp side_by_side.cpp small_maps.cpp backward.cpp level.cpp)
+set(steps similarity.cpp localize.cpp localize_backward.cpp side_by_side.cpp small_maps.cpp backward.cpp local_correlation.cpp
+  level.cpp)
 list(TRANSFORM steps PREPEND csrc/cpu/)
 if(NOT SIMPLEMATCH_FUZZ)
   set(SIMPLEMATCH_OPTIMIZATION -O3)
@@ -28,7 +29,8 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
   target_compile_definitions(simplematch PRIVATE SIMPLEMATCH_HAS_AVX2)
 endif()
 
-set(drivers driver.cpp gather.cpp instructions.cpp match.cpp match_backward.cpp memory.cpp operators.cpp source_backward.cpp)
+set(drivers driver.cpp gather.cpp instructions.cpp local_correlation_driver.cpp
+  local_correlation_backward.cpp local_correlation_plan.cpp match.cpp match_backward.cpp memory.cpp operators.cpp source_backward.cpp)
 list(TRANSFORM drivers PREPEND csrc/cpu/)
 target_sources(simplematch PRIVATE ${drivers})
 # A contracted x * a + b rounds once where the definition rounds twice: a pixel could fall into the next cell.

@@ -87,3 +87,15 @@ class SimilarityProblem(TypedDict, total=False):
 class SimilarityResult(TypedDict):
     scores: int
     target_norm: int
+
+class CorrelationProblem(TypedDict, total=False):
+    queries: View
+    target: View
+    coords: View
+    offsets: View | None
+    rows: Rows | None
+    sampling: Sampling
+    metric: Metric
+    radius_y: int
+    radius_x: int
+    scale: float

@@ -32,5 +32,9 @@ template <>
 inline constexpr GatherProblem kDefault<GatherProblem> = {kNotGiven, kNotGiven, kDefault<Sampling>};
 template <>
 inline constexpr SimilarityProblem kDefault<SimilarityProblem> = {kNotGiven, kNotGiven, kDefault<Metric>, kDefaultScoreBudget};
+template <>
+inline constexpr CorrelationProblem kDefault<CorrelationProblem> = {
+    kNotGiven, kNotGiven, kNotGiven, kNotGiven, kAllRows, {kIdentity, kIdentity, SIMPLEMATCH_BILINEAR, SIMPLEMATCH_ZEROS},
+    {SIMPLEMATCH_DOT, 0, 1e-8}, 4, 4, 1};
 
 }  // namespace simplematch

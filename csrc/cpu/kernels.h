@@ -5,6 +5,7 @@
 #pragma once
 
 #include "common/window.h"
+#include "local_correlation.h"
 
 namespace simplematch::cpu {
 
@@ -173,6 +174,7 @@ struct Kernels {
     void (*write_side_by_side)(const SideBySide<T>&, const T* lines, int64_t stride);
     void (*weights)(const WeightWork<T>&, int64_t b, int64_t tile);
     void (*target_and_query_backward)(const GradientWork<T>&, int64_t b, int64_t first, int64_t last, T* scratch);
+    const CorrelationSteps<T>& (*correlation)();
 };
 
 // Numbers from one row of cells to the next, [cell][channel]: whole vectors, and one line so that rows do not share few

@@ -25,12 +25,15 @@ template <class T>
 void weights(const WeightWork<T>&, int64_t, int64_t);
 template <class T>
 void target_and_query_backward(const GradientWork<T>&, int64_t, int64_t, int64_t, T*);
+template <class T>
+const CorrelationSteps<T>& correlation_steps();
 
 template <class T>
 const Kernels<T>& kernels() {
     static constexpr Kernels<T> table = {
         similarity<T>, norms<T>, to_units<T>, localize<T>, localize_backward<T>, localize_small<T>,
-        localize_small_backward<T>, read_side_by_side<T>, write_side_by_side<T>, weights<T>, target_and_query_backward<T>};
+        localize_small_backward<T>, read_side_by_side<T>, write_side_by_side<T>, weights<T>, target_and_query_backward<T>,
+        correlation_steps<T>};
     return table;
 }
 

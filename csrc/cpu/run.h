@@ -23,6 +23,10 @@ void run(const SimilarityProblem& problem, const SimilarityResult& result, int t
 void run_backward(const SimilarityProblem& problem, const SimilarityResult& forward, const SimilarityUpstream& upstream,
                   const SimilarityGradients& gradients, int threads);
 
+void run(const CorrelationProblem& problem, const CorrelationResult& result, int threads);
+void run_backward(const CorrelationProblem& problem, const CorrelationUpstream& upstream,
+                  const CorrelationGradients& gradients, int threads);
+
 // The instructions in use, as simplematch_simd_level() says.
 const char* simd_level();
 

@@ -111,4 +111,6 @@ PYBIND11_MODULE(_C, m) {
     bind_forward<SimilarityProblem, SimilarityResult>(m, "cosine_similarity");
     bind_backward<SimilarityProblem, SimilarityGradients, SimilarityResult, SimilarityUpstream>(
         m, "cosine_similarity_backward");
+    bind_forward<CorrelationProblem, CorrelationResult>(m, "local_correlation");
+    bind_backward<CorrelationProblem, CorrelationGradients, CorrelationUpstream>(m, "local_correlation_backward");
 }

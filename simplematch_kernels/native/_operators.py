@@ -10,6 +10,10 @@ import torch
 from torch import Tensor
 
 from .._types import (
+    CorrelationGradients,
+    CorrelationProblem,
+    CorrelationResult,
+    CorrelationUpstream,
     GatherGradients,
     GatherProblem,
     GatherResult,
@@ -27,6 +31,7 @@ from .._types import (
     SimilarityResult,
     SimilarityUpstream,
     Upstream,
+    accumulation_dtype,
     empty_match_result,
     empty_matches,
     empty_similarity_result,
@@ -169,6 +174,33 @@ class Operators:
         leaving = _views(gradients._replace(descriptors=as_map))
         _C.cosine_similarity_backward(problem, _named_addresses(kept), _views(upstream), leaving, *self.where(p.target))
         return gradients
+
+    def local_correlation(self, p: CorrelationProblem) -> CorrelationResult:
+        samples = (2 * p.radius[0] + 1) * (2 * p.radius[1] + 1) if p.offsets is None else p.offsets.shape[1]
+        shape = (p.coords.shape[0], p.coords.shape[1], samples)
+        correlation = torch.empty(shape, dtype=accumulation_dtype(p.target), device=p.target.device)
+        problem, _alive = _correlation_problem(p)
+        _C.local_correlation(problem, {"correlation": correlation.data_ptr()}, *self.where(p.target))
+        return CorrelationResult(correlation)
+
+    def local_correlation_backward(
+        self, p: CorrelationProblem, upstream: CorrelationUpstream, needs: CorrelationGradients[bool]
+    ) -> CorrelationGradients[Given]:
+        gradients = CorrelationGradients(
+            _empty_gradient(p.queries, needs.queries),
+            _empty_gradient(p.target, needs.target),
+            _empty_gradient(p.coords, needs.coords),
+        )
+        problem, _alive = _correlation_problem(p)
+        _C.local_correlation_backward(problem, _views(upstream), _views(gradients), *self.where(p.target))
+        return gradients
+
+
+def _correlation_problem(p: CorrelationProblem) -> tuple[_C.CorrelationProblem, list[Tensor]]:
+    """The problem, and the tensors to keep alive meanwhile."""
+    rows, alive = _native_rows(p.rows)
+    views = (_view(p.queries), _view(p.target), _view(p.coords), _view(p.offsets))
+    return _records.correlation_problem(*views, rows, p.sampling, p.metric, p.radius, p.scale), alive
 
 
 def _match_problem(p: MatchProblem, kept_queries: int) -> tuple[_C.MatchProblem, list[Tensor]]:

@@ -120,3 +120,29 @@ def similarity_problem(descriptors: View, target: View, metric: Metric) -> _C.Si
         "metric": _twin(_C.Metric, metric),
         "score_budget": _resolved.SCORE_BUDGET_BYTES,
     }
+
+
+def correlation_problem(
+    queries: View,
+    target: View,
+    coords: View,
+    offsets: View | None,
+    rows: _C.Rows | None,
+    sampling: Sampling,
+    metric: Metric,
+    radius: tuple[int, int],
+    scale: float,
+) -> _C.CorrelationProblem:
+    """queries: as a map (B, C, Hq, Wq)."""
+    return {
+        "queries": queries,
+        "target": target,
+        "coords": coords,
+        "offsets": offsets,
+        "rows": rows,
+        "sampling": _twin(_C.Sampling, sampling),
+        "metric": _twin(_C.Metric, metric),
+        "radius_y": radius[0],
+        "radius_x": radius[1],
+        "scale": scale,
+    }

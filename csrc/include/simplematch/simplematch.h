@@ -21,6 +21,7 @@
 
 #include "simplematch/cosine_similarity.h"
 #include "simplematch/gather_keypoints.h"
+#include "simplematch/local_correlation.h"
 #include "simplematch/localize.h"
 #include "simplematch/sparse_window_match.h"
 #include "simplematch/types.h"
