@@ -14,7 +14,7 @@ from simplematch_kernels import _backends
 
 from .correlation_samples import CASES, GRID, NAMED, Case, eager, on, run
 from .oracle import WIDER, relative_error
-from .samples import DEVICE, DTYPES
+from .samples import DEVICE, DTYPES, SIMULATED
 from .test_operators import Calls
 from .test_transforms import close, draw, weighted
 
@@ -145,6 +145,23 @@ def test_far_points(value: float, backend: str) -> None:
     corner = inputs[1][:, :, -1, -1] if value > 0 else inputs[1][:, :, 0, 0]
     expected = torch.einsum("bnc,bc->bn", inputs[0], corner)[..., None, None].expand_as(found)
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.skipif(SIMULATED, reason="NumPy has no GPU")
+@pytest.mark.parametrize(
+    "name", ["cosine", "border", "offsets", "offsets-of-images", "half-pixel", "valid", "map-sliced"]
+)
+def test_numpy_computes_the_same(name: str) -> None:
+    smn = pytest.importorskip("simplematch_kernels.numpy")
+    inputs, options = NAMED[name].make()
+    arrays = [x.cpu().numpy() for x in inputs]
+    given = {k: v.cpu().numpy() if isinstance(v, Tensor) else v for k, v in options.items()}
+    expected = on("reference")(*inputs, **options).cpu()
+    assert relative_error(torch.from_numpy(smn.local_correlation(*arrays, **given)), expected) < 1e-6
+    with pytest.raises(ValueError, match="radius or offsets must be given, and not the other, got neither"):
+        smn.local_correlation(*arrays)
+    with pytest.raises(ValueError, match=r"offsets must have shape \(K, 2\) or \(B, K, 2\)"):
+        smn.local_correlation(*arrays, offsets=arrays[2][0, :, :1])
 
 
 TRANSFORMED: dict[str, dict[str, Any]] = {

@@ -13,26 +13,31 @@ struct Sizes {
     int64_t batch, queries, channels, height, width;
     int32_t features;    // dtype of the features, or of the scores that a call is given
     int32_t arithmetic;  // dtype T of results
+    int64_t samples = 0;  // K of local_correlation
 };
 
 Sizes check_problem(MatchProblem& problem);
 Sizes check_problem(LocalizeProblem& problem);
 Sizes check_problem(GatherProblem& problem);
 Sizes check_problem(SimilarityProblem& problem);
+Sizes check_problem(CorrelationProblem& problem);
 
 void check_result(const MatchResult& result, const MatchProblem& problem, const Sizes& sizes);
 void check_result(const Matches& result, const LocalizeProblem& problem, const Sizes& sizes);
 void check_result(const GatherResult& result, const GatherProblem& problem, const Sizes& sizes);
 void check_result(const SimilarityResult& result, const SimilarityProblem& problem, const Sizes& sizes);
+void check_result(const CorrelationResult& result, const CorrelationProblem& problem, const Sizes& sizes);
 
 void check_upstream(Upstream& upstream, const Sizes& sizes);
 void check_upstream(GatherUpstream& upstream, const Sizes& sizes);
 void check_upstream(SimilarityUpstream& upstream, const Sizes& sizes);
+void check_upstream(CorrelationUpstream& upstream, const Sizes& sizes);
 
 void check_gradients(MatchGradients& wanted, const MatchProblem& problem);
 void check_gradients(LocalizeGradients& wanted, const LocalizeProblem& problem);
 void check_gradients(GatherGradients& wanted, const GatherProblem& problem);
 void check_gradients(SimilarityGradients& wanted, const SimilarityProblem& problem);
+void check_gradients(CorrelationGradients& wanted, const CorrelationProblem& problem);
 
 // These read memory, so they serve the CPU alone.
 void check_counts(const Rows& rows, const Sizes& sizes);

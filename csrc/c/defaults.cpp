@@ -55,6 +55,10 @@ simplematch_gather_problem simplematch_gather_problem_default(void) { return kDe
 
 simplematch_similarity_problem simplematch_similarity_problem_default(void) { return kDefault<simplematch_similarity_problem>; }
 
+simplematch_correlation_problem simplematch_correlation_problem_default(void) {
+    return kDefault<simplematch_correlation_problem>;
+}
+
 simplematch_status simplematch_cells_from_pixels(
     int32_t coordinates, int64_t cells, int64_t pixels, simplematch_affine* map) {
     return guard([&] {

@@ -20,11 +20,13 @@ from .functional import (
     match_descriptors,
     sparse_window_match,
 )
+from .local_correlation import local_correlation
 
 __all__ = [
     "Matches",
     "cosine_similarity",
     "gather_keypoints",
+    "local_correlation",
     "localize",
     "match_descriptors",
     "sparse_window_match",

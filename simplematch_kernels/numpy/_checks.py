@@ -52,14 +52,14 @@ def check_pair(name: str, first: Array, other_name: str, other: Array) -> None:
     check_equal(name, "number of channels", channels, other_name, other.shape[1])
 
 
-def check_keypoints(keypoints: object, features: Array, features_name: str) -> Array:
+def check_keypoints(keypoints: object, features: Array, features_name: str, name: str = "keypoints") -> Array:
     """Keypoints (B, N, 2) as float32, or float64 if they came so."""
-    array = check_array("keypoints", keypoints, "(B, N, 2)")
+    array = check_array(name, keypoints, "(B, N, 2)")
     if array.shape[2] != 2:
-        raise _check_shapes.wrong_shape("keypoints", "(B, N, 2)", array.shape)
+        raise _check_shapes.wrong_shape(name, "(B, N, 2)", array.shape)
     if array.dtype.kind not in "iuf" and array.dtype.name not in CODES:
-        raise _check_shapes.not_real("keypoints", array.dtype)
-    check_equal("keypoints", "batch size", array.shape[0], features_name, features.shape[0])
+        raise _check_shapes.not_real(name, array.dtype)
+    check_equal(name, "batch size", array.shape[0], features_name, features.shape[0])
     return addressable(array if array.dtype.name in ("float32", "float64") else array.astype(np.float32))
 
 

@@ -18,6 +18,7 @@ typedef struct outputs {
     int64_t peak[B][N];
     float source_gradient[B][C][H][W], target_gradient[B][C][H][W], keypoints_gradient[B][N][2], temperature_gradient[B][N];
     float descriptors[B][N][C], descriptors_gradient[B][N][C], scores[B][N][M], scores_gradient[B][N][M];
+    float correlation[B][N][9];
 } outputs;
 
 typedef struct fixture {
@@ -36,6 +37,10 @@ typedef struct fixture {
     simplematch_similarity_result similarity_result;
     simplematch_similarity_upstream similarity_upstream;
     simplematch_similarity_gradients similarity_gradients;
+    simplematch_correlation_problem correlation;
+    simplematch_correlation_result correlation_result;
+    simplematch_correlation_upstream correlation_upstream;
+    simplematch_correlation_gradients correlation_gradients;
     int64_t num_keypoints[B];
     uint8_t valid[B][N], target_mask[B][M];
     float source[B][C][H][W], target[B][C][H][W], keypoints[B][N][2], temperature[B][N], scores[B][N][M];
