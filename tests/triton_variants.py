@@ -29,6 +29,9 @@ from triton.compiler import ASTSource
 
 from simplematch_kernels._options import LocalizationOptions, MetricOptions, SamplingOptions
 from simplematch_kernels._types import (
+    CorrelationGradients,
+    CorrelationProblem,
+    CorrelationUpstream,
     GatherProblem,
     LocalizeGradients,
     LocalizeProblem,
@@ -40,7 +43,7 @@ from simplematch_kernels._types import (
     SimilarityUpstream,
     Upstream,
 )
-from simplematch_kernels.triton import _launch, _steps, backend
+from simplematch_kernels.triton import _correlation, _launch, _steps, backend
 
 SHARED_MEMORY_LIMITS = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 TARGETS = {
@@ -59,7 +62,7 @@ Place = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Variant:
-    """One call of the operators. `layout` is that of both maps; the other fields are named as in `functional.matching`."""
+    """One call of the operators. `layout` is that of both maps; the other fields are named as in `functional`."""
 
     dtype: torch.dtype = torch.float32
     layout: str = "contiguous"
@@ -76,6 +79,7 @@ class Variant:
     H: int = 63
     W: int = 63
     kept: bool = True
+    correlates: bool = False  # `local_correlation` too
 
     @property
     def name(self) -> str:
@@ -110,13 +114,19 @@ MODES = [
     Variant(torch.float16, B=1, N=4096, H=64, W=64, kept=False),
     Variant(torch.float64, B=1, N=200, C=64, H=64, W=64, kept=False),
 ]
-ALL = PAPER + ALIGNED + MODES
+CORRELATIONS = [
+    Variant(torch.float32, sampling="bilinear", correlates=True),
+    Variant(torch.bfloat16, sampling=None, layout="channels_last", correlates=True),
+    Variant(torch.float16, sampling="bilinear", metric="dot", correlates=True),
+    Variant(torch.float64, sampling="bilinear", correlates=True),
+]
+ALL = PAPER + ALIGNED + MODES + CORRELATIONS
 # What the tests compile: everything for one chip, what differs most for the others.
 TESTED = {
-    "cuda:80": [*PAPER[:4], MODES[0], MODES[3], MODES[12]],
+    "cuda:80": [*PAPER[:4], MODES[0], MODES[3], MODES[12], *CORRELATIONS[:2]],
     "cuda:90": ALL,
-    "cuda:100": [*PAPER[:4], MODES[0], MODES[3], MODES[12]],
-    "hip:gfx942": [PAPER[0], PAPER[3], PAPER[6], MODES[0]],
+    "cuda:100": [*PAPER[:4], MODES[0], MODES[3], MODES[12], *CORRELATIONS[:2]],
+    "hip:gfx942": [PAPER[0], PAPER[3], PAPER[6], MODES[0], CORRELATIONS[0]],
 }
 
 
@@ -166,12 +176,12 @@ def recording(platform: str) -> Iterator[list[Launch]]:
         assert 0 < programs < 2**31
         launches.append((kernel, dict(arguments), _launch.compiler_options(warps, stages, registers)))
 
-    before = _steps.launch, _launch.PLATFORM
-    _steps.launch, _launch.PLATFORM = record, platform
+    before = _steps.launch, _correlation.launch, _launch.PLATFORM
+    _steps.launch, _correlation.launch, _launch.PLATFORM = record, record, platform
     try:
         yield launches
     finally:
-        _steps.launch, _launch.PLATFORM = before
+        _steps.launch, _correlation.launch, _launch.PLATFORM = before
 
 
 def empty_map(layout: str, dtype: torch.dtype, B: int, C: int, H: int, W: int) -> Tensor:
@@ -219,7 +229,20 @@ def launches_of(variant: Variant, platform: str) -> list[Launch]:
             scores = LocalizeProblem(result.scores, rows, temperature, localization)
             matches = backend.localize(scores)
             backend.localize_backward(scores, matches, upstream, LocalizeGradients(True, True))
+        if v.correlates:
+            _correlate(v, source, target, rows, metric)
     return launches
+
+
+def _correlate(v: Variant, source: Tensor, target: Tensor, rows: Rows, metric: Any) -> None:
+    """A window around points in pixels, or offsets from points in cells with gradients in their dtype."""
+    N = source.shape[2] * source.shape[3]
+    coords = torch.empty(v.B, N, 2, device="meta")
+    offsets = None if v.sampling == "bilinear" else torch.empty(v.B, 5, 2, device="meta")
+    sampling = SamplingOptions((441, 441), "half_pixel", v.sampling or "bilinear", "border").resolve(v.H, v.W)
+    problem = CorrelationProblem(source, target, coords, offsets, rows, sampling, metric, (4, 4), 1.0)
+    found = backend.local_correlation(problem).correlation
+    backend.local_correlation_backward(problem, CorrelationUpstream(found), CorrelationGradients(True, True, True))
 
 
 def compilation_of(variant: str, launch: Launch) -> Compilation:
@@ -270,6 +293,9 @@ KERNELS = {
         _steps.similarity_kernel, _steps.localize_kernel, _steps.localize_backward_kernel,
         _steps.similarity_gradient_kernel, _steps.target_backward_kernel, _steps.query_backward_kernel,
         _steps.source_backward_kernel, _steps.gather_kernel,
+        _correlation.correlation_scores_kernel, _correlation.correlation_samples_kernel,
+        _correlation.correlation_weights_kernel, _correlation.correlation_queries_kernel,
+        _correlation.correlation_target_kernel, _correlation.correlation_coords_kernel,
     )
 }  # fmt: skip
 

@@ -35,6 +35,8 @@ from .._types import (
 )
 from . import _launch, _steps
 from ._blocks import Backward, part, part_of_rows
+from ._correlation import local_correlation as local_correlation
+from ._correlation import local_correlation_backward as local_correlation_backward
 from ._steps import Gradient, LocalizeOutputs, Queries, Source
 
 

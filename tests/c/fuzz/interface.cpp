@@ -318,7 +318,7 @@ void fuzz_correlation(Input& in, Memory& memory, bool backward) {
     p.offsets = draw.maybe(draw.tensor(int32_t(in.below(2)), draw.batch, 1 + in.below(6), 2, 1, Role::input));
     for (auto* t : {&p.queries, &p.target, &p.coords, &p.offsets}) draw.keep(*t);
     draw.rows(p.rows);
-    p.rows.target_mask = in.seldom() ? p.rows.target_mask : nullptr;
+    p.rows.target_mask = nullptr;
     draw.sampling(p.sampling);
     draw.metric(p.metric);
     p.sampling.mode = 1 + p.sampling.mode % 2;
