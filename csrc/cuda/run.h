@@ -37,4 +37,10 @@ void run(const SimilarityProblem& problem, const SimilarityResult& result, const
 void run_backward(const SimilarityProblem& problem, const SimilarityResult& forward, const SimilarityUpstream& upstream,
                   const SimilarityGradients& gradients, const Device& device);
 
+int64_t workspace(const CorrelationProblem& problem, const Device& device);
+int64_t workspace_backward(const CorrelationProblem& problem, const CorrelationGradients& gradients, const Device& device);
+void run(const CorrelationProblem& problem, const CorrelationResult& result, const Device& device);
+void run_backward(const CorrelationProblem& problem, const CorrelationUpstream& upstream,
+                  const CorrelationGradients& gradients, const Device& device);
+
 }  // namespace simplematch::cuda
