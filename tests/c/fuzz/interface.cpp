@@ -351,7 +351,8 @@ void fuzz_correlation(Input& in, Memory& memory, bool backward) {
               [&](int64_t* bytes) { return simplematch_local_correlation_backward_workspace(&p, &gradients, &device, bytes); });
     } else {
         const bool window = p.offsets.data == nullptr;
-        const int64_t rows = window ? 2 * p.radius_y + 1 : p.offsets.size[1], columns = window ? 2 * p.radius_x + 1 : 1;
+        const auto side = [](int64_t radius) { return radius >= 0 && radius < 100 ? 2 * radius + 1 : 1; };  // else refused
+        const int64_t rows = window ? side(p.radius_y) : p.offsets.size[1], columns = window ? side(p.radius_x) : 1;
         give_array(memory, result.correlation, {B, N, rows, columns}, item_of(p.target.dtype), Role::output);
         judge(memory, spoilt, device, [&] { return simplematch_local_correlation(&p, &result, &device); },
               [&](int64_t* bytes) { return simplematch_local_correlation_workspace(&p, &device, bytes); });
