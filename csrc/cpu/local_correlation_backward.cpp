@@ -162,14 +162,14 @@ struct Backward {
         }
     }
 
-    // The rows of a tile of cells that the weights of a group reach.
-    void add_group(const ClusterPlan& plan, int64_t image, int64_t first, const T* weights, const Box& tile, T* sums,
+    // Adds to the cells of a tile that the weights of a group reach; whether there are any.
+    bool add_group(const ClusterPlan& plan, int64_t image, int64_t first, const T* weights, const Box& tile, T* sums,
                    T** row) const {
         const GroupPlan& of_group = plan.groups[first];
         const Box& box = of_group.box;
         const int64_t top = std::max(box.top, tile.top), bottom = std::min(box.bottom, tile.bottom);
         const int64_t left = std::max(box.left, tile.left), right = std::min(box.right, tile.right);
-        if (top >= bottom || left >= right) return;
+        if (top >= bottom || left >= right) return false;
         const int64_t all = queries_of(p), channels = p.target.size[1], stride = packed_row(channels);
         CellGroup<T> group{of_group.count, {}, right - left, nullptr, round_up(channels, kChannelUnit)};
         for (int64_t q = 0; q < group.queries; ++q) {
@@ -183,6 +183,7 @@ struct Backward {
             const T* const from = weights + of_group.offset + (y - box.top) * (box.right - box.left) + left - box.left;
             kernels<T>().correlation().add_queries(group, from, area_of(box), row);
         }
+        return true;
     }
 };
 
@@ -203,6 +204,7 @@ void write_target(const Backward<T>& backward, const std::vector<ClusterPlan>& p
     T* const sums = scratch.sums.get();
     std::fill(sums, sums + area_of(tile) * stride, T(0));
     T* row[kCellColumns];
+    bool reached = false;
     for (size_t i = 0; i < plans.size(); ++i) {
         const ClusterPlan& plan = plans[i];
         const int64_t first_row = plan.tile_of_row(tile.top - plan.cluster.rows);
@@ -213,10 +215,10 @@ void write_target(const Backward<T>& backward, const std::vector<ClusterPlan>& p
             for (int64_t tx = first_column; tx <= last_column; ++tx) {
                 const TilePlan& from = plan.tiles[size_t((image * plan.tile_rows + ty) * plan.tile_columns + tx)];
                 for (int64_t j = from.first; j < from.last; j += plan.groups[j].count)
-                    backward.add_group(plan, image, j, weights[i].get(), tile, sums, row);
+                    reached |= backward.add_group(plan, image, j, weights[i].get(), tile, sums, row);
             }
     }
-    if (p.metric.kind == SIMPLEMATCH_COSINE) {
+    if (reached && p.metric.kind == SIMPLEMATCH_COSINE) {
         scratch.reader.read(image, tile);
         for (int64_t y = tile.top; y < tile.bottom; ++y)
             for (int64_t x = 0; x < columns; ++x)
