@@ -148,3 +148,15 @@ class UpsampledProblem(TypedDict, total=False):
     localization: Localization
     height: int
     width: int
+
+class CorrelationProblem(TypedDict, total=False):
+    queries: View
+    target: View
+    coords: View
+    offsets: View | None
+    rows: Rows | None
+    sampling: Sampling
+    metric: Metric
+    radius_y: int
+    radius_x: int
+    scale: float

@@ -76,7 +76,7 @@ def check_keypoints(keypoints: object, features: Tensor, features_name: str, nam
     if tensor.dtype == torch.bool or tensor.is_complex():
         raise _check_shapes.not_real(name, tensor.dtype)
     check_equal(name, "batch size", tensor.shape[0], features_name, features.shape[0])
-    _check_device(name, tensor, features_name, features)
+    check_device(name, tensor, features_name, features)
 
 
 def as_points(keypoints: Tensor, sampling: str) -> Tensor:
@@ -100,7 +100,7 @@ def check_rows(rows: Rows, queries: int, target: Tensor, size: tuple[int, int] |
         if num_keypoints.dtype not in INTEGER_DTYPES:
             raise _check_shapes.not_integers("num_keypoints", num_keypoints.dtype)
         check_equal("num_keypoints", "batch size", num_keypoints.shape[0], "target", batch)
-        _check_device("num_keypoints", num_keypoints, "target", target)
+        check_device("num_keypoints", num_keypoints, "target", target)
         num_keypoints = num_keypoints.long().contiguous()
     if valid is not None:
         valid = check_mask("valid", valid, "(B, N)", (batch, queries), target).contiguous()
@@ -115,7 +115,7 @@ def check_mask(name: str, value: object, shape: str, expected: tuple[int, ...], 
         raise _check_shapes.not_bool(name, mask.dtype)
     if tuple(mask.shape) != expected:
         raise _check_shapes.wrong_mask_shape(name, shape, expected, mask.shape)
-    _check_device(name, mask, "target", target)
+    check_device(name, mask, "target", target)
     return mask
 
 
@@ -124,7 +124,7 @@ def check_cell_shape(name: str, tensor: Tensor, expected: tuple[int, int, int]) 
         raise _check_shapes.wrong_mask_shape(name, "(B, Hs, Ws)", expected, tensor.shape)
 
 
-def _check_device(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
+def check_device(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
     if tensor.device != other.device:
         raise ValueError(f"{name} must be on the device of {other_name}, {other.device}, got {tensor.device}")
 
@@ -137,7 +137,7 @@ def check_image_sizes(name: str, value: object, features: Tensor) -> Tensor | No
         raise _check_shapes.wrong_mask_shape(name, "(B, 2)", (features.shape[0], 2), value.shape)
     if value.dtype not in INTEGER_DTYPES:
         raise _check_shapes.not_integers(name, value.dtype)
-    _check_device(name, value, "the features", features)
+    check_device(name, value, "the features", features)
     return value.long().contiguous()
 
 

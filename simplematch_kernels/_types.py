@@ -502,6 +502,29 @@ class UpsampledProblem(NamedTuple):
     localization: Localization
 
 
+class CorrelationProblem(NamedTuple):
+    """queries: (B, C, Hq, Wq), N = Hq * Wq; target: (B, C, H, W); coords: (B, N, 2); offsets: (B, K, 2) in cells.
+
+    Without offsets the samples are the window of (2 * radius[0] + 1) x (2 * radius[1] + 1) cells, row by row.
+    """
+
+    queries: Tensor
+    target: Tensor
+    coords: Tensor
+    offsets: Tensor | None
+    rows: Rows
+    sampling: Sampling
+    metric: Metric
+    radius: tuple[int, int]
+    scale: float
+
+
+class CorrelationResult(NamedTuple):
+    """correlation: (B, N, K)."""
+
+    correlation: Tensor
+
+
 class MatchGradients(NamedTuple, Generic[T]):
     """One T for each differentiable input of `sparse_window_match`: whether its gradient is needed, or the gradient."""
 
@@ -567,6 +590,14 @@ class UpsampledGradients(NamedTuple, Generic[T]):
     temperature: T
 
 
+class CorrelationGradients(NamedTuple, Generic[T]):
+    """As `MatchGradients`."""
+
+    queries: T
+    target: T
+    coords: T
+
+
 class Upstream(NamedTuple):
     """Gradients with respect to the differentiable fields of `Matches`; None stands for zeros."""
 
@@ -607,6 +638,12 @@ class CrossEntropyUpstream(NamedTuple):
     """The gradient with respect to the loss."""
 
     loss: Tensor
+
+
+class CorrelationUpstream(NamedTuple):
+    """The gradient with respect to the correlation."""
+
+    correlation: Tensor
 
 
 Given = Tensor | None
@@ -699,3 +736,9 @@ class Backend(Protocol):
     def localize_upsampled_backward(
         self, problem: UpsampledProblem, result: Matches, upstream: Upstream, needs: UpsampledGradients[bool]
     ) -> UpsampledGradients[Given]: ...
+
+    def local_correlation(self, problem: CorrelationProblem) -> CorrelationResult: ...
+
+    def local_correlation_backward(
+        self, problem: CorrelationProblem, upstream: CorrelationUpstream, needs: CorrelationGradients[bool]
+    ) -> CorrelationGradients[Given]: ...

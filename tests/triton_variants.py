@@ -31,6 +31,9 @@ from simplematch_kernels._options import LocalizationOptions, MetricOptions, Sam
 from simplematch_kernels._resolved import Metric
 from simplematch_kernels._truth_options import TruthOptions
 from simplematch_kernels._types import (
+    CorrelationGradients,
+    CorrelationProblem,
+    CorrelationUpstream,
     CrossEntropyProblem,
     CrossEntropyUpstream,
     GatherProblem,
@@ -53,7 +56,15 @@ from simplematch_kernels._types import (
     UpsampledProblem,
     Upstream,
 )
-from simplematch_kernels.triton import _cross_entropy_steps, _launch, _match_all, _steps, _upsampled, backend
+from simplematch_kernels.triton import (
+    _correlation,
+    _cross_entropy_steps,
+    _launch,
+    _match_all,
+    _steps,
+    _upsampled,
+    backend,
+)
 
 SHARED_MEMORY_LIMITS = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 TARGETS = {
@@ -91,6 +102,7 @@ class Variant:
     kept: bool = True
     own_sizes: bool = False  # whether each image has a size of its own
     upsample: tuple[int, int] | None = None
+    correlates: bool = False  # `local_correlation` too
 
     @property
     def name(self) -> str:
@@ -137,13 +149,19 @@ UPSAMPLED = [
     Variant(torch.float16, sampling=None, metric="dot", upsample=(252, 252), temperature=None),
     Variant(torch.float64, sampling=None, upsample=(252, 252)),
 ]
-ALL = PAPER + ALIGNED + MODES + ENTROPY + UPSAMPLED
+CORRELATIONS = [
+    Variant(torch.float32, sampling="bilinear", correlates=True),
+    Variant(torch.bfloat16, sampling=None, layout="channels_last", correlates=True),
+    Variant(torch.float16, sampling="bilinear", metric="dot", correlates=True),
+    Variant(torch.float64, sampling="bilinear", correlates=True),
+]
+ALL = PAPER + ALIGNED + MODES + ENTROPY + UPSAMPLED + CORRELATIONS
 # What the tests compile: everything for one chip, what differs most for the others.
 TESTED = {
-    "cuda:80": [*PAPER[:4], MODES[0], MODES[3], MODES[12], ENTROPY[1], *UPSAMPLED],
+    "cuda:80": [*PAPER[:4], MODES[0], MODES[3], MODES[12], ENTROPY[1], *UPSAMPLED, *CORRELATIONS[:2]],
     "cuda:90": ALL,
-    "cuda:100": [*PAPER[:4], MODES[0], MODES[3], MODES[12], ENTROPY[1], *UPSAMPLED],
-    "hip:gfx942": [PAPER[0], PAPER[3], PAPER[6], MODES[0]],
+    "cuda:100": [*PAPER[:4], MODES[0], MODES[3], MODES[12], ENTROPY[1], *UPSAMPLED, *CORRELATIONS[:2]],
+    "hip:gfx942": [PAPER[0], PAPER[3], PAPER[6], MODES[0], CORRELATIONS[0]],
 }
 
 
@@ -193,7 +211,7 @@ def recording(platform: str) -> Iterator[list[Launch]]:
         assert 0 < programs < 2**31
         launches.append((kernel, dict(arguments), _launch.compiler_options(warps, stages, registers)))
 
-    modules = _steps, _match_all, _upsampled
+    modules = _steps, _match_all, _upsampled, _correlation
     before = [module.launch for module in modules], _launch.PLATFORM
     _launch.PLATFORM = platform
     for module in modules:
@@ -264,6 +282,8 @@ def launches_of(variant: Variant, platform: str) -> list[Launch]:
             backend.localize_backward(scores, matches, upstream, LocalizeGradients(True, True))
         if v.upsample is not None:
             _upsample(v, target, temperature, localization, metric)
+        if v.correlates:
+            _correlate(v, source, target, rows, metric)
     return launches
 
 
@@ -295,6 +315,17 @@ def _upsample(v: Variant, target: Tensor, temperature: Tensor | None, localizati
     matches = backend.localize_upsampled(problem)
     upstream = Upstream(matches.keypoints, matches.score, matches.log_sum_exp)
     backend.localize_upsampled_backward(problem, matches, upstream, UpsampledGradients(True, True, True))
+
+
+def _correlate(v: Variant, source: Tensor, target: Tensor, rows: Rows, metric: Any) -> None:
+    """A window around points in pixels, or offsets from points in cells with gradients in their dtype."""
+    N = source.shape[2] * source.shape[3]
+    coords = torch.empty(v.B, N, 2, device="meta")
+    offsets = None if v.sampling == "bilinear" else torch.empty(v.B, 5, 2, device="meta")
+    sampling = SamplingOptions((441, 441), "half_pixel", v.sampling or "bilinear", "border").resolve(v.H, v.W)
+    problem = CorrelationProblem(source, target, coords, offsets, rows, sampling, metric, (4, 4), 1.0)
+    found = backend.local_correlation(problem).correlation
+    backend.local_correlation_backward(problem, CorrelationUpstream(found), CorrelationGradients(True, True, True))
 
 
 def compilation_of(variant: str, launch: Launch) -> Compilation:
@@ -350,6 +381,9 @@ KERNELS = {
         _upsampled.neighbour_products_kernel, _upsampled.neighbour_products_backward_kernel,
         _upsampled.upsampled_terms_kernel, _upsampled.upsample_kernel, _upsampled.reduce_axis_kernel,
         _upsampled.sum_queries_kernel, _upsampled.upsampled_products_kernel,
+        _correlation.correlation_scores_kernel, _correlation.correlation_samples_kernel,
+        _correlation.correlation_weights_kernel, _correlation.correlation_queries_kernel,
+        _correlation.correlation_target_kernel, _correlation.correlation_coords_kernel,
     )
 }  # fmt: skip
 

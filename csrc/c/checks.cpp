@@ -65,6 +65,12 @@ void check_matches(const Matches& m, const Sizes& s) {
     check_array("matches.log_sum_exp", m.log_sum_exp, {s.batch, s.queries}, item);
 }
 
+// Of a window; more samples than that are no window of any map.
+void check_radius(const char* name, int64_t radius) {
+    constexpr int64_t most = int64_t(1) << 20;
+    if (radius < 0 || radius > most) refuse("%s must be from 0 to %" PRId64 " cells, got %" PRId64, name, most, radius);
+}
+
 }  // namespace
 
 void check_arriving(const char* name, View& gradient, const char* shape, std::initializer_list<int64_t> size,
@@ -203,7 +209,38 @@ Sizes check_problem(UpsampledProblem& p) {
     }
     check_temperature(p.temperature, s);
     check_rows(p.rows, s);
-    check_localization(p.localization, !is_given(p.temperature));
+    check_localization(p.localization, s.batch, !is_given(p.temperature));
+    return s;
+}
+
+Sizes check_problem(CorrelationProblem& p) {
+    check_map("target", p.target);
+    check_required("queries", p.queries, "(B, C, Hq, Wq)", 4);
+    check_pair("queries", p.queries, p.target);
+    check_keypoints("coords", p.coords, "target", p.target.size[0]);
+    Sizes s{p.target.size[0], queries_of(p), p.target.size[1], p.target.size[2], p.target.size[3], p.target.dtype,
+            arithmetic_of(p.target.dtype)};
+    if (p.coords.size[1] != s.queries)
+        refuse("coords must have one point for each of the %" PRId64 " queries, got %" PRId64, s.queries, p.coords.size[1]);
+    if (is_given(p.offsets)) {
+        check_tensor("offsets", p.offsets, "(B, K, 2)", 3);
+        check_dtype("offsets", p.offsets, {SIMPLEMATCH_FLOAT32, SIMPLEMATCH_FLOAT64});
+        check_shape("offsets", p.offsets, "(B, K, 2)", {s.batch, p.offsets.size[1], 2});
+        if (p.offsets.size[1] == 0) refuse("offsets must have at least one sample, got K = 0");
+    }
+    check_radius("radius_y", p.radius_y);
+    check_radius("radius_x", p.radius_x);
+    check_rows(p.rows, s);
+    if (p.rows.target_mask != nullptr) refuse("rows.target_mask must be NULL for local_correlation, got an address");
+    check_sampling(p.sampling, s.batch);
+    if (p.sampling.image_sizes != nullptr) refuse("sampling.image_sizes must be NULL for local_correlation, got an address");
+    if (p.sampling.mode == SIMPLEMATCH_FLOOR)
+        refuse("sampling.mode must be 1 (round) or 2 (bilinear) for local_correlation, got 0 (floor)");
+    check_metric(p.metric);
+    if (p.metric.kind == SIMPLEMATCH_L2)
+        refuse("metric.kind must be 0 (cosine) or 1 (dot) for local_correlation, got 2 (l2)");
+    if (p.scale - p.scale != 0) refuse("scale must be a finite number, got %g", p.scale);
+    s.samples = samples_of(p);
     return s;
 }
 
@@ -239,6 +276,10 @@ void check_result(const NeighbourResult& result, const NeighbourProblem&, const 
 
 void check_result(const Matches& result, const UpsampledProblem&, const Sizes& s) { check_matches(result, s); }
 
+void check_result(const CorrelationResult& result, const CorrelationProblem&, const Sizes& s) {
+    check_array("correlation", result.correlation, {s.batch, s.queries, s.samples}, item_size(s.arithmetic));
+}
+
 void check_upstream(Upstream& upstream, const Sizes& s) {
     const auto check = [&](const char* name, View& t, const char* shape, std::initializer_list<int64_t> size) {
         if (is_given(t)) check_arriving(name, t, shape, size, s.arithmetic);
@@ -262,6 +303,10 @@ void check_upstream(CrossEntropyUpstream& upstream, const Sizes& s) {
 
 void check_upstream(NeighbourUpstream& upstream, const Sizes& s) {
     check_array("upstream.products", upstream.products, {s.batch, 5, s.height, s.width}, sizeof(double));
+}
+
+void check_upstream(CorrelationUpstream& upstream, const Sizes& s) {
+    check_arriving("upstream.correlation", upstream.correlation, "(B, N, K)", {s.batch, s.queries, s.samples}, s.arithmetic);
 }
 
 namespace {
@@ -307,6 +352,12 @@ void check_gradients(UpsampledGradients& wanted, const UpsampledProblem& p) {
         refuse("gradients.products must be NULL for metric %d (dot), got an address", SIMPLEMATCH_DOT);
     const View& s = p.scores;
     check_array("gradients.products", wanted.products, {s.size[0], 5, s.size[2], s.size[3]}, sizeof(double));
+}
+
+void check_gradients(CorrelationGradients& wanted, const CorrelationProblem& p) {
+    check_gradient("gradients.queries", wanted.queries, "queries", p.queries, 4);
+    check_gradient("gradients.target", wanted.target, "target", p.target, 4);
+    check_gradient("gradients.coords", wanted.coords, "coords", p.coords, 3);
 }
 
 void check_counts(const Rows& rows, const Sizes& s) {

@@ -13,6 +13,7 @@ struct Sizes {
     int64_t batch, queries, channels, height, width;
     int32_t features;    // dtype of the features, or of the scores that a call is given
     int32_t arithmetic;  // dtype T of results
+    int64_t samples = 0;  // K of local_correlation
 };
 
 Sizes check_problem(MatchProblem& problem);
@@ -22,6 +23,7 @@ Sizes check_problem(SimilarityProblem& problem);
 Sizes check_problem(CrossEntropyProblem& problem);
 Sizes check_problem(NeighbourProblem& problem);
 Sizes check_problem(UpsampledProblem& problem);  // height and width of the upsampled map
+Sizes check_problem(CorrelationProblem& problem);
 
 void check_result(const MatchResult& result, const MatchProblem& problem, const Sizes& sizes);
 void check_result(const Matches& result, const LocalizeProblem& problem, const Sizes& sizes);
@@ -30,17 +32,20 @@ void check_result(const SimilarityResult& result, const SimilarityProblem& probl
 void check_result(const CrossEntropyResult& result, const CrossEntropyProblem& problem, const Sizes& sizes);
 void check_result(const NeighbourResult& result, const NeighbourProblem& problem, const Sizes& sizes);
 void check_result(const Matches& result, const UpsampledProblem& problem, const Sizes& sizes);
+void check_result(const CorrelationResult& result, const CorrelationProblem& problem, const Sizes& sizes);
 
 void check_upstream(Upstream& upstream, const Sizes& sizes);
 void check_upstream(GatherUpstream& upstream, const Sizes& sizes);
 void check_upstream(SimilarityUpstream& upstream, const Sizes& sizes);
 void check_upstream(CrossEntropyUpstream& upstream, const Sizes& sizes);
 void check_upstream(NeighbourUpstream& upstream, const Sizes& sizes);
+void check_upstream(CorrelationUpstream& upstream, const Sizes& sizes);
 
 void check_gradients(MatchGradients& wanted, const MatchProblem& problem);
 void check_gradients(LocalizeGradients& wanted, const LocalizeProblem& problem);
 void check_gradients(GatherGradients& wanted, const GatherProblem& problem);
 void check_gradients(SimilarityGradients& wanted, const SimilarityProblem& problem);
+void check_gradients(CorrelationGradients& wanted, const CorrelationProblem& problem);
 void check_gradients(NeighbourGradients& wanted, const NeighbourProblem& problem);
 void check_gradients(UpsampledGradients& wanted, const UpsampledProblem& problem);
 void check_gradients(MatchGradients& wanted, const CrossEntropyProblem& problem);

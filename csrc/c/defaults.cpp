@@ -50,6 +50,10 @@ simplematch_gather_problem simplematch_gather_problem_default(void) { return kDe
 
 simplematch_similarity_problem simplematch_similarity_problem_default(void) { return kDefault<simplematch_similarity_problem>; }
 
+simplematch_correlation_problem simplematch_correlation_problem_default(void) {
+    return kDefault<simplematch_correlation_problem>;
+}
+
 simplematch_cross_entropy_problem simplematch_cross_entropy_problem_default(void) {
     return kDefault<simplematch_cross_entropy_problem>;
 }

@@ -34,9 +34,16 @@ void check_values(const MatchProblem& problem, const Sizes& sizes) {
     check_image_sizes("localization.image_sizes", problem.localization.image_sizes, sizes.batch);
 }
 void check_values(const SimilarityProblem&, const Sizes&) {}
-void check_values(const CrossEntropyProblem& problem, const Sizes& sizes) { check_counts(problem.rows, sizes); }
+void check_values(const CrossEntropyProblem& problem, const Sizes& sizes) {
+    check_counts(problem.rows, sizes);
+    check_image_sizes("sampling.image_sizes", problem.sampling.image_sizes, sizes.batch);
+}
 void check_values(const NeighbourProblem&, const Sizes&) {}
-void check_values(const UpsampledProblem& problem, const Sizes& sizes) { check_counts(problem.rows, sizes); }
+void check_values(const UpsampledProblem& problem, const Sizes& sizes) {
+    check_counts(problem.rows, sizes);
+    check_image_sizes("localization.image_sizes", problem.localization.image_sizes, sizes.batch);
+}
+void check_values(const CorrelationProblem& problem, const Sizes& sizes) { check_counts(problem.rows, sizes); }
 
 void check_forward(const MatchResult& forward, const MatchProblem& problem, const Sizes& sizes) {
     check_peaks(forward.matches, problem.rows, sizes);
@@ -269,5 +276,26 @@ simplematch_status simplematch_localize_upsampled_backward(
 
 simplematch_status simplematch_localize_upsampled_backward_workspace(
     const UpsampledProblem* problem, const UpsampledGradients* gradients, const Device* device, int64_t* bytes) {
+    return abi::backward_workspace(problem, gradients, device, bytes);
+}
+
+simplematch_status simplematch_local_correlation(
+    const CorrelationProblem* problem, const CorrelationResult* result, const Device* device) {
+    return abi::forward(problem, result, device);
+}
+
+simplematch_status simplematch_local_correlation_workspace(
+    const CorrelationProblem* problem, const Device* device, int64_t* bytes) {
+    return abi::forward_workspace(problem, device, bytes);
+}
+
+simplematch_status simplematch_local_correlation_backward(
+    const CorrelationProblem* problem, const CorrelationUpstream* upstream, const CorrelationGradients* gradients,
+    const Device* device) {
+    return abi::backward(problem, upstream, gradients, device);
+}
+
+simplematch_status simplematch_local_correlation_backward_workspace(
+    const CorrelationProblem* problem, const CorrelationGradients* gradients, const Device* device, int64_t* bytes) {
     return abi::backward_workspace(problem, gradients, device, bytes);
 }

@@ -49,5 +49,9 @@ inline constexpr NeighbourProblem kDefault<NeighbourProblem> = {kNotGiven};
 template <>
 inline constexpr UpsampledProblem kDefault<UpsampledProblem> = {
     kNotGiven, nullptr, kNotGiven, kAllRows, {SIMPLEMATCH_DOT, 0, 1e-8}, kDefault<Localization>, 1, 1};
+template <>
+inline constexpr CorrelationProblem kDefault<CorrelationProblem> = {
+    kNotGiven, kNotGiven, kNotGiven, kNotGiven, kAllRows, {kIdentity, kIdentity, SIMPLEMATCH_BILINEAR, SIMPLEMATCH_ZEROS},
+    {SIMPLEMATCH_DOT, 0, 1e-8}, 4, 4, 1};
 
 }  // namespace simplematch

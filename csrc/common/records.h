@@ -60,6 +60,11 @@ using NeighbourGradients = simplematch_neighbour_gradients;
 using UpsampledProblem = simplematch_upsampled_problem;
 using UpsampledGradients = simplematch_upsampled_gradients;
 
+using CorrelationProblem = simplematch_correlation_problem;
+using CorrelationResult = simplematch_correlation_result;
+using CorrelationUpstream = simplematch_correlation_upstream;
+using CorrelationGradients = simplematch_correlation_gradients;
+
 constexpr View kNotGiven = {nullptr, SIMPLEMATCH_FLOAT32, {1, 1, 1, 1}, {0, 0, 0, 0}};
 constexpr Rows kAllRows = {nullptr, nullptr, nullptr};
 
@@ -84,6 +89,13 @@ static constexpr int64_t queries_of(const MatchProblem& p) {
 
 static constexpr int64_t queries_of(const CrossEntropyProblem& p) {
     return is_given(p.keypoints) ? p.keypoints.size[1] : p.source.size[3];
+}
+
+static constexpr int64_t queries_of(const CorrelationProblem& p) { return p.queries.size[2] * p.queries.size[3]; }
+
+// K: of the window, or of the offsets.
+static constexpr int64_t samples_of(const CorrelationProblem& p) {
+    return is_given(p.offsets) ? p.offsets.size[1] : (2 * p.radius_y + 1) * (2 * p.radius_x + 1);
 }
 
 // Whether query n of image b is no padding; whether its image has a cell to select is not looked at.

@@ -39,6 +39,10 @@ void run(const UpsampledProblem& problem, const Matches& result, int threads);
 void run_backward(const UpsampledProblem& problem, const Matches& forward, const Upstream& upstream,
                   const UpsampledGradients& gradients, int threads);
 
+void run(const CorrelationProblem& problem, const CorrelationResult& result, int threads);
+void run_backward(const CorrelationProblem& problem, const CorrelationUpstream& upstream,
+                  const CorrelationGradients& gradients, int threads);
+
 // The instructions in use, as simplematch_simd_level() says.
 const char* simd_level();
 

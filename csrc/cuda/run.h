@@ -61,4 +61,10 @@ void run(const UpsampledProblem& problem, const Matches& result, const Device& d
 void run_backward(const UpsampledProblem& problem, const Matches& forward, const Upstream& upstream,
                   const UpsampledGradients& gradients, const Device& device);
 
+int64_t workspace(const CorrelationProblem& problem, const Device& device);
+int64_t workspace_backward(const CorrelationProblem& problem, const CorrelationGradients& gradients, const Device& device);
+void run(const CorrelationProblem& problem, const CorrelationResult& result, const Device& device);
+void run_backward(const CorrelationProblem& problem, const CorrelationUpstream& upstream,
+                  const CorrelationGradients& gradients, const Device& device);
+
 }  // namespace simplematch::cuda

@@ -280,4 +280,35 @@ inline const Fields<UpsampledGradients> kFields<UpsampledGradients> = {
     field<&UpsampledGradients::temperature>("temperature"),
 };
 
+template <>
+inline const Fields<CorrelationProblem> kFields<CorrelationProblem> = {
+    field<&CorrelationProblem::queries>("queries"),
+    field<&CorrelationProblem::target>("target"),
+    field<&CorrelationProblem::coords>("coords"),
+    field<&CorrelationProblem::offsets>("offsets"),
+    field<&CorrelationProblem::rows>("rows"),
+    field<&CorrelationProblem::sampling>("sampling"),
+    field<&CorrelationProblem::metric>("metric"),
+    field<&CorrelationProblem::radius_y>("radius_y"),
+    field<&CorrelationProblem::radius_x>("radius_x"),
+    field<&CorrelationProblem::scale>("scale"),
+};
+
+template <>
+inline const Fields<CorrelationResult> kFields<CorrelationResult> = {
+    field<&CorrelationResult::correlation>("correlation"),
+};
+
+template <>
+inline const Fields<CorrelationUpstream> kFields<CorrelationUpstream> = {
+    field<&CorrelationUpstream::correlation>("correlation"),
+};
+
+template <>
+inline const Fields<CorrelationGradients> kFields<CorrelationGradients> = {
+    field<&CorrelationGradients::queries>("queries"),
+    field<&CorrelationGradients::target>("target"),
+    field<&CorrelationGradients::coords>("coords"),
+};
+
 }  // namespace simplematch::python

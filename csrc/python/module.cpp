@@ -147,4 +147,6 @@ PYBIND11_MODULE(_C, m) {
     bind_backward<NeighbourProblem, NeighbourGradients, NeighbourUpstream>(m, "neighbour_products_backward");
     bind_forward<UpsampledProblem, Matches>(m, "localize_upsampled");
     bind_backward<UpsampledProblem, UpsampledGradients, Matches, Upstream>(m, "localize_upsampled_backward");
+    bind_forward<CorrelationProblem, CorrelationResult>(m, "local_correlation");
+    bind_backward<CorrelationProblem, CorrelationGradients, CorrelationUpstream>(m, "local_correlation_backward");
 }

@@ -12,6 +12,10 @@ from torch import Tensor
 from .._options import DetailOptions
 from .._types import (
     AnyUpstream,
+    CorrelationGradients,
+    CorrelationProblem,
+    CorrelationResult,
+    CorrelationUpstream,
     CrossEntropyProblem,
     CrossEntropyResult,
     CrossEntropyUpstream,
@@ -48,6 +52,7 @@ from .._types import (
     UpsampledGradients,
     UpsampledProblem,
     Upstream,
+    accumulation_dtype,
     empty_cross_entropy_result,
     empty_localize_details,
     empty_match_all_result,
@@ -213,6 +218,26 @@ class Operators:
         _C.cosine_similarity_backward(problem, _named_addresses(kept), _views(upstream), leaving, *self.where(p.target))
         return gradients
 
+    def local_correlation(self, p: CorrelationProblem) -> CorrelationResult:
+        samples = (2 * p.radius[0] + 1) * (2 * p.radius[1] + 1) if p.offsets is None else p.offsets.shape[1]
+        shape = (p.coords.shape[0], p.coords.shape[1], samples)
+        correlation = torch.empty(shape, dtype=accumulation_dtype(p.target), device=p.target.device)
+        problem, _alive = _correlation_problem(p)
+        _C.local_correlation(problem, {"correlation": correlation.data_ptr()}, *self.where(p.target))
+        return CorrelationResult(correlation)
+
+    def local_correlation_backward(
+        self, p: CorrelationProblem, upstream: CorrelationUpstream, needs: CorrelationGradients[bool]
+    ) -> CorrelationGradients[Given]:
+        gradients = CorrelationGradients(
+            _empty_gradient(p.queries, needs.queries),
+            _empty_gradient(p.target, needs.target),
+            _empty_gradient(p.coords, needs.coords),
+        )
+        problem, _alive = _correlation_problem(p)
+        _C.local_correlation_backward(problem, _views(upstream), _views(gradients), *self.where(p.target))
+        return gradients
+
     def neighbour_products(self, p: NeighbourProblem) -> NeighbourResult:
         batch, _, height, width = p.features.shape
         products = torch.empty((batch, 5, height, width), dtype=torch.float64, device=p.features.device)
@@ -352,6 +377,13 @@ def _upsampled_problem(p: UpsampledProblem) -> tuple[_C.UpsampledProblem, list[T
         _view(p.scores), address, rows, _view(p.temperature), p.upsample, p.metric, p.localization
     )
     return problem, alive
+
+
+def _correlation_problem(p: CorrelationProblem) -> tuple[_C.CorrelationProblem, list[Tensor]]:
+    """The problem, and the tensors to keep alive meanwhile."""
+    rows, alive = _native_rows(p.rows)
+    views = (_view(p.queries), _view(p.target), _view(p.coords), _view(p.offsets))
+    return _records.correlation_problem(*views, rows, p.sampling, p.metric, p.radius, p.scale), alive
 
 
 def _match_problem(p: MatchProblem, kept_queries: int) -> tuple[_C.MatchProblem, list[Tensor]]:

@@ -210,3 +210,29 @@ def upsampled_problem(
         "height": upsample[0],
         "width": upsample[1],
     }
+
+
+def correlation_problem(
+    queries: View,
+    target: View,
+    coords: View,
+    offsets: View | None,
+    rows: _C.Rows | None,
+    sampling: Sampling,
+    metric: Metric,
+    radius: tuple[int, int],
+    scale: float,
+) -> _C.CorrelationProblem:
+    """queries: as a map (B, C, Hq, Wq)."""
+    return {
+        "queries": queries,
+        "target": target,
+        "coords": coords,
+        "offsets": offsets,
+        "rows": rows,
+        "sampling": _twin(_C.Sampling, sampling),
+        "metric": _twin(_C.Metric, metric),
+        "radius_y": radius[0],
+        "radius_x": radius[1],
+        "scale": scale,
+    }

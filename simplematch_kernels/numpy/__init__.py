@@ -22,6 +22,7 @@ from .functional import (
     match_descriptors,
     sparse_window_match,
 )
+from .local_correlation import local_correlation
 from .match_all import AllMatches, match_all
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "cosine_similarity",
     "dense_match",
     "gather_keypoints",
+    "local_correlation",
     "localize",
     "match_all",
     "match_descriptors",

@@ -35,6 +35,9 @@ from . import gather, match, tangents, upsample
 from . import localize as localization_step
 from . import pair_scores as pairs
 from . import sparse_match_cross_entropy as entropy
+from .local_correlation import local_correlation as local_correlation
+from .local_correlation import local_correlation_backward as local_correlation_backward
+from .local_correlation import local_correlation_jvp as local_correlation_jvp
 from .match_all import match_all as match_all
 from .match_all import match_all_backward as match_all_backward
 from .match_all import match_all_jvp as match_all_jvp

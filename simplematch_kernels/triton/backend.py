@@ -44,6 +44,8 @@ from .._types import (
 from ..reference import pair_scores as pairs
 from . import _launch, _steps, _upsampled
 from ._blocks import Backward, part, part_of_rows
+from ._correlation import local_correlation as local_correlation
+from ._correlation import local_correlation_backward as local_correlation_backward
 from ._cross_entropy_steps import EntropyBackward, cross_entropy
 from ._match_all import match_all as match_all
 from ._match_all import match_all_backward as match_all_backward

@@ -90,6 +90,18 @@ static void set_up_parts(fixture *f) {
     f->similarity_upstream.scores = floats(f->arriving, B, N, H, W);
     f->similarity_gradients.descriptors = floats(f->out.descriptors_gradient, B, C, 1, N);
     f->similarity_gradients.target = f->gradients.target;
+
+    f->correlation = simplematch_correlation_problem_default();
+    f->correlation.queries = f->similarity.descriptors;
+    f->correlation.target = f->match.target;
+    f->correlation.coords = floats(f->keypoints, B, N, 2, 1);
+    f->correlation.rows.num_keypoints = f->num_keypoints;
+    f->correlation.radius_y = f->correlation.radius_x = 1;
+    f->correlation_result.correlation = f->out.correlation;
+    f->correlation_upstream.correlation = floats(f->arriving, B, N, 9, 1);
+    f->correlation_gradients.queries = f->similarity_gradients.descriptors;
+    f->correlation_gradients.target = f->gradients.target;
+    f->correlation_gradients.coords = floats(f->out.keypoints_gradient, B, N, 2, 1);
 }
 
 static void set_up_entropy(fixture *f) {

@@ -20,6 +20,7 @@ typedef struct outputs {
     float loss[B][N];
     int64_t cell[B][N];
     float descriptors[B][N][C], descriptors_gradient[B][N][C], scores[B][N][M], scores_gradient[B][N][M];
+    float correlation[B][N][9];
 } outputs;
 
 typedef struct fixture {
@@ -41,6 +42,10 @@ typedef struct fixture {
     simplematch_cross_entropy_problem entropy;
     simplematch_cross_entropy_result entropy_result;
     simplematch_cross_entropy_upstream entropy_upstream;
+    simplematch_correlation_problem correlation;
+    simplematch_correlation_result correlation_result;
+    simplematch_correlation_upstream correlation_upstream;
+    simplematch_correlation_gradients correlation_gradients;
     int64_t num_keypoints[B];
     uint8_t valid[B][N], target_mask[B][M];
     float source[B][C][H][W], target[B][C][H][W], keypoints[B][N][2], target_keypoints[B][N][2], temperature[B][N], scores[B][N][M];

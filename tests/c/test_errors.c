@@ -68,6 +68,13 @@ static simplematch_status entropy_backward(void) {
     return simplematch_sparse_match_cross_entropy_backward(
         &f.entropy, &f.entropy_result, &f.entropy_upstream, &f.gradients, &f.device);
 }
+static simplematch_status correlation(void) {
+    return simplematch_local_correlation(&f.correlation, &f.correlation_result, &f.device);
+}
+static simplematch_status correlation_backward(void) {
+    return simplematch_local_correlation_backward(
+        &f.correlation, &f.correlation_upstream, &f.correlation_gradients, &f.device);
+}
 
 /* After the statement `spoil`, `call` refuses with these words. */
 #define REFUSES_AS(status, spoil, call, words)      \
@@ -108,6 +115,36 @@ static void test_null_structs(void) {
                                                             &f.similarity_gradients, NULL), "forward must point");
     REFUSES((void)0, simplematch_cosine_similarity_backward(&f.similarity, &f.similarity_result, NULL,
                                                             &f.similarity_gradients, NULL), "upstream must point");
+}
+
+static void test_correlation(void) {
+    simplematch_correlation_problem *p = &f.correlation;
+    ACCEPTS((void)0, correlation());
+    ACCEPTS((void)0, correlation_backward());
+    REFUSES((void)0, simplematch_local_correlation(NULL, &f.correlation_result, NULL), "problem must point to a struct");
+    REFUSES((void)0, simplematch_local_correlation(p, NULL, NULL), "result must point to a struct");
+    REFUSES((void)0, simplematch_local_correlation_backward(p, NULL, &f.correlation_gradients, NULL), "upstream must point");
+    REFUSES(f.correlation_result.correlation = NULL, correlation(), "correlation must point to (2, 3, 9) elements, got NULL");
+    REFUSES(p->queries.data = NULL, correlation(), "queries must be given");
+    REFUSES(p->queries.size[1] = 4, correlation(), "queries must have the same number of channels as target");
+    REFUSES(p->queries.dtype = SIMPLEMATCH_FLOAT64, correlation(), "queries");
+    REFUSES(p->queries.size[3] = 2, correlation(), "coords must have one point for each of the 2 queries, got 3");
+    REFUSES(p->coords.data = NULL, correlation(), "coords must be given");
+    REFUSES(p->coords.size[2] = 1, correlation(), "coords must have shape (B, N, 2)");
+    REFUSES(p->radius_x = -1, correlation(), "radius_x must be from 0 to 1048576 cells, got -1");
+    REFUSES(p->radius_y = INT64_MAX, correlation(), "radius_y must be from 0 to 1048576 cells");
+    REFUSES(p->offsets = p->coords; p->offsets.size[2] = 1, correlation(), "offsets must have shape (B, K, 2)");
+    REFUSES(p->offsets = p->coords; p->offsets.size[1] = 0, correlation(), "offsets must have at least one sample");
+    REFUSES(p->offsets = p->coords; p->offsets.dtype = SIMPLEMATCH_FLOAT16, correlation(), "offsets must");
+    REFUSES(p->rows.target_mask = f.target_mask[0], correlation(), "rows.target_mask must be NULL for local_correlation");
+    REFUSES(f.num_keypoints[1] = N + 1, correlation(), "rows.num_keypoints must lie between 0 and N = 3, got 4");
+    REFUSES(p->sampling.mode = SIMPLEMATCH_FLOOR, correlation(), "sampling.mode must be 1 (round) or 2 (bilinear)");
+    REFUSES(p->metric.kind = SIMPLEMATCH_L2, correlation(), "metric.kind must be 0 (cosine) or 1 (dot)");
+    REFUSES(p->scale = NAN, correlation(), "scale must be a finite number");
+    REFUSES(f.correlation_upstream.correlation.size[2] = 8, correlation_backward(),
+            "upstream.correlation must have shape (B, N, K)");
+    REFUSES(f.correlation_gradients.coords.stride[2] = 0, correlation_backward(), "gradients.coords is written");
+    REFUSES(f.correlation_gradients.queries.size[3] = 4, correlation_backward(), "gradients.queries must have the shape");
 }
 
 static void test_null_data(void) {
@@ -362,6 +399,7 @@ int main(void) {
     if (simplematch_error_message()[0] != '\0') fail(__LINE__, "a message before any failure");
     test_versions();
     test_null_structs();
+    test_correlation();
     test_null_data();
     test_dtypes();
     test_sizes();

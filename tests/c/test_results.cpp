@@ -166,6 +166,19 @@ void test_operators() {
                 cpu::run_backward(f.similarity, {o.scores, o.target_norm}, f.similarity_upstream,
                                   {moved(g.descriptors, f, o), moved(g.target, f, o)}, 1);
             });
+    compare("local_correlation", f,
+            [&] { return simplematch_local_correlation(&f.correlation, &f.correlation_result, &f.device); },
+            [&](outputs& o) { cpu::run(f.correlation, {o.correlation}, 1); });
+    compare("local_correlation_backward", f,
+            [&] {
+                return simplematch_local_correlation_backward(
+                    &f.correlation, &f.correlation_upstream, &f.correlation_gradients, &f.device);
+            },
+            [&](outputs& o) {
+                const CorrelationGradients& g = f.correlation_gradients;
+                cpu::run_backward(f.correlation, f.correlation_upstream,
+                                  {moved(g.queries, f, o), moved(g.target, f, o), moved(g.coords, f, o)}, 1);
+            });
 }
 
 void test_cross_entropy() {

@@ -21,6 +21,7 @@
 
 #include "simplematch/cosine_similarity.h"
 #include "simplematch/gather_keypoints.h"
+#include "simplematch/local_correlation.h"
 #include "simplematch/localize.h"
 #include "simplematch/match_all.h"
 #include "simplematch/sparse_match_cross_entropy.h"

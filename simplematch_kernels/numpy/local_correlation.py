@@ -1,0 +1,102 @@
+"""`local_correlation` on arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .. import _check_shapes
+from .._check_correlation import check_correlation_options, wrong_number_of_coords, wrong_offsets_shape
+from .._options import Size
+from ..native import _records
+from ..native._records import _C
+from . import _arrays, _checks
+from ._arrays import CODES, Array, Rows, view
+from .functional import descriptor_map, device_of
+
+
+def local_correlation(
+    queries: Array,
+    target: Array,
+    coords: Array,
+    *,
+    radius: int | Sequence[int] | None = None,
+    offsets: Array | None = None,
+    num_keypoints: Array | None = None,
+    valid: Array | None = None,
+    target_size: Size = None,
+    target_coords: str = "corner",
+    sampling: str = "bilinear",
+    padding: str = "zeros",
+    metric: str = "dot",
+    scale: float = 1.0,
+    eps: float = 1e-8,
+    eps_mode: str = "add",
+    threads: int | None = None,
+) -> Array:
+    """Correlate each query with a window around a given point: `simplematch_kernels.local_correlation`.
+
+    Args:
+        queries: (B, N, C), or a map (B, C, H, W) with N = H * W queries, any strides.
+        target: (B, C, Ht, Wt) features of the same dtype.
+        coords: (B, N, 2) points of the target as (x, y), in pixels of `target_size`, or in cells if that is None.
+        radius: r, or (ry, rx): the window has 2r + 1 rows and columns of samples, a cell apart.
+        offsets: (K, 2) or (B, K, 2) offsets (x, y) in cells, instead of `radius`.
+        threads: as in `sparse_window_match`.
+
+    The other arguments mean what they mean there.
+
+    Returns:
+        (B, N, 2 ry + 1, 2 rx + 1): rows are dy, columns are dx; or (B, N, K) for `offsets`. float32, or float64 for
+        float64 features.
+
+    Raises:
+        TypeError, ValueError: as `sparse_window_match`.
+    """
+    if isinstance(queries, np.ndarray) and queries.ndim == 4:
+        queries = _checks.check_features("queries", queries, _check_shapes.MAP)
+    else:
+        queries = descriptor_map(_checks.check_features("queries", queries, "(B, N, C)"))
+    target = _checks.check_features("target", target, _check_shapes.MAP)
+    _checks.check_pair("queries", queries, "target", target)
+    _checks.check_cells("target", target)
+    coords = _checks.check_keypoints(coords, target, "target", name="coords")
+    count = queries.shape[2] * queries.shape[3]
+    if coords.shape[1] != count:
+        raise wrong_number_of_coords(count, coords.shape[1])
+    options = check_correlation_options(
+        radius, offsets, target_size, target_coords, sampling, padding, metric, scale, eps, eps_mode
+    )
+    rows = _checks.check_rows(Rows(num_keypoints, valid), count, target)
+    points = None if offsets is None else _check_offsets(offsets, target)
+    window = (points.shape[1],) if points is not None else tuple(2 * r + 1 for r in options.radius or ())
+    correlation = np.empty((target.shape[0], count, *window), _arrays.accumulation_dtype(target))
+    problem = _records.correlation_problem(
+        view(queries),
+        view(target),
+        view(coords),
+        view(points),
+        _arrays.native_rows(rows),
+        options.sampling.resolve(*target.shape[2:]),
+        options.metric.resolve(),
+        options.radius or (0, 0),
+        options.scale,
+    )
+    _C.local_correlation(problem, {"correlation": _arrays.address(correlation)}, device_of(threads))
+    return correlation
+
+
+def _check_offsets(value: object, target: Array) -> Array:
+    """Offsets as (B, K, 2), float32 or float64."""
+    if not isinstance(value, np.ndarray):
+        raise _check_shapes.wrong_kind("offsets", "an array", "(K, 2)", value)
+    batch = target.shape[0]
+    if value.ndim not in (2, 3) or value.shape[-1] != 2 or value.shape[-2] == 0:
+        raise wrong_offsets_shape(batch, value.shape)
+    if value.ndim == 3 and value.shape[0] != batch:
+        raise wrong_offsets_shape(batch, value.shape)
+    if value.dtype.kind not in "iuf" and value.dtype.name not in CODES:
+        raise _check_shapes.not_real("offsets", value.dtype)
+    exact = value if value.dtype.name in ("float32", "float64") else value.astype(np.float32)
+    return np.broadcast_to(_arrays.addressable(exact), (batch, *value.shape[-2:]))
