@@ -213,6 +213,15 @@ def test_numpy_gives_the_same_bits(layout: str) -> None:
         assert ours.dtype == theirs.numpy().dtype and (ours == theirs.numpy()).all()
 
 
+def test_tokens(backend: str) -> None:
+    source, target = maps()
+    tokens = [x.flatten(2).mT for x in (source, target)]
+    shapes: dict[str, Any] = {"layout": "tokens", "source_shape": (HEIGHT, WIDTH), "target_shape": (6, 4)}
+    found = smk.dense_match(*tokens, **shapes, window_size=3, backend=backend)
+    expected = smk.dense_match(source, target, window_size=3, backend=backend)
+    torch.testing.assert_close(found.flow, expected.flow)
+
+
 WRONG = [
     ({"mask": torch.ones(2, 5, 4, dtype=torch.bool, device=DEVICE)}, ValueError, r"mask must have shape \(B, Hs, Ws\)"),
     ({"mask": torch.ones(2, HEIGHT, WIDTH, device=DEVICE)}, TypeError, "mask must be bool, got torch.float32"),

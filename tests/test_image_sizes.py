@@ -11,6 +11,7 @@ from torch import Tensor
 import simplematch_kernels as smk
 from simplematch_kernels import _backends
 
+from .oracle import relative_error
 from .samples import DEVICE
 
 SOURCE_SIZES = torch.tensor([[56, 72], [100, 50], [1, 1]], device=DEVICE)
@@ -38,12 +39,22 @@ def one_image(leaves: dict[str, Tensor], b: int) -> dict[str, Tensor]:
     return {name: x[b : b + 1].detach().clone().requires_grad_() for name, x in leaves.items()}
 
 
-def assert_same_gradients(leaves: dict[str, Tensor], alone: dict[str, Tensor], b: int) -> None:
+def assert_same(ours: Tensor, theirs: Tensor, backend: str) -> None:
+    """Bit for bit, but for the reference, whose matrix products round by the size of the batch."""
+    if backend == "reference":
+        torch.testing.assert_close(ours, theirs)
+    else:
+        assert torch.equal(ours, theirs)
+
+
+def assert_same_gradients(leaves: dict[str, Tensor], alone: dict[str, Tensor], b: int, tolerance: float = 0) -> None:
     for name, x in leaves.items():
         of_image, expected = x.grad, alone[name].grad
         assert (of_image is None) == (expected is None)
         if of_image is not None and expected is not None:
-            torch.testing.assert_close(of_image[b : b + 1], expected, rtol=0, atol=0, equal_nan=True, msg=name)
+            assert (
+                torch.equal(of_image[b : b + 1], expected) or relative_error(of_image[b : b + 1], expected) < tolerance
+            ), name
 
 
 @by_coordinates
@@ -67,8 +78,10 @@ def test_matches_are_those_of_each_image(
         expected = smk.sparse_window_match(**alone, **sizes, **options)
         (expected.keypoints.sin().sum() + expected.score.sum()).backward()
         for ours, theirs in zip(matches, expected, strict=True):
-            assert torch.equal(ours[b : b + 1], theirs)
-        assert_same_gradients(leaves, alone, b)
+            assert_same(ours[b : b + 1], theirs, backend)
+        # One image alone has other blocks of queries than in a batch, so that its sums round otherwise.
+        same = budget == "all" and backend != "reference"
+        assert_same_gradients(leaves, alone, b, tolerance=0 if same else 1e-5)
 
 
 @by_coordinates
@@ -84,7 +97,7 @@ def test_descriptors_are_those_of_each_image(coordinates: str, sampling: str, ba
         size = size_of(SOURCE_SIZES, b)
         expected = smk.gather_keypoints(alone["source"], alone["keypoints"], size=size, **options)
         expected.sin().sum().backward()
-        assert torch.equal(found[b : b + 1], expected)
+        assert_same(found[b : b + 1], expected, backend)
         assert_same_gradients(leaves, alone, b)
 
 
@@ -104,12 +117,13 @@ def test_localize_and_descriptors(coordinates: str, shape: tuple[int, int], back
         own, size = scores[b : b + 1].detach().clone().requires_grad_(), size_of(TARGET_SIZES, b)
         alone = smk.localize(own, target_size=size, **options, backend=backend)
         alone.keypoints.sin().sum().backward()
-        assert torch.equal(ours.keypoints[b : b + 1], alone.keypoints)
-        assert own.grad is not None and torch.equal(scores.grad[b : b + 1], own.grad)
+        assert_same(ours.keypoints[b : b + 1], alone.keypoints, backend)
+        assert own.grad is not None
+        assert_same(scores.grad[b : b + 1], own.grad, backend)
         one = smk.match_descriptors(
             queries[b : b + 1], target[b : b + 1], target_size=size, **options, backend=backend
         )  # fmt: skip
-        assert torch.equal(matched.keypoints[b : b + 1], one.keypoints)
+        assert_same(matched.keypoints[b : b + 1], one.keypoints, backend)
 
 
 def test_padding_and_empty_batches(backend: str) -> None:
