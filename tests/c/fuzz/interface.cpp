@@ -328,8 +328,7 @@ void fuzz_match_all(Input& in, Memory& memory, bool backward) {
     for (auto** each : {&r.score_a, &r.score_b, &r.norm_a, &r.norm_b, &r.log_sum_exp_a, &r.log_sum_exp_b, &r.second_a, &r.second_b})
         draw.address(*each);
     draw.address(r.index_a), draw.address(r.index_b), draw.address(r.mutual);
-    if (in.flip()) r.log_sum_exp_a = r.log_sum_exp_b = nullptr;
-    if (in.flip()) r.second_a = r.second_b = nullptr;
+    if (in.flip()) r.log_sum_exp_a = r.log_sum_exp_b = nullptr, r.second_a = r.second_b = nullptr;
     const int64_t of_a = rows_of_a * draw.queries, of_b = draw.height * draw.width;
     simplematch_match_all_upstream u;
     simplematch_match_all_gradients g = {p.a, p.b, p.temperature, p.bin_score};
