@@ -69,7 +69,7 @@ def match_all_tile(dtype: torch.dtype, metric: str) -> Tile:
         return Tile(32, 32, 1, 4, 1) if dtype == torch.float64 else Tile(64, 64, 1, 8, 1)
     if dtype == torch.float64:
         return Tile(32, 32, 16, 4, 2)
-    return Tile(64, 128, 32, 8, 3) if dtype == torch.float32 else Tile(64, 128, 64, 8, 3)
+    return Tile(64, 64, 32, 8, 3) if dtype == torch.float32 else Tile(64, 128, 64, 8, 3)
 
 
 def _splits(B: int, row_tiles: int, column_tiles: int, processors: int) -> int:
