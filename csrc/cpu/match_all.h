@@ -81,11 +81,13 @@ struct MatchAllWork {
 //
 //     ds[n, m] = exp(s[n, m] / T - log_sum_exp_n) l_n / T + exp(s[n, m] / T - log_sum_exp_m) l_m / T
 //
-// Where the shift is fixed, `weight` is l / T exp(shift - log_sum_exp), so that one exponential serves both terms.
+// Where the shift is fixed, `weight` is l / T exp(shift - log_sum_exp), so that one exponential serves both terms. Else it is
+// l / T, and s / T - log_sum_exp is (s - best) / T + log_best, which keeps its digits where both are large.
 template <class T>
 struct SoftmaxWeights {
-    T* weight;       // (count)
-    T* log_sum_exp;  // (count)
+    T* weight;    // (count)
+    T* best;      // (count)
+    T* log_best;  // (count), best / T - log_sum_exp
 };
 
 // ds of the rows of a block and one panel of `b`, 0 where a vector is kSeparate, and the panel's vectors as lines.

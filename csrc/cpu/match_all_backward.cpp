@@ -15,18 +15,19 @@ struct ScoreGradients {
     const ScoreGradientWork<T>& w;
     const T* const tile;
     const T inverse_temperature = T(w.summation.inverse_temperature), shift = T(w.summation.shift);
-    T column_weight[W], column_log_sum_exp[W];
+    T column_weight[W], column_best[W], column_log_best[W];
 
     void begin_columns(int64_t first, int64_t count) {
         for (int64_t j = 0; j < W; ++j) {
             column_weight[j] = j < count ? w.of_columns.weight[first + j] : T(0);
-            column_log_sum_exp[j] = j < count ? w.of_columns.log_sum_exp[first + j] : T(0);
+            column_best[j] = j < count ? w.of_columns.best[first + j] : T(0);
+            column_log_best[j] = j < count ? w.of_columns.log_best[first + j] : T(0);
         }
     }
 
     // Row i of the tile, row r of the block.
     template <bool fixed_shift, bool with_moment>
-    SIMPLEMATCH_INLINE Vector<T> take_row(int i, int64_t r, T weight, T log_sum_exp) const {
+    SIMPLEMATCH_INLINE Vector<T> take_row(int i, int64_t r, T weight, T best, T log_best) const {
         Vector<T> moment{};
 #pragma GCC unroll 8
         for (int v = 0; v < kPanelVectors; ++v) {
@@ -35,8 +36,9 @@ struct ScoreGradients {
             if constexpr (fixed_shift) {
                 ds = exponential(s * inverse_temperature - shift) * (of_column + weight);
             } else {
-                ds = exponential(s * inverse_temperature - log_sum_exp) * weight +
-                     exponential(s * inverse_temperature - load<T>(column_log_sum_exp + v * n)) * of_column;
+                const Vector<T> in_column = s - load<T>(column_best + v * n);
+                ds = exponential((s - best) * inverse_temperature + log_best) * weight +
+                     exponential(in_column * inverse_temperature + load<T>(column_log_best + v * n)) * of_column;
             }
             store<T>(w.gradients + r * W + v * n, ds);
             if constexpr (with_moment) moment += ds == 0 ? Vector<T>{} : ds * s;
@@ -51,7 +53,7 @@ struct ScoreGradients {
             const bool exists = i < rows;
             const int64_t at = w.first_row + r + (exists ? i : 0);
             const T weight = exists ? w.of_rows.weight[at] : T(0);
-            moment += take_row<fixed_shift, with_moment>(i, r + i, weight, w.of_rows.log_sum_exp[at]);
+            moment += take_row<fixed_shift, with_moment>(i, r + i, weight, w.of_rows.best[at], w.of_rows.log_best[at]);
         }
         if constexpr (with_moment)
             for (int i = 0; i < n; ++i) *w.moment += double(moment[i]);
@@ -68,7 +70,7 @@ void score_gradients(const ScoreGradientWork<T>& w) {
     T* const tile = panel + (channels + 1) * W;
     pack_panel<T, W>(w.b, first, panel);
     lines_of_panel(panel, channels, w.lines, w.stride);
-    ScoreGradients<T> gradients{w, tile, T(w.summation.inverse_temperature), T(w.summation.shift), {}, {}};
+    ScoreGradients<T> gradients{w, tile, T(w.summation.inverse_temperature), T(w.summation.shift), {}, {}, {}};
     gradients.begin_columns(first, count);
     const bool separate = any_separate(w.b, first, count);
     for (int64_t r = 0; r < w.rows; r += kPanelRows) {

@@ -88,10 +88,10 @@ struct Merged {
 
     // log(sum of exp(s / T) + exp(bin / T))
     double log_sum_exp(const Softmax& softmax) const {
-        double of_scores = double(score) / softmax.temperature;
+        double of_scores = softmax.template divided<T>(double(score));
         if (score - score == 0)
             of_scores = std::log(sum) + (softmax.summation.fixed_shift ? softmax.summation.shift : of_scores);
-        return softmax.with_bin(of_scores);
+        return softmax.template with_bin<T>(of_scores);
     }
 };
 

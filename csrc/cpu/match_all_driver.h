@@ -66,10 +66,17 @@ struct Softmax {
 
     bool has_bin() const { return bin_score != -std::numeric_limits<double>::infinity(); }
 
+    // score / T as T holds it: the forward and the backward must take the same number from a log_sum_exp.
+    template <class T>
+    double divided(double score) const {
+        return double(T(score / temperature));
+    }
+
+    template <class T>
     double with_bin(double log_sum_exp) const {
         if (!(temperature > 0)) return std::numeric_limits<double>::quiet_NaN();
         if (!has_bin()) return log_sum_exp;
-        const double of_bin = bin_score / temperature;
+        const double of_bin = divided<T>(bin_score);
         if (log_sum_exp != log_sum_exp || of_bin != of_bin) return log_sum_exp + of_bin;
         const double greater = std::max(log_sum_exp, of_bin), smaller = std::min(log_sum_exp, of_bin);
         return greater - greater == 0 ? greater + std::log1p(std::exp(smaller - greater)) : greater;

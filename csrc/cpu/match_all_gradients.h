@@ -44,10 +44,10 @@ public:
     GradientSide(const View& view, const Rows& rows, const Metric& metric, const SideUpstream& upstream, const View& wanted,
                  const MatchAllSteps<T>& steps)
         : data(view, rows, metric, steps), gradient(wanted), upstream_(upstream), steps_(steps), of_score_(cells_of(view)),
-          weight_(cells_of(view)), log_sum_exp_(cells_of(view)), best_(cells_of(view)), first_choice_(cells_of(view) + 1) {}
+          weight_(cells_of(view)), score_(cells_of(view)), log_best_(cells_of(view)), log_sum_exp_(cells_of(view)), best_(cells_of(view)), first_choice_(cells_of(view) + 1) {}
 
     const VectorSet<T>& set() const { return data.set(); }
-    SoftmaxWeights<T> weights() const { return {weight_.get(), log_sum_exp_.get()}; }
+    SoftmaxWeights<T> weights() const { return {weight_.get(), score_.get(), log_best_.get()}; }
     bool has_log_sum_exp() const { return has_log_sum_exp_; }
     bool has_nan() const { return has_nan_; }
     bool any_separate(const GradientSide& other) const { return !separate_.empty() || !other.separate_.empty(); }
@@ -73,6 +73,10 @@ public:
             if (softmax.summation.fixed_shift && weight != 0) weight *= std::exp(softmax.summation.shift - total);
             weight_[i] = T(weight);
             log_sum_exp_[i] = is_nan ? T(0) : T(total);
+            // where no weight is multiplied, or all scores are -inf, any numbers will do
+            const bool is_used = weight != 0 && has_best && is_finite(value(upstream_.score_value, at));
+            score_[i] = is_used ? T(value(upstream_.score_value, at)) : T(0);
+            log_best_[i] = is_used ? T(softmax.template divided<T>(double(score_[i])) - total) : T(0);
             nan_[size_t(i)] = is_nan;
             has_nan_ |= is_nan;
             has_log_sum_exp_ |= weight != 0;
@@ -95,7 +99,7 @@ public:
 
     double weight_of_bin(const Softmax& softmax) const {
         double total = 0;
-        const double of_bin = softmax.bin_score / softmax.temperature;
+        const double of_bin = softmax.template divided<T>(softmax.bin_score);
         const double shift = softmax.summation.fixed_shift ? softmax.summation.shift : 0;
         for (int64_t i = 0; softmax.has_bin() && i < set().count; ++i) {
             if (weight_[i] == 0) continue;
@@ -112,9 +116,8 @@ public:
         for (int64_t k = 0; k < count; ++k) {
             const int64_t j = all ? k : other.separate_[size_t(k)];
             if (weight_[i] == 0 && other.weight_[j] == 0) continue;
-            const double s = pair_score(other, i, j), x = s / softmax.temperature;
-            double ds = weight_[i] == 0 ? 0 : double(weight_[i]) * std::exp(x - double(log_sum_exp_[i]));
-            if (other.weight_[j] != 0) ds += double(other.weight_[j]) * std::exp(x - double(other.log_sum_exp_[j]));
+            const double s = pair_score(other, i, j);
+            const double ds = probability_times_weight(i, s, softmax) + other.probability_times_weight(j, s, softmax);
             if (ds == 0 || ds != ds) continue;
             moment += ds * s;
             add_line(other.set(), j, T(ds), sum);
@@ -170,6 +173,12 @@ private:
         steps_.add_line(vectors, i, weight, sum);
     }
 
+    double probability_times_weight(int64_t i, double s, const Softmax& softmax) const {
+        if (weight_[i] == 0) return 0;
+        const double below = std::min(0.0, s - double(score_[i])) / softmax.temperature;
+        return double(weight_[i]) * std::exp(below + double(log_best_[i]));
+    }
+
     double pair_score(const GradientSide& other, int64_t i, int64_t j) const {
         const VectorSet<T>&x = set(), &y = other.set();
         double product = 0, distance = 0;
@@ -193,7 +202,7 @@ private:
 
     SideUpstream upstream_;
     MatchAllSteps<T> steps_;
-    Buffer<T> of_score_, weight_, log_sum_exp_;
+    Buffer<T> of_score_, weight_, score_, log_best_, log_sum_exp_;
     Buffer<int32_t> best_, first_choice_;
     std::vector<int32_t> choices_, separate_;
     std::vector<uint8_t> nan_;
