@@ -221,7 +221,8 @@ class KeypointMatcher(nn.Module):
 def _for_each_image(rows: Tensor, size: int) -> Tensor:
     """Repeat the rows (B * G, P, C) of groups of `size` G for each image of their group: (B * G, G * P, C)."""
     together = rows.unflatten(0, (-1, 1, size)).flatten(2, 3)
-    return together.expand(-1, size, -1, -1).flatten(0, 1)
+    repeated: Tensor = together.expand(-1, size, -1, -1).flatten(0, 1)
+    return repeated
 
 
 def _unit(descriptors: Tensor) -> Tensor:
