@@ -63,6 +63,16 @@ void run_similarity(fixture& f) {
               });
 }
 
+void run_cross_entropy(fixture& f) {
+    on_device(f, [&](auto* d, auto* n) { return simplematch_sparse_match_cross_entropy_workspace(&f.entropy, d, n); },
+              [&](auto* d) { return simplematch_sparse_match_cross_entropy(&f.entropy, &f.entropy_result, d); });
+    on_device(f, [&](auto* d, auto* n) { return simplematch_sparse_match_cross_entropy_backward_workspace(&f.entropy, &f.gradients, d, n); },
+              [&](auto* d) {
+                  return simplematch_sparse_match_cross_entropy_backward(&f.entropy, &f.entropy_result, &f.entropy_upstream,
+                                                                         &f.gradients, d);
+              });
+}
+
 // How many of the numbers from `first` on to before `end`, offsets in the outputs, differ.
 int count_different(const outputs& a, const outputs& b, size_t first, size_t end) {
     const auto* x = reinterpret_cast<const float*>(reinterpret_cast<const char*>(&a) + first);
@@ -80,9 +90,10 @@ bool agree(const char* name, void (*run)(fixture&)) {
     gpu->device.kind = SIMPLEMATCH_CUDA;
     run(*cpu);
     run(*gpu);
-    const size_t peak = offsetof(outputs, peak);
+    const size_t peak = offsetof(outputs, peak), after = offsetof(outputs, cell) + sizeof cpu->out.cell;
     const int different = count_different(gpu->out, cpu->out, 0, peak) +
-                          count_different(gpu->out, cpu->out, peak + sizeof cpu->out.peak, sizeof(outputs)) +
+                          count_different(gpu->out, cpu->out, after, sizeof(outputs)) +
+                          !std::equal(gpu->out.cell[0], gpu->out.cell[0] + B * N, cpu->out.cell[0]) +
                           !std::equal(gpu->out.peak[0], gpu->out.peak[0] + B * N, cpu->out.peak[0]);
     const outputs untouched{};
     const bool wrote = count_different(cpu->out, untouched, 0, sizeof(outputs)) > 0;
@@ -97,5 +108,6 @@ int main() {
     good &= agree("localize", run_localize);
     good &= agree("gather_keypoints", run_gather);
     good &= agree("cosine_similarity", run_similarity);
+    good &= agree("sparse_match_cross_entropy", run_cross_entropy);
     return good ? 0 : 1;
 }
