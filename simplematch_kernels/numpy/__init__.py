@@ -12,7 +12,7 @@ from .. import _native
 if (_reason := _native.why_not()) is not None:
     raise ImportError(f"{__name__} runs on the compiled kernels: {_reason}")
 
-from ._arrays import Matches
+from ._arrays import DetailedMatches, Matches
 from .functional import (
     cosine_similarity,
     gather_keypoints,
@@ -22,6 +22,7 @@ from .functional import (
 )
 
 __all__ = [
+    "DetailedMatches",
     "Matches",
     "cosine_similarity",
     "gather_keypoints",

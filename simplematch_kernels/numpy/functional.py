@@ -10,6 +10,7 @@ import numpy as np
 from .._options import (
     GATHER_NAMES,
     DescriptorKeywords,
+    DetailOptions,
     LayoutOptions,
     LocalizationOptions,
     LocalizeKeywords,
@@ -56,6 +57,7 @@ def sparse_window_match(
     Returns:
         `Matches`: keypoints (B, N, 2), score (B, N), peak (B, N) int64 and log_sum_exp (B, N); float32, or float64
         for float64 features. Rows that are padding, or whose target_mask has no True cell, hold -1, 0, -1 and 0.
+        With `return_covariance` or `return_second`, `DetailedMatches`.
         NaN inputs propagate to their row.
 
     Raises:
@@ -106,8 +108,9 @@ def localize(scores: Array, *, threads: int | None = None, **options: Unpack[Loc
     rows, temperature, localization = _localization(scores, queries, options)
     _checks.check_values(None, rows, temperature)
     matches = _arrays.empty_matches(batch, queries, _arrays.accumulation_dtype(scores))
+    matches = _arrays.add_details(matches, pick(DetailOptions, options).checked())
     problem = _records.localize_problem(view(scores), _arrays.native_rows(rows), view(temperature), localization)
-    _C.localize(problem, _records.native_matches(*_arrays.addresses(matches)), _device(threads))
+    _C.localize(problem, _arrays.native_matches(matches), _device(threads))
     return matches
 
 
@@ -206,6 +209,7 @@ def _match(
     metric = pick(MetricOptions, options).checked().resolve()
     _checks.check_values(keypoints, rows, temperature)
     matches = _arrays.empty_matches(target.shape[0], queries, _arrays.accumulation_dtype(target))
+    matches = _arrays.add_details(matches, pick(DetailOptions, options).checked())
     kept = _arrays.empty_kept(target, localization.window)
     problem = _records.match_problem(
         view(source),
@@ -218,7 +222,11 @@ def _match(
         localization,
         kept_queries=0,
     )
-    _C.sparse_window_match(problem, _records.match_result(*_arrays.addresses((*matches, *kept))), _device(threads))
+    norm, scores = _arrays.addresses(kept)
+    result: _C.MatchResult = {
+        "matches": _arrays.native_matches(matches), "target_norm": norm, "window_scores": scores
+    }  # fmt: skip
+    _C.sparse_window_match(problem, result, _device(threads))
     return matches
 
 
