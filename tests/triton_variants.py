@@ -27,13 +27,17 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
-from simplematch_kernels._options import LocalizationOptions, MetricOptions, SamplingOptions
+from simplematch_kernels._options import DetailOptions, LocalizationOptions, MetricOptions, SamplingOptions
 from simplematch_kernels._types import (
+    AnyUpstream,
+    DetailedUpstream,
     GatherProblem,
     LocalizeGradients,
     LocalizeProblem,
+    MatchDetails,
     MatchGradients,
     MatchProblem,
+    MatchResult,
     Rows,
     SimilarityGradients,
     SimilarityProblem,
@@ -41,6 +45,7 @@ from simplematch_kernels._types import (
     Upstream,
 )
 from simplematch_kernels.triton import _launch, _steps, backend
+from simplematch_kernels.triton.details import details_kernel
 
 SHARED_MEMORY_LIMITS = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 TARGETS = {
@@ -59,7 +64,7 @@ Place = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Variant:
-    """One call of the operators. `layout` is that of both maps; the other fields are named as in `functional.matching`."""
+    """One call of the operators. `layout` is that of both maps; other fields are named as in `functional.matching`."""
 
     dtype: torch.dtype = torch.float32
     layout: str = "contiguous"
@@ -76,6 +81,7 @@ class Variant:
     H: int = 63
     W: int = 63
     kept: bool = True
+    details: bool = False
 
     @property
     def name(self) -> str:
@@ -109,13 +115,20 @@ MODES = [
     Variant(torch.bfloat16, B=2, N=4096, H=64, W=64, kept=False, layout="channels_last"),
     Variant(torch.float16, B=1, N=4096, H=64, W=64, kept=False),
     Variant(torch.float64, B=1, N=200, C=64, H=64, W=64, kept=False),
+    Variant(torch.float32, details=True),
+    Variant(
+        torch.bfloat16, details=True, layout="channels_last", localization="gaussian", masked=True, temperature=None
+    ),
+    Variant(torch.float32, details=True, window_shape="disc", outside_value=0.0, masked=True, temperature=None),
+    Variant(torch.float64, details=True, sampling=None, metric="l2", outside_value=0.0),
+    Variant(torch.float16, details=True, B=1, N=4096, H=64, W=64, kept=False),
 ]
 ALL = PAPER + ALIGNED + MODES
 # What the tests compile: everything for one chip, what differs most for the others.
 TESTED = {
-    "cuda:80": [*PAPER[:4], MODES[0], MODES[3], MODES[12]],
+    "cuda:80": [*PAPER[:4], MODES[0], MODES[3], MODES[12], *MODES[15:17]],
     "cuda:90": ALL,
-    "cuda:100": [*PAPER[:4], MODES[0], MODES[3], MODES[12]],
+    "cuda:100": [*PAPER[:4], MODES[0], MODES[3], MODES[12], *MODES[15:17]],
     "hip:gfx942": [PAPER[0], PAPER[3], PAPER[6], MODES[0]],
 }
 
@@ -203,10 +216,14 @@ def launches_of(variant: Variant, platform: str) -> list[Launch]:
         sampling = SamplingOptions((441, 441), "half_pixel", v.sampling).resolve(v.H, v.W)
     with recording(platform) as launches:
         problem = MatchProblem(
-            source, keypoints, target, rows, temperature, sampling, metric, localization, v.N if v.kept else 0
-        )
-        forward = backend.sparse_window_match(problem)
-        upstream = Upstream(forward.keypoints, forward.score, forward.log_sum_exp)
+            source, keypoints, target, rows, temperature, sampling, metric, localization, v.N if v.kept else 0,
+            DetailOptions(v.details, v.details),
+        )  # fmt: skip
+        forward: MatchResult | MatchDetails = backend.sparse_window_match(problem)
+        upstream: AnyUpstream = Upstream(forward.keypoints, forward.score, forward.log_sum_exp)
+        if v.details:
+            forward = detailed = backend.sparse_window_match_detailed(problem)
+            upstream = DetailedUpstream(*upstream, detailed.covariance)
         needs = MatchGradients(True, v.sampling == "bilinear", True, v.temperature is None)
         backend.sparse_window_match_backward(problem, forward, upstream, needs)
         if keypoints is not None and sampling is not None and v.C % 16 == 0:
@@ -216,8 +233,8 @@ def launches_of(variant: Variant, platform: str) -> list[Launch]:
             result = backend.cosine_similarity(similarity)
             arriving = SimilarityUpstream(result.scores)
             backend.cosine_similarity_backward(similarity, result, arriving, SimilarityGradients(True, True))
-            scores = LocalizeProblem(result.scores, rows, temperature, localization)
-            matches = backend.localize(scores)
+            scores = LocalizeProblem(result.scores, rows, temperature, localization, problem.details)
+            matches = backend.localize_detailed(scores) if v.details else backend.localize(scores)
             backend.localize_backward(scores, matches, upstream, LocalizeGradients(True, True))
     return launches
 
@@ -269,7 +286,7 @@ KERNELS = {
     for kernel in (
         _steps.similarity_kernel, _steps.localize_kernel, _steps.localize_backward_kernel,
         _steps.similarity_gradient_kernel, _steps.target_backward_kernel, _steps.query_backward_kernel,
-        _steps.source_backward_kernel, _steps.gather_kernel,
+        _steps.source_backward_kernel, _steps.gather_kernel, details_kernel,
     )
 }  # fmt: skip
 

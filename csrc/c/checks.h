@@ -26,6 +26,8 @@ void check_result(const GatherResult& result, const GatherProblem& problem, cons
 void check_result(const SimilarityResult& result, const SimilarityProblem& problem, const Sizes& sizes);
 
 void check_upstream(Upstream& upstream, const Sizes& sizes);
+// The covariance of the forward is there if a gradient arrives at it.
+void check_covariance(const Matches& forward, const Upstream& upstream, const Sizes& sizes);
 void check_upstream(GatherUpstream& upstream, const Sizes& sizes);
 void check_upstream(SimilarityUpstream& upstream, const Sizes& sizes);
 

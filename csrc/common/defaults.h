@@ -19,7 +19,7 @@ inline constexpr Metric kDefault<Metric> = {SIMPLEMATCH_COSINE, 0, 1e-8};
 template <>
 inline constexpr Window kDefault<Window> = {45, 45, 1, 0, -std::numeric_limits<double>::infinity(), 0};
 template <>
-inline constexpr Localization kDefault<Localization> = {kDefault<Window>, 0.02, kIdentity, kIdentity, 0};
+inline constexpr Localization kDefault<Localization> = {kDefault<Window>, 0.02, kIdentity, kIdentity, 0, {}};
 template <>
 inline constexpr Device kDefault<Device> = {SIMPLEMATCH_CPU, 0, 0, nullptr, nullptr, 0};
 template <>

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from .. import _checks
 from .._options import DetailOptions, LayoutOptions, LocalizationOptions, MetricOptions, SamplingOptions, pick
-from .._types import DetailedMatches, Matches, MatchProblem, Rows, accumulation_dtype
+from .._types import Matches, MatchProblem, Rows, accumulation_dtype
 from . import match
 
 
 def sparse_window_match(
     source: Tensor, target: Tensor, keypoints: Tensor, *, dtype: torch.dtype | None = None, **options: Any
-) -> Matches | DetailedMatches:
+) -> Matches:
     """`simplematch_kernels.sparse_window_match` without an operator, for tests, comparisons and reading.
 
     Args:
@@ -46,4 +46,4 @@ def sparse_window_match(
         localization.resolve(*target.shape[-2:]),
         details=pick(DetailOptions, options).checked(),
     )
-    return match.sparse_window_match(problem, dtype=dtype)
+    return cast(Matches, match.sparse_window_match(problem, dtype=dtype))  # as the public functions

@@ -117,7 +117,7 @@ typedef struct simplematch_localization {
     simplematch_affine from_cells_x;
     simplematch_affine from_cells_y;
     double output_offset; /* added to both coordinates; finite */
-    simplematch_window second; /* second_peak is the best cell outside this; height 0: outside `window`. outside_value and
+    simplematch_window second; /* second_peak is the best cell outside this; height 0: outside `window`. Its value and
                                   sigma say nothing */
 } simplematch_localization;
 

@@ -43,6 +43,9 @@ void give_matches(Memory& memory, simplematch_matches& m, int64_t batch, int64_t
     give_array(memory, m.keypoints, {batch, queries, 2}, item, role);
     give_array(memory, m.score, {batch, queries}, item, role);
     give_array(memory, m.log_sum_exp, {batch, queries}, item, role);
+    give_array(memory, m.covariance, {batch, queries, 2, 2}, item, role);
+    give_array(memory, m.second_score, {batch, queries}, item, role);
+    give_array(memory, m.second_peak, {batch, queries}, 8, role);
     if (role == Role::output) {
         give_array(memory, m.peak, {batch, queries}, 8, role);
     } else {
@@ -55,12 +58,17 @@ void draw_matches(Draw& draw, simplematch_matches& m) {
     draw.address(m.score);
     draw.address(m.peak);
     draw.address(m.log_sum_exp);
+    draw.address(m.covariance);
+    draw.address(m.second_score);
+    draw.address(m.second_peak);
 }
 
 void draw_upstream(Draw& draw, simplematch_upstream& u) {
     u.keypoints = draw.maybe(draw.tensor(draw.arithmetic, draw.batch, draw.queries, 2, 1, Role::input));
     u.score = draw.maybe(draw.tensor(draw.arithmetic, draw.batch, draw.queries, 1, 1, Role::input));
     u.log_sum_exp = draw.maybe(draw.tensor(draw.arithmetic, draw.batch, draw.queries, 1, 1, Role::input));
+    u.covariance = draw.maybe(draw.tensor(draw.arithmetic, draw.batch, draw.queries, 2, 2, Role::input));
+    draw.keep(u.covariance);
     draw.keep(u.keypoints);
     draw.keep(u.score);
     draw.keep(u.log_sum_exp);
@@ -165,7 +173,8 @@ void fuzz_match(Input& in, Memory& memory, bool backward) {
     give_array(memory, result.window_scores, {B, p.kept_queries, std::min(window.height, H), std::min(window.width, W)},
                item, role);
     if (backward) {
-        for (auto* t : {&upstream.keypoints, &upstream.score, &upstream.log_sum_exp}) memory.give(*t, Role::input);
+        for (auto* t : {&upstream.keypoints, &upstream.score, &upstream.log_sum_exp, &upstream.covariance})
+            memory.give(*t, Role::input);
         for (auto* t : {&gradients.source, &gradients.keypoints, &gradients.target, &gradients.temperature})
             memory.give(*t, Role::output);
         judge(memory, spoilt, device,
@@ -210,7 +219,8 @@ void fuzz_localize(Input& in, Memory& memory, bool backward) {
     give_matches(memory, matches, B, N, cells_of(H, W), item_of(p.scores.dtype),
                  backward ? Role::input : Role::output);
     if (backward) {
-        for (auto* t : {&upstream.keypoints, &upstream.score, &upstream.log_sum_exp}) memory.give(*t, Role::input);
+        for (auto* t : {&upstream.keypoints, &upstream.score, &upstream.log_sum_exp, &upstream.covariance})
+            memory.give(*t, Role::input);
         for (auto* t : {&gradients.scores, &gradients.temperature}) memory.give(*t, Role::output);
         judge(memory, spoilt, device,
               [&] { return simplematch_localize_backward(&p, &matches, &upstream, &gradients, &device); },
