@@ -249,14 +249,15 @@ def _resolve_localization(o: LocalizationOptions, height: int, width: int) -> Lo
         from_cells_y=y,
         output_offset=o.output_offset,
         coordinates=o.target_coords,
-        second=_second(o, window),
+        second=_second(o, window, max(height, width)),
     )
 
 
-def _second(o: LocalizationOptions, window: Window) -> Window:
+def _second(o: LocalizationOptions, window: Window, side: int) -> Window:
     """The cells that the second best is not one of: those within the radius, of the window, or next to the peak."""
     if o.second_radius is not None:
-        return Window(2 * o.second_radius + 1, 2 * o.second_radius + 1, shift=False)
+        cells = 2 * min(o.second_radius, side) + 1
+        return Window(cells, cells, shift=False)
     if o.localization == "window":
         return Window(window.height, window.width, window.shift, window.disc)
     return Window(3, 3, shift=False)

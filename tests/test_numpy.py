@@ -97,6 +97,26 @@ def test_every_function_gives_the_bits_of_the_cpu_backend(sample: Sample, dtype:
     assert_same_matches(smn.localize(scores, **arrays(rest)), smk.localize(maps, **rest, backend="cpu"))
 
 
+@pytest.mark.parametrize("sample", SAMPLES[::5], ids=str)
+@pytest.mark.parametrize("asked", [(True, False), (False, True), (True, True)], ids=["covariance", "second", "both"])
+def test_details_are_the_bits_of_the_cpu_backend(sample: Sample, asked: tuple[bool, bool]) -> None:
+    inputs = sample.make(torch.float32, torch.device("cpu"))
+    details = dict(zip(("return_covariance", "return_second"), asked, strict=True))
+    pair = (inputs.source, inputs.target, inputs.keypoints)
+    expected = smk.sparse_window_match(*pair, **inputs.options, **details, backend="cpu")
+    found = smn.sparse_window_match(*map(array, pair), **arrays(inputs.options), **details)
+    scores = torch.randn(2, 3, 6, 7, generator=torch.Generator().manual_seed(0))
+    for ours, theirs in (
+        (found, expected),
+        (smn.localize(array(scores), **details), smk.localize(scores, **details, backend="cpu")),
+    ):
+        assert isinstance(ours, smn.DetailedMatches) and ours._fields == theirs._fields
+        for one, other in zip(ours, theirs, strict=True):
+            assert (one is None) == (other is None)
+            if other is not None:
+                assert_same(one, other)
+
+
 @pytest.mark.parametrize("name", ["sparse_window_match", "match_descriptors", "localize", "gather_keypoints"])
 def test_signatures_are_those_of_the_torch_functions(name: str) -> None:
     """Names, order and defaults; `threads` takes the place of `backend`."""

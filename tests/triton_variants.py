@@ -27,23 +27,27 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
-from simplematch_kernels._options import LocalizationOptions, MetricOptions, SamplingOptions
+from simplematch_kernels._options import DetailOptions, LocalizationOptions, MetricOptions, SamplingOptions
 from simplematch_kernels._resolved import Metric
 from simplematch_kernels._truth_options import TruthOptions
 from simplematch_kernels._types import (
+    AnyUpstream,
     CorrelationGradients,
     CorrelationProblem,
     CorrelationUpstream,
     CrossEntropyProblem,
     CrossEntropyUpstream,
+    DetailedUpstream,
     GatherProblem,
     LocalizeGradients,
     LocalizeProblem,
     MatchAllGradients,
     MatchAllProblem,
     MatchAllUpstream,
+    MatchDetails,
     MatchGradients,
     MatchProblem,
+    MatchResult,
     NeighbourGradients,
     NeighbourProblem,
     NeighbourUpstream,
@@ -65,6 +69,7 @@ from simplematch_kernels.triton import (
     _upsampled,
     backend,
 )
+from simplematch_kernels.triton.details import details_kernel
 
 SHARED_MEMORY_LIMITS = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 TARGETS = {
@@ -103,6 +108,7 @@ class Variant:
     own_sizes: bool = False  # whether each image has a size of its own
     upsample: tuple[int, int] | None = None
     correlates: bool = False  # `local_correlation` too
+    details: bool = False
 
     @property
     def name(self) -> str:
@@ -137,6 +143,13 @@ MODES = [
     Variant(torch.float16, B=1, N=4096, H=64, W=64, kept=False),
     Variant(torch.float32, sampling="bilinear", own_sizes=True),
     Variant(torch.float64, B=1, N=200, C=64, H=64, W=64, kept=False),
+    Variant(torch.float32, details=True),
+    Variant(
+        torch.bfloat16, details=True, layout="channels_last", localization="gaussian", masked=True, temperature=None
+    ),
+    Variant(torch.float32, details=True, window_shape="disc", outside_value=0.0, masked=True, temperature=None),
+    Variant(torch.float64, details=True, sampling=None, metric="l2", outside_value=0.0),
+    Variant(torch.float16, details=True, B=1, N=4096, H=64, W=64, kept=False),
 ]
 ENTROPY = [
     Variant(torch.float32, localization="global"),
@@ -156,11 +169,12 @@ CORRELATIONS = [
     Variant(torch.float64, sampling="bilinear", correlates=True),
 ]
 ALL = PAPER + ALIGNED + MODES + ENTROPY + UPSAMPLED + CORRELATIONS
+DETAILS = [variant for variant in MODES if variant.details][:2]
 # What the tests compile: everything for one chip, what differs most for the others.
 TESTED = {
-    "cuda:80": [*PAPER[:4], MODES[0], MODES[3], MODES[12], ENTROPY[1], *UPSAMPLED, *CORRELATIONS[:2]],
+    "cuda:80": [*PAPER[:4], MODES[0], MODES[3], MODES[12], *DETAILS, ENTROPY[1], *UPSAMPLED, *CORRELATIONS[:2]],
     "cuda:90": ALL,
-    "cuda:100": [*PAPER[:4], MODES[0], MODES[3], MODES[12], ENTROPY[1], *UPSAMPLED, *CORRELATIONS[:2]],
+    "cuda:100": [*PAPER[:4], MODES[0], MODES[3], MODES[12], *DETAILS, ENTROPY[1], *UPSAMPLED, *CORRELATIONS[:2]],
     "hip:gfx942": [PAPER[0], PAPER[3], PAPER[6], MODES[0], CORRELATIONS[0]],
 }
 
@@ -256,10 +270,14 @@ def launches_of(variant: Variant, platform: str) -> list[Launch]:
         if v.sampling is None or v.N > 1000:
             launch_match_all(v, target, metric)
         problem = MatchProblem(
-            source, keypoints, target, rows, temperature, sampling, metric, localization, v.N if v.kept else 0
-        )
-        forward = backend.sparse_window_match(problem)
-        upstream = Upstream(forward.keypoints, forward.score, forward.log_sum_exp)
+            source, keypoints, target, rows, temperature, sampling, metric, localization, v.N if v.kept else 0,
+            DetailOptions(v.details, v.details),
+        )  # fmt: skip
+        forward: MatchResult | MatchDetails = backend.sparse_window_match(problem)
+        upstream: AnyUpstream = Upstream(forward.keypoints, forward.score, forward.log_sum_exp)
+        if v.details:
+            forward = detailed = backend.sparse_window_match_detailed(problem)
+            upstream = DetailedUpstream(*upstream, detailed.covariance)
         needs = MatchGradients(True, v.sampling == "bilinear", True, v.temperature is None)
         backend.sparse_window_match_backward(problem, forward, upstream, needs)
         if keypoints is not None and sampling is not None and v.C % 16 == 0:
@@ -277,8 +295,8 @@ def launches_of(variant: Variant, platform: str) -> list[Launch]:
             result = backend.cosine_similarity(similarity)
             arriving = SimilarityUpstream(result.scores)
             backend.cosine_similarity_backward(similarity, result, arriving, SimilarityGradients(True, True))
-            scores = LocalizeProblem(result.scores, rows, temperature, localization)
-            matches = backend.localize(scores)
+            scores = LocalizeProblem(result.scores, rows, temperature, localization, problem.details)
+            matches = backend.localize_detailed(scores) if v.details else backend.localize(scores)
             backend.localize_backward(scores, matches, upstream, LocalizeGradients(True, True))
         if v.upsample is not None:
             _upsample(v, target, temperature, localization, metric)
@@ -375,7 +393,8 @@ KERNELS = {
     for kernel in (
         _steps.similarity_kernel, _steps.localize_kernel, _steps.localize_backward_kernel,
         _steps.similarity_gradient_kernel, _steps.target_backward_kernel, _steps.query_backward_kernel,
-        _steps.source_backward_kernel, _steps.gather_kernel, _match_all.set_norm_kernel, _match_all.match_all_kernel,
+        _steps.source_backward_kernel, _steps.gather_kernel, details_kernel,
+        _match_all.set_norm_kernel, _match_all.match_all_kernel,
         _match_all.match_all_reduce_kernel, _match_all.match_all_upstream_kernel, _match_all.match_all_gradient_kernel,
         _cross_entropy_steps.cross_entropy_kernel, _cross_entropy_steps.cross_entropy_backward_kernel,
         _upsampled.neighbour_products_kernel, _upsampled.neighbour_products_backward_kernel,

@@ -63,6 +63,11 @@ void check_matches(const Matches& m, const Sizes& s) {
     check_array("matches.score", m.score, {s.batch, s.queries}, item);
     check_array("matches.peak", m.peak, {s.batch, s.queries}, sizeof(int64_t));
     check_array("matches.log_sum_exp", m.log_sum_exp, {s.batch, s.queries}, item);
+    check_optional_array("matches.covariance", m.covariance, {s.batch, s.queries, 2, 2}, item);
+    check_optional_array("matches.second_score", m.second_score, {s.batch, s.queries}, item);
+    check_optional_array("matches.second_peak", m.second_peak, {s.batch, s.queries}, sizeof(int64_t));
+    if (m.second_peak != nullptr) check_array("matches.second_score", m.second_score, {s.batch, s.queries}, item);
+    if (m.second_score != nullptr) check_array("matches.second_peak", m.second_peak, {s.batch, s.queries}, sizeof(int64_t));
 }
 
 // Of a window; more samples than that are no window of any map.
@@ -287,6 +292,12 @@ void check_upstream(Upstream& upstream, const Sizes& s) {
     check("upstream.keypoints", upstream.keypoints, "(B, N, 2)", {s.batch, s.queries, 2});
     check("upstream.score", upstream.score, "(B, N)", {s.batch, s.queries});
     check("upstream.log_sum_exp", upstream.log_sum_exp, "(B, N)", {s.batch, s.queries});
+    check("upstream.covariance", upstream.covariance, "(B, N, 2, 2)", {s.batch, s.queries, 2, 2});
+}
+
+void check_covariance(const Matches& forward, const Upstream& upstream, const Sizes& s) {
+    if (is_given(upstream.covariance))
+        check_array("matches.covariance", forward.covariance, {s.batch, s.queries, 2, 2}, item_size(s.arithmetic));
 }
 
 void check_upstream(GatherUpstream& upstream, const Sizes& s) {

@@ -35,6 +35,8 @@ void check_result(const Matches& result, const UpsampledProblem& problem, const 
 void check_result(const CorrelationResult& result, const CorrelationProblem& problem, const Sizes& sizes);
 
 void check_upstream(Upstream& upstream, const Sizes& sizes);
+// The covariance of the forward is there if a gradient arrives at it.
+void check_covariance(const Matches& forward, const Upstream& upstream, const Sizes& sizes);
 void check_upstream(GatherUpstream& upstream, const Sizes& sizes);
 void check_upstream(SimilarityUpstream& upstream, const Sizes& sizes);
 void check_upstream(CrossEntropyUpstream& upstream, const Sizes& sizes);

@@ -59,6 +59,14 @@ void check_forward(const CrossEntropyResult& forward, const CrossEntropyProblem&
     check_true_cells(forward, sizes);
 }
 
+void check_read(const MatchResult& forward, const Upstream& upstream, const Sizes& sizes) {
+    check_covariance(forward.matches, upstream, sizes);
+}
+void check_read(const Matches& forward, const Upstream& upstream, const Sizes& sizes) {
+    check_covariance(forward, upstream, sizes);
+}
+void check_read(const SimilarityResult&, const SimilarityUpstream&, const Sizes&) {}
+
 template <class Problem, class Result>
 simplematch_status forward(const Problem* problem, const Result* result, const Device* device) {
     return guard([&] {
@@ -88,6 +96,7 @@ simplematch_status backward(const Problem* problem, const Arriving* upstream, co
         (check_result(check_pointer("forward", forward), call.problem, call.sizes), ...);
         Arriving arriving = check_pointer("upstream", upstream);
         check_upstream(arriving, call.sizes);
+        (check_read(*forward, arriving, call.sizes), ...);
         Gradients wanted = check_pointer("gradients", gradients);
         check_gradients(wanted, call.problem);
         check_workspace(call.device, workspace_backward(call.device, call.problem, wanted));

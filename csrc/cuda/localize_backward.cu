@@ -1,9 +1,9 @@
 // localize_backward: the gradient of the scores in every window, and the queries for the two steps that follow.
 //
-//     ds[m] = weight[m] P[m] / T a[m] + h [m == peak]          a[m] = <g, (x_m, y_m) - out> + l
+//     ds[m] = weight[m] P[m] / T a[m] + h [m == peak]          a[m] = <g, c_m - out> + l + <G, (c_m - out) (c_m - out)^T - C>
 //     dT    = -1 / T^2 sum_m P[m] s'[m] a[m]                   (sum_m P a = l, so s' may count from its largest value)
 //
-// with g, h, l the gradients that arrive at keypoints, score and log-sum-exp. A row to which only zeros arrive passes on
+// with g, h, l, G the gradients that arrive at keypoints, score, log-sum-exp and the covariance C, c_m = (x_m, y_m). A row to which only zeros arrive passes on
 // zeros; else a lost row (see SoftArgmax), or one to which a number arrives that is not finite, passes on NaN to its
 // temperature and to every cell that its softmax reads in the window. Of the queries: their QueryTerms, 0 in rows without
 // a match and for numbers that are not finite, whose ds is 0 or NaN.
@@ -28,9 +28,10 @@ struct Arguments {
     int32_t rows, columns;  // of ds: the box of the window, or the map
 };
 
-__device__ inline double arriving(const View& upstream, int64_t b, int64_t n, int64_t i) {
+__device__ inline double arriving(const View& upstream, int64_t b, int64_t n, int64_t i, int64_t j = 0) {
     if (upstream.data == nullptr) return 0;
-    return read_element(upstream, b * upstream.stride[0] + n * upstream.stride[1] + i * upstream.stride[2]);
+    return read_element(upstream, b * upstream.stride[0] + n * upstream.stride[1] + i * upstream.stride[2] +
+                                      j * upstream.stride[3]);
 }
 
 // What arrives at one row, the keypoint's gradient per cell.
@@ -49,6 +50,47 @@ struct Arriving {
         finite = is_finite(g_x) && is_finite(g_y) && is_finite(h) && is_finite(l);
     }
 };
+
+// What arrives at the covariance C of one row: <G, D> = xx D.xx + xy D.xy + yy D.yy in cells, and <G, C>.
+template <class T>
+struct ArrivingSpread {
+    T xx = 0, xy = 0, yy = 0, product = 0;
+    bool any = false, finite = true;
+
+    __device__ ArrivingSpread(const LocalizeBackward& step, int64_t b, int64_t n, int64_t total) {
+        const AffineMaps from_cells = maps_from_cells(step.localization, b, step.height, step.width);
+        const double rate_x = rate(from_cells.x), rate_y = rate(from_cells.y);
+        const T* const covariance = static_cast<const T*>(step.covariance) + 4 * (b * total + n);
+        double sums[3] = {0, 0, 0}, found = 0;
+        for (int i = 0; i < 2; ++i)
+            for (int j = 0; j < 2; ++j) {
+                const double g = arriving(step.upstream.covariance, b, n, i, j);
+                sums[i + j] += g * (i == 0 ? rate_x : rate_y) * (j == 0 ? rate_x : rate_y);
+                found += g * double(covariance[2 * i + j]);
+                any = any || g != 0;
+                finite = finite && is_finite(g);
+            }
+        xx = T(sums[0]), xy = T(sums[1]), yy = T(sums[2]), product = T(found);
+    }
+
+    __device__ T moved(T dx, T dy) const { return xx * dx * dx + xy * dx * dy + yy * dy * dy - product; }
+};
+
+struct NoSpread {
+    static constexpr bool any = false, finite = true;
+    __device__ NoSpread(const LocalizeBackward&, int64_t, int64_t, int64_t) {}
+};
+
+// The part of a thread in the sum of `moved` over the cells outside the window.
+template <class S, class T = Arithmetic<S>>
+__device__ T moved_outside(const Row<S>& row, const SoftArgmax<T>& s, const ArrivingSpread<T>& spread) {
+    T sum = 0;
+    for (int32_t m = threadIdx.x; m < row.height * row.width; m += kThreads) {
+        const int32_t y = m / row.width, x = m % row.width;
+        if (row.is_outside(y, x)) sum += spread.moved(T(x - row.peak_x) - s.mean_x, T(y - row.peak_y) - s.mean_y);
+    }
+    return sum;
+}
 
 template <class T>
 struct Sums {
@@ -76,7 +118,7 @@ __device__ Sums<T> sum_given(const LocalizeBackward& step, int64_t b, int64_t n)
 }
 
 // ds of one row, and the gradient of its temperature.
-template <class S, class T = Arithmetic<S>>
+template <class S, bool spreads, class T = Arithmetic<S>>
 __device__ Sums<T> differentiate(const Arguments& a, int64_t b, int64_t local, int64_t n, int32_t peak, void* memory) {
     const LocalizeBackward& step = a.step;
     const bool found = peak >= 0;
@@ -90,12 +132,14 @@ __device__ Sums<T> differentiate(const Arguments& a, int64_t b, int64_t local, i
                      height, width, is_given(step.truth.points) ? -1 : at / width, at % width, box, window,
                      temperature_of<T>(step.temperature, step.localization, b, n)};
     const Arriving<T> g(step, b, n);
-    const bool passes = found && g.any, entropy = is_given(step.truth.points);
+    const bool entropy = is_given(step.truth.points);
+    const std::conditional_t<spreads, ArrivingSpread<T>, NoSpread> spread(step, b, n, a.block.total);
+    const bool passes = found && (g.any || spread.any);
     SoftArgmax<T> s{};
     Gaussian truth{};
     if (passes) s = soft_argmax<kThreads>(row, memory);
     if (passes && entropy) truth = gaussian_of<kThreads>(step.truth, b, n, row.mask, height, width, memory);
-    const bool lost = s.lost || !g.finite || (entropy && !is_finite(static_cast<const T*>(step.losses)[b * a.block.total + n]));
+    const bool lost = s.lost || !g.finite || !spread.finite || (entropy && !is_finite(static_cast<const T*>(step.losses)[b * a.block.total + n]));
 
     Sums<T> sums;
     T moment = 0;
@@ -110,7 +154,9 @@ __device__ Sums<T> differentiate(const Arguments& a, int64_t b, int64_t local, i
             const T weighted = row.weighted(y, x);
             T p = s.exponential(weighted, row.temperature) / s.total;
             if (entropy && truth.covers(y, x)) p -= T(truth.weight(y, x));
-            const T moved = g.x * (T(x - row.peak_x) - s.mean_x) + g.y * (T(y - row.peak_y) - s.mean_y) + g.log_sum_exp;
+            const T dx = T(x - row.peak_x) - s.mean_x, dy = T(y - row.peak_y) - s.mean_y;
+            T moved = g.x * dx + g.y * dy + g.log_sum_exp;
+            if constexpr (spreads) moved += spread.moved(dx, dy);
             ds = row.weight(y, x) * p / row.temperature * moved;
             if (x == row.peak_x && y == row.peak_y) ds += g.score;
             if (lost) ds = not_a_number<T>();
@@ -121,10 +167,14 @@ __device__ Sums<T> differentiate(const Arguments& a, int64_t b, int64_t local, i
     }
     if (step.temperature_gradient.data == nullptr) return sums;
     moment = sum_of_block<kThreads>(moment, memory);
+    T outside_moved = 0;
+    if constexpr (spreads)
+        if (s.outside_count > 0) outside_moved = sum_of_block<kThreads>(moved_outside(row, s, spread), memory);
     if (threadIdx.x == 0) {
         const T p = s.outside_count > 0 ? s.exponential(s.outside_value, row.temperature) / s.total : T(0);
-        const T moved = g.x * (s.outside_x - s.outside_count * s.mean_x) + g.y * (s.outside_y - s.outside_count * s.mean_y) +
-                        g.log_sum_exp * s.outside_count;
+        T moved = g.x * (s.outside_x - s.outside_count * s.mean_x) + g.y * (s.outside_y - s.outside_count * s.mean_y) +
+                  g.log_sum_exp * s.outside_count;
+        if constexpr (spreads) moved += outside_moved;
         if (p != 0) moment += p * (s.outside_value - s.largest) * moved;
         const T base = entropy ? T(0) : s.largest;  // sum_m (P - G) = 0
         T gradient = -(moment + base * g.log_sum_exp) / row.temperature / row.temperature;
@@ -161,8 +211,8 @@ __device__ void write_terms(const LocalizeBackward& step, int64_t b, int64_t n, 
     static_cast<T*>(step.terms.own)[slot] = total != total ? total : inverse == 0 ? T(0) : inverse * sum;
 }
 
-// S: of the scores, Q: of the source.
-template <class S, class Q>
+// S: of the scores, Q: of the source. `spreads`: a gradient arrives at the covariance.
+template <class S, class Q, bool spreads>
 __global__ void __launch_bounds__(kThreads, 1) localize_backward_kernel(Arguments a) {
     using T = Arithmetic<S>;
     __shared__ Best memory[kThreads / kWarp];
@@ -174,7 +224,7 @@ __global__ void __launch_bounds__(kThreads, 1) localize_backward_kernel(Argument
     } else {
         const int64_t peak = a.step.peak[b * a.block.total + n];
         found = peak >= 0 && peak < a.step.height * a.step.width;
-        sums = differentiate<S>(a, b, local, n, int32_t(peak), memory);
+        sums = differentiate<S, spreads>(a, b, local, n, int32_t(peak), memory);
     }
     if (a.step.terms.vectors != nullptr)
         write_terms<T, Q>(a.step, b, n, b * a.block.total + n, found, sums, memory);
@@ -192,11 +242,12 @@ void localize_backward(const LocalizeBackward& step, const Block& block, Stream 
     if (step.terms.vectors == nullptr)
         return with_storage(step.dtype, [&](auto* type) {
             using S = std::remove_pointer_t<decltype(type)>;
-            run(localize_backward_kernel<S, S>);
+            with_bool(is_given(step.upstream.covariance), [&](auto spreads) { run(localize_backward_kernel<S, S, spreads>); });
         });
     with_storage(step.source.dtype, [&](auto* type) {
         using Q = std::remove_pointer_t<decltype(type)>;
-        run(localize_backward_kernel<Arithmetic<Q>, Q>);
+        with_bool(is_given(step.upstream.covariance),
+                  [&](auto spreads) { run(localize_backward_kernel<Arithmetic<Q>, Q, spreads>); });
     });
 }
 

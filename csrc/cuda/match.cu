@@ -57,6 +57,8 @@ void run(const MatchProblem& p, const MatchResult& result, const Device& device)
                                        p.target.size[3]);
         localize(scores, best, p.rows, p.temperature, p.localization, block, result.matches,
                  p.kept_queries > 0 ? result.window_scores : nullptr, p.kept_queries, stream);
+        details(scores, best, similarity_tile(p.target, block, stream), p.rows, p.temperature, p.localization, block,
+                result.matches, stream);
     }
 }
 

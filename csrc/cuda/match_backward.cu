@@ -91,7 +91,9 @@ private:
         step.target_mask = rows.target_mask;
         step.temperature = from(p_.temperature, 0, b);
         step.localization = from(p_.localization, b);
-        step.upstream = {from(upstream.keypoints, 0, b), from(upstream.score, 0, b), from(upstream.log_sum_exp, 0, b)};
+        step.upstream = {from(upstream.keypoints, 0, b), from(upstream.score, 0, b), from(upstream.log_sum_exp, 0, b),
+                         from(upstream.covariance, 0, b)};
+        step.covariance = bytes_from(forward.matches.covariance, 4 * b * count_ * item_);
         step.temperature_gradient = from(wanted_.temperature, 0, b);
         step.source = from(p_.source, 0, b), step.keypoints = from(p_.keypoints, 0, b);
         step.sampling = from(p_.sampling, b);

@@ -25,8 +25,9 @@ struct SimilarityBackward {
 void run(const LocalizeProblem& p, const Matches& result, const Device& device) {
     const OnDevice guard(device.index);
     const Block block{p.scores.size[0], 0, p.scores.size[1], p.scores.size[1]};
-    localize(p.scores, TileBest{nullptr, nullptr, 0}, p.rows, p.temperature, p.localization, block, result, nullptr, 0,
-             stream_of(device));
+    const TileBest none{nullptr, nullptr, 0};
+    localize(p.scores, none, p.rows, p.temperature, p.localization, block, result, nullptr, 0, stream_of(device));
+    details(p.scores, none, 0, p.rows, p.temperature, p.localization, block, result, stream_of(device));
 }
 
 void run_backward(const LocalizeProblem& p, const Matches& forward, const Upstream& upstream,
@@ -44,6 +45,7 @@ void run_backward(const LocalizeProblem& p, const Matches& forward, const Upstre
     step.temperature = p.temperature;
     step.localization = p.localization;
     step.upstream = upstream;
+    step.covariance = forward.covariance;
     step.temperature_gradient = gradients.temperature;
     localize_backward(step, {p.scores.size[0], 0, p.scores.size[1], p.scores.size[1]}, stream_of(device));
 }

@@ -283,8 +283,12 @@ void launch_tiles(const Arguments& arguments, const Block& block, Stream stream)
 
 }  // namespace
 
+int64_t similarity_tile(const View& target, const Block& block, Stream stream) {
+    return tile_size(target, block, stream) == TileSize::narrow ? 32 : 64;
+}
+
 int64_t similarity_tiles(const View& target, const Block& block, Stream stream) {
-    return tiles_of(target.size[2] * target.size[3], tile_size(target, block, stream) == TileSize::narrow ? 32 : 64);
+    return tiles_of(target.size[2] * target.size[3], similarity_tile(target, block, stream));
 }
 
 void similarity(const Similarity& step, const Block& block, Stream stream) {

@@ -86,6 +86,7 @@ struct Similarity {
     void* norms;
     TileBest best;
 };
+int64_t similarity_tile(const View& target, const Block& block, Stream stream);  // cells of a tile
 int64_t similarity_tiles(const View& target, const Block& block, Stream stream);
 void similarity(const Similarity& step, const Block& block, Stream stream);
 
@@ -93,6 +94,11 @@ void similarity(const Similarity& step, const Block& block, Stream stream);
 void localize(const View& scores, const TileBest& best, const Rows& rows, const View& temperature,
               const Localization& localization, const Block& block, const Matches& matches, void* kept,
               int64_t kept_queries, Stream stream);
+
+// details: covariance and second best cell of rows that `localize` has found the peaks of, as far as they are wanted; `best`
+// is that of `similarity`, in tiles of `tile` cells, or has no key.
+void details(const View& scores, const TileBest& best, int64_t tile, const Rows& rows, const View& temperature,
+             const Localization& localization, const Block& block, const Matches& matches, Stream stream);
 
 // Where queries truly lie: points (B, total, 2), data null: a match alone.
 struct TruePoints {
@@ -116,6 +122,7 @@ struct LocalizeBackward {
     View temperature;
     Localization localization;
     Upstream upstream;
+    const void* covariance;         // (B, total, 2, 2) of the forward, if a gradient of it arrives
     View temperature_gradient;
     View source, keypoints;
     Sampling sampling;

@@ -50,6 +50,12 @@ struct Row {
         return mask == nullptr || mask[int64_t(y) * width + x] != 0;
     }
 
+    // Whether a cell of the map takes part, and not that of the window.
+    __device__ bool is_outside(int32_t y, int32_t x) const {
+        if (mask != nullptr && mask[int64_t(y) * width + x] == 0) return false;
+        return !(y >= box.top && y < box.bottom && x >= box.left && x < box.right && supports(y, x));
+    }
+
     // s' of a cell: its score times its weight; infinity stays that, also where the weight underflows to 0.
     __device__ T weighted(int32_t y, int32_t x) const {
         const T s = score(y, x);

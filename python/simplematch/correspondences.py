@@ -41,6 +41,8 @@ class Correspondences:
             directions agree.
         size_a, size_b: (height, width).
         model: the name of the model.
+        covariance: (N, 2, 2) of the matches, rows and columns (x, y), in pixels of B squared; None if the model
+            has none.
     """
 
     points: FloatArray
@@ -50,6 +52,7 @@ class Correspondences:
     size_a: Size
     size_b: Size
     model: str
+    covariance: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.points)
@@ -57,7 +60,7 @@ class Correspondences:
     def to_json(self) -> str:
         """Serialise all fields as JSON; NaN becomes null."""
         rows = [
-            {name: x if math.isfinite(x) else None for name, x in zip(_COLUMNS, row, strict=True)}
+            {name: x if math.isfinite(x) else None for name, x in zip(self._columns, row, strict=True)}
             for row in self._rows()
         ]
         sizes = {"image_a": {"height": self.size_a[0], "width": self.size_a[1]}}
@@ -68,17 +71,24 @@ class Correspondences:
         """Serialise as CSV, one line per point."""
         output = io.StringIO()
         writer = csv.writer(output, lineterminator="\n")
-        writer.writerow(_COLUMNS)
+        writer.writerow(self._columns)
         writer.writerows(self._rows())
         return output.getvalue()
 
     def _rows(self) -> list[list[float]]:
         table = np.column_stack((self.points, self.matches, self.confidence, self.cycle_distance))
+        if self.covariance is not None:
+            table = np.column_stack((table, self.covariance.reshape(-1, 4)[:, (0, 1, 3)]))
         rows: list[list[float]] = table.round(4).tolist()
         return rows
 
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        return _COLUMNS if self.covariance is None else (*_COLUMNS, *_COVARIANCE_COLUMNS)
+
 
 _COLUMNS = ("x_a", "y_a", "x_b", "y_b", "confidence", "cycle_distance")
+_COVARIANCE_COLUMNS = ("variance_x", "covariance_xy", "variance_y")
 
 
 def match(
@@ -138,10 +148,12 @@ def match_pictures(
     side = network.image_size
     transform = PairTransform(side, _triple(network.mean), _triple(network.std))
     a, b = (network.encode(transform.prepare(x)[None].to(device)) for x in pixels)
-    there, confidence = _match(network, a, b, queries * _scale(side, size_a))
-    back, _ = _match(network, b, a, there)
+    there, confidence, covariance = _match(network, a, b, queries * _scale(side, size_a))
+    back, _, _ = _match(network, b, a, there)
     distance = np.linalg.norm(back / _scale(side, size_a) - queries, axis=1)
-    return Correspondences(queries, there / _scale(side, size_b), confidence, distance, size_a, size_b, name)
+    scale = _scale(side, size_b)
+    covariance = None if covariance is None else covariance / np.outer(scale, scale)
+    return Correspondences(queries, there / scale, confidence, distance, size_a, size_b, name, covariance)
 
 
 def grid_points(size: Size, count: int) -> FloatArray:
@@ -208,12 +220,25 @@ def _points(points: Any, size: Size) -> FloatArray:
     return array
 
 
-def _match(network: Matcher, source: Any, target: Any, points: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Match points (N, 2) in pixels of the network's input; return matches (N, 2) and confidences (N,)."""
+def _match(
+    network: Matcher, source: Any, target: Any, points: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray | None]:
+    """Match points (N, 2) in pixels of the network's input.
+
+    Returns:
+        Matches (N, 2), confidences (N,), and covariances (N, 2, 2) if the network has them.
+    """
     keypoints = torch.from_numpy(points).to(device=source.device, dtype=torch.float32)
-    found = [network.match_features(source, target, part[None]) for part in keypoints.split(_CHUNK)]
-    matches = torch.cat([x.keypoints[0] for x in found]).double().cpu().numpy()
-    return matches, torch.cat([x.score[0] for x in found]).double().cpu().numpy()
+    more: dict[str, Any] = {"return_covariance": True} if getattr(network, "has_covariance", False) else {}
+    found = [network.match_features(source, target, part[None], **more) for part in keypoints.split(_CHUNK)]
+    spreads = [x.covariance for x in found if x.covariance is not None]
+    return _array([x.keypoints for x in found]), _array([x.score for x in found]), _array(spreads) if spreads else None
+
+
+def _array(parts: Sequence[Tensor]) -> FloatArray:
+    """Join the rows of parts (1, n, ...)."""
+    joined: FloatArray = torch.cat(list(parts), 1)[0].double().cpu().numpy()
+    return joined
 
 
 def _model(model: Matcher | str | Path) -> tuple[Matcher, str]:

@@ -166,7 +166,7 @@ class Operators:
         upstream: AnyUpstream,
         needs: LocalizeGradients[bool],
     ) -> LocalizeGradients[Given]:
-        kept = type(result)(*(x.contiguous() for x in result))
+        kept = [x.contiguous() for x in result]
         gradients = LocalizeGradients(
             _empty_gradient(p.scores, needs.scores), _empty_temperature_gradient(p.temperature, needs.temperature)
         )
@@ -403,10 +403,11 @@ def _match_problem(p: MatchProblem, kept_queries: int) -> tuple[_C.MatchProblem,
     return problem, alive
 
 
-def _native_details(matches: Matches | LocalizeDetails | MatchDetails, details: DetailOptions) -> _C.Matches:
+def _native_details(matches: Sequence[Tensor], details: DetailOptions) -> _C.Matches:
+    """The record of `Matches` or `LocalizeDetails`."""
+    if len(matches) == 4:
+        return _records.native_matches(*_addresses(matches))
     plain = _records.native_matches(*_addresses(matches[:4]))
-    if isinstance(matches, Matches):
-        return plain
     covariance, score, peak = _addresses(matches[4:7])
     return _records.native_details(
         plain,
@@ -416,11 +417,12 @@ def _native_details(matches: Matches | LocalizeDetails | MatchDetails, details: 
     )
 
 
-def _match_result(result: MatchResult | MatchDetails, details: DetailOptions) -> _C.MatchResult:
-    if isinstance(result, MatchResult):
+def _match_result(result: Sequence[Tensor], details: DetailOptions) -> _C.MatchResult:
+    """The record of `MatchResult` or `MatchDetails`."""
+    if len(result) == 6:
         return _records.match_result(*_addresses(result))
     norm, scores = _addresses(result[7:])
-    return {"matches": _native_details(result, details), "target_norm": norm, "window_scores": scores}
+    return {"matches": _native_details(result[:7], details), "target_norm": norm, "window_scores": scores}
 
 
 def _views(tensors: Any) -> Any:

@@ -12,7 +12,7 @@ from .. import _native
 if (_reason := _native.why_not()) is not None:
     raise ImportError(f"{__name__} runs on the compiled kernels: {_reason}")
 
-from ._arrays import DenseMatches, Matches
+from ._arrays import DenseMatches, DetailedMatches, Matches
 from .cross_entropy import match_descriptors_cross_entropy, sparse_match_cross_entropy
 from .dense import dense_match
 from .functional import (
@@ -28,6 +28,7 @@ from .match_all import AllMatches, match_all
 __all__ = [
     "AllMatches",
     "DenseMatches",
+    "DetailedMatches",
     "Matches",
     "cosine_similarity",
     "dense_match",

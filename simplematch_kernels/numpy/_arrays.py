@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .._options import DetailOptions
 from .._resolved import Window
 from ..native import _records
 from ..native._records import _C
@@ -24,7 +25,8 @@ CODES = {name: _records.CODES[name] for name in ("float32", "float64", "bfloat16
 class Matches(NamedTuple):
     """Where each query matches in the target.
 
-    Invalid rows hold keypoints (-1, -1), score 0, peak -1 and log_sum_exp 0.
+    Invalid rows hold keypoints (-1, -1), score 0, peak -1 and log_sum_exp 0. It has the attributes of `DetailedMatches`
+    too, which are None.
 
     Attributes:
         keypoints: (B, N, 2) matched points as (x, y), in pixels of `target_size`, or in cells if that was None.
@@ -38,6 +40,33 @@ class Matches(NamedTuple):
     score: Array
     peak: Array
     log_sum_exp: Array
+
+    @property
+    def covariance(self) -> Array | None:
+        return None
+
+    @property
+    def second_score(self) -> Array | None:
+        return None
+
+    @property
+    def second_peak(self) -> Array | None:
+        return None
+
+
+class DetailedMatches(NamedTuple):
+    """`Matches`, and what `return_covariance` and `return_second` ask for; None where they don't.
+
+    Attributes: those of `simplematch_kernels.DetailedMatches`.
+    """
+
+    keypoints: Array
+    score: Array
+    peak: Array
+    log_sum_exp: Array
+    covariance: Array | None = None
+    second_score: Array | None = None
+    second_peak: Array | None = None
 
 
 class DenseMatches(NamedTuple):
@@ -110,6 +139,22 @@ def empty_matches(batch: int, queries: int, dtype: np.dtype[Any]) -> Matches:
         np.empty((batch, queries), np.int64),
         np.empty((batch, queries), dtype),
     )
+
+
+def add_details(matches: Matches, details: DetailOptions) -> Matches:
+    """With room for what else is wanted, as `DetailedMatches`; functions promise `Matches`, whose fields these have."""
+    if not any(details):
+        return matches
+    shape, dtype = matches.score.shape, matches.score.dtype
+    covariance = np.empty((*shape, 2, 2), dtype) if details.return_covariance else None
+    score, peak = (np.empty(shape, dtype), np.empty(shape, np.int64)) if details.return_second else (None, None)
+    return cast(Matches, DetailedMatches(*matches, covariance, score, peak))
+
+
+def native_matches(matches: Matches) -> _C.Matches:
+    details = (matches.covariance, matches.second_score, matches.second_peak)
+    plain = _records.native_matches(*addresses(matches[:4]))
+    return _records.native_details(plain, *(None if x is None else address(x) for x in details))
 
 
 def empty_kept(target: Array, window: Window) -> tuple[Array, Array]:

@@ -11,6 +11,7 @@ from .._check_options import check_size
 from .._options import (
     GATHER_NAMES,
     DescriptorKeywords,
+    DetailOptions,
     InterpolationOptions,
     LayoutOptions,
     LocalizationOptions,
@@ -59,6 +60,7 @@ def sparse_window_match(
     Returns:
         `Matches`: keypoints (B, N, 2), score (B, N), peak (B, N) int64 and log_sum_exp (B, N); float32, or float64
         for float64 features. Rows that are padding, or whose target_mask has no True cell, hold -1, 0, -1 and 0.
+        With `return_covariance` or `return_second`, `DetailedMatches`.
         NaN inputs propagate to their row.
 
     Raises:
@@ -112,8 +114,9 @@ def localize(scores: Array, *, threads: int | None = None, **options: Unpack[Loc
         linear = _upsampled.LINEAR
         return _upsampled.localize(scores, None, rows, temperature, linear, upsample, localization, device_of(threads))
     matches = _arrays.empty_matches(batch, queries, _arrays.accumulation_dtype(scores))
+    matches = _arrays.add_details(matches, pick(DetailOptions, options).checked())
     problem = _records.localize_problem(view(scores), _arrays.native_rows(rows), view(temperature), localization)
-    _C.localize(problem, _records.native_matches(*_arrays.addresses(matches)), device_of(threads))
+    _C.localize(problem, _arrays.native_matches(matches), device_of(threads))
     return matches
 
 
@@ -225,6 +228,7 @@ def match(
             source = descriptor_map(_gather(source, points, sampling, device))
         return _upsampled.match(source, target, rows, temperature, metric, upsample, localization, device)
     matches = _arrays.empty_matches(target.shape[0], queries, _arrays.accumulation_dtype(target))
+    matches = _arrays.add_details(matches, pick(DetailOptions, options).checked())
     kept = _arrays.empty_kept(target, localization.window)
     problem = _records.match_problem(
         view(source),
@@ -237,7 +241,11 @@ def match(
         localization,
         kept_queries=0,
     )
-    _C.sparse_window_match(problem, _records.match_result(*_arrays.addresses((*matches, *kept))), device_of(threads))
+    norm, scores = _arrays.addresses(kept)
+    result: _C.MatchResult = {
+        "matches": _arrays.native_matches(matches), "target_norm": norm, "window_scores": scores
+    }  # fmt: skip
+    _C.sparse_window_match(problem, result, device_of(threads))
     return matches
 
 

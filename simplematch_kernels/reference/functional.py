@@ -18,7 +18,7 @@ from .._options import (
     pick,
 )
 from .._truth_options import truth_options
-from .._types import CrossEntropyProblem, DetailedMatches, Matches, MatchProblem, Rows, accumulation_dtype
+from .._types import CrossEntropyProblem, Matches, MatchProblem, Rows, accumulation_dtype
 from . import match
 from . import sparse_match_cross_entropy as entropy
 from .interpolation import interpolate_matches
@@ -26,7 +26,7 @@ from .interpolation import interpolate_matches
 
 def sparse_window_match(
     source: Tensor, target: Tensor, keypoints: Tensor, *, dtype: torch.dtype | None = None, **options: Any
-) -> Matches | DetailedMatches:
+) -> Matches:
     """`simplematch_kernels.sparse_window_match` without an operator, for tests, comparisons and reading.
 
     Args:
@@ -62,7 +62,7 @@ def sparse_window_match(
         details=pick(DetailOptions, options).checked(),
     )
     if pick(InterpolationOptions, options).checked().source_interpolation == "features":
-        return match.sparse_window_match(problem, dtype=dtype)
+        return cast(Matches, match.sparse_window_match(problem, dtype=dtype))  # as the public functions
     in_cells = SamplingOptions().resolve(*source.shape[-2:])
 
     def of_cells(cells: Tensor, rows: Rows, temperature: Tensor | None) -> Matches:

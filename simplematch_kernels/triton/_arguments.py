@@ -59,6 +59,14 @@ def row_strides(x: Tensor | None) -> tuple[int, int]:
     return encode(b), encode(n)
 
 
+def matrix_strides(x: Tensor | None) -> tuple[int, int, int, int]:
+    """Those of (B, N, 2, 2), encoded; of what is not there, 0."""
+    if x is None:
+        return ZERO, ZERO, ZERO, ZERO
+    b, n, i, j = x.stride()
+    return encode(b), encode(n), encode(i), encode(j)
+
+
 def affine_maps(x: AffineMap, y: AffineMap, coordinates: str) -> AffineMaps:
     return AffineMaps(
         encode(x.numerator), encode(x.shift), encode(x.denominator),

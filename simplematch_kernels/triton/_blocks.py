@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .. import _resolved
 from .._resolved import Localization
-from .._types import MatchProblem, MatchResult, Rows, Upstream, accumulation_dtype
+from .._types import AnyUpstream, MatchDetails, MatchProblem, MatchResult, Rows, accumulation_dtype
 from . import _steps
 from ._steps import Gradient, LocalizeOutputs, Queries, Source
 
@@ -46,13 +46,17 @@ class Backward:
     image mostly fit and its target gradient is written once; if they do not, it is summed in the arithmetic's dtype.
     """
 
-    def __init__(self, p: MatchProblem, source: Source, forward: MatchResult, upstream: Upstream) -> None:
+    def __init__(
+        self, p: MatchProblem, source: Source, forward: MatchResult | MatchDetails, upstream: AnyUpstream
+    ) -> None:
         self.upstream, self.forward, self.rows, self.temperature = upstream, forward, p.rows, p.temperature
         self.source, self.target, self.metric, self.localization = source, p.target, p.metric, p.localization
         self.dtype = accumulation_dtype(p.target)
         self.map_size = (p.target.shape[2], p.target.shape[3])
         self.box = p.localization.window.box(*self.map_size)
         self.partial: Tensor | None = None
+        asked = isinstance(forward, MatchDetails) and p.details.return_covariance
+        self.covariance = forward.covariance if isinstance(forward, MatchDetails) and asked else None
 
     def blocks(self) -> Iterator[Block]:
         (B, N), kept = self.forward.peak.shape, self.forward.window_scores.shape[1]
@@ -86,8 +90,9 @@ class Backward:
             given = self.forward.window_scores[b, some] if are_kept else self._similarity(b, some)
             target_mask = part_of_rows(self.rows, b, some).target_mask
             _steps.localize_backward(
-                Upstream(*(part(x, b, some) for x in self.upstream)), given, self.forward.peak[b, some], self.map_size,
-                target_mask, part(self.temperature, b, some), self._localization_of(b), outputs, kept=are_kept,
+                type(self.upstream)(*(part(x, b, some) for x in self.upstream)), given, self.forward.peak[b, some],
+                self.map_size, target_mask, part(self.temperature, b, some), self._localization_of(b), outputs,
+                kept=are_kept, covariance=part(self.covariance, b, some),
             )  # fmt: skip
         return Gradient(ds, scores, self.forward.peak[b, n], self.localization.window)
 
@@ -102,7 +107,7 @@ class Backward:
         outputs = LocalizeOutputs(None if queries is None else ds, None, temperature_out, queries)
         _steps.localize_backward(
             self.upstream, scores, peak, self.map_size, self.rows.target_mask, self.temperature, self.localization,
-            outputs, kept=True,
+            outputs, kept=True, covariance=self.covariance,
         )  # fmt: skip
         return Gradient(ds, scores, peak, self.localization.window)
 

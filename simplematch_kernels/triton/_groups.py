@@ -59,7 +59,7 @@ class PointStrides(NamedTuple):
 
 
 class UpstreamStrides(NamedTuple):
-    """Strides of the upstream gradients, (B, N, 2) and (B, N), encoded."""
+    """Strides of the upstream gradients, (B, N, 2), (B, N), (B, N, 2, 2), and of images of covariances, encoded."""
 
     keypoints_b: int
     keypoints_n: int
@@ -68,6 +68,11 @@ class UpstreamStrides(NamedTuple):
     score_n: int
     log_sum_exp_b: int
     log_sum_exp_n: int
+    spread_b: int
+    spread_n: int
+    spread_i: int
+    spread_j: int
+    covariance_b: int
 
 
 # Sizes and options

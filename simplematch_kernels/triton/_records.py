@@ -115,12 +115,26 @@ class Expectation(NamedTuple):
 
 
 class Arriving(NamedTuple):
-    """Upstream gradients of one query: of its keypoint (x, y: in cells), score and log-sum-exp."""
+    """Upstream gradients of one query: of its keypoint (x, y: in cells), score, log-sum-exp and covariance, or None."""
 
     x: Any
     y: Any
     score: Any
     log_sum_exp: Any
+    spread: Any
+
+
+class Spread(NamedTuple):
+    """The upstream gradient G of a covariance C: <G, D> = xx D.xx + xy D.xy + yy D.yy in cells, and product = <G, C>.
+
+    size: the sum of its absolute values.
+    """
+
+    xx: Any
+    xy: Any
+    yy: Any
+    product: Any
+    size: Any
 
 
 class Sums(NamedTuple):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .._resolved import Localization, Metric, Sampling, Window
-from .._types import Matches, Rows, Upstream
+from .._types import AnyUpstream, Matches, Rows
 from . import _arguments as to
 from . import _launch
 from ._groups import LocalizeSizes, PointSizes, RowSizes, SourceSizes, UpstreamStrides, encode
@@ -190,7 +190,7 @@ def localize(
 
 
 def localize_backward(
-    upstream: Upstream,
+    upstream: AnyUpstream,
     scores: Tensor,
     peak: Tensor,
     map_size: tuple[int, int],
@@ -200,8 +200,11 @@ def localize_backward(
     outputs: LocalizeOutputs,
     kept: bool = False,
     dense: bool = False,
+    covariance: Tensor | None = None,
 ) -> None:
     """Fill the outputs from scores (B, N, H, W), or the windows of them if `kept`.
+
+    covariance: (B, N, 2, 2) of the forward, if a gradient of it arrives.
 
     ds is (B, N, rows, columns), or (B, N, H, W) if `dense`. peak (B, N) may be a slice.
     """
@@ -213,12 +216,15 @@ def localize_backward(
     arguments = {
         "scores": scores, "peak": peak, "target_mask": target_mask, "temperature": temperature,
         "upstream_keypoints": upstream.keypoints, "upstream_score": upstream.score,
-        "upstream_log_sum_exp": upstream.log_sum_exp, "ds_out": outputs.ds, "window_scores": outputs.window_scores,
+        "upstream_log_sum_exp": upstream.log_sum_exp, "upstream_covariance": upstream.covariance,
+        "covariance": None if upstream.covariance is None else covariance,
+        "ds_out": outputs.ds, "window_scores": outputs.window_scores,
         "temperature_out": temperature_out, "sizes": _row_sizes(N, map_size, queries, scalars, peak, temperature),
         "scores_strides": to.score_strides(scores),
         "ds_strides": None if outputs.ds is None else to.score_strides(outputs.ds),
-        "upstream_strides": _upstream_strides(upstream), "window": to.window_size(window, box_rows, box_columns),
-        "from_cells": to.from_cells(localization), "target_sizes": localization.image_sizes,
+        "upstream_strides": _upstream_strides(upstream, covariance),
+        "window": to.window_size(window, box_rows, box_columns), "from_cells": to.from_cells(localization),
+        "target_sizes": localization.image_sizes,
         "temperature_value": to.temperature_value(localization),
         "outside_value": window.outside_value, "sigma": window.sigma,
         "WINDOW": to.window_switches(window), "KEPT": kept, "DENSE": dense, "BLOCK": block,
@@ -249,9 +255,12 @@ def similarity_gradient(given: Tensor, scores: Tensor, queries: Queries) -> Tens
     return ds
 
 
-def _upstream_strides(upstream: Upstream) -> UpstreamStrides:
+def _upstream_strides(upstream: AnyUpstream, covariance: Tensor | None) -> UpstreamStrides:
     points = to.point_strides(upstream.keypoints) or (to.ZERO,) * 3
-    return UpstreamStrides(*points, *to.row_strides(upstream.score), *to.row_strides(upstream.log_sum_exp))
+    return UpstreamStrides(
+        *points, *to.row_strides(upstream.score), *to.row_strides(upstream.log_sum_exp),
+        *to.matrix_strides(upstream.covariance), to.ZERO if covariance is None else encode(covariance.stride(0)),
+    )  # fmt: skip
 
 
 def _row_sizes(

@@ -180,3 +180,51 @@ def sums_of_map(row, peak, BLOCK: tl.constexpr):
             x += tl.sum(tl.where(selectable, m - line * W - peak.x, 0).to(tl.int64), 0)
             y += tl.sum(tl.where(selectable, line - peak.y, 0).to(tl.int64), 0)
     return n, x, y
+
+
+@triton.jit
+def squares(row, match, box, mean, WINDOW: tl.constexpr, BLOCK: tl.constexpr):
+    """(xx, xy, yy): sums over the window of exp((s' - largest) / T) times products of offsets from the mean."""
+    ACC: tl.constexpr = match.peak.score.dtype
+    xx = tl.full((), 0.0, ACC)
+    xy = tl.full((), 0.0, ACC)
+    yy = tl.full((), 0.0, ACC)
+    for start in range(0, box.rows * box.columns, BLOCK):
+        i = start + tl.arange(0, BLOCK)
+        in_box = i < box.rows * box.columns
+        x, y, inside = window_cell(i, box, match.bounds, when(match.active, in_box))
+        pointer = row.pointer + (y.to(tl.int64) * row.stride_h + x.to(tl.int64) * row.stride_w)
+        score = tl.load(pointer, mask=inside, other=0.0).to(ACC)  # (BLOCK,)
+        dx, dy, support, weight = support_of(x, y, inside, row, match, WINDOW)
+        weighted = weigh(score, weight)
+        p = tl.where(support & (weighted != float("-inf")), tl.exp((weighted - mean.largest) / match.T), 0.0)
+        across, down = dx.to(ACC) - mean.x, dy.to(ACC) - mean.y
+        xx += tl.sum(p * across * across, 0)
+        xy += tl.sum(p * across * down, 0)
+        yy += tl.sum(p * down * down, 0)
+    return xx, xy, yy
+
+
+@triton.jit
+def outside_squares(row, match, mean, WINDOW: tl.constexpr, BLOCK: tl.constexpr):
+    """(xx, xy, yy): sums of products of offsets from the mean, over the cells outside the window that take part."""
+    ACC: tl.constexpr = match.peak.score.dtype
+    bounds = match.bounds
+    xx = tl.full((), 0.0, ACC)
+    xy = tl.full((), 0.0, ACC)
+    yy = tl.full((), 0.0, ACC)
+    for start in range(0, row.H * row.W, BLOCK):
+        m = start + tl.arange(0, BLOCK)
+        takes_part = when(match.active, m < row.H * row.W)
+        if row.target_mask is not None:
+            takes_part = takes_part & (tl.load(row.target_mask + m, mask=takes_part, other=0) != 0)  # (BLOCK,)
+        y = m // row.W
+        x = m - y * row.W
+        inside = (y >= bounds.top) & (y < bounds.bottom) & (x >= bounds.left) & (x < bounds.right)
+        dx, dy, support, _ = support_of(x, y, takes_part & inside, row, match, WINDOW)
+        outside = takes_part & (support == 0)
+        across, down = dx.to(ACC) - mean.x, dy.to(ACC) - mean.y
+        xx += tl.sum(tl.where(outside, across * across, 0.0), 0)
+        xy += tl.sum(tl.where(outside, across * down, 0.0), 0)
+        yy += tl.sum(tl.where(outside, down * down, 0.0), 0)
+    return xx, xy, yy

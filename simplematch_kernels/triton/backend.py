@@ -11,6 +11,7 @@ from torch import Tensor
 from .. import _resolved
 from .._resolved import Metric, Sampling
 from .._types import (
+    AnyUpstream,
     CrossEntropyProblem,
     CrossEntropyResult,
     CrossEntropyUpstream,
@@ -19,8 +20,10 @@ from .._types import (
     GatherResult,
     GatherUpstream,
     Given,
+    LocalizeDetails,
     LocalizeGradients,
     LocalizeProblem,
+    MatchDetails,
     Matches,
     MatchGradients,
     MatchProblem,
@@ -34,9 +37,10 @@ from .._types import (
     SimilarityProblem,
     SimilarityResult,
     SimilarityUpstream,
-    Upstream,
     accumulation_dtype,
     empty_cross_entropy_result,
+    empty_localize_details,
+    empty_match_details,
     empty_match_result,
     empty_matches,
     empty_similarity_result,
@@ -47,6 +51,7 @@ from ._blocks import Backward, part, part_of_rows
 from ._correlation import local_correlation as local_correlation
 from ._correlation import local_correlation_backward as local_correlation_backward
 from ._cross_entropy_steps import EntropyBackward, cross_entropy
+from ._details import details, part_of_details, tile_cells
 from ._match_all import match_all as match_all
 from ._match_all import match_all_backward as match_all_backward
 from ._steps import Gradient, LocalizeOutputs, Queries, Source
@@ -58,16 +63,30 @@ localize_upsampled_backward = _upsampled.localize_upsampled_backward
 
 
 def sparse_window_match(p: MatchProblem) -> MatchResult:
+    box = p.localization.window.box(p.target.shape[2], p.target.shape[3])
+    result = empty_match_result(p.target, p.queries, p.kept_queries, box)
+    _match(p, result)
+    return result
+
+
+def sparse_window_match_detailed(p: MatchProblem) -> MatchDetails:
+    box = p.localization.window.box(p.target.shape[2], p.target.shape[3])
+    result = empty_match_details(p.target, p.queries, p.kept_queries, box, p.details)
+    _match(p, result)
+    return result
+
+
+def _match(p: MatchProblem, result: MatchResult | MatchDetails) -> None:
+    """Fill the result."""
     target, N = p.target, p.queries
     B, _, H, W = target.shape
-    result = empty_match_result(target, N, p.kept_queries, p.localization.window.box(H, W))
     dtype = result.score.dtype
     if B == 0:
-        return result
+        return
     if N == 0:  # the norms are still required
         scores = target.new_empty((B, 1, H, W), dtype=dtype)
         _steps.similarity(_one_query(target), target, Rows(), p.metric, scores, result.target_norm, with_best=False)
-        return result
+        return
     origin = _source_of(p)
     block = _resolved.queries_within_budget(B * H * W * dtype.itemsize)
     for start in range(0, N, block):
@@ -85,11 +104,14 @@ def sparse_window_match(p: MatchProblem) -> MatchResult:
             scores, best, rows, temperature, p.localization, matches,
             result.window_scores[:, n] if start < p.kept_queries else None, first_query=start,
         )  # fmt: skip
-    return result
+        if isinstance(result, MatchDetails):
+            outputs = part_of_details(LocalizeDetails(*result[:7]), n, p.details)
+            tile = tile_cells(source, target, scores)
+            details(scores, best, tile, rows, temperature, p.localization, outputs, p.details)
 
 
 def sparse_window_match_backward(
-    p: MatchProblem, result: MatchResult, upstream: Upstream, needs: MatchGradients[bool]
+    p: MatchProblem, result: MatchResult | MatchDetails, upstream: AnyUpstream, needs: MatchGradients[bool]
 ) -> MatchGradients[Given]:
     return _backward(p, Backward(p, _source_of(p), result, upstream), needs)
 
@@ -132,6 +154,9 @@ def _backward(p: MatchProblem, backward: Backward, needs: MatchGradients[bool]) 
     return MatchGradients(source_out, keypoints_out, target_out, temperature_out)
 
 
+sparse_window_match_detailed_backward = sparse_window_match_backward
+
+
 def localize(p: LocalizeProblem) -> Matches:
     scores, rows, temperature, localization = p[:4]
     B, N = scores.shape[:2]
@@ -141,8 +166,18 @@ def localize(p: LocalizeProblem) -> Matches:
     return matches
 
 
+def localize_detailed(p: LocalizeProblem) -> LocalizeDetails:
+    scores, rows, temperature, localization = p[:4]
+    B, N = scores.shape[:2]
+    found = empty_localize_details(scores, B, N, p.details)
+    if B * N > 0:
+        _steps.localize(scores, None, rows, temperature, localization, found.matches, None)
+        details(scores, None, 0, rows, temperature, localization, found, p.details)
+    return found
+
+
 def localize_backward(
-    p: LocalizeProblem, result: Matches, upstream: Upstream, needs: LocalizeGradients[bool]
+    p: LocalizeProblem, result: Matches | LocalizeDetails, upstream: AnyUpstream, needs: LocalizeGradients[bool]
 ) -> LocalizeGradients[Given]:
     scores, rows, temperature, localization = p[:4]
     B, N, H, W = scores.shape
@@ -153,9 +188,13 @@ def localize_backward(
     if B * N > 0:
         outputs = LocalizeOutputs(scores_out, None, temperature_out, None)
         _steps.localize_backward(
-            upstream, scores, result.peak, (H, W), rows.target_mask, temperature, localization, outputs, dense=True
-        )
+            upstream, scores, result.peak, (H, W), rows.target_mask, temperature, localization, outputs, dense=True,
+            covariance=result.covariance,
+        )  # fmt: skip
     return LocalizeGradients(scores_out, temperature_out)
+
+
+localize_detailed_backward = localize_backward
 
 
 def gather_keypoints(p: GatherProblem) -> GatherResult:

@@ -18,12 +18,14 @@ from ._common import (
     window_size,
 )
 from ._queries import fill_query, query_points
-from ._records import Arriving, Box, Keypoints, Match, Peak, QueryOutputs, Row, Sums
-from ._window import soft_argmax, support_of, temperature_of, weigh, window_bounds, window_cell
+from ._records import Arriving, Box, Keypoints, Match, Peak, QueryOutputs, Row, Spread, Sums
+from ._window import outside_squares, soft_argmax, support_of, temperature_of, weigh, window_bounds, window_cell
 
 
 @triton.jit
-def read_upstream(keypoints, score, log_sum_exp, strides, b, n, active, from_cells, ACC: tl.constexpr):
+def read_upstream(
+    keypoints, score, log_sum_exp, spread, covariance, strides, b, n, active, from_cells, ACC: tl.constexpr
+):  # fmt: skip
     """The upstream gradients of query n of image b; zeros for None."""
     wide_n = n.to(tl.int64)
     g_x = tl.full((), 0.0, ACC)
@@ -42,13 +44,46 @@ def read_upstream(keypoints, score, log_sum_exp, strides, b, n, active, from_cel
     if log_sum_exp is not None:
         pointer = log_sum_exp + (b * decode(strides.log_sum_exp_b) + wide_n * decode(strides.log_sum_exp_n))
         l = tl.load(pointer, mask=active, other=0.0).to(ACC)  # noqa: E741
-    return Arriving(g_x, g_y, h, l)
+    G = None
+    if spread is not None:
+        G = read_spread(spread, covariance, strides, b, n, active, from_cells, ACC)
+    return Arriving(g_x, g_y, h, l, G)
+
+
+@triton.jit
+def read_spread(upstream, covariance, strides, b, n, active, from_cells, ACC: tl.constexpr):
+    """The upstream gradient of the covariance of query n of image b."""
+    wide_n = n.to(tl.int64)
+    pointer = upstream + (b * decode(strides.spread_b) + wide_n * decode(strides.spread_n))
+    covariance += b * decode(strides.covariance_b) + 4 * wide_n
+    rates = slopes(from_cells)
+    sums = (tl.full((), 0.0, tl.float64), tl.full((), 0.0, tl.float64), tl.full((), 0.0, tl.float64))
+    product = tl.full((), 0.0, tl.float64)
+    size = tl.full((), 0.0, tl.float64)
+    xx, xy, yy = sums
+    for i in tl.static_range(2):
+        for j in tl.static_range(2):
+            offset = i * decode(strides.spread_i) + j * decode(strides.spread_j)
+            g = tl.load(pointer + offset, mask=active, other=0.0).to(tl.float64)
+            product += g * tl.load(covariance + (2 * i + j), mask=active, other=0.0).to(tl.float64)
+            size += tl.abs(g)
+            scaled = g * rates[i] * rates[j]
+            if i + j == 0:
+                xx += scaled
+            elif i + j == 1:
+                xy += scaled
+            else:
+                yy += scaled
+    return Spread(xx.to(ACC), xy.to(ACC), yy.to(ACC), product.to(ACC), size.to(ACC))
 
 
 @triton.jit
 def any_upstream(g):
     """Whether any upstream gradient of a query is not zero."""
-    return (g.x != 0) | (g.y != 0) | (g.score != 0) | (g.log_sum_exp != 0)
+    arrives = (g.x != 0) | (g.y != 0) | (g.score != 0) | (g.log_sum_exp != 0)
+    if g.spread is not None:
+        arrives = arrives | (g.spread.size != 0)
+    return arrives
 
 
 @triton.jit
@@ -70,6 +105,9 @@ def window_gradient(row, match, box, mean, g, lost, ds_out, strides, WINDOW: tl.
         from_largest = weigh(score, weight) - mean.largest
         P = tl.where(support, tl.exp(from_largest / T) / mean.total, 0.0)
         a = g.x * (dx.to(ACC) - mean.x) + g.y * (dy.to(ACC) - mean.y) + g.log_sum_exp
+        if g.spread is not None:
+            across, down = dx.to(ACC) - mean.x, dy.to(ACC) - mean.y
+            a += (g.spread.xx * across + g.spread.xy * down) * across + g.spread.yy * down * down - g.spread.product
         ds = weight * P / T * a + tl.where((dx == 0) & (dy == 0), g.score, 0.0)
         ds = tl.where(when(passes, support), tl.where(lost, float("nan"), ds), 0.0)
         if ds_out is not None:
@@ -83,7 +121,7 @@ def window_gradient(row, match, box, mean, g, lost, ds_out, strides, WINDOW: tl.
 
 
 @triton.jit
-def temperature_gradient(match, mean, g, moment, WINDOW: tl.constexpr):
+def temperature_gradient(row, match, mean, g, moment, WINDOW: tl.constexpr, BLOCK: tl.constexpr):
     """dT from its sum over the window, and what the cells outside add to it."""
     ACC: tl.constexpr = match.peak.score.dtype
     T = match.T
@@ -93,31 +131,39 @@ def temperature_gradient(match, mean, g, moment, WINDOW: tl.constexpr):
         count = mean.outside_n.to(ACC)
         a = g.x * (mean.outside_x.to(ACC) - count * mean.x) + g.y * (mean.outside_y.to(ACC) - count * mean.y)
         a += g.log_sum_exp * count
+        if g.spread is not None:
+            xx, xy, yy = outside_squares(row, match, mean, WINDOW, BLOCK)
+            a += g.spread.xx * xx + g.spread.xy * xy + g.spread.yy * yy - g.spread.product * count
         moment += tl.where(P == 0, 0.0, P * from_largest * a)
     return -(moment + mean.largest * g.log_sum_exp) / T / T
 
 
 @triton.jit(
     do_not_specialize=names(
-        "scores peak target_mask temperature upstream_keypoints upstream_score upstream_log_sum_exp source keypoints "
-        "ds_out window_scores temperature_out queries query_scale query_own"
+        "scores peak target_mask temperature upstream_keypoints upstream_score upstream_log_sum_exp "
+        "upstream_covariance covariance source keypoints ds_out window_scores temperature_out queries query_scale "
+        "query_own"
     )
 )
 def localize_backward_kernel(
     scores, peak, target_mask, temperature, upstream_keypoints, upstream_score, upstream_log_sum_exp,
-    source, keypoints, ds_out, window_scores, temperature_out, queries, query_scale, query_own,
-    source_sizes, target_sizes, sizes, scores_strides, ds_strides, upstream_strides, source_strides, keypoints_strides,
+    upstream_covariance, covariance, source, keypoints, ds_out, window_scores, temperature_out,
+    queries, query_scale, query_own, source_sizes, target_sizes,
+    sizes, scores_strides, ds_strides, upstream_strides, source_strides, keypoints_strides,
     window, to_cells, from_cells,
     temperature_value: tl.float64, outside_value: tl.float64, sigma: tl.float64, eps: tl.float64,
     WINDOW: tl.constexpr, KEPT: tl.constexpr, DENSE: tl.constexpr, SAMPLING: tl.constexpr, METRIC: tl.constexpr,
     BLOCK: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """ds[n, m] = weight[n, m] P[n, m] / T a[n, m] + h_n [m == peak_n],  a[n, m] = <g_n, (x_m, y_m) - out_n> + l_n
+    """ds[n, m] = weight[n, m] P[n, m] / T a[n, m] + h_n [m == peak_n],  a[n, m] = <g_n, c_m - out_n> + l_n + <G_n, D>
     dT_n = -1 / T^2 sum_m P[n, m] s'[n, m] a[n, m]      (sum_m P a = l_n, so s' may be taken from its largest value)
 
-    g, h, l: upstream gradients of keypoints, score and log-sum-exp, None for zeros. scores: (B, N, H, W) of any
-    strides, or the kept windows (B, N, rows, columns) if KEPT. ds_out: (B, N, rows, columns), every cell of the window;
-    with DENSE (B, N, H, W), zeros outside. window_scores: the scores in the layout of ds_out, where they are not kept.
+    with D = (c_m - out_n) (c_m - out_n)^T - covariance_n,  c_m = (x_m, y_m)
+
+    g, h, l, G: upstream gradients of keypoints, score, log-sum-exp and covariance, None for zeros. scores:
+    (B, N, H, W) of any strides, or the kept windows (B, N, rows, columns) if KEPT. ds_out: (B, N, rows, columns), every
+    cell of the window; with DENSE (B, N, H, W), zeros outside. window_scores: the scores in the layout of ds_out, where
+    they are not kept.
     A row to which nothing but zeros arrives gets ds = 0. Else one that is lost (a largest score, T, or an upstream
     gradient that isn't finite) gets NaN in every cell of its softmax. What isn't finite in a query is 0 in `queries`.
     queries (B, N, C) in the arithmetic's dtype, or None: the sampled source rows, 0 in rows without a match; for the
@@ -163,15 +209,18 @@ def localize_backward_kernel(
 
     from_cells = maps_from_cells(from_cells, target_sizes, b, H, W)
     g = read_upstream(
-        upstream_keypoints, upstream_score, upstream_log_sum_exp, upstream_strides, b, n, active, from_cells, ACC
-    )
+        upstream_keypoints, upstream_score, upstream_log_sum_exp, upstream_covariance, covariance,
+        upstream_strides, b, n, active, from_cells, ACC,
+    )  # fmt: skip
     arriving = tl.abs(g.x) + tl.abs(g.y) + tl.abs(g.score) + tl.abs(g.log_sum_exp)
+    if g.spread is not None:
+        arriving += g.spread.size
     lost = (peak_score != peak_score) | (T != T) | (mean.largest - mean.largest != 0) | (arriving - arriving != 0)
     if DENSE:
         box = Box(bounds.top * 0, bounds.left * 0, H, W)
     sums = window_gradient(row, match, box, mean, g, lost, ds_out, into, WINDOW, BLOCK)
     if temperature_out is not None:
-        dT = tl.where(lost, float("nan"), temperature_gradient(match, mean, g, sums.moment, WINDOW))
+        dT = tl.where(lost, float("nan"), temperature_gradient(row, match, mean, g, sums.moment, WINDOW, BLOCK))
         tl.store(temperature_out + slot, tl.where(active & any_upstream(g), dT, 0.0))
 
     if queries is not None:

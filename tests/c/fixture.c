@@ -53,11 +53,15 @@ static void set_up_match(fixture *f) {
     f->result.matches.score = out->score;
     f->result.matches.peak = out->peak[0];
     f->result.matches.log_sum_exp = out->log_sum_exp;
+    f->result.matches.covariance = out->covariance;
+    f->result.matches.second_score = out->second_score;
+    f->result.matches.second_peak = out->second_peak[0];
     f->result.target_norm = out->target_norm;
     f->result.window_scores = out->window_scores;
     f->upstream.keypoints = floats(f->arriving, B, N, 2, 1);
     f->upstream.score = floats(f->arriving, B, N, 1, 1);
     f->upstream.log_sum_exp = floats(f->arriving, B, N, 1, 1);
+    f->upstream.covariance = floats(f->arriving, B, N, 2, 2);
     f->gradients.source = floats(out->source_gradient, B, C, H, W);
     f->gradients.keypoints = floats(out->keypoints_gradient, B, N, 2, 1);
     f->gradients.target = floats(out->target_gradient, B, C, H, W);

@@ -15,7 +15,8 @@ enum { B = 2, C = 5, N = 3, H = 4, W = 6, M = H * W, WINDOW = 3 };
 /* Everything that the library may write lies in here, so that one comparison finds every byte that changed. */
 typedef struct outputs {
     float keypoints[B][N][2], score[B][N], log_sum_exp[B][N], target_norm[B][M], window_scores[B][N][WINDOW][WINDOW];
-    int64_t peak[B][N], cell[B][N];
+    float covariance[B][N][2][2], second_score[B][N];
+    int64_t peak[B][N], second_peak[B][N], cell[B][N];
     float source_gradient[B][C][H][W], target_gradient[B][C][H][W], keypoints_gradient[B][N][2], temperature_gradient[B][N];
     float loss[B][N];
     float descriptors[B][N][C], descriptors_gradient[B][N][C], scores[B][N][M], scores_gradient[B][N][M];

@@ -167,6 +167,12 @@ static void test_null_data(void) {
     REFUSES(f.similarity_result.target_norm = NULL, similarity_backward(), "target_norm must point to (2, 4, 6) elements");
     REFUSES(f.similarity_upstream.scores.data = NULL, similarity_backward(), "upstream.scores must be given");
     REFUSES(f.match.temperature.data = NULL, match_backward(), "gradients.temperature must not be asked for");
+    REFUSES(f.result.matches.second_score = NULL, match(), "matches.second_score must point to (2, 3) elements, got NULL");
+    REFUSES(f.result.matches.second_peak = NULL, match(), "matches.second_peak must point to (2, 3) elements, got NULL");
+    REFUSES(f.result.matches.covariance = NULL, match_backward(), "matches.covariance must point to (2, 3, 2, 2) elements");
+    REFUSES(f.result.matches.covariance = NULL, localize_backward(), "matches.covariance must point");
+    ACCEPTS(f.result.matches.covariance = NULL; f.result.matches.second_score = NULL; f.result.matches.second_peak = NULL, match());
+    ACCEPTS(f.result.matches.covariance = NULL; f.upstream.covariance.data = NULL, match_backward());
     ACCEPTS(f.match.kept_queries = 0; f.result.window_scores = NULL, match());
     ACCEPTS(f.gradients.source.data = NULL; f.gradients.keypoints.data = NULL, match_backward());
     ACCEPTS(memset(&f.match.rows, 0, sizeof f.match.rows), match());
@@ -201,6 +207,7 @@ static void test_sizes(void) {
     REFUSES(f.match.keypoints.size[3] = 2, match(), "1 in the unused trailing sizes");
     REFUSES(f.match.keypoints.size[1] = huge / 4; f.match.keypoints.stride[1] = 0, match(), "B * N * C");
     REFUSES(f.match.temperature.size[1] = 2, match(), "temperature must have shape (B, N) = (2, 3), got (2, 2)");
+    REFUSES(f.upstream.covariance.size[3] = 1, match_backward(), "upstream.covariance must have shape (B, N, 2, 2)");
     REFUSES(f.upstream.keypoints.size[1] = 4, match_backward(), "upstream.keypoints must have shape (B, N, 2)");
     REFUSES(f.gradients.target.size[3] = 5, match_backward(), "gradients.target must have the shape of target, got size 5");
     REFUSES(f.localize.scores.size[2] = 0, localize(), "scores must have at least one cell");
@@ -268,6 +275,11 @@ static void test_options(void) {
     REFUSES(l->window.sigma = NAN, match(), "window.sigma");
     REFUSES(l->from_cells_y.denominator = 0, match(), "localization.from_cells_y.denominator must not be 0");
     REFUSES(l->output_offset = INFINITY, match(), "localization.output_offset must be a finite number");
+    REFUSES(l->second.height = -1, match(), "second.height must be at least 1 cell, or 0 for that of window, got -1");
+    REFUSES(l->second.height = 1; l->second.width = 0, match(), "second.width must be at least 1 cell, got 0");
+    REFUSES(l->second.height = l->second.width = 1; l->second.disc = 3, match(), "second.disc");
+    ACCEPTS(l->second.height = l->second.width = INT64_MAX, match());
+    ACCEPTS(l->second.height = l->second.width = INT64_MAX; l->second.disc = l->second.shift = 1, match());
     REFUSES(f.match.temperature.data = NULL; l->temperature = 0, match(), "localization.temperature must be a finite");
     REFUSES(f.match.temperature.data = NULL; l->temperature = NAN, match(), "localization.temperature");
     REFUSES(f.match.kept_queries = -1, match(), "kept_queries must be from 0 to N = 3, got -1");

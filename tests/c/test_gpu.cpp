@@ -94,7 +94,8 @@ bool agree(const char* name, void (*run)(fixture&)) {
     const int different = count_different(gpu->out, cpu->out, 0, peak) +
                           count_different(gpu->out, cpu->out, after, sizeof(outputs)) +
                           !std::equal(gpu->out.cell[0], gpu->out.cell[0] + B * N, cpu->out.cell[0]) +
-                          !std::equal(gpu->out.peak[0], gpu->out.peak[0] + B * N, cpu->out.peak[0]);
+                          !std::equal(gpu->out.peak[0], gpu->out.peak[0] + B * N, cpu->out.peak[0]) +
+                          !std::equal(gpu->out.second_peak[0], gpu->out.second_peak[0] + B * N, cpu->out.second_peak[0]);
     const outputs untouched{};
     const bool wrote = count_different(cpu->out, untouched, 0, sizeof(outputs)) > 0;
     std::printf("%s: %d numbers differ%s\n", name, different, wrote ? "" : ", and nothing was written");

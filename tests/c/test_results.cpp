@@ -27,8 +27,8 @@ int failures = 0;
 void set_options(fixture& f) {
     simplematch_sampling sampling = {
         {12, -6, 24}, {8, -4, 16}, SIMPLEMATCH_BILINEAR, SIMPLEMATCH_BORDER, nullptr, SIMPLEMATCH_CORNER};
-    simplematch_localization localization = {
-        {3, 3, 0, 1, -0.5, 2.5}, 0.3, {5, 1, 2}, {7, 3, 4}, 0.25, nullptr, SIMPLEMATCH_CORNER};
+    simplematch_localization localization = {{3, 3, 0, 1, -0.5, 2.5}, 0.3, {5, 1, 2}, {7, 3, 4}, 0.25, nullptr,
+                                             SIMPLEMATCH_CORNER, {5, 3, 1, 0, 0, 0}};
     f.match.sampling = f.gather.sampling = sampling;
     f.match.localization = f.localize.localization = localization;
     f.match.metric = f.similarity.metric = {SIMPLEMATCH_COSINE, 1, 1.5};
@@ -51,7 +51,8 @@ View moved(View t, fixture& f, outputs& o) {
 }
 
 MatchResult result_in(outputs& o) {
-    return {{o.keypoints, o.score, o.peak[0], o.log_sum_exp}, o.target_norm, o.window_scores};
+    return {{o.keypoints, o.score, o.peak[0], o.log_sum_exp, o.covariance, o.second_score, o.second_peak[0]}, o.target_norm,
+            o.window_scores};
 }
 
 bool same(const outputs& a, const outputs& b) { return std::memcmp(&a, &b, sizeof a) == 0; }
@@ -124,6 +125,8 @@ void test_operators() {
             [&] { return simplematch_sparse_window_match(&f.match, &f.result, &f.device); },
             [&](outputs& o) { cpu::run(f.match, result_in(o), 1); });
     EXPECT(f.out.peak[0][1] == -1 && f.out.peak[1][2] == -1 && f.out.peak[0][0] >= 0);  // the rows arrived
+    EXPECT(f.out.second_peak[0][1] == -1 && f.out.second_peak[0][0] >= 0 && f.out.second_peak[0][0] != f.out.peak[0][0]);
+    EXPECT(f.out.second_score[0][0] <= f.out.score[0][0] && f.out.covariance[0][0][0][0] > 0);
     compare("sparse_window_match_backward", f,
             [&] { return simplematch_sparse_window_match_backward(&f.match, &f.result, &f.upstream, &f.gradients, &f.device); },
             [&](outputs& o) {

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +15,14 @@ import torch
 from PIL import Image
 
 import simplematch
+from simplematch._torchvision import tv_tensors
 from simplematch.cli import main
 from simplematch.commands.match import read_points
 from simplematch.correspondences import grid_points, read_image
-from simplematch.data import DataError, ImageError
+from simplematch.data import DataError, ImageError, PairTransform
 from simplematch.models import load_model
+from simplematch.viz import MatchPanel, draw_grid
+from simplematch.viz.matches import as_array
 
 SHIFT = 24  # pixels between the two pictures
 
@@ -75,6 +80,54 @@ def test_a_model_of_ones_own(pictures: tuple[Path, Path], tmp_path: Path) -> Non
     direct = simplematch.match(*pictures, [(100, 90)], model=model)
     loaded = simplematch.match(*pictures, [(100, 90)], model=tmp_path / "model")
     assert (direct.matches == loaded.matches).all() and loaded.model == str(tmp_path / "model")
+
+
+def test_a_trained_model_tells_its_error(pictures: tuple[Path, Path], tmp_path: Path) -> None:
+    """Covariances in pixels of B, in the tables and as ellipses; plain PyTorch and argmax have none."""
+    from .models.tiny import tiny_model
+
+    model = tiny_model("efficientnet-lite0-256")
+    points = [(100.0, 90.0), (200.0, 120.0)]
+    found = simplematch.match(*pictures, points, model=model)
+    assert found.covariance is not None and found.covariance.shape == (2, 2, 2)
+    assert (found.covariance == found.covariance.transpose(0, 2, 1)).all()
+    assert (np.linalg.eigvalsh(found.covariance) > -1e-6).all() and found.covariance[:, 0, 0].min() > 0
+    ratio = found.covariance[:, 0, 0] / _covariance_in_input(model, pictures, points)[:, 0, 0]
+    assert ratio == pytest.approx((320 / model.image_size) ** 2, rel=1e-4)
+    (row, _) = csv.DictReader(io.StringIO(found.to_csv()))
+    (entry, _) = json.loads(found.to_json())["matches"]
+    for name, value in zip(
+        ("variance_x", "covariance_xy", "variance_y"), found.covariance[0].flat[[0, 1, 3]], strict=True
+    ):
+        assert float(row[name]) == entry[name] == pytest.approx(value, abs=1e-4)
+    assert simplematch.match(*pictures, points).covariance is None
+    assert "variance_x" not in simplematch.match(*pictures, points).to_csv()
+
+
+def _covariance_in_input(model: Any, pictures: tuple[Path, Path], points: list[tuple[float, float]]) -> np.ndarray:
+    """Of the same matches, in pixels of the model's input."""
+    transform = PairTransform(model.image_size, model.mean, model.std)
+    images = [tv_tensors.Image(torch.from_numpy(np.array(Image.open(p))).permute(2, 0, 1)) for p in pictures]
+    with torch.inference_mode():
+        a, b = (model.encode(transform.prepare(image)[None]) for image in images)
+        scale = torch.tensor([model.image_size / 320, model.image_size / 240])
+        matches = model.match_features(a, b, (torch.tensor(points) * scale)[None], return_covariance=True)
+    return matches.covariance[0].double().numpy()
+
+
+def test_ellipses_are_drawn() -> None:
+    """Long ones along their axis, to two standard deviations; none where the covariance isn't finite."""
+    grey = np.full((100, 100, 3), 128, np.uint8)
+    points = np.array([[50.0, 50.0]])
+    panel = MatchPanel(grey, grey, points, points, covariance=np.array([[[100.0, 0.0], [0.0, 4.0]]]))
+    drawn = as_array(draw_grid([[panel]])).astype(int)
+    plain = as_array(draw_grid([[replace(panel, covariance=None)]])).astype(int)
+    rows, columns = np.nonzero(np.abs(drawn - plain).sum(-1) > 60)
+    pixels = 320 / 100  # of the drawing for one of the image
+    assert np.ptp(columns) == pytest.approx(4 * 10 * pixels, abs=6)
+    assert np.ptp(rows) == pytest.approx(4 * 2 * pixels, abs=6)
+    lost = replace(panel, covariance=np.full((1, 2, 2), np.nan))
+    assert as_array(draw_grid([[lost]])).shape == plain.shape
 
 
 def test_grid_lies_inside() -> None:

@@ -33,7 +33,7 @@ typedef struct simplematch_matches {
     void *log_sum_exp; /* T (B, N): of score / temperature over everything in the softmax */
     /* NULL: not wanted. Padding holds 0, 0, -1. */
     void *covariance;     /* T (B, N, 2, 2): of (x, y) under the softmax, in the units of keypoints squared */
-    void *second_score;   /* T (B, N): of second_peak; -INFINITY without one. Not NULL if second_peak is not */
+    void *second_score;   /* T (B, N): of second_peak; -INFINITY without one. Given with second_peak, or neither */
     int64_t *second_peak; /* (B, N): flat cell of the best score outside localization.second; -1: there is none */
 } simplematch_matches;
 

@@ -49,6 +49,7 @@ def match(
     a, b = (picture.pixels for picture in pictures)
     found = correspondences.match_pictures(a, b, chosen, grid=grid, model=model, device=device)
     title = f"{image_a.name} to {image_b.name}: {len(found)} points, {found.model}; brighter: more confident"
+    title += "" if found.covariance is None else "; ellipses: two standard deviations"
     picture = encode_figure(draw_grid([[_panel(pictures, found, title)]]), files[2])
     with NewFiles() as new:
         for file, content in zip(files, (found.to_json().encode(), found.to_csv().encode(), picture), strict=True):
@@ -109,4 +110,12 @@ def _columns(first: list[str]) -> tuple[int, int] | None:
 
 def _panel(pictures: list[Picture], found: Correspondences, title: str) -> MatchPanel:
     source, target = (np.array(picture.pixels) for picture in pictures)
-    return MatchPanel(source, target, found.points, found.matches, confidence=found.confidence, title=title)
+    return MatchPanel(
+        source,
+        target,
+        found.points,
+        found.matches,
+        confidence=found.confidence,
+        covariance=found.covariance,
+        title=title,
+    )

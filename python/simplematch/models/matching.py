@@ -170,9 +170,18 @@ class KeypointMatcher(nn.Module):
         return F.conv2d(features, self.proj.weight[:, :, None, None], self.proj.bias)
 
     def match(
-        self, source: Tensor, target: Tensor, keypoints: Tensor, num_keypoints: Tensor | None, image_size: int
+        self,
+        source: Tensor,
+        target: Tensor,
+        keypoints: Tensor,
+        num_keypoints: Tensor | None,
+        image_size: int,
+        return_covariance: bool = False,
     ) -> Matches:
-        """Match maps that `project` returned; see `forward` for the arguments."""
+        """Match maps that `project` returned; see `forward` for the arguments.
+
+        With `return_covariance`, which only "fused" can, the result has the covariance of the matches.
+        """
         if self.matching == "fused":
             return sparse_window_match(
                 source,
@@ -185,7 +194,10 @@ class KeypointMatcher(nn.Module):
                 window_size=self.window or 1,
                 temperature=self.temperature,
                 eps=EPS,
+                return_covariance=return_covariance,
             )
+        if return_covariance:
+            raise ValueError(f'matching must be "fused" for return_covariance, got {self.matching!r}')
         cells = _cells(keypoints, source, image_size)
         if self.matching == "sparse":
             return self._localize(_rows(source, cells), target, num_keypoints, image_size)

@@ -158,11 +158,28 @@ class SimpleMatch(nn.Module):
         return finest
 
     def match_features(
-        self, source_features: Tensor, target_features: Tensor, keypoints: Tensor, num_keypoints: Tensor | None = None
+        self,
+        source_features: Tensor,
+        target_features: Tensor,
+        keypoints: Tensor,
+        num_keypoints: Tensor | None = None,
+        return_covariance: bool = False,
     ) -> Matches:
-        """Match features that `encode` returned; other arguments and the result are those of `forward` in eval mode."""
-        finest = self._finest
-        return finest.match(source_features, target_features, keypoints, num_keypoints, self.image_size)
+        """Match features that `encode` returned; other arguments and the result are those of `forward` in eval mode.
+
+        With `return_covariance` the result also has the covariance (B, N, 2, 2) of the matches, in pixels squared.
+
+        Raises:
+            ValueError: the model has no covariance, see `has_covariance`.
+        """
+        return self._finest.match(
+            source_features, target_features, keypoints, num_keypoints, self.image_size, return_covariance
+        )
+
+    @property
+    def has_covariance(self) -> bool:
+        """Whether `match_features` takes `return_covariance`."""
+        return self._finest.matching == "fused"
 
     @property
     def _finest(self) -> KeypointMatcher:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
+from matplotlib.collections import EllipseCollection, LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from PIL import Image
@@ -40,6 +40,7 @@ class MatchPanel:
         points, matches: (N, 2) as (x, y) in pixels of source and target.
         correct: (N,) bool: draws True green and False red.
         confidence: (N,): colours the lines, the most confident on top; used without `correct`.
+        covariance: (N, 2, 2) of the matches in pixels squared: draws ellipses of two standard deviations.
         title: a line of text above the pair.
     """
 
@@ -49,6 +50,7 @@ class MatchPanel:
     matches: FloatArray
     correct: npt.NDArray[np.bool_] | None = None
     confidence: FloatArray | None = None
+    covariance: FloatArray | None = None
     title: str = ""
 
 
@@ -126,10 +128,33 @@ def _draw(axes: Axes, panel: MatchPanel) -> None:
     starts = panel.points[keep] * (_HEIGHT / panel.source.shape[0])
     ends = panel.matches[keep] * (_HEIGHT / panel.target.shape[0]) + (source.shape[1] + _GAP, 0)
     axes.add_collection(LineCollection(list(np.stack((starts, ends), 1)), colors=colours, linewidths=1.1, alpha=0.85))
+    if panel.covariance is not None:
+        scale = _HEIGHT / panel.target.shape[0]
+        axes.add_collection(_ellipses(panel.covariance[keep] * scale**2, ends, colours, axes))
     for ends_of_lines in (starts, ends):
         axes.scatter(
             ends_of_lines[:, 0], ends_of_lines[:, 1], s=14, c=colours, edgecolors="white", linewidths=0.5, zorder=3
         )
+
+
+def _ellipses(covariance: FloatArray, centres: FloatArray, colours: Any, axes: Axes) -> EllipseCollection:
+    """Ellipses of two standard deviations; of a covariance that isn't finite, none."""
+    finite = np.where(np.isfinite(covariance).all((1, 2), keepdims=True), covariance, 0)
+    variances, axes_of_ellipses = np.linalg.eigh(finite)
+    widths, heights = 4 * np.sqrt(variances.clip(min=0)).T
+    angles = np.degrees(np.arctan2(axes_of_ellipses[:, 1, 0], axes_of_ellipses[:, 0, 0]))
+    return EllipseCollection(
+        widths,
+        heights,
+        angles,
+        units="xy",
+        offsets=centres,
+        offset_transform=axes.transData,
+        facecolors="none",
+        edgecolors=colours,
+        linewidths=1.0,
+        zorder=2,
+    )
 
 
 def _scaled(image: Pixels) -> Pixels:

@@ -91,8 +91,10 @@ public:
         l.from_cells_y = affine();
         l.output_offset = double(in_.below(9)) - 4;
         l.coordinates = int32_t(in_.below(3));
-        members_.integers.insert(members_.integers.end(), {&l.window.height, &l.window.width});
-        members_.codes.insert(members_.codes.end(), {&l.window.shift, &l.window.disc, &l.coordinates});
+        l.second = {in_.flip() ? 0 : side(), side(), int32_t(in_.below(2)), int32_t(in_.below(2)), 0, 0};
+        members_.integers.insert(members_.integers.end(), {&l.window.height, &l.window.width, &l.second.height, &l.second.width});
+        members_.codes.insert(
+            members_.codes.end(), {&l.window.shift, &l.window.disc, &l.second.shift, &l.second.disc, &l.coordinates});
         members_.reals.insert(
             members_.reals.end(), {&l.window.outside_value, &l.window.sigma, &l.temperature, &l.output_offset});
         keep(l.from_cells_x);

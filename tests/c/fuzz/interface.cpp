@@ -63,7 +63,8 @@ void fuzz_match(Input& in, Memory& memory, bool backward) {
     give_array(memory, result.window_scores, {B, p.kept_queries, std::min(window.height, H), std::min(window.width, W)},
                item, role);
     if (backward) {
-        for (auto* t : {&upstream.keypoints, &upstream.score, &upstream.log_sum_exp}) memory.give(*t, Role::input);
+        for (auto* t : {&upstream.keypoints, &upstream.score, &upstream.log_sum_exp, &upstream.covariance})
+            memory.give(*t, Role::input);
         for (auto* t : {&gradients.source, &gradients.keypoints, &gradients.target, &gradients.temperature})
             memory.give(*t, Role::output);
         judge(memory, spoilt, device,
@@ -108,7 +109,8 @@ void fuzz_localize(Input& in, Memory& memory, bool backward) {
     give_matches(memory, matches, B, N, cells_of(H, W), item_of(p.scores.dtype),
                  backward ? Role::input : Role::output);
     if (backward) {
-        for (auto* t : {&upstream.keypoints, &upstream.score, &upstream.log_sum_exp}) memory.give(*t, Role::input);
+        for (auto* t : {&upstream.keypoints, &upstream.score, &upstream.log_sum_exp, &upstream.covariance})
+            memory.give(*t, Role::input);
         for (auto* t : {&gradients.scores, &gradients.temperature}) memory.give(*t, Role::output);
         judge(memory, spoilt, device,
               [&] { return simplematch_localize_backward(&p, &matches, &upstream, &gradients, &device); },
