@@ -2,7 +2,7 @@
 
     CUDA tensors: triton, then cuda, then reference        CPU tensors: cpu, then reference
 
-A backend is a module with the functions of `Backend` (in `_types.py`), or with an object `backend` that has them.
+A backend is a module with the functions of `_types.Backend`, or with an object `backend` that has them.
 One asked for by name raises its reason when it can't run; the automatic choice logs the reason once and takes the next.
 """
 

@@ -1,0 +1,61 @@
+"""Records of tensors by name: what the public functions return, and what operators and backends exchange.
+
+Every operator has a problem (its inputs), a result, gradients that arrive (upstream) and gradients that leave.
+"""
+
+from .backend import Backend as Backend
+from .common import ALL_ROWS as ALL_ROWS
+from .common import Given as Given
+from .common import Rows as Rows
+from .common import accumulation_dtype as accumulation_dtype
+from .correlation import CorrelationGradients as CorrelationGradients
+from .correlation import CorrelationProblem as CorrelationProblem
+from .correlation import CorrelationResult as CorrelationResult
+from .correlation import CorrelationUpstream as CorrelationUpstream
+from .cross_entropy import CrossEntropyProblem as CrossEntropyProblem
+from .cross_entropy import CrossEntropyResult as CrossEntropyResult
+from .cross_entropy import CrossEntropyUpstream as CrossEntropyUpstream
+from .cross_entropy import empty_cross_entropy_result as empty_cross_entropy_result
+from .dense import DenseMatches as DenseMatches
+from .matches import AnyUpstream as AnyUpstream
+from .matches import DetailedMatches as DetailedMatches
+from .matches import DetailedUpstream as DetailedUpstream
+from .matches import LocalizeDetails as LocalizeDetails
+from .matches import LocalizeGradients as LocalizeGradients
+from .matches import LocalizeProblem as LocalizeProblem
+from .matches import MatchDetails as MatchDetails
+from .matches import Matches as Matches
+from .matches import MatchGradients as MatchGradients
+from .matches import MatchProblem as MatchProblem
+from .matches import MatchResult as MatchResult
+from .matches import Upstream as Upstream
+from .matches import empty_localize_details as empty_localize_details
+from .matches import empty_match_details as empty_match_details
+from .matches import empty_match_result as empty_match_result
+from .matches import empty_matches as empty_matches
+from .sets import AllMatches as AllMatches
+from .sets import MatchAllGradients as MatchAllGradients
+from .sets import MatchAllProblem as MatchAllProblem
+from .sets import MatchAllResult as MatchAllResult
+from .sets import MatchAllUpstream as MatchAllUpstream
+from .sets import PairGradients as PairGradients
+from .sets import PairProblem as PairProblem
+from .sets import PairResult as PairResult
+from .sets import PairUpstream as PairUpstream
+from .sets import SetRows as SetRows
+from .sets import empty_match_all_result as empty_match_all_result
+from .steps import GatherGradients as GatherGradients
+from .steps import GatherProblem as GatherProblem
+from .steps import GatherResult as GatherResult
+from .steps import GatherUpstream as GatherUpstream
+from .steps import SimilarityGradients as SimilarityGradients
+from .steps import SimilarityProblem as SimilarityProblem
+from .steps import SimilarityResult as SimilarityResult
+from .steps import SimilarityUpstream as SimilarityUpstream
+from .steps import empty_similarity_result as empty_similarity_result
+from .upsample import NeighbourGradients as NeighbourGradients
+from .upsample import NeighbourProblem as NeighbourProblem
+from .upsample import NeighbourResult as NeighbourResult
+from .upsample import NeighbourUpstream as NeighbourUpstream
+from .upsample import UpsampledGradients as UpsampledGradients
+from .upsample import UpsampledProblem as UpsampledProblem
