@@ -28,10 +28,6 @@ from .._types import (
     NeighbourProblem,
     NeighbourResult,
     NeighbourUpstream,
-    PairGradients,
-    PairProblem,
-    PairResult,
-    PairUpstream,
     UpsampledGradients,
     UpsampledProblem,
     Upstream,
@@ -40,7 +36,6 @@ from .._types import (
     empty_match_all_result,
     empty_matches,
 )
-from ..reference import pair_scores as pairs
 from . import _records
 from ._records import _C
 from ._tensors import (
@@ -143,14 +138,6 @@ class FamilyOperators:
         arriving, leaving = views(upstream), views(gradients)
         _C.match_all_backward(problem, _wanted_addresses(kept, p), arriving, leaving, *self.where(p.a))
         return gradients
-
-    def pair_scores(self, p: PairProblem) -> PairResult:
-        return pairs.pair_scores(p, self)
-
-    def pair_scores_backward(
-        self, p: PairProblem, result: PairResult, upstream: PairUpstream, needs: PairGradients[bool]
-    ) -> PairGradients[Given]:
-        return pairs.pair_scores_backward(p, result, upstream, needs, self)
 
     def sparse_match_cross_entropy(self, p: CrossEntropyProblem) -> CrossEntropyResult:
         result = empty_cross_entropy_result(p.target, p.target_keypoints.shape[1])

@@ -24,6 +24,10 @@ from .._types import (
     MatchGradients,
     MatchProblem,
     MatchResult,
+    PairGradients,
+    PairProblem,
+    PairResult,
+    PairUpstream,
     SimilarityGradients,
     SimilarityProblem,
     SimilarityResult,
@@ -34,6 +38,7 @@ from .._types import (
     empty_matches,
     empty_similarity_result,
 )
+from ..reference import pair_scores as pairs
 from . import _records
 from ._family_operators import FamilyOperators
 from ._records import _C
@@ -153,6 +158,14 @@ class Operators(FamilyOperators):
         leaving = views(gradients._replace(descriptors=as_map))
         _C.cosine_similarity_backward(problem, _named_addresses(kept), views(upstream), leaving, *self.where(p.target))
         return gradients
+
+    def pair_scores(self, p: PairProblem) -> PairResult:
+        return pairs.pair_scores(p, self)
+
+    def pair_scores_backward(
+        self, p: PairProblem, result: PairResult, upstream: PairUpstream, needs: PairGradients[bool]
+    ) -> PairGradients[Given]:
+        return pairs.pair_scores_backward(p, result, upstream, needs, self)
 
 
 def _match_problem(p: MatchProblem, kept_queries: int) -> tuple[_C.MatchProblem, list[Tensor]]:
