@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from .family_tables import describe
 from .problem import FLOOR_IN_MAPS
 
 Row = dict[str, Any]
@@ -72,6 +73,7 @@ def claims(result: dict[str, Any]) -> list[Claim]:
         *_gradients(result.get("gradients", [])),
         *operator(result.get("op", [])),
         *_graph(result.get("cuda_graph", [])),
+        *_family(result.get("family", [])),
         *_throughput(result.get("throughput", []), gpu),
     ]
 
@@ -158,6 +160,13 @@ def _graph(rows: list[Row]) -> Iterator[Claim]:
         if row["batch"] == 1:
             figure = 1e3 * row["times"]["ours"]["median_ms"]
             yield Claim("a CUDA graph of forward and backward at B=1", 60, figure, "us", at_most=True)
+
+
+def _family(rows: list[Row]) -> Iterator[Claim]:
+    for row in rows:
+        what = f"{describe(row)}, {row['mode']}"
+        for rival, bar in row["bars"].items():
+            yield Claim(f"{what}, faster than {rival}", bar, row["faster_than"][rival], "x")
 
 
 def _throughput(rows: list[Row], gpu: bool) -> Iterator[Claim]:

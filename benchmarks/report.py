@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from . import operator_tables, plots, system_tables
+from . import family_tables, operator_tables, plots, system_tables
 from .claims import GPU_BARS, SHARE_OF_COPY, claims
 from .table import table
 
@@ -68,6 +68,7 @@ def _sections(result: Result, pictures: Path) -> list[str]:
         _claims(result),
     ]
     parts += operator_tables.sections(result)
+    parts += family_tables.sections(result)
     parts += system_tables.sections(result)
     images = [f"![{title}](images/{name})" for title, name in plots.draw(result, pictures)]
     return [*parts, *images]

@@ -141,4 +141,5 @@ class NearestNeighbour(nn.Module):
     def _map(self, rows: Tensor) -> Tensor:
         """Turn rows of `encode` into maps (B, C, h, w)."""
         side = self.image_size // self._stride
-        return rows.unflatten(1, (-1, side, side))
+        maps: Tensor = rows.unflatten(1, (-1, side, side))
+        return maps

@@ -1,0 +1,48 @@
+"""Tables of the operators beside `sparse_window_match`, and of the cases in which plain PyTorch is hard to beat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .table import milliseconds, table
+
+Row = dict[str, Any]
+
+
+def sections(result: dict[str, Any]) -> list[str]:
+    parts = [_family(result.get("family", [])), _never_slower(result.get("never_slower", []))]
+    return [part for part in parts if part]
+
+
+def describe(row: Row) -> str:
+    return f"`{row['operator']}` " + ", ".join(f"{name}={value}" for name, value in row["sizes"].items())
+
+
+def _family(rows: list[Row]) -> str:
+    if not rows:
+        return ""
+    lines = []
+    for row in rows:
+        ours, peaks = row["times"]["ours"], row["peak_bytes"]
+        for name, ratio in row["faster_than"].items():
+            memory = f"{peaks['ours'] / 1e6:.0f} / {peaks[name] / 1e6:.0f}"
+            times = [milliseconds(ours, digits=1), milliseconds(row["times"][name], digits=1)]
+            lines.append([describe(row), row["mode"], name, *times, f"**{ratio:.1f}x**", memory])
+    about = (
+        "Milliseconds and our speedup over each rival; the last column is the peak of memory above the inputs, in MB, "
+        "ours and the rival's. `benchmarks/family.py` has the rivals."
+    )
+    head = ["", "", "rival", "ours", "its time", "faster", "peak memory"]
+    return f"### The other operators\n\n{about}\n\n" + table(head, lines)
+
+
+def _never_slower(rows: list[Row]) -> str:
+    if not rows:
+        return ""
+    lines = []
+    for row in rows:
+        shape = "x".join(str(row[name]) for name in ("batch", "queries", "height", "width"))
+        times = [milliseconds(row["times"][name], 1e3, 0) for name in ("ours", "plain")]
+        lines.append([shape, row["mode"], *times, f"**{row['speedup']:.2f}x**"])
+    about = f"Microseconds of `localize` and of a softmax with a matrix product, {rows[0]['threads']} threads."
+    return f"### Soft-argmax of given maps\n\n{about}\n\n" + table(["maps", "", "ours", "plain", "faster"], lines)
