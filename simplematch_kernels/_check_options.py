@@ -14,16 +14,21 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
-def check_size(name: str, value: object) -> tuple[int, int] | None:
-    """An image size (height, width) in pixels, or None. One size an image, (B, 2), has its own checks."""
+def check_size(name: str, value: object, or_else: str = "(B, 2) integers or None") -> tuple[int, int] | None:
+    """(height, width) in pixels, or None. One size an image, (B, 2), has its own checks."""
     if value is None or (type(value) is tuple and len(value) == 2 and _is_count(value[0]) and _is_count(value[1])):
         return value
     pair = _as_pair(value)
     if pair is None:
-        raise TypeError(f"{name} must be (height, width) in whole pixels, (B, 2) integers or None, got {shown(value)}")
+        raise TypeError(f"{name} must be (height, width) in whole pixels, {or_else}, got {shown(value)}")
     if pair[0] < 1 or pair[1] < 1:
         raise ValueError(f"{name} must be at least 1 x 1 pixel, got {pair}")
     return pair
+
+
+def check_upsample(value: object) -> tuple[int, int] | None:
+    """(H, W) of the upsampled map, or None."""
+    return check_size("upsample", value, "or None")
 
 
 def check_no_token_shape(name: str, value: object) -> None:

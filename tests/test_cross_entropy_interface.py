@@ -139,7 +139,11 @@ GIVEN = {
         ({"sigma": "wide"}, TypeError, "sigma must be a number, got str"),
         ({"reduction": "max"}, ValueError, "reduction must be one of 'mean', 'sum', 'none', got 'max'"),
         ({"target_coords": "centre"}, ValueError, "target_coords must be one of"),
-        ({"target_size": (5,)}, TypeError, r"target_size must be \(height, width\) in whole pixels or None"),
+        (
+            {"target_size": (5,)},
+            TypeError,
+            r"target_size must be \(height, width\) in whole pixels, \(B, 2\) integers or None",
+        ),
         ({"temperature": -1.0}, ValueError, "temperature must be a finite number above 0.0, got -1.0"),
         ({"window_size": 3}, TypeError, "unexpected keyword argument 'window_size'"),
         (

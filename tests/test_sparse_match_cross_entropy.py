@@ -151,9 +151,11 @@ def test_agrees_with_the_oracle(sample: Sample, dtype: torch.dtype, backend: str
     found = run(inputs, truth, backend, *NEEDS)
     assert found["loss"].dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     assert found.keys() >= exact.keys()
+    # A score of float32 rounds by 2^-24, and a probability by that over the temperature, which is at least 0.02.
+    least = max(WIDER[dtype], 2**-24 / 0.02) if dtype == torch.float32 else WIDER[dtype]
     for name, value in found.items():
         ours, theirs = relative_error(value, exact[name]), relative_error(rival[name], exact[name])
-        allowed = WIDER[dtype] if math.isnan(theirs) else max(2 * theirs, WIDER[dtype])
+        allowed = least if math.isnan(theirs) else max(2 * theirs, least)
         assert ours <= allowed, f"{name}: relative error {ours:.2e}, PyTorch's own allows {allowed:.2e}"
 
 

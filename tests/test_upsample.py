@@ -346,7 +346,7 @@ def test_poisoned_memory(backend: str, poisoned_memory: None) -> None:
 
 def test_errors() -> None:
     features, points = torch.randn(1, 3, 4, 4), torch.zeros(1, 2, 2)
-    with pytest.raises(TypeError, match=r"upsample must be \(height, width\) in whole pixels or None, got 8"):
+    with pytest.raises(TypeError, match=r"upsample must be \(height, width\) in whole pixels, or None, got 8"):
         smk.sparse_window_match(features, features, points, upsample=8)
     with pytest.raises(ValueError, match=r"upsample must be at least 1 x 1 pixel, got \(0, 4\)"):
         smk.localize(features, upsample=(0, 4))

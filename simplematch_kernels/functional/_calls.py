@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from .. import _check_shapes, _checks
-from .._check_options import check_number, check_size
+from .._check_options import check_number, check_upsample
 from .._check_shapes import TokenShape
 from .._options import (
     GATHER_NAMES,
@@ -114,7 +114,7 @@ def check_localization(checked: Checked, target: Tensor, queries: int, options: 
 
 
 def _with_details(checked: Checked, options: Mapping[str, Any]) -> Checked:
-    details, upsample = _details(options), check_size("upsample", options.get("upsample"))
+    details, upsample = _details(options), check_upsample(options.get("upsample"))
     if upsample is not None and details is not None:
         raise ValueError("return_covariance and return_second must be False with upsample, which has neither")
     return checked._replace(details=details, upsample=upsample)

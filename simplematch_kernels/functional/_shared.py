@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import _backends, _check_shapes, _checks
-from .._check_options import check_choice, check_size
+from .._check_options import check_choice, check_upsample
 from .._options import COORDINATES, pick
 from .._resolved import IDENTITY, Sampling
 from .._types import ALL_ROWS, Rows
@@ -84,7 +84,7 @@ def rows_and_temperature(scores: Tensor, queries: int, options: Mapping[str, Any
 
 
 def _restricted(options: Mapping[str, Any], queries: int, scores: Tensor) -> Rows:
-    upsample = check_size("upsample", options.get("upsample"))
+    upsample = check_upsample(options.get("upsample"))
     return _checks.check_rows(pick(Rows, options), queries, scores, upsample)
 
 

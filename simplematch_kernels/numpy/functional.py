@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from .._check_options import check_size
+from .._check_options import check_upsample
 from .._options import (
     GATHER_NAMES,
     DescriptorKeywords,
@@ -109,7 +109,7 @@ def localize(scores: Array, *, threads: int | None = None, **options: Unpack[Loc
     batch, queries = scores.shape[:2]
     rows, temperature, localization = _localization(scores, queries, options)
     _checks.check_values(None, rows, temperature)
-    upsample = check_size("upsample", options.get("upsample"))
+    upsample = check_upsample(options.get("upsample"))
     if upsample is not None:
         linear = _upsampled.LINEAR
         return _upsampled.localize(scores, None, rows, temperature, linear, upsample, localization, device_of(threads))
@@ -220,7 +220,7 @@ def match(
     rows, temperature, localization = _localization(target, queries, options)
     metric = pick(MetricOptions, options).checked().resolve()
     _checks.check_values(keypoints, rows, temperature)
-    upsample = check_size("upsample", options.get("upsample"))
+    upsample = check_upsample(options.get("upsample"))
     if upsample is not None:
         device = device_of(threads)
         if keypoints is not None and sampling is not None:
@@ -276,7 +276,7 @@ def _interpolate(
 
 def _localization(scores: Array, queries: int, options: Mapping[str, Any]) -> tuple[Rows, Array | None, Localization]:
     """(rows, temperature if it is an array, localization) of a function that localises `queries` queries in a map."""
-    size = check_size("upsample", options.get("upsample"))
+    size = check_upsample(options.get("upsample"))
     rows = _checks.check_rows(pick(Rows, options), queries, scores, size)
     value = options.get("temperature", LocalizationOptions().fixed_temperature)
     number, temperature = _checks.check_temperature(value, scores.shape[0], queries, scores)

@@ -122,7 +122,7 @@ typedef struct simplematch_localization {
     double output_offset;       /* added to both coordinates; finite */
     const int64_t *image_sizes; /* (B, 2): height and width of each image, at least 1; or NULL: from_cells_* for all */
     int32_t coordinates;        /* with image_sizes: SIMPLEMATCH_CORNER, ... */
-    simplematch_window second;  /* second_peak is the best cell outside this; height 0: outside `window`. outside_value and
+    simplematch_window second;  /* second_peak is the best cell outside this; height 0: outside `window`. Its value and
                                    sigma say nothing */
 } simplematch_localization;
 
