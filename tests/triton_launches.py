@@ -79,6 +79,7 @@ class Variant:
     own_sizes: bool = False  # whether each image has a size of its own
     upsample: tuple[int, int] | None = None
     correlates: bool = False  # `local_correlation` too
+    matches_all: bool = False  # `match_all` too
     details: bool = False
 
     @property
@@ -153,7 +154,7 @@ def launches_of(variant: Variant, platform: str) -> list[Launch]:
         keypoints = torch.empty(v.B, v.N, 2, device="meta")
         sampling = SamplingOptions((441, 441), "half_pixel", v.sampling).resolve(v.H, v.W, image_sizes=sizes)
     with recording(platform) as launches:
-        if v.sampling is None or v.N > 1000:
+        if v.matches_all:
             launch_match_all(v, target, metric)
         problem = MatchProblem(
             source, keypoints, target, rows, temperature, sampling, metric, localization, v.N if v.kept else 0,

@@ -279,7 +279,11 @@ void check_result(const NeighbourResult& result, const NeighbourProblem&, const 
     check_array("products", result.products, {s.batch, 5, s.height, s.width}, sizeof(double));
 }
 
-void check_result(const Matches& result, const UpsampledProblem&, const Sizes& s) { check_matches(result, s); }
+void check_result(const Matches& result, const UpsampledProblem&, const Sizes& s) {
+    check_matches(result, s);
+    if (result.covariance != nullptr || result.second_score != nullptr || result.second_peak != nullptr)
+        refuse("covariance, second_score and second_peak must be NULL for localize_upsampled, got an address");
+}
 
 void check_result(const CorrelationResult& result, const CorrelationProblem&, const Sizes& s) {
     check_array("correlation", result.correlation, {s.batch, s.queries, s.samples}, item_size(s.arithmetic));

@@ -65,7 +65,8 @@ void check_read(const MatchResult& forward, const Upstream& upstream, const Size
 void check_read(const Matches& forward, const Upstream& upstream, const Sizes& sizes) {
     check_covariance(forward, upstream, sizes);
 }
-void check_read(const SimilarityResult&, const SimilarityUpstream&, const Sizes&) {}
+template <class Forward, class Arriving>
+void check_read(const Forward&, const Arriving&, const Sizes&) {}
 
 template <class Problem, class Result>
 simplematch_status forward(const Problem* problem, const Result* result, const Device* device) {

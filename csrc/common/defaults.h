@@ -21,7 +21,7 @@ template <>
 inline constexpr Window kDefault<Window> = {45, 45, 1, 0, -std::numeric_limits<double>::infinity(), 0};
 template <>
 inline constexpr Localization kDefault<Localization> = {
-    kDefault<Window>, 0.02, kIdentity, kIdentity, 0, nullptr, SIMPLEMATCH_CORNER};
+    kDefault<Window>, 0.02, kIdentity, kIdentity, 0, nullptr, SIMPLEMATCH_CORNER, {}};
 template <>
 inline constexpr Device kDefault<Device> = {SIMPLEMATCH_CPU, 0, 0, nullptr, nullptr, 0};
 template <>
@@ -51,7 +51,8 @@ inline constexpr UpsampledProblem kDefault<UpsampledProblem> = {
     kNotGiven, nullptr, kNotGiven, kAllRows, {SIMPLEMATCH_DOT, 0, 1e-8}, kDefault<Localization>, 1, 1};
 template <>
 inline constexpr CorrelationProblem kDefault<CorrelationProblem> = {
-    kNotGiven, kNotGiven, kNotGiven, kNotGiven, kAllRows, {kIdentity, kIdentity, SIMPLEMATCH_BILINEAR, SIMPLEMATCH_ZEROS},
+    kNotGiven, kNotGiven, kNotGiven, kNotGiven, kAllRows,
+    {kIdentity, kIdentity, SIMPLEMATCH_BILINEAR, SIMPLEMATCH_ZEROS, nullptr, SIMPLEMATCH_CORNER},
     {SIMPLEMATCH_DOT, 0, 1e-8}, 4, 4, 1};
 
 }  // namespace simplematch

@@ -93,7 +93,7 @@ void backward(const CrossEntropyProblem& p, const CrossEntropyResult& forward, c
     MatchResult of_match{};
     of_match.matches.peak = forward.cell;  // any cell of the map will do
     of_match.target_norm = forward.target_norm;
-    Upstream of_log_sum_exp{kNotGiven, kNotGiven, kNotGiven};
+    Upstream of_log_sum_exp{kNotGiven, kNotGiven, kNotGiven, kNotGiven};
     of_log_sum_exp.log_sum_exp = {arriving.get(), arithmetic_of(p.target.dtype), {batch, count, 1, 1}, {count, 1, 0, 0}};
     const CrossEntropy truth(p);
     match_backward<T>(match, of_match, of_log_sum_exp, wanted, &truth, threads);

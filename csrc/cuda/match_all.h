@@ -41,7 +41,7 @@ struct SetPlan {
     QuerySource source(const MatchAllProblem& p) const {
         if (is_row) return {row, kNotGiven, {}};
         const View keypoints{points, SIMPLEMATCH_FLOAT64, {images, count, 2, 1}, {0, 2, 1, 1}};
-        return {p.a, keypoints, {{1, 0, 1}, {1, 0, 1}, SIMPLEMATCH_FLOOR, SIMPLEMATCH_ZEROS}};
+        return {p.a, keypoints, {{1, 0, 1}, {1, 0, 1}, SIMPLEMATCH_FLOOR, SIMPLEMATCH_ZEROS, nullptr, SIMPLEMATCH_CORNER}};
     }
 
     Block block(int64_t first) const { return {images, first, std::min(most, count - first), count}; }

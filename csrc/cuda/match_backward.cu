@@ -174,7 +174,7 @@ void run_backward(const CrossEntropyProblem& p, const CrossEntropyResult& forwar
     MatchResult of_match{};
     of_match.matches.peak = forward.cell;  // any cell of the map will do
     of_match.target_norm = forward.target_norm;
-    const Upstream arriving{kNotGiven, kNotGiven, upstream.loss};
+    const Upstream arriving{kNotGiven, kNotGiven, upstream.loss, kNotGiven};
     Backward(match, gradients, stream.processors, workspace, {p.target_keypoints, p.truth}, forward.loss)
         .run(of_match, arriving, stream);
 }

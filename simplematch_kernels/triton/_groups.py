@@ -161,6 +161,15 @@ class UpsampledSizes(NamedTuple):
 # Switches
 
 
+class RowShape(NamedTuple):
+    """KEPT: scores of windows, not of maps. DENSE: ds of maps. BLOCK of cells and BLOCK_C of channels at a time."""
+
+    KEPT: bool
+    DENSE: bool
+    BLOCK: int
+    BLOCK_C: int
+
+
 class SamplingSwitches(NamedTuple):
     """MODE: FLOOR, ROUND, BILINEAR or DESCRIPTORS. BORDER: coordinates are clamped to the map."""
 

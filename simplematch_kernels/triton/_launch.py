@@ -106,15 +106,19 @@ def similarity_registers(tile: Tile) -> int | None:
     return ALL_REGISTERS if 64 in (tile.m, tile.n) else None
 
 
-def target_backward_registers(dtype: torch.dtype, channels_last: bool) -> int | None:
-    """All where Triton 3.6 or 3.9 would spill on some chip."""
+def target_backward_registers(dtype: torch.dtype, channels_last: bool, whole_map: bool) -> int | None:
+    """All where Triton 3.6 or 3.9 would spill on some chip; `whole_map`: without windows."""
     spills = dtype == torch.float64 or dtype == (torch.float32 if channels_last else torch.float16)
-    return ALL_REGISTERS if spills else None
+    return ALL_REGISTERS if spills or whole_map else None
 
 
-def query_backward_registers(dtype: torch.dtype, channels_last: bool, strides: MapStrides) -> int | None:
-    """All for float64, and for rows of 16 bits that aren't aligned to 16 bytes: they come through registers."""
-    through_registers = dtype.itemsize == 2 and not channels_last and strides.c % 8 != 0
+def query_backward_registers(
+    dtype: torch.dtype, channels_last: bool, strides: MapStrides, descriptors: bool
+) -> int | None:
+    """All for float64, for rows of 16 bits that aren't aligned to 16 bytes, which come through registers, and for
+    descriptors whose target is channels_last.
+    """
+    through_registers = dtype.itemsize == 2 and (descriptors if channels_last else strides.c % 8 != 0)
     return ALL_REGISTERS if through_registers or dtype == torch.float64 else None
 
 

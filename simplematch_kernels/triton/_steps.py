@@ -13,7 +13,7 @@ from .._resolved import Localization, Metric, Sampling, Window
 from .._types import AnyUpstream, Matches, Rows
 from . import _arguments as to
 from . import _launch
-from ._groups import LocalizeSizes, PointSizes, RowSizes, SourceSizes, UpstreamStrides, encode
+from ._groups import LocalizeSizes, PointSizes, RowShape, RowSizes, SourceSizes, UpstreamStrides, encode
 from ._launch import ceil_div, describe_maps, precision
 from ._launch import launch as launch
 from .gather import gather_kernel
@@ -227,15 +227,17 @@ def localize_backward(
         "target_sizes": localization.image_sizes,
         "temperature_value": to.temperature_value(localization),
         "outside_value": window.outside_value, "sigma": window.sigma,
-        "WINDOW": to.window_switches(window), "KEPT": kept, "DENSE": dense, "BLOCK": block,
+        "WINDOW": to.window_switches(window),
         **(NO_QUERIES if queries is None else of_queries(queries)),
     }  # fmt: skip
+    shape = RowShape(kept, dense, block, arguments.pop("BLOCK_C"))
+    arguments["SHAPE"] = shape
     if queries is not None:
         source = queries.source
         arguments["keypoints"], arguments["keypoints_strides"] = source.keypoints, to.point_strides(source.keypoints)
         arguments["to_cells"] = to.to_cells(source.sampling)
         arguments["source_sizes"] = to.source_sizes(source.sampling)
-    warps = _launch.row_warps(max(block, arguments["BLOCK_C"]))
+    warps = _launch.row_warps(max(block, shape.BLOCK_C))
     registers = _launch.ALL_REGISTERS if window.disc else None
     launch(localize_backward_kernel, B * N, scores.device, arguments, warps, registers=registers)
 
@@ -330,7 +332,7 @@ def target_backward(
         "BLOCK_N": tile.n, "BLOCK_M": tile.m, "BLOCK_C": tile.c,
     }  # fmt: skip
     programs = ceil_div(C, tile.c) * ceil_div(H * W, tile.m) * B
-    registers = _launch.target_backward_registers(target.dtype, layout.channels_last)
+    registers = _launch.target_backward_registers(target.dtype, layout.channels_last, gradient.window is None)
     launch(target_backward_kernel, programs, target.device, arguments, tile.warps, tile.stages, registers)
 
 
@@ -353,7 +355,9 @@ def query_backward(gradient: Gradient, queries: Queries, norms: Tensor, target: 
         "BLOCK_N": tile.n, "BLOCK_M": tile.m, "BLOCK_C": tile.c,
     }  # fmt: skip
     programs = splits * ceil_div(C, tile.c) * ceil_div(N, tile.n) * B
-    registers = _launch.query_backward_registers(target.dtype, layout.channels_last, target_strides)
+    registers = _launch.query_backward_registers(
+        target.dtype, layout.channels_last, target_strides, queries.source.keypoints is None
+    )
     launch(query_backward_kernel, programs, target.device, arguments, tile.warps, tile.stages, registers)
 
 

@@ -152,8 +152,7 @@ def localize_backward_kernel(
     sizes, scores_strides, ds_strides, upstream_strides, source_strides, keypoints_strides,
     window, to_cells, from_cells,
     temperature_value: tl.float64, outside_value: tl.float64, sigma: tl.float64, eps: tl.float64,
-    WINDOW: tl.constexpr, KEPT: tl.constexpr, DENSE: tl.constexpr, SAMPLING: tl.constexpr, METRIC: tl.constexpr,
-    BLOCK: tl.constexpr, BLOCK_C: tl.constexpr,
+    WINDOW: tl.constexpr, SAMPLING: tl.constexpr, METRIC: tl.constexpr, SHAPE: tl.constexpr,
 ):  # fmt: skip
     """ds[n, m] = weight[n, m] P[n, m] / T a[n, m] + h_n [m == peak_n],  a[n, m] = <g_n, c_m - out_n> + l_n + <G_n, D>
     dT_n = -1 / T^2 sum_m P[n, m] s'[n, m] a[n, m]      (sum_m P a = l_n, so s' may be taken from its largest value)
@@ -190,7 +189,7 @@ def localize_backward_kernel(
         target_mask += b * H * W
     strides = score_strides(scores_strides)
     scores += b * strides.b + wide_n * strides.n
-    if KEPT:  # the box stands where the map would
+    if SHAPE.KEPT:  # the box stands where the map would
         scores -= bounds.top.to(tl.int64) * strides.h + bounds.left.to(tl.int64) * strides.w
     pointer = scores + (peak_y.to(tl.int64) * strides.h + peak_x.to(tl.int64) * strides.w)
     peak_score = tl.load(pointer, mask=active, other=0.0).to(ACC)
@@ -205,7 +204,7 @@ def localize_backward_kernel(
         ds_out += b * into.b + wide_n * into.n
     if window_scores is not None:  # allocated as ds is
         copy = (window_scores + (b * into.b + wide_n * into.n), n >= 0)
-    mean = soft_argmax(row, match, box, copy, WINDOW, BLOCK)
+    mean = soft_argmax(row, match, box, copy, WINDOW, SHAPE.BLOCK)
 
     from_cells = maps_from_cells(from_cells, target_sizes, b, H, W)
     g = read_upstream(
@@ -216,11 +215,11 @@ def localize_backward_kernel(
     if g.spread is not None:
         arriving += g.spread.size
     lost = (peak_score != peak_score) | (T != T) | (mean.largest - mean.largest != 0) | (arriving - arriving != 0)
-    if DENSE:
+    if SHAPE.DENSE:
         box = Box(bounds.top * 0, bounds.left * 0, H, W)
-    sums = window_gradient(row, match, box, mean, g, lost, ds_out, into, WINDOW, BLOCK)
+    sums = window_gradient(row, match, box, mean, g, lost, ds_out, into, WINDOW, SHAPE.BLOCK)
     if temperature_out is not None:
-        dT = tl.where(lost, float("nan"), temperature_gradient(row, match, mean, g, sums.moment, WINDOW, BLOCK))
+        dT = tl.where(lost, float("nan"), temperature_gradient(row, match, mean, g, sums.moment, WINDOW, SHAPE.BLOCK))
         tl.store(temperature_out + slot, tl.where(active & any_upstream(g), dT, 0.0))
 
     if queries is not None:
@@ -232,4 +231,4 @@ def localize_backward_kernel(
         C = decode(sizes.C)
         values = queries + (b * decode(sizes.queries_b) + wide_n * C)
         outputs = QueryOutputs(values, query_scale + slot, query_own + slot, C)
-        fill_query(image, points, finite, sums, active, outputs, eps, SAMPLING, METRIC, BLOCK_C)
+        fill_query(image, points, finite, sums, active, outputs, eps, SAMPLING, METRIC, SHAPE.BLOCK_C)

@@ -122,7 +122,7 @@ def match_all_gradient_kernel(
     strides = map_strides(source_strides)
     image = image_of(source + b * strides.b, decode(sizes.source_rows), decode(sizes.source_columns), strides)
     points, finite = query_points(
-        image, Keypoints(keypoints, keypoints_strides, to_cells, None), b, row, active, SAMPLING
+        image, Keypoints(keypoints, keypoints_strides, to_cells, None, None), b, row, active, SAMPLING
     )  # fmt: skip
     slot = b * decode(sizes.scalar_b) + row
     outputs = QueryOutputs(

@@ -222,7 +222,7 @@ def cross_entropy_backward_kernel(
         of_source = map_strides(source_strides)
         image = image_of(source + b * of_source.b, decode(sizes.source_rows), decode(sizes.source_columns), of_source)
         where, finite = query_points(
-            image, Keypoints(keypoints, keypoints_strides, to_cells, None), b, n, active, SAMPLING
+            image, Keypoints(keypoints, keypoints_strides, to_cells, None, None), b, n, active, SAMPLING
         )  # fmt: skip
         C = decode(sizes.C)
         values = queries + (b * decode(sizes.queries_b) + wide_n * C)

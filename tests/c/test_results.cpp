@@ -89,7 +89,7 @@ void test_upsampled() {
         const NeighbourResult result = {products[by]};
         const NeighbourUpstream of_products = {products[0]};
         const NeighbourGradients wanted = {tensor(d_features[by], {1, 4, 2, 3})};
-        const Matches matches = {keypoints[by], score[by], peak[by], log_sum_exp[by]};
+        const Matches matches = {keypoints[by], score[by], peak[by], log_sum_exp[by], nullptr, nullptr, nullptr};
         const UpsampledGradients gradients = {tensor(d_scores[by], {1, 2, 2, 3}), d_products[by], kNotGiven};
         if (by == 0) {
             check(simplematch_neighbour_products(&neighbours, &result, nullptr));
@@ -111,7 +111,7 @@ void test_upsampled() {
     EXPECT(products[0][0] == double(features[0]) * features[0] + double(features[6]) * features[6] +
                                  double(features[12]) * features[12] + double(features[18]) * features[18]);
     upsampled.products = nullptr;
-    const Matches matches = {keypoints[0], score[0], peak[0], log_sum_exp[0]};
+    const Matches matches = {keypoints[0], score[0], peak[0], log_sum_exp[0], nullptr, nullptr, nullptr};
     EXPECT(simplematch_localize_upsampled(&upsampled, &matches, nullptr) == SIMPLEMATCH_INVALID_ARGUMENT);
     EXPECT(std::string(simplematch_error_message()) == "products must point to (1, 5, 2, 3) elements, got NULL");
 }
