@@ -134,7 +134,9 @@ class Operator(Generic[A, R]):
     def _run_backward(self, arguments: A, result: list[Any], upstream: Sequence[Any], needs: Sequence[bool]) -> Any:
         backend = _backends.select(arguments.backend, _device(arguments))
         run = getattr(backend, f"{self.name}_backward")
-        return run(arguments.problem(), *result, self.upstream(*upstream), self.gradients(*needs))
+        # Under vmap a result may be one image, expanded; backends rely on the layout that they gave it.
+        kept = [type(each)(*(x.contiguous() for x in each)) for each in result]
+        return run(arguments.problem(), *kept, self.upstream(*upstream), self.gradients(*needs))
 
     def _backward_fake(self, *flat: Any) -> Any:
         _, _, (needs,), arguments = self._split(self.upstream, flat, extra=1)
