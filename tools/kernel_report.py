@@ -26,7 +26,7 @@ LIMITS = {
     75: (1024, 16, 64), 80: (2048, 32, 164), 86: (1536, 16, 100), 89: (1536, 24, 100), 90: (2048, 32, 228),
     100: (2048, 32, 228), 120: (1536, 24, 100),
 }  # fmt: skip
-THREADS = {
+THREADS = {  # of the kernels in the tables
     "gather": 256, "gather_rows": 256, "localize": 128, "localize_backward": 128, "query_backward": 128,
     "source_backward": 256, "target_backward": 256,
 }  # fmt: skip
@@ -116,7 +116,7 @@ def _parse(text: str) -> Iterator[Kernel]:
                 raise SystemExit(f"no kernel of this project: {function}")
             variant = re.sub(r"Shape<([^>]*)>\s*", r"Shape(\1)", match[2] or "").replace("__nv_bfloat16", "bfloat16")
             shape = re.search(r"Shape\((\d+), (\d+), (\d+), (\d+)", variant)
-            threads = int(shape[4]) if shape else THREADS[match[1]]
+            threads = int(shape[4]) if shape else THREADS.get(match[1], 0)
             yield Kernel(chip, match[1], variant.replace("__half", "half"), threads, used["REG"], used["SHARED"],
                          used["STACK"], used["LOCAL"])  # fmt: skip
 

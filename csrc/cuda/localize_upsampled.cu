@@ -125,12 +125,13 @@ __global__ void __launch_bounds__(kThreads) sum_queries_kernel(SumQueries<T> a) 
     if (i >= a.images * cells) return;
     const int64_t b = i / cells, y = i % cells / width, x = i % width;
     T total = a.first ? T(0) : a.sums[i];
-    for (int64_t n = 0; n < a.queries; ++n) {
-        const int64_t *const g = a.gradient.stride, *const s = a.scores.stride;
-        const T gradient = T(read_element(a.gradient, b * g[0] + n * g[1] + y * g[2] + x * g[3]));
+    const bool scored = a.scores.data != nullptr;
+    int64_t of_gradient = b * a.gradient.stride[0] + y * a.gradient.stride[2] + x * a.gradient.stride[3];
+    int64_t of_score = b * a.scores.stride[0] + y * a.scores.stride[2] + x * a.scores.stride[3];
+    for (int64_t n = 0; n < a.queries; ++n, of_gradient += a.gradient.stride[1], of_score += a.scores.stride[1]) {
+        const T gradient = T(read_element(a.gradient, of_gradient));
         if (gradient == T(0)) continue;
-        const bool scored = a.scores.data != nullptr;
-        total += scored ? gradient * T(read_element(a.scores, b * s[0] + n * s[1] + y * s[2] + x * s[3])) : gradient;
+        total += scored ? gradient * T(read_element(a.scores, of_score)) : gradient;
     }
     a.sums[i] = total;
 }

@@ -54,9 +54,10 @@ __device__ inline T exponential(T score, T from, T temperature) {
 template <class T>
 __device__ inline Known<T> merged(const Known<T>& x, const Known<T>& y) {
     const bool later = y.top > x.top || (y.top == x.top && y.index < x.index && y.top != kNoKey);
-    Known<T> winner = later ? y : x;
-    const Known<T>& other = later ? x : y;
-    winner.second = other.top > winner.second ? other.top : winner.second;
+    const int64_t top = later ? x.top : y.top;  // of the other; values, because references would lie in local memory
+    Known<T> winner = x;
+    if (later) winner = y;
+    winner.second = top > winner.second ? top : winner.second;
     return winner;
 }
 

@@ -34,7 +34,7 @@ __device__ void add_products(const View& features, int64_t b, int64_t m, int64_t
 }
 
 template <class S>
-__global__ void __launch_bounds__(kThreads) products_of_tiles(Products a) {
+__global__ void __launch_bounds__(kThreads) products_of_tiles_kernel(Products a) {
     __shared__ double memory[kShares * kProducts * kWarp];
     const int64_t cells = (a.features.size[2] * a.features.size[3]), tiles = tiles_of(cells, kWarp), b = blockIdx.x / tiles;
     const int lane = threadIdx.x % kWarp, share = threadIdx.x / kWarp;
@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(kThreads) products_of_tiles(Products a) {
 }
 
 template <class S>
-__global__ void __launch_bounds__(kThreads) products_of_cells(Products a) {
+__global__ void __launch_bounds__(kThreads) products_of_cells_kernel(Products a) {
     const int64_t cells = (a.features.size[2] * a.features.size[3]), i = int64_t(blockIdx.x) * kShares + threadIdx.x / kWarp;
     const int lane = threadIdx.x % kWarp;
     if (i >= a.features.size[0] * cells) return;
@@ -69,7 +69,7 @@ struct Backward {
 };
 
 template <class S>
-__global__ void __launch_bounds__(kThreads) products_backward(Backward a) {
+__global__ void __launch_bounds__(kThreads) products_backward_kernel(Backward a) {
     using T = Arithmetic<S>;
     const View& f = a.features;
     const int64_t channels = f.size[1], height = f.size[2], width = f.size[3], cells = height * width;
@@ -110,9 +110,9 @@ void run(const NeighbourProblem& p, const NeighbourResult& result, const Device&
     with_storage(p.features.dtype, [&](auto* type) {
         using S = std::remove_pointer_t<decltype(type)>;
         if (channels_last) {
-            launch(products_of_cells<S>, tiles_of(images * cells, kShares), kThreads, arguments, stream_of(device), "products");
+            launch(products_of_cells_kernel<S>, tiles_of(images * cells, kShares), kThreads, arguments, stream_of(device), "products");
         } else {
-            launch(products_of_tiles<S>, images * tiles_of(cells, kWarp), kThreads, arguments, stream_of(device), "products");
+            launch(products_of_tiles_kernel<S>, images * tiles_of(cells, kWarp), kThreads, arguments, stream_of(device), "products");
         }
     });
 }
@@ -125,7 +125,7 @@ void run_backward(const NeighbourProblem& p, const NeighbourUpstream& upstream, 
     const int64_t numbers = p.features.size[0] * p.features.size[1] * cells_of(p.features);
     with_storage(p.features.dtype, [&](auto* type) {
         using S = std::remove_pointer_t<decltype(type)>;
-        launch(products_backward<S>, tiles_of(numbers, kThreads), kThreads, arguments, stream_of(device), "products_backward");
+        launch(products_backward_kernel<S>, tiles_of(numbers, kThreads), kThreads, arguments, stream_of(device), "products_backward");
     });
 }
 

@@ -164,14 +164,14 @@ constexpr int kNarrowBlocks = 7, kWideBlocks = 4;
 constexpr int kNarrowBlocks = 5, kWideBlocks = 4;
 #endif
 
-template <class S, int V, class G>
+template <class S, bool CHANNELS_LAST, int V, class G>
 constexpr int least_blocks() {
-    if (!std::is_same_v<S, __half> || G::THREADS != 128) return 1;
+    if (!std::is_same_v<S, __half> || G::THREADS != 128 || (CHANNELS_LAST && V == 1)) return 1;
     return G::BM == 32 ? kNarrowBlocks : V == 1 ? 1 : kWideBlocks;
 }
 
 template <class S, bool CHANNELS_LAST, int V, class G>
-__global__ void __launch_bounds__(G::THREADS, (least_blocks<S, V, G>())) similarity_kernel(Arguments a) {
+__global__ void __launch_bounds__(G::THREADS, (least_blocks<S, CHANNELS_LAST, V, G>())) similarity_kernel(Arguments a) {
     using T = Arithmetic<S>;
     using L = Tiles<S, CHANNELS_LAST, V, G>;
     constexpr int target_parts = G::THREADS / G::BM;
