@@ -79,7 +79,8 @@ std::vector<Cluster> list_clusters(const CorrelationProblem& p) {
     if (!is_given(p.offsets)) return {{0, samples, 2 * p.radius_y + 1 + extra, 2 * p.radius_x + 1 + extra}};
     const Extent x = extent_of(p.offsets, 0), y = extent_of(p.offsets, 1);
     const double rows = y.most - y.least + 4, columns = x.most - x.least + 4;
-    if (samples > 1 && rows * columns <= double(6 * samples + 64))  // also false for an extent of nothing
+    const bool finite = rows > 0 && columns > 0;  // an axis without a finite offset has no extent
+    if (samples > 1 && finite && rows * columns <= double(6 * samples + 64))
         return {{0, samples, int64_t(rows), int64_t(columns)}};
     std::vector<Cluster> clusters;
     for (int64_t k = 0; k < samples; ++k) clusters.push_back({k, k + 1, 1 + extra, 1 + extra});

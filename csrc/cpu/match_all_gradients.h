@@ -61,9 +61,11 @@ public:
         nan_.assign(size_t(set().count), 0);
         for (int64_t i = 0; i < set().count; ++i) {
             const int64_t cell = set().cell(i), at = b * vectors + cell;
-            const double h = read_upstream(upstream_.score, b, cell), l = read_upstream(upstream_.log_sum_exp, b, cell);
-            const bool has_best = upstream_.index[at] >= 0;
-            best_[i] = has_best ? int32_t(other.data.position(upstream_.index[at])) : -1;
+            const bool summed = upstream_.log_sum_exp_value != nullptr;  // else what arrives there says nothing
+            const double h = read_upstream(upstream_.score, b, cell);
+            const double l = summed ? read_upstream(upstream_.log_sum_exp, b, cell) : 0;
+            best_[i] = upstream_.index[at] >= 0 ? int32_t(other.data.position(upstream_.index[at])) : -1;
+            const bool has_best = best_[i] >= 0;  // not where a caller's index names padding
             of_score_[i] = !has_best || h == 0                              ? T(0)
                            : is_finite(h) && is_finite(value(upstream_.score_value, at)) ? T(h)
                                                                             : nan;

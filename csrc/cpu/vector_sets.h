@@ -37,9 +37,12 @@ public:
 
     const VectorSet<T>& set() const { return set_; }
 
-    // Where a valid cell stands in the set.
+    // Where a cell stands in the set; -1: it is padding.
     int64_t position(int64_t cell) const {
-        return ragged_ ? std::lower_bound(cells_.get(), cells_.get() + set_.count, int32_t(cell)) - cells_.get() : cell;
+        if (!ragged_) return cell;
+        const int32_t* const end = cells_.get() + set_.count;
+        const int32_t* const found = std::lower_bound<const int32_t*>(cells_.get(), end, int32_t(cell));
+        return found != end && *found == cell ? found - cells_.get() : -1;
     }
 
     // l2: a point that both sets lose, if they lie so far from zero that distances would lose digits. That changes no distance.

@@ -38,6 +38,9 @@ void give_matches(Memory& memory, simplematch_matches& m, int64_t batch, int64_t
     give_array(memory, m.keypoints, {batch, queries, 2}, item, role);
     give_array(memory, m.score, {batch, queries}, item, role);
     give_array(memory, m.log_sum_exp, {batch, queries}, item, role);
+    give_array(memory, m.covariance, {batch, queries, 2, 2}, item, role);
+    give_array(memory, m.second_score, {batch, queries}, item, role);
+    give_array(memory, m.second_peak, {batch, queries}, 8, role);
     if (role == Role::output) {
         give_array(memory, m.peak, {batch, queries}, 8, role);
     } else {
@@ -50,12 +53,17 @@ void draw_matches(Draw& draw, simplematch_matches& m) {
     draw.address(m.score);
     draw.address(m.peak);
     draw.address(m.log_sum_exp);
+    draw.address(m.covariance);
+    draw.address(m.second_score);
+    draw.address(m.second_peak);
 }
 
 void draw_upstream(Draw& draw, simplematch_upstream& u) {
     u.keypoints = draw.maybe(draw.tensor(draw.arithmetic, draw.batch, draw.queries, 2, 1, Role::input));
     u.score = draw.maybe(draw.tensor(draw.arithmetic, draw.batch, draw.queries, 1, 1, Role::input));
     u.log_sum_exp = draw.maybe(draw.tensor(draw.arithmetic, draw.batch, draw.queries, 1, 1, Role::input));
+    u.covariance = draw.maybe(draw.tensor(draw.arithmetic, draw.batch, draw.queries, 2, 2, Role::input));
+    draw.keep(u.covariance);
     draw.keep(u.keypoints);
     draw.keep(u.score);
     draw.keep(u.log_sum_exp);

@@ -61,10 +61,13 @@ void fuzz_upsampled(Input& in, Memory& memory, bool backward) {
     p.width = 1 + in.below(40);
     simplematch_matches matches;
     draw_matches(draw, matches);
+    matches.covariance = matches.second_score = nullptr;
+    matches.second_peak = nullptr;
     simplematch_upstream upstream;
     simplematch_upsampled_gradients gradients = {p.scores, nullptr, p.temperature};
     if (backward) {
         draw_upstream(draw, upstream);
+        upstream.covariance.data = nullptr;
         gradients = {draw_gradient(draw, p.scores), nullptr, draw_gradient(draw, p.temperature)};
         draw.address(gradients.products, p.metric.kind != SIMPLEMATCH_DOT && in.flip());
         draw.keep(gradients.scores);
