@@ -33,12 +33,12 @@ SIMPLEMATCH_INLINE Vector<T> sums_of_rows(Vector<T>* rows) {
     return rows[0];
 }
 
-// Queries [first, first + Q), those past the last repeat it, with all cells.
+// Queries [first, first + Q), in place of those past the last the first again, with all cells.
 template <class T, int Q>
 __attribute__((noinline)) void correlate_some(const CellGroup<T>& g, int64_t first, T* scores, int64_t stride) {
     constexpr int n = kLanes<T>, cells = n / Q;
     const T* query[Q];
-    for (int q = 0; q < Q; ++q) query[q] = g.query[first + q < g.queries ? first + q : g.queries - 1];
+    for (int q = 0; q < Q; ++q) query[q] = g.query[first + q < g.queries ? first + q : 0];
     for (int64_t i = 0; i < g.cells; i += cells) {
         const T* cell[cells];
         for (int j = 0; j < cells; ++j) cell[j] = g.cell[i + j < g.cells ? i + j : g.cells - 1];
