@@ -222,6 +222,31 @@ def test_numbers_of_other_libraries_are_numbers(plain: dict[str, Any], other: di
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [
+        ("window_size", np.int64(3), np.int64(5)),
+        ("temperature", np.float64(0.02), np.float64(0.5)),
+        ("temperature", torch.tensor(0.02, device=DEVICE), torch.tensor(0.5, device=DEVICE)),
+        ("target_size", (np.int64(20), np.int64(24)), (np.int64(40), np.int64(48))),
+        ("target_size", torch.tensor([20, 24]), torch.tensor([40, 48])),
+        ("target_size", torch.tensor([[20, 24]] * 2), torch.tensor([[40, 48]] * 2)),
+        ("output_offset", torch.tensor(0.5), torch.tensor(1.5)),
+    ],
+    ids=str,
+)
+def test_a_second_call_has_its_own_values(name: str, first: Any, second: Any) -> None:
+    """Calls of one kind are checked once, which must not mix up numbers of other libraries."""
+
+    def plain(value: Any) -> Any:
+        return tuple(map(int, value)) if isinstance(value, tuple) else value.tolist()
+
+    for value in (first, second):
+        expected = match(**{name: value if np.ndim(plain(value)) == 2 else plain(value)})
+        assert torch.equal(match(**{name: value}).keypoints, expected.keypoints)
+    assert not torch.equal(match(**{name: first}).keypoints, match(**{name: second}).keypoints)
+
+
 @pytest.mark.parametrize("sampling", ["floor", "round", "bilinear"])
 def test_keypoints_without_a_gradient_make_no_result_require_one(sampling: str, backend: str) -> None:
     keypoints = KEYPOINTS.clone().requires_grad_()

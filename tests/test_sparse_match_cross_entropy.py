@@ -159,6 +159,14 @@ def test_agrees_with_the_oracle(sample: Sample, dtype: torch.dtype, backend: str
         assert ours <= allowed, f"{name}: relative error {ours:.2e}, PyTorch's own allows {allowed:.2e}"
 
 
+@pytest.mark.parametrize("need", NEEDS)
+def test_a_gradient_alone_is_that_among_all(need: str, backend: str, poisoned_memory: None) -> None:
+    inputs = BY_NAME["temperature-rows"].make(torch.float64)
+    truth = truth_of(BY_NAME["temperature-rows"], inputs)
+    alone, among_all = run(inputs, truth, backend, need), run(inputs, truth, backend, *NEEDS)
+    assert relative_error(alone[need], among_all[need]) < 1e-12
+
+
 @by_spread_sample
 def test_repeats_bitwise_and_within_any_budget(
     sample: Sample, backend: str, poisoned_memory: None, monkeypatch: pytest.MonkeyPatch

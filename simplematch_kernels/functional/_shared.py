@@ -20,6 +20,7 @@ Checked = TypeVar("Checked")
 _MOST = 1024  # kinds of calls that are kept
 _PLAIN = frozenset((int, float, str, bool, type(None)))
 _RESTRICTIONS = frozenset(Rows._fields)
+_OF_KIND = _RESTRICTIONS | {"temperature"}  # options whose values are checked where an operator runs
 _seen: dict[tuple[Any, ...], Any] = {}
 
 
@@ -52,10 +53,10 @@ def once(check: Callable[..., Checked], tensors: Sequence[Tensor], options: Mapp
         values = tuple(options.values())
         types = tuple(map(type, values))
         if not _PLAIN.issuperset(types):
-            values = tuple(map(_kind, values))
+            values = tuple(map(_kind, options, values))
         kind = (check, torch.is_autocast_enabled(tensors[0].device.type), types, *kinds, *options, *values)
         found = _seen.get(kind)
-    except (AttributeError, TypeError):  # no tensor; a symbolic shape
+    except (AttributeError, TypeError):  # no tensor; a symbolic shape; an option of another type
         return check(*tensors, **options)
     if found is None:
         found = check(*tensors, **options)
@@ -65,13 +66,15 @@ def once(check: Callable[..., Checked], tensors: Sequence[Tensor], options: Mapp
     return found
 
 
-def _kind(value: Any) -> Any:
-    """Equal for values of one type that no check tells apart."""
+def _kind(name: str, value: Any) -> Any:
+    """Equal for values of one type that no check tells apart; a TypeError where a check may read more than the kind."""
     if type(value) in _PLAIN:
         return value
     if type(value) is tuple:
-        return *map(type, value), *map(_kind, value)
-    return value.dtype, value.shape, value.device
+        return *map(type, value), *(_kind("", each) for each in value)
+    if isinstance(value, Tensor) and (name in _OF_KIND or value.dim() == 2):  # (B, 2): sizes of images
+        return value.dtype, value.shape, value.device
+    raise TypeError(f"{name} has the type {type(value)}")
 
 
 def rows_and_temperature(scores: Tensor, queries: int, options: Mapping[str, Any]) -> tuple[Rows, Tensor | None]:

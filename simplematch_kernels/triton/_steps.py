@@ -224,8 +224,8 @@ def localize_backward(
         "ds_strides": None if outputs.ds is None else to.score_strides(outputs.ds),
         "upstream_strides": _upstream_strides(upstream, covariance),
         "window": to.window_size(window, box_rows, box_columns), "from_cells": to.from_cells(localization),
-        "target_sizes": localization.image_sizes,
-        "temperature_value": to.temperature_value(localization),
+        "source_sizes": None if queries is None else to.source_sizes(queries.source.sampling),
+        "target_sizes": localization.image_sizes, "temperature_value": to.temperature_value(localization),
         "outside_value": window.outside_value, "sigma": window.sigma,
         "WINDOW": to.window_switches(window),
         **(NO_QUERIES if queries is None else of_queries(queries)),
@@ -236,7 +236,6 @@ def localize_backward(
         source = queries.source
         arguments["keypoints"], arguments["keypoints_strides"] = source.keypoints, to.point_strides(source.keypoints)
         arguments["to_cells"] = to.to_cells(source.sampling)
-        arguments["source_sizes"] = to.source_sizes(source.sampling)
     warps = _launch.row_warps(max(block, shape.BLOCK_C))
     registers = _launch.ALL_REGISTERS if window.disc else None
     launch(localize_backward_kernel, B * N, scores.device, arguments, warps, registers=registers)
@@ -287,8 +286,7 @@ def _row_sizes(
 
 NO_QUERIES = {
     "source": None, "keypoints": None, "queries": None, "query_scale": None, "query_own": None,
-    "source_strides": None, "keypoints_strides": None, "to_cells": None, "source_sizes": None,
-    "eps": 0.0,
+    "source_strides": None, "keypoints_strides": None, "to_cells": None, "eps": 0.0,
     "SAMPLING": to.DESCRIPTORS, "METRIC": to.DOT, "BLOCK_C": _launch.row_block(1),
 }  # fmt: skip
 
