@@ -223,6 +223,39 @@ def test_counts_equal_the_unpadded_call(backend: str) -> None:
     torch.testing.assert_close(padded.log_sum_exp_b[:, :67], whole.log_sum_exp_b)
 
 
+@pytest.mark.skipif(_backends.interpreting(), reason="minutes in the interpreter, which has no memory to overrun")
+def test_counts_that_divide_into_larger_blocks(backend: str) -> None:
+    """1025 rows are two blocks of 520 on a CPU, 1024 are one; so it is with panels of columns."""
+    a, b, _ = Sample("x", batch=2, of_a=(1025,), of_b=(3120,), channels=256).make()
+    counts = {"num_a": torch.tensor([1024, 1025], device=DEVICE), "num_b": torch.tensor([3072, 1536], device=DEVICE)}
+    padded = smk.match_all(a, b, **counts, backend=backend)
+    for i in range(2):
+        n, m = (int(x[i]) for x in counts.values())
+        whole = smk.match_all(a[i : i + 1, :n], b[i : i + 1, :m], backend=backend)
+        assert torch.equal(padded.index_a[i, :n], whole.index_a[0])
+        assert torch.equal(padded.index_b[i, :m], whole.index_b[0])
+        torch.testing.assert_close(padded.log_sum_exp_a[i, :n], whole.log_sum_exp_a[0])
+        torch.testing.assert_close(padded.log_sum_exp_b[i, :m], whole.log_sum_exp_b[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("infinite", [slice(101, 102), slice(0, 200)], ids=["one", "whole-panels"])
+def test_infinite_distances_beside_finite_ones(infinite: slice, dtype: torch.dtype, backend: str) -> None:
+    """An infinitely far vector adds nothing to a sum, whose greatest term may be its neighbour."""
+    a, b, _ = Sample("x", batch=1, of_a=(9,), of_b=(260,), channels=5).make(dtype)
+    a, b = 9 * a, 9 * b
+    b[:, infinite] = torch.inf
+    b[:, 202:211] = a + 0.5
+    b[:, 102] = a[:, 2] + 0.25
+    if infinite.stop == 200:
+        b[:, 102] = torch.inf
+    m = smk.match_all(a, b, metric="l2", return_second=True, backend=backend)
+    scores = -(a.double()[:, :, None] - b.double()[:, None]).square().sum(-1)
+    torch.testing.assert_close(m.log_sum_exp_a.double(), scores.logsumexp(2), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(m.log_sum_exp_b.double(), scores.logsumexp(1), rtol=1e-5, atol=1e-5)
+    assert torch.equal(m.index_a, scores.argmax(2))
+
+
 def test_nan_is_above_all_and_stays_in_its_pairs(backend: str) -> None:
     a, b, _ = Sample("x", batch=1, of_a=(9,), of_b=(11,)).make(torch.float64)
     a[0, 4], b[0, 7, 3] = torch.nan, torch.nan

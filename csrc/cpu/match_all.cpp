@@ -199,7 +199,12 @@ struct Matcher {
     }
 
     void take_one_by_one(int64_t r, int64_t rows, int64_t first_column, int64_t count) {
-        for (int64_t i = 0; i < rows; ++i)
+        for (int64_t i = 0; i < rows; ++i) {
+            T* const of_row = row_sums + (r + i) * n;  // in one lane from here on, so that a new best rescales all of it
+            for (int k = 1; w.summation.wanted && k < n; ++k) {
+                of_row[0] += of_row[k];
+                of_row[k] = 0;
+            }
             for (int64_t j = 0; j < count; ++j) {
                 const T s = tile[i * W + j];
                 T unused = 0;
@@ -208,7 +213,7 @@ struct Matcher {
                 bool first = own.index[r + i] < 0;
                 take_one(s, own.score[r + i], own.second == nullptr ? unused : own.second[r + i], first);
                 if (first) own.index[r + i] = int32_t(first_column + j);
-                add_one(s, before, own.score[r + i], first, row_sums[(r + i) * n]);
+                add_one(s, before, own.score[r + i], first, of_row[0]);
 
                 before = columns.best[j];
                 first = bit_cast<Integer>(columns.index[j]) < 0;
@@ -217,6 +222,7 @@ struct Matcher {
                 if (w.of_columns.second == nullptr) columns.second[j] = columns.best[j];
                 add_one(s, before, columns.best[j], first, columns.sum[j]);
             }
+        }
     }
 
 private:

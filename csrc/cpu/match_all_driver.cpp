@@ -73,7 +73,7 @@ struct Merged {
         const T loser = better ? score : s;
         if (summation.wanted) {
             double mine = sum, theirs = group.sum[i];
-            if (!summation.fixed_shift && index >= 0) {
+            if (!summation.fixed_shift && index >= 0 && s != score) {  // equal ones need no factor, and infinities have none
                 double& smaller = better ? mine : theirs;
                 smaller *= std::exp((double(loser) - double(better ? s : score)) * summation.inverse_temperature);
             }
@@ -123,7 +123,7 @@ public:
         if (count_a == 0 || count_b == 0) return;
 
         of_columns_.clear(count_b);
-        const Blocks blocks = blocks_.of(count_a, count_b);
+        const Blocks blocks = blocks_.with(count_b);
         for (int64_t first = 0; first < count_a; first += blocks.rows)
             match_block(blocks, first, std::min(blocks.rows, count_a - first), softmax, side_a);
 #pragma omp parallel for schedule(static) num_threads(threads_) if (threads_ > 1)

@@ -12,8 +12,8 @@ namespace simplematch::cpu {
 
 // How a problem is cut, whatever the number of threads.
 struct Blocks {
-    int64_t rows;             // of `a`
-    int64_t panels;           // of `b`
+    int64_t rows;    // of `a`
+    int64_t panels;  // of `b`
     int64_t panels_of_group;
     int64_t groups;
     int64_t panel_rows, panel_columns;
@@ -22,25 +22,26 @@ struct Blocks {
     template <class T>
     Blocks(const MatchAllProblem& p, const MatchAllSteps<T>& steps)
         : panel_rows(steps.panel_rows), panel_columns(steps.panel_columns) {
-        const int64_t row_bytes = std::max<int64_t>(1, p.a.size[1]) * int64_t(sizeof(T));
-        most_rows_ = std::min<int64_t>(2048, std::max<int64_t>(64, (1 << 20) / row_bytes) / panel_rows * panel_rows);
-        cut(cells_of(p.a), cells_of(p.b));
+        const int64_t row_bytes = std::max<int64_t>(1, p.a.size[1]) * int64_t(sizeof(T)), all = cells_of(p.a);
+        const int64_t most = std::min<int64_t>(2048, std::max<int64_t>(64, (1 << 20) / row_bytes) / panel_rows * panel_rows);
+        const int64_t blocks = std::max<int64_t>(1, (all + most - 1) / most);
+        rows = std::max(panel_rows, round_up((all + blocks - 1) / blocks, panel_rows));
+        panels_of_group = std::max<int64_t>(1, std::min<int64_t>(256, (panels_of(cells_of(p.b)) + 63) / 64));
+        choose(cells_of(p.b));
     }
 
-    Blocks of(int64_t count_a, int64_t count_b) const {
+    // Of an image with so many vectors of `b`: never more panels and groups than there are for all of them.
+    Blocks with(int64_t count_b) const {
         Blocks blocks = *this;
-        blocks.cut(count_a, count_b);
+        blocks.choose(count_b);
         return blocks;
     }
 
 private:
-    int64_t most_rows_;
+    int64_t panels_of(int64_t count) const { return (count + panel_columns - 1) / panel_columns; }
 
-    void cut(int64_t count_a, int64_t count_b) {
-        const int64_t blocks = std::max<int64_t>(1, (count_a + most_rows_ - 1) / most_rows_);
-        rows = std::max(panel_rows, round_up((count_a + blocks - 1) / blocks, panel_rows));
-        panels = (count_b + panel_columns - 1) / panel_columns;
-        panels_of_group = std::max<int64_t>(1, std::min<int64_t>(256, (panels + 63) / 64));
+    void choose(int64_t count_b) {
+        panels = panels_of(count_b);
         groups = (panels + panels_of_group - 1) / panels_of_group;
     }
 };
