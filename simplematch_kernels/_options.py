@@ -190,7 +190,6 @@ class LocalizationKeywords(TypedDict, Generic[Array], total=False):
     target_size: Size | Array
     target_coords: str
     output_offset: float
-    second_radius: int | None
 
 
 class LocalizationOptions(NamedTuple):
@@ -275,6 +274,7 @@ def _window(o: LocalizationOptions, height: int, width: int) -> Window:
 class DetailKeywords(TypedDict, total=False):
     return_covariance: bool
     return_second: bool
+    second_radius: int | None
 
 
 class DetailOptions(NamedTuple):
@@ -285,6 +285,21 @@ class DetailOptions(NamedTuple):
 
     def checked(self) -> DetailOptions:
         return DetailOptions(*(check_switch(name, value) for name, value in zip(self._fields, self, strict=True)))
+
+
+def details_of(options: Mapping[str, Any]) -> DetailOptions | None:
+    """What a call returns besides `Matches`; None: nothing."""
+    details = pick(DetailOptions, options).checked()
+    if not any(details):
+        return None
+    if options.get("upsample") is not None:
+        raise ValueError("return_covariance and return_second must be False with upsample, which has neither")
+    if options.get("source_interpolation") == "matches":
+        raise ValueError(
+            "return_covariance and return_second must be False with source_interpolation 'matches', which blends the "
+            "results of four matches"
+        )
+    return details
 
 
 class RowsKeywords(TypedDict, Generic[Array], total=False):

@@ -158,6 +158,10 @@ def test_numpy_computes_the_same(name: str) -> None:
     given = {k: v.cpu().numpy() if isinstance(v, Tensor) else v for k, v in options.items()}
     expected = on("reference")(*inputs, **options).cpu()
     assert relative_error(torch.from_numpy(smn.local_correlation(*arrays, **given)), expected) < 1e-6
+    sizes = torch.tensor([(20 + 3 * b, 30 - b) for b in range(len(arrays[0]))])
+    of_images = on("reference")(*inputs, **{**options, "target_size": sizes.to(DEVICE)}).cpu()
+    found = smn.local_correlation(*arrays, **{**given, "target_size": sizes.numpy()})
+    assert relative_error(torch.from_numpy(found), of_images) < 1e-6
     with pytest.raises(ValueError, match="radius or offsets must be given, and not the other, got neither"):
         smn.local_correlation(*arrays)
     with pytest.raises(ValueError, match=r"offsets must have shape \(K, 2\) or \(B, K, 2\)"):

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, library
 
 import simplematch_kernels as smk
+import simplematch_kernels.numpy as smk_numpy
 from simplematch_kernels import _backends, _resolved
 from simplematch_kernels.operators import localize_upsampled, neighbour_products
 from simplematch_kernels.reference import functional as reference
@@ -355,6 +356,21 @@ def test_errors() -> None:
         smk.sparse_window_match(features, features, points, upsample=(8, 9), target_mask=mask)
     with pytest.raises(ValueError, match="keypoints must be finite"):
         smk.sparse_window_match(features, features, points + torch.nan, upsample=(8, 9))
+
+
+@pytest.mark.parametrize("detail", ["return_covariance", "return_second"])
+def test_details_are_refused(detail: str) -> None:
+    features, points = torch.randn(1, 3, 4, 4), torch.zeros(1, 2, 2)
+    functions = [(smk, (features, points)), (smk_numpy, (features.numpy(), points.numpy()))]
+    for module, (maps, keypoints) in functions:
+        with pytest.raises(ValueError, match="return_second must be False with upsample"):
+            module.sparse_window_match(maps, maps, keypoints, upsample=(8, 9), **{detail: True})
+        with pytest.raises(ValueError, match="return_second must be False with upsample"):
+            module.localize(maps, upsample=(8, 9), **{detail: True})
+        with pytest.raises(TypeError, match=f"{detail} must be True or False, got 3"):
+            module.localize(maps, upsample=(8, 9), **{detail: 3})
+        with pytest.raises(ValueError, match="return_second must be False with source_interpolation 'matches'"):
+            module.sparse_window_match(maps, maps, keypoints, source_interpolation="matches", **{detail: True})
 
 
 def test_interpolation_is_that_of_torch() -> None:

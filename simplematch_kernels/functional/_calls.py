@@ -18,6 +18,7 @@ from .._options import (
     LocalizationOptions,
     MetricOptions,
     SamplingOptions,
+    details_of,
     pick,
 )
 from ._shared import check_descriptors, rows_and_temperature
@@ -43,13 +44,7 @@ def check_match_call(source: Tensor, target: Tensor, keypoints: Tensor, **option
     interpolation = pick(InterpolationOptions, options).checked().source_interpolation
     _checks.check_keypoints(keypoints, source, "source")
     checked = Checked(layout.of_source(), layout.of_target(), sampling, interpolation=interpolation)
-    checked = check_localization(checked, target, keypoints.shape[1], options)
-    if interpolation == "matches" and checked.details is not None:
-        raise ValueError(
-            "return_covariance and return_second must be False with source_interpolation 'matches', which blends the "
-            "results of four matches"
-        )
-    return checked
+    return check_localization(checked, target, keypoints.shape[1], options)
 
 
 def check_maps(source: Tensor, target: Tensor, options: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
@@ -114,10 +109,7 @@ def check_localization(checked: Checked, target: Tensor, queries: int, options: 
 
 
 def _with_details(checked: Checked, options: Mapping[str, Any]) -> Checked:
-    details, upsample = _details(options), check_upsample(options.get("upsample"))
-    if upsample is not None and details is not None:
-        raise ValueError("return_covariance and return_second must be False with upsample, which has neither")
-    return checked._replace(details=details, upsample=upsample)
+    return checked._replace(details=details_of(options), upsample=check_upsample(options.get("upsample")))
 
 
 def _localization(options: Mapping[str, Any], scores: Tensor) -> LocalizationOptions:
@@ -125,13 +117,6 @@ def _localization(options: Mapping[str, Any], scores: Tensor) -> LocalizationOpt
     temperature = options.get("temperature", _DEFAULT_TEMPERATURE)
     number = None if isinstance(temperature, Tensor) else check_number("temperature", temperature, above=0.0)
     return pick(LocalizationOptions, {**options, "fixed_temperature": number}).checked()
-
-
-def _details(options: Mapping[str, Any]) -> DetailOptions | None:
-    """What to return besides `Matches`; None: nothing."""
-    if options.get("return_covariance", False) is False and options.get("return_second", False) is False:
-        return None
-    return pick(DetailOptions, options).checked()
 
 
 _DEFAULT_TEMPERATURE = LocalizationOptions().fixed_temperature

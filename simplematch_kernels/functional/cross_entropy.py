@@ -53,7 +53,8 @@ def sparse_match_cross_entropy(
             sampling_padding, metric, eps, eps_mode, target_mask, backend: as in `sparse_window_match`.
         kernel_size: k, the side of W_n in cells. An even k has k // 2 cells left of (above) the nearest one.
         sigma: width of the Gaussian in cells; None: k // 2 / 2, at least 1/2.
-        target_size: (height, width) in pixels of the image that `target_keypoints` refer to. None: they are in cells.
+        target_size: (height, width) in pixels of the image that `target_keypoints` refer to, or a (B, 2) tensor of
+            integers: one for each image. None: they are in cells.
         target_coords: how pixels map to target cells: "corner", "half_pixel" or "align_corners".
         temperature: T, a number, a 0-d tensor or a (B, N) tensor; above zero.
 

@@ -58,7 +58,8 @@ def local_correlation(
             gradient.
         num_keypoints: (B,) integers; rows n >= num_keypoints[b] are padding. Default: no padding.
         valid: (B, N) bool; False rows are padding. Default: all valid.
-        target_size: (height, width) in pixels of the image that `coords` refer to. None: they are in cells.
+        target_size: (height, width) in pixels of the image that `coords` refer to, or a (B, 2) tensor of integers: one
+            for each image. None: they are in cells.
         target_coords: how pixels map to cells: "corner", "half_pixel" or "align_corners", as `source_coords` of
             `sparse_window_match`.
         sampling: "bilinear", or "nearest" (the nearest cell, halves to even).

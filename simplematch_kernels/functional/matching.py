@@ -86,7 +86,8 @@ def sparse_window_match(
         sampling_padding: what a bilinear sample finds outside the map: "zeros" or "border".
         source_interpolation: "features" (the source is sampled as `sampling` says), or "matches": the four cells around
             a keypoint, clamped to the map, are matched each for itself, and their points, scores and log_sum_exp are
-            blended bilinearly; the peak is that of the nearest cell. `sampling` then says nothing.
+            blended bilinearly; the peak is that of the nearest cell. `sampling` is then ignored. Not with
+            `return_covariance` or `return_second`.
         metric: "cosine"; "dot" (s = <q, f>); or "l2" (s = -|q - f|^2).
         eps: guards the cosine's division.
         eps_mode: "add" (x / (|x| + eps)) or "clamp" (x / max(|x|, eps)).
@@ -105,7 +106,8 @@ def sparse_window_match(
         return_second: also return score and cell (B, N) of the best cell outside the window; under the other
             localizations, outside the 3 x 3 cells around the peak; with `second_radius`, outside its (2 r + 1)^2 cells.
         upsample: (H, W). The target is read as if it had been upsampled bilinearly (align_corners=False) to H x W
-            cells, without making that map; peak, window, `target_size` and `target_mask` are those of H x W cells.
+            cells, without making that map; peak, window, `target_size` and `target_mask` are those of H x W cells. The
+            (B, N, Ht, Wt) scores are kept for the backward. Not with `return_covariance` or `return_second`.
         backend: "triton", "cpu", "reference" or "auto"; None follows `use_backend` and SIMPLEMATCH_BACKEND.
 
     Returns:
@@ -119,8 +121,7 @@ def sparse_window_match(
         To source, target and temperature (if a tensor), and to keypoints if `sampling` is "bilinear" or
         `source_interpolation` "matches"; from keypoints, score, log_sum_exp and covariance. In the layout and dtype of
         their input, bitwise repeatable. Peaks and second_score are constants, as are the keypoints in other cases: if
-        nothing else requires a
-        gradient, no result does.
+        nothing else requires a gradient, no result does.
         Transforms of torch.func and forward-mode differentiation work. A second derivative raises RuntimeError.
 
     Raises:

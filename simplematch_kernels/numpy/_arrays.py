@@ -141,9 +141,9 @@ def empty_matches(batch: int, queries: int, dtype: np.dtype[Any]) -> Matches:
     )
 
 
-def add_details(matches: Matches, details: DetailOptions) -> Matches:
+def add_details(matches: Matches, details: DetailOptions | None) -> Matches:
     """With room for what else is wanted, as `DetailedMatches`; functions promise `Matches`, whose fields these have."""
-    if not any(details):
+    if details is None:
         return matches
     shape, dtype = matches.score.shape, matches.score.dtype
     covariance = np.empty((*shape, 2, 2), dtype) if details.return_covariance else None

@@ -11,7 +11,6 @@ from .._check_options import check_upsample
 from .._options import (
     GATHER_NAMES,
     DescriptorKeywords,
-    DetailOptions,
     InterpolationOptions,
     LayoutOptions,
     LocalizationOptions,
@@ -21,6 +20,7 @@ from .._options import (
     SamplingOptions,
     SimilarityKeywords,
     Size,
+    details_of,
     pick,
     with_options,
 )
@@ -109,12 +109,12 @@ def localize(scores: Array, *, threads: int | None = None, **options: Unpack[Loc
     batch, queries = scores.shape[:2]
     rows, temperature, localization = _localization(scores, queries, options)
     _checks.check_values(None, rows, temperature)
-    upsample = check_upsample(options.get("upsample"))
+    details, upsample = details_of(options), check_upsample(options.get("upsample"))
     if upsample is not None:
         linear = _upsampled.LINEAR
         return _upsampled.localize(scores, None, rows, temperature, linear, upsample, localization, device_of(threads))
     matches = _arrays.empty_matches(batch, queries, _arrays.accumulation_dtype(scores))
-    matches = _arrays.add_details(matches, pick(DetailOptions, options).checked())
+    matches = _arrays.add_details(matches, details)
     problem = _records.localize_problem(view(scores), _arrays.native_rows(rows), view(temperature), localization)
     _C.localize(problem, _arrays.native_matches(matches), device_of(threads))
     return matches
@@ -220,7 +220,7 @@ def match(
     rows, temperature, localization = _localization(target, queries, options)
     metric = pick(MetricOptions, options).checked().resolve()
     _checks.check_values(keypoints, rows, temperature)
-    upsample = check_upsample(options.get("upsample"))
+    details, upsample = details_of(options), check_upsample(options.get("upsample"))
     if upsample is not None:
         device = device_of(threads)
         if keypoints is not None and sampling is not None:
@@ -228,7 +228,7 @@ def match(
             source = descriptor_map(_gather(source, points, sampling, device))
         return _upsampled.match(source, target, rows, temperature, metric, upsample, localization, device)
     matches = _arrays.empty_matches(target.shape[0], queries, _arrays.accumulation_dtype(target))
-    matches = _arrays.add_details(matches, pick(DetailOptions, options).checked())
+    matches = _arrays.add_details(matches, details)
     kept = _arrays.empty_kept(target, localization.window)
     problem = _records.match_problem(
         view(source),

@@ -8,12 +8,13 @@ import numpy as np
 
 from .. import _check_shapes
 from .._check_correlation import check_correlation_options, wrong_number_of_coords, wrong_offsets_shape
-from .._options import Size
+from .._options import SamplingOptions, Size
 from ..native import _records
 from ..native._records import _C
 from . import _arrays, _checks
 from ._arrays import CODES, Array, Rows, view
-from .functional import descriptor_map, device_of
+from ._interpolation import to_cells
+from .functional import descriptor_map, device_of, split_sizes
 
 
 def local_correlation(
@@ -25,7 +26,7 @@ def local_correlation(
     offsets: Array | None = None,
     num_keypoints: Array | None = None,
     valid: Array | None = None,
-    target_size: Size = None,
+    target_size: Size | Array = None,
     target_coords: str = "corner",
     sampling: str = "bilinear",
     padding: str = "zeros",
@@ -40,7 +41,8 @@ def local_correlation(
     Args:
         queries: (B, N, C), or a map (B, C, H, W) with N = H * W queries, any strides.
         target: (B, C, Ht, Wt) features of the same dtype.
-        coords: (B, N, 2) points of the target as (x, y), in pixels of `target_size`, or in cells if that is None.
+        coords: (B, N, 2) points of the target as (x, y), in pixels of `target_size`, (height, width) or (B, 2)
+            integers, or in cells if that is None.
         radius: r, or (ry, rx): the window has 2r + 1 rows and columns of samples, a cell apart.
         offsets: (K, 2) or (B, K, 2) offsets (x, y) in cells, instead of `radius`.
         threads: as in `sparse_window_match`.
@@ -65,10 +67,14 @@ def local_correlation(
     count = queries.shape[2] * queries.shape[3]
     if coords.shape[1] != count:
         raise wrong_number_of_coords(count, coords.shape[1])
+    one_size, sizes = split_sizes("target_size", {"target_size": target_size}, target)
     options = check_correlation_options(
-        radius, offsets, target_size, target_coords, sampling, padding, metric, scale, eps, eps_mode
+        radius, offsets, one_size["target_size"], target_coords, sampling, padding, metric, scale, eps, eps_mode
     )
     rows = _checks.check_rows(Rows(num_keypoints, valid), count, target)
+    if sizes is not None:
+        of_coords = SamplingOptions(source_coords=target_coords)
+        coords = np.stack(to_cells(coords, of_coords, sizes, *target.shape[2:]), -1)
     points = None if offsets is None else _check_offsets(offsets, target)
     window = (points.shape[1],) if points is not None else tuple(2 * r + 1 for r in options.radius or ())
     correlation = np.empty((target.shape[0], count, *window), _arrays.accumulation_dtype(target))
