@@ -103,7 +103,6 @@ class FamilyOperators:
     def localize_upsampled_backward(
         self, p: UpsampledProblem, result: Matches, upstream: Upstream, needs: UpsampledGradients[bool]
     ) -> UpsampledGradients[Given]:
-        kept = [x.contiguous() for x in result]
         products = None if p.products is None or not needs.products else p.products.new_empty(p.products.shape)
         gradients = UpsampledGradients(
             empty_gradient(p.scores, needs.scores),
@@ -116,7 +115,7 @@ class FamilyOperators:
             "temperature": view(gradients.temperature),
         }
         problem, _alive = _upsampled_problem(p)
-        matches = _records.native_matches(*addresses(kept))
+        matches = _records.native_matches(*addresses(result))
         _C.localize_upsampled_backward(problem, matches, views(upstream), leaving, *self.where(p.scores))
         return gradients
 
@@ -129,14 +128,13 @@ class FamilyOperators:
     def match_all_backward(
         self, p: MatchAllProblem, result: MatchAllResult, upstream: MatchAllUpstream, needs: MatchAllGradients[bool]
     ) -> MatchAllGradients[Given]:
-        kept = MatchAllResult(*(x.contiguous() for x in result))
         if not p.log_sum_exp:
             upstream = upstream._replace(log_sum_exp_a=None, log_sum_exp_b=None)
         inputs = (p.a, p.b, p.temperature, p.bin_score)
         gradients = MatchAllGradients(*(empty_gradient(x, need) for x, need in zip(inputs, needs, strict=True)))
         problem, _alive = _match_all_problem(p)
         arriving, leaving = views(upstream), views(gradients)
-        _C.match_all_backward(problem, _wanted_addresses(kept, p), arriving, leaving, *self.where(p.a))
+        _C.match_all_backward(problem, _wanted_addresses(result, p), arriving, leaving, *self.where(p.a))
         return gradients
 
     def sparse_match_cross_entropy(self, p: CrossEntropyProblem) -> CrossEntropyResult:
@@ -153,10 +151,9 @@ class FamilyOperators:
         upstream: CrossEntropyUpstream,
         needs: MatchGradients[bool],
     ) -> MatchGradients[Given]:
-        kept = [x.contiguous() for x in result]
         gradients = empty_match_gradients(p, needs)
         problem, _alive = _cross_entropy_problem(p)
-        of_forward = _records.cross_entropy_result(*addresses(kept))
+        of_forward = _records.cross_entropy_result(*addresses(result))
         _C.sparse_match_cross_entropy_backward(
             problem, of_forward, views(upstream), views(gradients), *self.where(p.target)
         )

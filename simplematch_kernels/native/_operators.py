@@ -75,12 +75,11 @@ class Operators(FamilyOperators):
     def sparse_window_match_backward(
         self, p: MatchProblem, result: MatchResult | MatchDetails, upstream: AnyUpstream, needs: MatchGradients[bool]
     ) -> MatchGradients[Given]:
-        kept = type(result)(*(x.contiguous() for x in result))
         gradients = empty_match_gradients(p, needs)
         problem, _alive = _match_problem(p, result.window_scores.shape[1])
         arriving, leaving = views(upstream), views(gradients)
         _C.sparse_window_match_backward(
-            problem, _match_result(kept, p.details), arriving, leaving, *self.where(p.target)
+            problem, _match_result(result, p.details), arriving, leaving, *self.where(p.target)
         )
         return gradients
 
@@ -107,13 +106,12 @@ class Operators(FamilyOperators):
         upstream: AnyUpstream,
         needs: LocalizeGradients[bool],
     ) -> LocalizeGradients[Given]:
-        kept = [x.contiguous() for x in result]
         gradients = LocalizeGradients(
             empty_gradient(p.scores, needs.scores), empty_temperature_gradient(p.temperature, needs.temperature)
         )
         rows, _alive = native_rows(p.rows)
         problem = _records.localize_problem(view(p.scores), rows, view(p.temperature), p.localization)
-        matches, arriving, leaving = _native_details(kept, p.details), views(upstream), views(gradients)
+        matches, arriving, leaving = _native_details(result, p.details), views(upstream), views(gradients)
         _C.localize_backward(problem, matches, arriving, leaving, *self.where(p.scores))
         return gradients
 
@@ -149,14 +147,15 @@ class Operators(FamilyOperators):
         upstream: SimilarityUpstream,
         needs: SimilarityGradients[bool],
     ) -> SimilarityGradients[Given]:
-        kept = SimilarityResult(*(x.contiguous() for x in result))
         gradients = SimilarityGradients(
             empty_gradient(p.descriptors, needs.descriptors), empty_gradient(p.target, needs.target)
         )
         as_map = None if gradients.descriptors is None else descriptor_map(gradients.descriptors)
         problem = _records.similarity_problem(view(descriptor_map(p.descriptors)), view(p.target), p.metric)
         leaving = views(gradients._replace(descriptors=as_map))
-        _C.cosine_similarity_backward(problem, _named_addresses(kept), views(upstream), leaving, *self.where(p.target))
+        _C.cosine_similarity_backward(
+            problem, _named_addresses(result), views(upstream), leaving, *self.where(p.target)
+        )
         return gradients
 
     def pair_scores(self, p: PairProblem) -> PairResult:

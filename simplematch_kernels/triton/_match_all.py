@@ -162,7 +162,6 @@ def match_all_backward(
     """Blocks of rows of a: their scores again, ds, and the steps that `cosine_similarity` has for both gradients."""
     if not p.log_sum_exp:
         upstream = upstream._replace(log_sum_exp_a=None, log_sum_exp_b=None)
-    result = MatchAllResult(*(x.contiguous() for x in result))
     B, N, M = p.a.shape[0], cells_of(p.a), cells_of(p.b)
     of_a = _arriving(p, p.rows.of_a, result[:3], (upstream.score_a, upstream.log_sum_exp_a))
     of_b = _arriving(p, p.rows.of_b, result[4:7], (upstream.score_b, upstream.log_sum_exp_b))
