@@ -64,14 +64,24 @@ def check_window_size(value: object) -> tuple[int, int]:
     return pair
 
 
-def check_radius(value: object) -> int | None:
-    """A `second_radius` in cells, or None."""
-    radius = None if value is None else as_integer(value)
-    if value is not None and radius is None:
-        raise TypeError(f"second_radius must be a whole number of cells or None, got {shown(value)}")
-    if radius is not None and radius < 0:
-        raise ValueError(f"second_radius must be at least 0 cells, got {radius}")
+def check_radius(name: str, value: object, or_else: str = "") -> int:
+    """A radius in cells; `or_else`: what the option takes besides."""
+    radius = as_integer(value)
+    if radius is None:
+        raise TypeError(f"{name} must be a whole number of cells{or_else}, got {shown(value)}")
+    if radius < 0:
+        raise ValueError(f"{name} must be at least 0 cells, got {radius}")
     return radius
+
+
+def check_count(name: str, value: object) -> int:
+    """A number of things, at least one."""
+    count = as_integer(value)
+    if count is None:
+        raise TypeError(f"{name} must be a whole number or None, got {shown(value)}")
+    if count < 1:
+        raise ValueError(f"{name} must be at least 1, got {count}")
+    return count
 
 
 def check_switch(name: str, value: object) -> bool:

@@ -102,6 +102,22 @@ def wrong_image_size(name: str, size: object, batch: int) -> ValueError:
     return ValueError(f"{name} must hold sizes of at least 1 x 1 pixel, got {size} for image {batch}")
 
 
+def wrong_center(kind: str, got: object) -> TypeError:
+    return TypeError(f"center must be a {kind} of flat cells (B, N) or of points (B, N, 2), or None, got {got}")
+
+
+def wrong_center_shape(expected: Sequence[int], got: Sequence[int]) -> ValueError:
+    return ValueError(
+        f"center must have shape (B, N) = {tuple(expected[:2])} for flat cells or (B, N, 2) = {tuple(expected)} for "
+        f"points, got {tuple(got)}"
+    )
+
+
+def center_not_cells(dtype: object) -> TypeError:
+    return TypeError(f"center of shape (B, N) must hold integers, flat cells y * W + x, got {dtype}")
+
+
+CENTER_BEYOND = "center must hold flat cells below H * W = {cells} in valid rows"
 NOT_FINITE = "must be finite in valid rows"
 NOT_ABOVE_ZERO = "temperature must be above zero in valid rows"
 

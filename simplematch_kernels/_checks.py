@@ -185,6 +185,30 @@ def check_values(keypoints: Tensor | None, rows: Rows, temperature: Tensor | Non
         _raise_at_first(_check_shapes.NOT_ABOVE_ZERO, ~(temperature > 0), rows, temperature)
 
 
+def check_center(value: object, features: Tensor, queries: int) -> None:
+    """Flat cells (B, N), or points (B, N, 2), on the device of the features; or None."""
+    if value is None:
+        return
+    if not isinstance(value, Tensor):
+        raise _check_shapes.wrong_center("tensor", type(value).__name__)
+    if value.dtype == torch.bool or value.is_complex():
+        raise _check_shapes.wrong_center("tensor", value.dtype)
+    expected = (features.shape[0], queries, 2)
+    if tuple(value.shape) != (expected if value.dim() == 3 else expected[:2]):
+        raise _check_shapes.wrong_center_shape(expected, value.shape)
+    if value.dim() == 2 and value.dtype not in INTEGER_DTYPES:
+        raise _check_shapes.center_not_cells(value.dtype)
+    check_device("center", value, "the features", features)
+
+
+def check_center_values(center: Tensor, rows: Rows, cells: int) -> None:
+    """Values on the CPU: points are finite in valid rows, and cells lie in the map; a negative cell is padding."""
+    if center.dim() == 3:
+        check_finite("center", center, rows)
+    elif center.numel() and int(center.max()) >= cells:
+        _raise_at_first(_check_shapes.CENTER_BEYOND.format(cells=cells), center >= cells, rows, center)
+
+
 def check_finite(name: str, points: Tensor, rows: Rows) -> float:
     """The least coordinate of points (B, N, 2), which must be finite in valid rows."""
     if points.numel() == 0:

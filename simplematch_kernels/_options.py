@@ -25,7 +25,6 @@ from ._check_options import (
     check_outside_value,
     check_radius,
     check_size,
-    check_switch,
     check_token_shape,
     check_window_size,
 )
@@ -39,6 +38,13 @@ from ._resolved import (
     Window,
     cells_from_pixels,
     pixels_from_cells,
+)
+from ._result_options import (
+    DEFAULTS,
+    CenterKeywords,
+    DetailKeywords,
+    NormalizationKeywords,
+    ScoreKeywords,
 )
 
 LAYOUTS = ("map", "tokens")
@@ -228,13 +234,17 @@ class LocalizationOptions(NamedTuple):
             target_coords=self.target_coords,
             output_offset=check_number("output_offset", self.output_offset),
             fixed_temperature=self.fixed_temperature,
-            second_radius=check_radius(self.second_radius),
+            second_radius=_radius_of_second(self.second_radius),
         )
 
     def resolve(self, height: int, width: int, *, image_sizes: Any = None) -> Localization:
         """image_sizes: (B, 2) int64, contiguous, in place of `target_size`."""
         localization = _resolve_localization(self, height, width)
         return localization if image_sizes is None else dataclasses.replace(localization, image_sizes=image_sizes)
+
+
+def _radius_of_second(value: object) -> int | None:
+    return None if value is None else check_radius("second_radius", value, " or None")
 
 
 @lru_cache(maxsize=_MOST)
@@ -271,37 +281,6 @@ def _window(o: LocalizationOptions, height: int, width: int) -> Window:
     return Window(height, width, sigma=o.sigma or 0.0 if o.localization == "gaussian" else 0.0)
 
 
-class DetailKeywords(TypedDict, total=False):
-    return_covariance: bool
-    return_second: bool
-    second_radius: int | None
-
-
-class DetailOptions(NamedTuple):
-    """What `DetailedMatches` hold besides `Matches`."""
-
-    return_covariance: bool = False
-    return_second: bool = False
-
-    def checked(self) -> DetailOptions:
-        return DetailOptions(*(check_switch(name, value) for name, value in zip(self._fields, self, strict=True)))
-
-
-def details_of(options: Mapping[str, Any]) -> DetailOptions | None:
-    """What a call returns besides `Matches`; None: nothing."""
-    details = pick(DetailOptions, options).checked()
-    if not any(details):
-        return None
-    if options.get("upsample") is not None:
-        raise ValueError("return_covariance and return_second must be False with upsample, which has neither")
-    if options.get("source_interpolation") == "matches":
-        raise ValueError(
-            "return_covariance and return_second must be False with source_interpolation 'matches', which blends the "
-            "results of four matches"
-        )
-    return details
-
-
 class RowsKeywords(TypedDict, Generic[Array], total=False):
     """Arrays are tensors, or those of NumPy."""
 
@@ -314,15 +293,25 @@ class UpsampleKeywords(TypedDict, total=False):
     upsample: Size
 
 
-class LocalizeKeywords(
-    RowsKeywords[Array], LocalizationKeywords[Array], DetailKeywords, UpsampleKeywords, Generic[Array], total=False
+class MapKeywords(
+    RowsKeywords[Array],
+    LocalizationKeywords[Array],
+    DetailKeywords,
+    CenterKeywords[Array],
+    UpsampleKeywords,
+    Generic[Array],
+    total=False,
 ):
-    """Options of `localize`."""
+    """Options of everything that finds queries in a map of scores."""
 
     temperature: float | Array
 
 
-class DescriptorKeywords(SimilarityKeywords, LocalizeKeywords[Array], Generic[Array], total=False):
+class LocalizeKeywords(MapKeywords[Array], NormalizationKeywords, Generic[Array], total=False):
+    """Options of `localize`."""
+
+
+class DescriptorKeywords(SimilarityKeywords, MapKeywords[Array], ScoreKeywords, Generic[Array], total=False):
     """Options of `match_descriptors`."""
 
 
@@ -353,7 +342,7 @@ _DEFAULTS: dict[str, Any] = {
     **LocalizationOptions._field_defaults,
     "kernel_size": 1,
     "temperature": LocalizationOptions._field_defaults["fixed_temperature"],
-    **DetailOptions._field_defaults,
+    **DEFAULTS,
     "upsample": None,
 }
 

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from simplematch_kernels._options import DetailOptions, LocalizationOptions, MetricOptions, SamplingOptions
+from simplematch_kernels._options import LocalizationOptions, MetricOptions, SamplingOptions
 from simplematch_kernels._resolved import Metric
+from simplematch_kernels._result_options import DetailOptions
 from simplematch_kernels._truth_options import TruthOptions
 from simplematch_kernels._types import (
     AnyUpstream,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Generic, NamedTuple
+from typing import Generic, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-from .._options import DetailOptions
 from .._resolved import Localization, Metric, Sampling
+from .._result_options import DetailOptions
 from .common import Rows, T, accumulation_dtype
 
 
@@ -43,11 +43,23 @@ class Matches(NamedTuple):
     def second_peak(self) -> Tensor | None:
         return None
 
+    @property
+    def top_score(self) -> Tensor | None:
+        return None
+
+    @property
+    def top_peak(self) -> Tensor | None:
+        return None
+
+    @property
+    def scores(self) -> Tensor | None:
+        return None
+
 
 class DetailedMatches(NamedTuple):
-    """`Matches`, and what `return_covariance` and `return_second` ask for; None where they don't.
+    """`Matches`, and what `return_covariance`, `return_second`, `top_k` and `return_scores` ask for; None where not.
 
-    Invalid rows hold covariance 0, second_score 0 and second_peak -1.
+    Invalid rows hold covariance 0, second_score and top_score 0, and second_peak and top_peak -1.
 
     Attributes:
         keypoints, score, peak, log_sum_exp: as in `Matches`.
@@ -55,6 +67,9 @@ class DetailedMatches(NamedTuple):
             and columns (x, y), in the units of `keypoints` squared.
         second_score: (B, N) score of the best cell outside the window, -inf where there is none; not differentiable.
         second_peak: (B, N) int64 flat index of that cell, -1 where there is none; not differentiable.
+        top_score: (B, N, K) scores of the best cells, best first, -inf where there are fewer; not differentiable.
+        top_peak: (B, N, K) int64 flat indices of these cells, -1 where there are fewer; not differentiable.
+        scores: (B, N, Ht, Wt) similarity with every cell, of the mask or not; 0 in rows of padding.
     """
 
     keypoints: Tensor
@@ -64,6 +79,15 @@ class DetailedMatches(NamedTuple):
     covariance: Tensor | None = None
     second_score: Tensor | None = None
     second_peak: Tensor | None = None
+    top_score: Tensor | None = None
+    top_peak: Tensor | None = None
+    scores: Tensor | None = None
+
+
+def as_detailed(matches: Matches, **details: Tensor) -> Matches:
+    """`DetailedMatches` with further fields; the public functions promise `Matches`, all of whose fields they have."""
+    plain = DetailedMatches(*matches) if isinstance(matches, DetailedMatches) else DetailedMatches(*matches[:4])
+    return cast(Matches, plain._replace(**details))
 
 
 class LocalizeDetails(NamedTuple):

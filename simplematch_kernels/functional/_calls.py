@@ -12,15 +12,14 @@ from .._check_options import check_number, check_upsample
 from .._check_shapes import TokenShape
 from .._options import (
     GATHER_NAMES,
-    DetailOptions,
     InterpolationOptions,
     LayoutOptions,
     LocalizationOptions,
     MetricOptions,
     SamplingOptions,
-    details_of,
     pick,
 )
+from .._result_options import DetailOptions, ResultOptions, details_of, results_of
 from ._shared import check_descriptors, rows_and_temperature
 
 
@@ -35,6 +34,12 @@ class Checked(NamedTuple):
     details: DetailOptions | None = None
     interpolation: str = "features"
     upsample: tuple[int, int] | None = None
+    results: ResultOptions = ResultOptions()
+
+    @property
+    def takes_steps(self) -> bool:
+        """Whether a match is made by the operators of its steps."""
+        return self.upsample is not None or self.results.return_scores or self.results.top_k is not None
 
 
 def check_match_call(source: Tensor, target: Tensor, keypoints: Tensor, **options: Any) -> Checked:
@@ -77,6 +82,7 @@ def check_localize_call(scores: Tensor, **options: Any) -> Checked:
     _checks.check_features("scores", scores, "(B, N, H, W)")
     _checks.check_cells("scores", scores, channels=False)
     rows_and_temperature(scores, scores.shape[1], options)
+    _checks.check_center(options.get("center"), scores, scores.shape[1])
     return _with_details(Checked(localization=_localization(options, scores)), options)
 
 
@@ -104,12 +110,14 @@ def check_localization(checked: Checked, target: Tensor, queries: int, options: 
     """`checked` with how queries are compared with the target and localised in it."""
     _checks.check_cells("target", target)
     rows_and_temperature(target, queries, options)
+    _checks.check_center(options.get("center"), target, queries)
     metric = pick(MetricOptions, options).checked()
     return _with_details(checked._replace(metric=metric, localization=_localization(options, target)), options)
 
 
 def _with_details(checked: Checked, options: Mapping[str, Any]) -> Checked:
-    return checked._replace(details=details_of(options), upsample=check_upsample(options.get("upsample")))
+    upsample = check_upsample(options.get("upsample"))
+    return checked._replace(details=details_of(options), upsample=upsample, results=results_of(options))
 
 
 def _localization(options: Mapping[str, Any], scores: Tensor) -> LocalizationOptions:

@@ -20,7 +20,7 @@ Checked = TypeVar("Checked")
 _MOST = 1024  # kinds of calls that are kept
 _PLAIN = frozenset((int, float, str, bool, type(None)))
 _RESTRICTIONS = frozenset(Rows._fields)
-_OF_KIND = _RESTRICTIONS | {"temperature"}  # options whose values are checked where an operator runs
+_OF_KIND = _RESTRICTIONS | {"temperature", "center"}  # options whose values are checked where an operator runs
 _seen: dict[tuple[Any, ...], Any] = {}
 
 
@@ -89,6 +89,30 @@ def rows_and_temperature(scores: Tensor, queries: int, options: Mapping[str, Any
 def _restricted(options: Mapping[str, Any], queries: int, scores: Tensor) -> Rows:
     upsample = check_upsample(options.get("upsample"))
     return _checks.check_rows(pick(Rows, options), queries, scores, upsample)
+
+
+def size_of(features: Tensor) -> tuple[int, int]:
+    """(H, W) of maps."""
+    height, width = features.shape[-2:]
+    return height, width
+
+
+def without_padding(x: Tensor, rows: Rows) -> Tensor:
+    """x (B, N, ...) with zeros in rows of padding, which may be NaN."""
+    valid = rows.valid
+    if rows.num_keypoints is not None:
+        counted = torch.arange(x.shape[1], device=x.device) < rows.num_keypoints[:, None]
+        valid = counted if valid is None else counted & valid
+    return x if valid is None else torch.where(valid[(..., *[None] * (x.dim() - 2))], x, 0)
+
+
+def rows_of_block(rows: Rows, first: int, last: int) -> Rows:
+    """The restrictions of queries first..last - 1."""
+    return Rows(
+        None if rows.num_keypoints is None else (rows.num_keypoints - first).clamp(0, last - first),
+        None if rows.valid is None else rows.valid[:, first:last].contiguous(),
+        rows.target_mask,
+    )
 
 
 def any_requires_grad(*tensors: Tensor | None) -> bool:

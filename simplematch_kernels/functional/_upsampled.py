@@ -14,6 +14,7 @@ from .._types import Matches, Rows, accumulation_dtype
 from ..operators import cosine_similarity as similarity_operator
 from ..operators import localize_upsampled as localize_operator
 from ..operators import neighbour_products as products_operator
+from ._shared import rows_of_block
 
 _LINEAR = MetricOptions("dot")
 _Run = Callable[[Tensor, Rows, Tensor | None], Matches]
@@ -65,30 +66,15 @@ def match(
     return _in_blocks(run, descriptors, target, rows, temperature)
 
 
-def without_padding(keypoints: Tensor, rows: Rows) -> Tensor:
-    """Keypoints of padding, which may be NaN, as zeros."""
-    valid = rows.valid
-    if rows.num_keypoints is not None:
-        counted = torch.arange(keypoints.shape[1], device=keypoints.device) < rows.num_keypoints[:, None]
-        valid = counted if valid is None else counted & valid
-    return keypoints if valid is None else torch.where(valid[..., None], keypoints, 0)
-
-
 def _in_blocks(run: _Run, descriptors: Tensor, target: Tensor, rows: Rows, temperature: Tensor | None) -> Matches:
     queries, (batch, _, height, width) = descriptors.shape[1], target.shape
     item = accumulation_dtype(target).itemsize
     most = _resolved.queries_within_budget(batch * height * width * item)
     if queries <= most:
         return run(descriptors, rows, temperature)
-    (num_keypoints, valid, mask), found = rows, []
+    found = []
     for first in range(0, queries, most):
-        block = slice(first, first + most)
-        count = min(most, queries - first)
-        rows_of_block = Rows(
-            None if num_keypoints is None else (num_keypoints - first).clamp(0, count),
-            None if valid is None else valid[:, block].contiguous(),
-            mask,
-        )
-        of_block = None if temperature is None else temperature[:, block]
-        found.append(run(descriptors[:, block], rows_of_block, of_block))
+        last = min(first + most, queries)
+        of_block = None if temperature is None else temperature[:, first:last]
+        found.append(run(descriptors[:, first:last], rows_of_block(rows, first, last), of_block))
     return Matches(*(torch.cat(parts, 1) for parts in zip(*found, strict=True)))

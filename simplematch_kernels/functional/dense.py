@@ -14,8 +14,8 @@ from .._resolved import pixels_from_cells
 from .._types import DenseMatches, Matches, accumulation_dtype
 from ..reference.gather import apply_affine, maps_of_images
 from ._calls import Checked, check_localization, check_maps
+from ._match import match
 from ._shared import Queries
-from .matching import match
 
 
 @with_options(DenseKeywords, Tensor)

@@ -2,44 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Unpack, cast
+from collections.abc import Sequence
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from .. import _check_options, _checks, _resolved
+from .. import _check_options, _checks
 from .._checks import as_map
 from .._options import (
     BORDERS,
     DescriptorKeywords,
-    DetailOptions,
     LocalizeKeywords,
     MatchKeywords,
-    SamplingOptions,
     SimilarityKeywords,
     Size,
-    axes,
     with_options,
 )
-from .._resolved import Sampling, cells_from_pixels
-from .._types import DetailedMatches, LocalizeDetails, MatchDetails, Matches, Rows
+from .._types import Matches
 from ..operators import cosine_similarity as similarity_operator
 from ..operators import gather_keypoints as gather_operator
-from ..operators import localize as localize_operator
-from ..operators import sparse_window_match as match_operator
-from ..operators._torch import is_plain
-from ..reference.interpolation import interpolate_matches
-from . import _upsampled
+from . import _given_windows, _ranking, _sums, _upsampled
 from ._calls import (
-    Checked,
     check_descriptors_call,
     check_gather_call,
     check_localize_call,
     check_match_call,
     check_similarity_call,
 )
-from ._shared import Queries, any_requires_grad, once, requested, rows_and_temperature
+from ._given_windows import Localizing
+from ._match import interpolate, localize_scores, match
+from ._shared import Queries, once, requested, rows_and_temperature
 
 
 @with_options(MatchKeywords, Tensor)
@@ -135,7 +128,7 @@ def sparse_window_match(
     sizes = _checks.check_image_sizes("source_size", options.get("source_size"), source)
     if checked.interpolation == "matches":
         points = _checks.as_points(keypoints, "bilinear")
-        return _interpolate(Queries(source, points, sizes), target, checked, backend, options)
+        return interpolate(Queries(source, points, sizes), target, checked, backend, options)
     points = _checks.as_points(keypoints, checked.sampling.sampling)
     return match(Queries(source, points, sizes), target, checked, backend, options)
 
@@ -179,11 +172,15 @@ def localize(scores: Tensor, *, backend: str | None = None, **options: Unpack[Lo
     if checked.upsample is not None:
         upsampling = _upsampled.Upsampling(checked.upsample, sizes, checked.localization, requested(backend))
         return _upsampled.localize(scores, rows, temperature, upsampling)
-    inputs = (scores, rows, temperature, sizes, checked.localization)
-    if (details := checked.details) is not None:
-        arguments = localize_operator.DetailedArguments(*inputs, details, requested(backend))
-        return _detailed(localize_operator.run_detailed(arguments), details)
-    return localize_operator.run(localize_operator.Arguments(*inputs, requested(backend)))
+    center, results = options.get("center"), checked.results
+    localizing = Localizing(rows, temperature, sizes, checked.localization, checked.details, requested(backend))
+    if results.normalization == "sum":
+        found = _sums.localize(scores, center, localizing)
+    elif center is not None:
+        found = _given_windows.localize(scores, center, localizing)
+    else:
+        found = localize_scores(scores, localizing)
+    return _ranking.with_best(found, _ranking.best_of_scores(scores, rows, results, requested(backend)))
 
 
 def gather_keypoints(
@@ -302,78 +299,3 @@ def extract_windows(
     cells = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
     windows = scores.flatten(2).gather(2, cells.flatten(2)).unflatten(2, (rows, columns))
     return torch.where(inside, windows, -torch.inf), torch.stack((left, top), -1)
-
-
-def match(
-    queries: Queries,
-    target: Tensor,
-    checked: Checked,
-    backend: str | None,
-    options: Mapping[str, Any],
-    keep_all_or_none: bool = False,
-) -> Matches:
-    """`sparse_window_match` of checked maps and queries.
-
-    keep_all_or_none: keep no scores for the backward, unless those of all windows take half of the budget at most.
-    """
-    source, keypoints, source_sizes = queries
-    rows, temperature = rows_and_temperature(target, queries.number, options)
-    target_sizes = _checks.check_image_sizes("target_size", options.get("target_size"), target)
-    if checked.upsample is not None:
-        upsampling = _upsampled.Upsampling(checked.upsample, target_sizes, checked.localization, requested(backend))
-        descriptors = _descriptors(queries, rows, checked.sampling, upsampling.backend)
-        return _upsampled.match(descriptors, target, rows, temperature, checked.metric, upsampling)
-    keep = torch.is_grad_enabled() and any_requires_grad(source, keypoints, target, temperature)
-    tensors = (source, keypoints, target, rows, temperature, source_sizes, target_sizes)
-    records = (checked.sampling, checked.metric, checked.localization)
-    if (details := checked.details) is not None:
-        detailed = match_operator.DetailedArguments(*tensors, *records, details, keep, requested(backend))
-        return _detailed(match_operator.run_detailed(detailed), details)
-    arguments = match_operator.Arguments(*tensors, *records, keep, requested(backend))
-    if keep and keep_all_or_none and 2 * arguments.window_bytes > _resolved.SCORE_BUDGET_BYTES:
-        arguments = arguments._replace(keep_scores=False)
-    result = match_operator.run(arguments)
-    return Matches(result.keypoints, result.score, result.peak, result.log_sum_exp)
-
-
-def _detailed(found: LocalizeDetails | MatchDetails, details: DetailOptions) -> Matches:
-    """`DetailedMatches`, of which the types of the public functions say that they have the fields of `Matches`."""
-    detailed = DetailedMatches(
-        *found[:4],
-        found.covariance if details.return_covariance else None,
-        found.second_score if details.return_second else None,
-        found.second_peak if details.return_second else None,
-    )
-    return cast(Matches, detailed)
-
-
-def _descriptors(queries: Queries, rows: Rows, sampling: SamplingOptions, backend: str) -> Tensor:
-    """(B, N, C) of checked queries."""
-    source, keypoints, sizes = queries
-    if keypoints is None:
-        return source[:, :, 0, :].transpose(1, 2)
-    points = _upsampled.without_padding(keypoints, rows)
-    return gather_operator.run(gather_operator.Arguments(source, points, sizes, sampling, backend)).descriptors
-
-
-def _interpolate(
-    queries: Queries, target: Tensor, checked: Checked, backend: str | None, options: Mapping[str, Any]
-) -> Matches:
-    """`match` with source_interpolation "matches"."""
-    source, keypoints, sizes = queries
-    assert keypoints is not None
-    rows, temperature = rows_and_temperature(target, queries.number, options)
-    if target.device.type == "cpu" and is_plain((keypoints, target), target.device):  # else the operator checks
-        _checks.check_values(keypoints, rows, temperature, queries.number)
-        _checks.check_image_size_values("source_size", sizes)
-    in_cells = checked._replace(sampling=SamplingOptions())
-
-    def of_cells(cells: Tensor, rows: Rows, temperature: Tensor | None) -> Matches:
-        changed: dict[str, Any] = {"num_keypoints": rows.num_keypoints, "valid": rows.valid}
-        changed["temperature"] = temperature  # None: a number, in `checked`
-        return match(Queries(source, cells), target, in_cells, backend, {**options, **changed})
-
-    sampling = checked.sampling
-    maps = axes(cells_from_pixels, sampling.source_coords, sampling.source_size, *source.shape[-2:])
-    resolved = Sampling(*maps, "bilinear", "border", sampling.source_coords, sizes)
-    return interpolate_matches(source, keypoints, resolved, rows, temperature, of_cells)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._options import DetailOptions
+from .._result_options import DetailOptions
 from .._types import (
     AnyUpstream,
     GatherGradients,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from .._options import DetailOptions
 from .._resolved import Window
+from .._result_options import DetailOptions
 from ..native import _records
 from ..native._records import _C
 

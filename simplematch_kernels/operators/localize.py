@@ -7,7 +7,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 from .._checks import check_image_size_values, check_values
-from .._options import DetailOptions, LocalizationOptions
+from .._options import LocalizationOptions
+from .._result_options import DetailOptions
 from .._types import (
     DetailedUpstream,
     LocalizeDetails,

@@ -10,7 +10,8 @@ from torch import Tensor
 from .. import _resolved
 from .._check_options import check_window_size
 from .._checks import check_image_size_values, check_values
-from .._options import DetailOptions, LocalizationOptions, MetricOptions, SamplingOptions
+from .._options import LocalizationOptions, MetricOptions, SamplingOptions
+from .._result_options import DetailOptions
 from .._types import (
     DetailedUpstream,
     MatchDetails,

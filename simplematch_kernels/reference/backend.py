@@ -71,7 +71,7 @@ def sparse_window_match_detailed(p: MatchProblem) -> MatchDetails:
 
 
 def _empty_for_none(matches: DetailedMatches) -> LocalizeDetails:
-    covariance, score, peak = matches[4:]
+    covariance, score, peak = matches[4:7]
     like, empty = matches.score, (0,)
     return LocalizeDetails(
         *matches[:4],

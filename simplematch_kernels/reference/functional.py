@@ -9,7 +9,6 @@ from torch import Tensor
 
 from .. import _checks
 from .._options import (
-    DetailOptions,
     InterpolationOptions,
     LayoutOptions,
     LocalizationOptions,
@@ -17,6 +16,7 @@ from .._options import (
     SamplingOptions,
     pick,
 )
+from .._result_options import DetailOptions, details_of
 from .._truth_options import truth_options
 from .._types import CrossEntropyProblem, Matches, MatchProblem, Rows, accumulation_dtype
 from . import match
@@ -59,7 +59,7 @@ def sparse_window_match(
         pick(SamplingOptions, options).checked().resolve(*source.shape[-2:], image_sizes=source_sizes),
         pick(MetricOptions, options).checked().resolve(),
         localization.resolve(*target.shape[-2:], image_sizes=target_sizes),
-        details=pick(DetailOptions, options).checked(),
+        details=details_of(options) or DetailOptions(),
     )
     if pick(InterpolationOptions, options).checked().source_interpolation == "features":
         return cast(Matches, match.sparse_window_match(problem, dtype=dtype))  # as the public functions

@@ -102,7 +102,8 @@ def around_peak(scores: Tensor, peak: Tensor, window: Window) -> Tensor:
 def rates(localization: Localization, scores: Tensor) -> Tensor:
     """(2, 2), or (B, 1, 2, 2) where each image has a size: the user's units squared per cell squared."""
     maps = maps_from_cells(localization, scores)
-    of_axes = torch.stack([torch.as_tensor(rate(affine, scores.dtype)).to(scores) for affine in maps], -1)
+    as_scores = {"dtype": scores.dtype, "device": scores.device}
+    of_axes = torch.stack([torch.as_tensor(rate(affine, scores.dtype), **as_scores) for affine in maps], -1)
     return of_axes[..., :, None] * of_axes[..., None, :]
 
 
@@ -279,11 +280,15 @@ def inside_window(window: Window, peak: Tensor, height: int, width: int) -> Tens
     y, x = _cell_grid(height, width, peak.device)
     top, left = window_origin(window, peak, height, width)
     inside = (y >= top) & (y < top + window.height) & (x >= left) & (x < left + window.width)
-    if window.disc:
-        dx, dy = _offsets(peak, height, width)
-        scaled = (2 * dx * window.height) ** 2 + (2 * dy * window.width) ** 2
-        inside = inside & (scaled < (window.width * window.height) ** 2)
-    return inside
+    return inside & in_shape(window, *_offsets(peak, height, width))
+
+
+def in_shape(window: Window, dx: Tensor, dy: Tensor) -> Tensor:
+    """Whether offsets from the peak lie in the shape of the window, not its box."""
+    if not window.disc:
+        return torch.ones_like(dx + dy, dtype=torch.bool)
+    scaled = (2 * dx * window.height) ** 2 + (2 * dy * window.width) ** 2
+    return scaled < (window.width * window.height) ** 2
 
 
 def window_cells(window: Window, peak: Tensor, height: int, width: int) -> Tensor:

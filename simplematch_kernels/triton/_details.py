@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .._options import DetailOptions
 from .._resolved import Localization
+from .._result_options import DetailOptions
 from .._types import LocalizeDetails, Rows
 from . import _arguments as to
 from . import _launch, _steps

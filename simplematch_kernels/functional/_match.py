@@ -1,0 +1,140 @@
+"""Checked queries and maps to matches: which operators run, whatever the public function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from .. import _checks, _resolved
+from .._options import SamplingOptions, axes
+from .._resolved import Sampling, cells_from_pixels
+from .._result_options import DetailOptions
+from .._types import DetailedMatches, LocalizeDetails, MatchDetails, Matches, Rows, as_detailed
+from ..operators import cosine_similarity as similarity_operator
+from ..operators import gather_keypoints as gather_operator
+from ..operators import localize as localize_operator
+from ..operators import sparse_window_match as match_operator
+from ..operators._torch import is_plain
+from ..reference.interpolation import interpolate_matches
+from . import _given_windows, _ranking, _upsampled
+from ._calls import Checked
+from ._given_windows import Localizing
+from ._shared import Queries, any_requires_grad, requested, rows_and_temperature, without_padding
+
+
+def match(
+    queries: Queries,
+    target: Tensor,
+    checked: Checked,
+    backend: str | None,
+    options: Mapping[str, Any],
+    keep_all_or_none: bool = False,
+) -> Matches:
+    """`sparse_window_match` of checked maps and queries.
+
+    keep_all_or_none: keep no scores for the backward, unless those of all windows take half of the budget at most.
+    """
+    source, keypoints, source_sizes = queries
+    rows, temperature = rows_and_temperature(target, queries.number, options)
+    target_sizes = _checks.check_image_sizes("target_size", options.get("target_size"), target)
+    if checked.takes_steps or options.get("center") is not None:
+        return _in_steps(queries, target, rows, temperature, target_sizes, checked, requested(backend), options)
+    keep = torch.is_grad_enabled() and any_requires_grad(source, keypoints, target, temperature)
+    tensors = (source, keypoints, target, rows, temperature, source_sizes, target_sizes)
+    records = (checked.sampling, checked.metric, checked.localization)
+    if (details := checked.details) is not None:
+        detailed = match_operator.DetailedArguments(*tensors, *records, details, keep, requested(backend))
+        return with_details(match_operator.run_detailed(detailed), details)
+    arguments = match_operator.Arguments(*tensors, *records, keep, requested(backend))
+    if keep and keep_all_or_none and 2 * arguments.window_bytes > _resolved.SCORE_BUDGET_BYTES:
+        arguments = arguments._replace(keep_scores=False)
+    result = match_operator.run(arguments)
+    return Matches(result.keypoints, result.score, result.peak, result.log_sum_exp)
+
+
+def localize_scores(scores: Tensor, localizing: Localizing) -> Matches:
+    """`localize` of checked scores, as far as its operator does it."""
+    rows, temperature, sizes, options, details, backend = localizing
+    inputs = (scores, rows, temperature, sizes, options)
+    if details is not None:
+        arguments = localize_operator.DetailedArguments(*inputs, details, backend)
+        return with_details(localize_operator.run_detailed(arguments), details)
+    return localize_operator.run(localize_operator.Arguments(*inputs, backend))
+
+
+def with_details(found: LocalizeDetails | MatchDetails, details: DetailOptions) -> Matches:
+    """`DetailedMatches`, of which the types of the public functions say that they have the fields of `Matches`."""
+    detailed = DetailedMatches(
+        *found[:4],
+        found.covariance if details.return_covariance else None,
+        found.second_score if details.return_second else None,
+        found.second_peak if details.return_second else None,
+    )
+    return cast(Matches, detailed)
+
+
+def _in_steps(
+    queries: Queries,
+    target: Tensor,
+    rows: Rows,
+    temperature: Tensor | None,
+    sizes: Tensor | None,
+    checked: Checked,
+    backend: str,
+    options: Mapping[str, Any],
+) -> Matches:
+    """`match` from the descriptors on, by the operators of its steps: for options that the fused operator hasn't."""
+    descriptors = _descriptors(queries, rows, checked.sampling, backend)
+    if checked.upsample is not None:
+        upsampling = _upsampled.Upsampling(checked.upsample, sizes, checked.localization, backend)
+        return _upsampled.match(descriptors, target, rows, temperature, checked.metric, upsampling)
+    localizing = Localizing(rows, temperature, sizes, checked.localization, checked.details, backend)
+    if (center := options.get("center")) is not None:
+        return _given_windows.match(descriptors, target, center, checked.metric, localizing)
+    results = checked.results
+    if results.return_scores:
+        arguments = similarity_operator.Arguments(descriptors, target, checked.metric, backend)
+        scores = similarity_operator.run(arguments).scores
+        found = localize_scores(scores, localizing)
+        found = as_detailed(found, scores=without_padding(scores, rows))
+        best = _ranking.best_of_scores(scores, rows, results, backend)
+    else:
+        without = checked._replace(results=results._replace(top_k=None))
+        found = match(queries, target, without, backend, options)
+        best = _ranking.best(descriptors, target, rows, checked.metric, results, backend)
+    return _ranking.with_best(found, best)
+
+
+def _descriptors(queries: Queries, rows: Rows, sampling: SamplingOptions, backend: str) -> Tensor:
+    """(B, N, C) of checked queries; zeros, or those of point (0, 0), in rows of padding, which may hold NaN."""
+    source, keypoints, sizes = queries
+    if keypoints is None:
+        return without_padding(source[:, :, 0, :].transpose(1, 2), rows)
+    points = without_padding(keypoints, rows)
+    return gather_operator.run(gather_operator.Arguments(source, points, sizes, sampling, backend)).descriptors
+
+
+def interpolate(
+    queries: Queries, target: Tensor, checked: Checked, backend: str | None, options: Mapping[str, Any]
+) -> Matches:
+    """`match` with source_interpolation "matches"."""
+    source, keypoints, sizes = queries
+    assert keypoints is not None
+    rows, temperature = rows_and_temperature(target, queries.number, options)
+    if target.device.type == "cpu" and is_plain((keypoints, target), target.device):  # else the operator checks
+        _checks.check_values(keypoints, rows, temperature, queries.number)
+        _checks.check_image_size_values("source_size", sizes)
+    in_cells = checked._replace(sampling=SamplingOptions())
+
+    def of_cells(cells: Tensor, rows: Rows, temperature: Tensor | None) -> Matches:
+        changed: dict[str, Any] = {"num_keypoints": rows.num_keypoints, "valid": rows.valid}
+        changed["temperature"] = temperature  # None: a number, in `checked`
+        return match(Queries(source, cells), target, in_cells, backend, {**options, **changed})
+
+    sampling = checked.sampling
+    maps = axes(cells_from_pixels, sampling.source_coords, sampling.source_size, *source.shape[-2:])
+    resolved = Sampling(*maps, "bilinear", "border", sampling.source_coords, sizes)
+    return interpolate_matches(source, keypoints, resolved, rows, temperature, of_cells)
