@@ -103,7 +103,7 @@ def wrong_image_size(name: str, size: object, batch: int) -> ValueError:
 
 
 def wrong_center(kind: str, got: object) -> TypeError:
-    return TypeError(f"center must be a {kind} of flat cells (B, N) or of points (B, N, 2), or None, got {got}")
+    return TypeError(f"center must be {kind} of flat cells (B, N) or of points (B, N, 2), or None, got {got}")
 
 
 def wrong_center_shape(expected: Sequence[int], got: Sequence[int]) -> ValueError:

@@ -190,9 +190,9 @@ def check_center(value: object, features: Tensor, queries: int) -> None:
     if value is None:
         return
     if not isinstance(value, Tensor):
-        raise _check_shapes.wrong_center("tensor", type(value).__name__)
+        raise _check_shapes.wrong_center("a tensor", type(value).__name__)
     if value.dtype == torch.bool or value.is_complex():
-        raise _check_shapes.wrong_center("tensor", value.dtype)
+        raise _check_shapes.wrong_center("a tensor", value.dtype)
     expected = (features.shape[0], queries, 2)
     if tuple(value.shape) != (expected if value.dim() == 3 else expected[:2]):
         raise _check_shapes.wrong_center_shape(expected, value.shape)

@@ -53,9 +53,21 @@ class Matches(NamedTuple):
     def second_peak(self) -> Array | None:
         return None
 
+    @property
+    def top_score(self) -> Array | None:
+        return None
+
+    @property
+    def top_peak(self) -> Array | None:
+        return None
+
+    @property
+    def scores(self) -> Array | None:
+        return None
+
 
 class DetailedMatches(NamedTuple):
-    """`Matches`, and what `return_covariance` and `return_second` ask for; None where they don't.
+    """`Matches`, and what `return_covariance`, `return_second`, `top_k` and `return_scores` ask for; None where not.
 
     Attributes: those of `simplematch_kernels.DetailedMatches`.
     """
@@ -67,6 +79,15 @@ class DetailedMatches(NamedTuple):
     covariance: Array | None = None
     second_score: Array | None = None
     second_peak: Array | None = None
+    top_score: Array | None = None
+    top_peak: Array | None = None
+    scores: Array | None = None
+
+
+def as_detailed(matches: Matches, **details: Array | None) -> Matches:
+    """`DetailedMatches` with further fields; the functions promise `Matches`, all of whose fields they have."""
+    plain = DetailedMatches(*matches) if isinstance(matches, DetailedMatches) else DetailedMatches(*matches[:4])
+    return cast(Matches, plain._replace(**cast(dict[str, Any], details)))
 
 
 class DenseMatches(NamedTuple):
@@ -148,7 +169,7 @@ def add_details(matches: Matches, details: DetailOptions | None) -> Matches:
     shape, dtype = matches.score.shape, matches.score.dtype
     covariance = np.empty((*shape, 2, 2), dtype) if details.return_covariance else None
     score, peak = (np.empty(shape, dtype), np.empty(shape, np.int64)) if details.return_second else (None, None)
-    return cast(Matches, DetailedMatches(*matches, covariance, score, peak))
+    return as_detailed(matches, covariance=covariance, second_score=score, second_peak=peak)
 
 
 def native_matches(matches: Matches) -> _C.Matches:

@@ -152,6 +152,30 @@ def _raise_at_first(rule: str, wrong: Array, rows: Rows, values: Array) -> None:
         raise _check_shapes.wrong_row(rule, values[batch, row].tolist(), batch, row)
 
 
+def check_center(value: object, batch: int, queries: int) -> Array | None:
+    """Flat cells (B, N) as int64, or points (B, N, 2); or None."""
+    if value is None:
+        return None
+    if not isinstance(value, np.ndarray):
+        raise _check_shapes.wrong_center("an array", type(value).__name__)
+    if value.dtype.kind not in "iuf" and value.dtype.name not in CODES:
+        raise _check_shapes.wrong_center("an array", value.dtype)
+    expected = (batch, queries, 2)
+    if value.shape != (expected if value.ndim == 3 else expected[:2]):
+        raise _check_shapes.wrong_center_shape(expected, value.shape)
+    if value.ndim == 2 and value.dtype.kind not in "iu":
+        raise _check_shapes.center_not_cells(value.dtype)
+    return value.astype(np.int64 if value.ndim == 2 else np.float64, copy=False)
+
+
+def check_center_values(center: Array, rows: Rows, cells: int) -> None:
+    """Points are finite in valid rows, and cells lie in the map; a negative cell is padding."""
+    if center.ndim == 3:
+        check_finite("center", center, rows)
+    elif center.size and center.max() >= cells:
+        _raise_at_first(_check_shapes.CENTER_BEYOND.format(cells=cells), center >= cells, rows, center)
+
+
 def check_threads(value: int | None) -> None:
     if value is None:
         return

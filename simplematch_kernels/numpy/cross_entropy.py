@@ -17,7 +17,8 @@ from ..native._records import _C
 from . import _arrays, _checks
 from ._arrays import Array, Rows, view
 from ._interpolation import to_cells
-from .functional import descriptor_map, device_of, split_sizes
+from ._run import descriptor_map, device_of
+from .functional import split_sizes
 
 
 @with_options(CrossEntropyKeywords, Array)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Unpack
 
-import numpy as np
-
-from .._check_options import check_upsample
+from .._check_options import check_number, check_upsample
 from .._options import (
     GATHER_NAMES,
     DescriptorKeywords,
@@ -20,16 +18,17 @@ from .._options import (
     SamplingOptions,
     SimilarityKeywords,
     Size,
-    details_of,
     pick,
     with_options,
 )
-from .._resolved import Localization, Sampling
+from .._resolved import Localization, Metric, Sampling
+from .._result_options import DetailOptions, details_of, results_of
 from ..native import _records
 from ..native._records import _C
-from . import _arrays, _checks, _upsampled
+from . import _arrays, _checks, _given_windows, _ranking, _run, _sums, _upsampled
 from ._arrays import Array, Matches, Rows, view
 from ._interpolation import interpolate_matches
+from ._run import descriptor_map, device_of
 
 
 @with_options(MatchKeywords, Array)
@@ -109,15 +108,18 @@ def localize(scores: Array, *, threads: int | None = None, **options: Unpack[Loc
     batch, queries = scores.shape[:2]
     rows, temperature, localization = _localization(scores, queries, options)
     _checks.check_values(None, rows, temperature)
-    details, upsample = details_of(options), check_upsample(options.get("upsample"))
+    details, results, upsample = details_of(options), results_of(options), check_upsample(options.get("upsample"))
+    device, center = device_of(threads), _checks.check_center(options.get("center"), batch, queries)
     if upsample is not None:
         linear = _upsampled.LINEAR
-        return _upsampled.localize(scores, None, rows, temperature, linear, upsample, localization, device_of(threads))
-    matches = _arrays.empty_matches(batch, queries, _arrays.accumulation_dtype(scores))
-    matches = _arrays.add_details(matches, details)
-    problem = _records.localize_problem(view(scores), _arrays.native_rows(rows), view(temperature), localization)
-    _C.localize(problem, _arrays.native_matches(matches), device_of(threads))
-    return matches
+        return _upsampled.localize(scores, None, rows, temperature, linear, upsample, localization, device)
+    if results.normalization == "sum":
+        found = _sums.localize(scores, center, _localizing(scores, rows, temperature, options, device))
+    elif center is not None:
+        found = _given_windows.localize(scores, center, _localizing(scores, rows, temperature, options, device))
+    else:
+        found = _run.localize(scores, rows, temperature, localization, details, device)
+    return _ranking.with_best(found, _ranking.best_of_scores(scores, rows, results, device))
 
 
 def gather_keypoints(
@@ -158,14 +160,7 @@ def gather_keypoints(
     options = SamplingOptions(None if sizes is not None else size, coords, sampling, padding).checked(GATHER_NAMES)  # type: ignore[arg-type]
     _checks.check_values(keypoints, Rows(), None)
     resolved = options.resolve(*features.shape[2:], image_sizes=sizes)
-    return _gather(features, keypoints, resolved, device_of(threads))
-
-
-def _gather(features: Array, keypoints: Array, sampling: Sampling, device: _C.Device) -> Array:
-    descriptors = np.empty((features.shape[0], keypoints.shape[1], features.shape[1]), features.dtype)
-    problem = _records.gather_problem(view(features), view(keypoints), sampling)
-    _C.gather_keypoints(problem, {"descriptors": _arrays.address(descriptors)}, device)
-    return descriptors
+    return _run.gather(features, keypoints, resolved, device_of(threads))
 
 
 @with_options(SimilarityKeywords)
@@ -195,16 +190,7 @@ def cosine_similarity(
     _checks.check_pair("descriptors", descriptors, "target", target)
     _checks.check_cells("target", target)
     metric = pick(MetricOptions, options).checked().resolve()
-    batch, _, height, width = target.shape
-    dtype = _arrays.accumulation_dtype(target)
-    scores = np.empty((batch, descriptors.shape[1], height, width), dtype)
-    norm = np.empty((batch, height * width), dtype)
-    _C.cosine_similarity(
-        _records.similarity_problem(view(descriptor_map(descriptors)), view(target), metric),
-        {"scores": _arrays.address(scores), "target_norm": _arrays.address(norm)},
-        device_of(threads),
-    )
-    return scores
+    return _run.similarity(descriptor_map(descriptors), target, metric, device_of(threads))
 
 
 def match(
@@ -220,13 +206,44 @@ def match(
     rows, temperature, localization = _localization(target, queries, options)
     metric = pick(MetricOptions, options).checked().resolve()
     _checks.check_values(keypoints, rows, temperature)
-    details, upsample = details_of(options), check_upsample(options.get("upsample"))
+    details, results, upsample = details_of(options), results_of(options), check_upsample(options.get("upsample"))
+    center = _checks.check_center(options.get("center"), target.shape[0], queries)
+    if upsample is None and center is None and not results.return_scores and results.top_k is None:
+        return _fused(source, keypoints, target, sampling, rows, temperature, metric, localization, details, threads)
+    device = device_of(threads)
+    descriptors = _run.without_padding(source[:, :, 0].transpose(0, 2, 1), rows) if keypoints is None else None
+    if keypoints is not None and sampling is not None:
+        descriptors = _run.gather(source, _run.without_padding(keypoints, rows), sampling, device)
+    assert descriptors is not None
+    queries_map = descriptor_map(descriptors)
     if upsample is not None:
-        device = device_of(threads)
-        if keypoints is not None and sampling is not None:
-            points = _upsampled.without_padding(keypoints, rows)
-            source = descriptor_map(_gather(source, points, sampling, device))
-        return _upsampled.match(source, target, rows, temperature, metric, upsample, localization, device)
+        return _upsampled.match(queries_map, target, rows, temperature, metric, upsample, localization, device)
+    if center is not None:
+        localizing = _localizing(target, rows, temperature, options, device)
+        return _given_windows.match(queries_map, target, center, metric, localizing)
+    if results.return_scores:
+        scores = _run.similarity(queries_map, target, metric, device)
+        found = _run.localize(scores, rows, temperature, localization, details, device)
+        found = _arrays.as_detailed(found, scores=_run.without_padding(scores, rows))
+        return _ranking.with_best(found, _ranking.best_of_scores(scores, rows, results, device))
+    found = _fused(source, keypoints, target, sampling, rows, temperature, metric, localization, details, threads)
+    return _ranking.with_best(found, _ranking.best(queries_map, target, rows, metric, results, device))
+
+
+def _fused(
+    source: Array,
+    keypoints: Array | None,
+    target: Array,
+    sampling: Sampling | None,
+    rows: Rows,
+    temperature: Array | None,
+    metric: Metric,
+    localization: Localization,
+    details: DetailOptions | None,
+    threads: int | None,
+) -> Matches:
+    """`match` by the fused operator."""
+    queries = source.shape[3] if keypoints is None else keypoints.shape[1]
     matches = _arrays.empty_matches(target.shape[0], queries, _arrays.accumulation_dtype(target))
     matches = _arrays.add_details(matches, details)
     kept = _arrays.empty_kept(target, localization.window)
@@ -285,6 +302,17 @@ def _localization(scores: Array, queries: int, options: Mapping[str, Any]) -> tu
     return rows, temperature, localization.resolve(*(size or scores.shape[2:]), image_sizes=sizes)
 
 
+def _localizing(
+    scores: Array, rows: Rows, temperature: Array | None, options: Mapping[str, Any], device: _C.Device
+) -> _given_windows.Localizing:
+    """Of checked options."""
+    options, sizes = split_sizes("target_size", options, scores)
+    value = options.get("temperature", LocalizationOptions().fixed_temperature)
+    number = None if temperature is not None else check_number("temperature", value, above=0.0)
+    localization = pick(LocalizationOptions, {**options, "fixed_temperature": number}).checked()
+    return _given_windows.Localizing(rows, temperature, sizes, localization, details_of(options), device)
+
+
 def check_maps(source: Array, target: Array, options: Mapping[str, Any]) -> tuple[Array, Array]:
     """A source and a target map that agree, as maps whatever their layout."""
     layout = pick(LayoutOptions, options)
@@ -299,13 +327,3 @@ def split_sizes(name: str, options: Mapping[str, Any], features: Array) -> tuple
     """The options without the sizes of each image, if option `name` is (B, 2), and these."""
     sizes = _checks.check_image_sizes(name, options.get(name), features)
     return (options, None) if sizes is None else ({**options, name: None}, sizes)
-
-
-def descriptor_map(descriptors: Array) -> Array:
-    """(B, N, C) as the (B, C, 1, N) that the kernels read."""
-    return descriptors.transpose(0, 2, 1)[:, :, None, :]
-
-
-def device_of(threads: int | None) -> _C.Device:
-    _checks.check_threads(threads)
-    return _records.cpu(_arrays.default_threads() if threads is None else threads)

@@ -9,12 +9,11 @@ import numpy as np
 from .. import _check_shapes
 from .._check_correlation import check_correlation_options, wrong_number_of_coords, wrong_offsets_shape
 from .._options import SamplingOptions, Size
-from ..native import _records
-from ..native._records import _C
-from . import _arrays, _checks
-from ._arrays import CODES, Array, Rows, view
+from . import _arrays, _checks, _run
+from ._arrays import CODES, Array, Rows
 from ._interpolation import to_cells
-from .functional import descriptor_map, device_of, split_sizes
+from ._run import descriptor_map, device_of
+from .functional import split_sizes
 
 
 def local_correlation(
@@ -76,21 +75,18 @@ def local_correlation(
         of_coords = SamplingOptions(source_coords=target_coords)
         coords = np.stack(to_cells(coords, of_coords, sizes, *target.shape[2:]), -1)
     points = None if offsets is None else _check_offsets(offsets, target)
-    window = (points.shape[1],) if points is not None else tuple(2 * r + 1 for r in options.radius or ())
-    correlation = np.empty((target.shape[0], count, *window), _arrays.accumulation_dtype(target))
-    problem = _records.correlation_problem(
-        view(queries),
-        view(target),
-        view(coords),
-        view(points),
-        _arrays.native_rows(rows),
+    return _run.correlation(
+        queries,
+        target,
+        coords,
+        points,
+        rows,
         options.sampling.resolve(*target.shape[2:]),
         options.metric.resolve(),
         options.radius or (0, 0),
         options.scale,
+        device_of(threads),
     )
-    _C.local_correlation(problem, {"correlation": _arrays.address(correlation)}, device_of(threads))
-    return correlation
 
 
 def _check_offsets(value: object, target: Array) -> Array:

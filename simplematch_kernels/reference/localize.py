@@ -102,8 +102,8 @@ def around_peak(scores: Tensor, peak: Tensor, window: Window) -> Tensor:
 def rates(localization: Localization, scores: Tensor) -> Tensor:
     """(2, 2), or (B, 1, 2, 2) where each image has a size: the user's units squared per cell squared."""
     maps = maps_from_cells(localization, scores)
-    as_scores = {"dtype": scores.dtype, "device": scores.device}
-    of_axes = torch.stack([torch.as_tensor(rate(affine, scores.dtype), **as_scores) for affine in maps], -1)
+    of_each = (rate(affine, scores.dtype) for affine in maps)
+    of_axes = torch.stack([torch.as_tensor(x, dtype=scores.dtype, device=scores.device) for x in of_each], -1)
     return of_axes[..., :, None] * of_axes[..., None, :]
 
 

@@ -1,0 +1,105 @@
+"""One call of the compiled module each, on checked arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .._resolved import Localization, Metric, Sampling
+from .._result_options import DetailOptions
+from ..native import _records
+from ..native._records import _C
+from . import _arrays, _checks
+from ._arrays import Array, Matches, Rows, view
+
+
+def localize(
+    scores: Array,
+    rows: Rows,
+    temperature: Array | None,
+    localization: Localization,
+    details: DetailOptions | None,
+    device: _C.Device,
+) -> Matches:
+    """Matches of scores (B, N, H, W)."""
+    matches = _arrays.empty_matches(scores.shape[0], scores.shape[1], _arrays.accumulation_dtype(scores))
+    matches = _arrays.add_details(matches, details)
+    problem = _records.localize_problem(view(scores), _arrays.native_rows(rows), view(temperature), localization)
+    _C.localize(problem, _arrays.native_matches(matches), device)
+    return matches
+
+
+def similarity(descriptors: Array, target: Array, metric: Metric, device: _C.Device) -> Array:
+    """Scores (B, N, H, W) of descriptors (B, C, 1, N) with a target (B, C, H, W)."""
+    (batch, _, height, width), dtype = target.shape, _arrays.accumulation_dtype(target)
+    scores = np.empty((batch, descriptors.shape[3], height, width), dtype)
+    norm = np.empty((batch, height * width), dtype)
+    problem = _records.similarity_problem(view(descriptors), view(target), metric)
+    _C.cosine_similarity(problem, {"scores": _arrays.address(scores), "target_norm": _arrays.address(norm)}, device)
+    return scores
+
+
+def gather(features: Array, keypoints: Array, sampling: Sampling, device: _C.Device) -> Array:
+    """Descriptors (B, N, C) of features (B, C, H, W)."""
+    descriptors = np.empty((features.shape[0], keypoints.shape[1], features.shape[1]), features.dtype)
+    problem = _records.gather_problem(view(features), view(keypoints), sampling)
+    _C.gather_keypoints(problem, {"descriptors": _arrays.address(descriptors)}, device)
+    return descriptors
+
+
+def correlation(
+    queries: Array,
+    target: Array,
+    coords: Array,
+    offsets: Array | None,
+    rows: Rows,
+    sampling: Sampling,
+    metric: Metric,
+    radius: tuple[int, int],
+    scale: float,
+    device: _C.Device,
+) -> Array:
+    """(B, N, 2 ry + 1, 2 rx + 1) of queries (B, C, H, W), or (B, N, K) for offsets."""
+    batch, count = coords.shape[:2]
+    window = tuple(2 * r + 1 for r in radius) if offsets is None else (offsets.shape[1],)
+    found = np.empty((batch, count, *window), _arrays.accumulation_dtype(target))
+    problem = _records.correlation_problem(
+        view(queries),
+        view(target),
+        view(coords),
+        view(offsets),
+        _arrays.native_rows(rows),
+        sampling,
+        metric,
+        radius,
+        scale,
+    )
+    _C.local_correlation(problem, {"correlation": _arrays.address(found)}, device)
+    return found
+
+
+def descriptor_map(descriptors: Array) -> Array:
+    """(B, N, C) as the (B, C, 1, N) that the kernels read."""
+    return descriptors.transpose(0, 2, 1)[:, :, None, :]
+
+
+def without_padding(x: Array, rows: Rows) -> Array:
+    """x (B, N, ...) with zeros in rows of padding, which may be NaN."""
+    if rows.valid is None and rows.num_keypoints is None:
+        return x
+    valid = np.ones(x.shape[:2], np.bool_) if rows.valid is None else rows.valid
+    if rows.num_keypoints is not None:
+        valid = valid & (np.arange(x.shape[1]) < rows.num_keypoints[:, None])
+    return np.where(valid[(..., *[None] * (x.ndim - 2))], x, x.dtype.type(0))
+
+
+def rows_of_block(rows: Rows, first: int, last: int) -> Rows:
+    """The restrictions of queries first..last - 1."""
+    counts, valid, mask = rows
+    if counts is not None:
+        counts = np.clip(counts - first, 0, last - first)
+    return Rows(counts, None if valid is None else np.ascontiguousarray(valid[:, first:last]), mask)
+
+
+def device_of(threads: int | None) -> _C.Device:
+    _checks.check_threads(threads)
+    return _records.cpu(_arrays.default_threads() if threads is None else threads)

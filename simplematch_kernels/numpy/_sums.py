@@ -1,0 +1,91 @@
+"""The option normalization "sum" of `localize`, on arrays; see `functional/_sums.py`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .._options import LocalizationOptions
+from .._resolved import Window
+from .._result_options import DetailOptions
+from . import _arrays, _run
+from ._arrays import Array, Matches
+from ._given_windows import (
+    Localizing,
+    Windows,
+    nearest_cell,
+    rates,
+    rows_with_samples,
+    sample,
+    to_output,
+    windows_around,
+    windows_of,
+)
+
+_PEAK = LocalizationOptions("argmax", fixed_temperature=1.0).checked()
+
+
+def localize(scores: Array, center: Array | None, localizing: Localizing) -> Matches:
+    """Matches of weights (B, N, H, W) in windows round their peaks, or round given centers."""
+    size = height, width = scores.shape[2:]
+    rows, _, _, options, wanted, device = localizing
+    window = options.resolve(height, width).window
+    details: dict[str, Array | None] = {}
+    if center is None:
+        best, details = _peaks(scores, localizing)
+        cell = best.peak.clip(0)
+        x, y = (cell % width).astype(np.float64), (cell // width).astype(np.float64)
+        windows = windows_around(x, y, window, rows.target_mask, size, whole=True)
+        values = sample(scores, windows)
+    else:
+        windows = windows_of(center, scores, localizing)
+        values = sample(scores, windows)
+        counted = np.where(windows.counts, values, values.dtype.type(-np.inf))
+        peak = _PEAK.resolve(*counted.shape[2:])
+        best = _run.localize(counted, rows_with_samples(windows, rows), None, peak, None, device)
+        cell = nearest_cell(windows, best.peak, size)
+    there = best.peak >= 0
+    mean, covariance, log_sum = _moments(values, windows, cell % width, cell // width, window)
+    if wanted is not None and wanted.return_covariance:
+        in_units = covariance * rates(localizing, size, values.dtype)
+        details["covariance"] = np.where(there[..., None, None], in_units, values.dtype.type(0))
+    found = Matches(
+        np.where(there[..., None], to_output(mean, localizing, size), -1).astype(values.dtype),
+        best.score,
+        np.where(there, cell, -1),
+        np.where(there, log_sum, values.dtype.type(0)),
+    )
+    return _arrays.as_detailed(found, **details) if details else found
+
+
+def _peaks(scores: Array, localizing: Localizing) -> tuple[Matches, dict[str, Array | None]]:
+    """The peaks of weights, and what return_second asks for."""
+    rows, _, _, options, details, device = localizing
+    size = scores.shape[2:]
+    if details is None or not details.return_second:
+        return _run.localize(scores, rows, None, _PEAK.resolve(*size), None, device), {}
+    own = options._replace(fixed_temperature=1.0, target_size=None).resolve(*size)
+    found = _run.localize(scores, rows, None, own, DetailOptions(return_second=True), device)
+    return found, {"second_score": found.second_score, "second_peak": found.second_peak}
+
+
+def _moments(values: Array, windows: Windows, x: Array, y: Array, window: Window) -> tuple[Array, Array, Array]:
+    """Mean (B, N, 2) float64, covariance (B, N, 2, 2), and the logarithm of the sum of weights round cells (x, y)."""
+    dx, dy = windows.x - x[..., None], windows.y - y[..., None]
+    if window.sigma > 0:
+        of_x, of_y = (np.exp(-(d**2) / (2 * window.sigma**2)).astype(values.dtype) for d in (dx, dy))
+        values = values * of_y[..., :, None] * of_x[..., None, :]
+    values = np.where(windows.counts, values, values.dtype.type(0))
+    total = values.sum((2, 3))
+    empty = total == 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_sum = np.log(total)
+        weights = np.where(empty[..., None, None], windows.counts.astype(values.dtype), values)
+        total = weights.sum((2, 3))
+        of_x, of_y = weights.sum(2), weights.sum(3)
+        mean_x = (of_x.astype(np.float64) * dx).sum(-1) / total
+        mean_y = (of_y.astype(np.float64) * dy).sum(-1) / total
+        dx, dy = (dx - mean_x[..., None]).astype(values.dtype), (dy - mean_y[..., None]).astype(values.dtype)
+        mixed = np.einsum("bnhw,bnh,bnw->bn", weights, dy, dx)
+        entries = ((of_x * dx**2).sum(-1), mixed, mixed, (of_y * dy**2).sum(-1))
+        covariance = (np.stack(entries, -1) / total[..., None]).reshape(*total.shape, 2, 2)
+    return np.stack((mean_x + x, mean_y + y), -1), covariance, log_sum
