@@ -21,7 +21,7 @@ from ._json import to_json
 from ._torchvision import tv_tensors
 from .data import ImageError, ImageWarning, PairTransform
 from .data.images import Picture, read_picture, size_notes
-from .data.records import FloatArray, Size
+from .data.records import BoolArray, FloatArray, Size
 from .evaluation import Matcher
 from .models import default_device, load_model
 
@@ -43,6 +43,8 @@ class Correspondences:
         model: the name of the model.
         covariance: (N, 2, 2) of the matches, rows and columns (x, y), in pixels of B squared; None if the model
             has none.
+        mutual: (N,) bool, whether the cell of the model's map that contains a point and its best cell in B are each
+            other's best; None if the model doesn't tell.
     """
 
     points: FloatArray
@@ -53,42 +55,49 @@ class Correspondences:
     size_b: Size
     model: str
     covariance: FloatArray | None = None
+    mutual: BoolArray | None = None
 
     def __len__(self) -> int:
         return len(self.points)
 
     def to_json(self) -> str:
         """Serialise all fields as JSON; NaN becomes null."""
-        rows = [
-            {name: x if math.isfinite(x) else None for name, x in zip(self._columns, row, strict=True)}
-            for row in self._rows()
-        ]
+        rows = [dict(zip(self._columns, _written(row, bool), strict=True)) for row in self._rows()]
+        finite = [{name: x if math.isfinite(x) else None for name, x in row.items()} for row in rows]
         sizes = {"image_a": {"height": self.size_a[0], "width": self.size_a[1]}}
         sizes["image_b"] = {"height": self.size_b[0], "width": self.size_b[1]}
-        return to_json({"model": self.model, **sizes, "matches": rows}, indent=1)
+        return to_json({"model": self.model, **sizes, "matches": finite}, indent=1)
 
     def to_csv(self) -> str:
         """Serialise as CSV, one line per point."""
         output = io.StringIO()
         writer = csv.writer(output, lineterminator="\n")
         writer.writerow(self._columns)
-        writer.writerows(self._rows())
+        writer.writerows(_written(row, int) for row in self._rows())
         return output.getvalue()
 
-    def _rows(self) -> list[list[float]]:
+    def _rows(self) -> list[list[float | bool]]:
         table = np.column_stack((self.points, self.matches, self.confidence, self.cycle_distance))
         if self.covariance is not None:
             table = np.column_stack((table, self.covariance.reshape(-1, 4)[:, (0, 1, 3)]))
-        rows: list[list[float]] = table.round(4).tolist()
-        return rows
+        rows: list[list[float | bool]] = table.round(4).tolist()
+        if self.mutual is None:
+            return rows
+        return [[*row, mutual] for row, mutual in zip(rows, self.mutual.tolist(), strict=True)]
 
     @property
     def _columns(self) -> tuple[str, ...]:
-        return _COLUMNS if self.covariance is None else (*_COLUMNS, *_COVARIANCE_COLUMNS)
+        covariance = () if self.covariance is None else _COVARIANCE_COLUMNS
+        return *_COLUMNS, *covariance, *(() if self.mutual is None else ("mutual",))
 
 
 _COLUMNS = ("x_a", "y_a", "x_b", "y_b", "confidence", "cycle_distance")
 _COVARIANCE_COLUMNS = ("variance_x", "covariance_xy", "variance_y")
+
+
+def _written(row: list[float | bool], flag: type[int]) -> list[float | bool]:
+    """Write truth values as `flag`: JSON has its own, and columns of a table hold numbers."""
+    return [flag(x) if isinstance(x, bool) else x for x in row]
 
 
 def match(
@@ -149,11 +158,12 @@ def match_pictures(
     transform = PairTransform(side, _triple(network.mean), _triple(network.std))
     a, b = (network.encode(transform.prepare(x)[None].to(device)) for x in pixels)
     there, confidence, covariance = _match(network, a, b, queries * _scale(side, size_a))
+    mutual = _mutual(network, a, b, queries * _scale(side, size_a))
     back, _, _ = _match(network, b, a, there)
     distance = np.linalg.norm(back / _scale(side, size_a) - queries, axis=1)
     scale = _scale(side, size_b)
     covariance = None if covariance is None else covariance / np.outer(scale, scale)
-    return Correspondences(queries, there / scale, confidence, distance, size_a, size_b, name, covariance)
+    return Correspondences(queries, there / scale, confidence, distance, size_a, size_b, name, covariance, mutual)
 
 
 def grid_points(size: Size, count: int) -> FloatArray:
@@ -233,6 +243,14 @@ def _match(
     found = [network.match_features(source, target, part[None], **more) for part in keypoints.split(_CHUNK)]
     spreads = [x.covariance for x in found if x.covariance is not None]
     return _array([x.keypoints for x in found]), _array([x.score for x in found]), _array(spreads) if spreads else None
+
+
+def _mutual(network: Matcher, source: Any, target: Any, points: FloatArray) -> BoolArray | None:
+    """Tell which points (N, 2) lie in mutual nearest neighbours, if the network does."""
+    if not hasattr(network, "mutual_at"):
+        return None
+    mutual: Tensor = network.mutual_at(source, target, torch.from_numpy(points).to(source.device)[None])
+    return mutual[0].cpu().numpy()
 
 
 def _array(parts: Sequence[Tensor]) -> FloatArray:

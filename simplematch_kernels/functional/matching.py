@@ -98,6 +98,17 @@ def sparse_window_match(
         return_covariance: also return the covariance (B, N, 2, 2) of the matched point under P.
         return_second: also return score and cell (B, N) of the best cell outside the window; under the other
             localizations, outside the 3 x 3 cells around the peak; with `second_radius`, outside its (2 r + 1)^2 cells.
+        top_k: K; also return score and cell (B, N, K) of the best cells, best first. The scores exist for a block of
+            queries at a time. Not with `upsample` or source_interpolation "matches".
+        top_radius: no two of these cells are within so many rows and columns of each other; 0: any others.
+        return_scores: also return the scores (B, N, Ht, Wt), with gradients, for losses on them. The operators of the
+            steps then take the place of the fused one. Excludes what `top_k` excludes.
+        center: where the window of localization "window" lies, instead of round the best cell of the map: flat cells
+            y * Wt + x, (B, N) integers, of which negative ones are padding; or points (B, N, 2) in the units of the
+            result, in fractions of cells too. The scores round a point are interpolated bilinearly a cell apart, and
+            count if all cells that they read are in the mask. Only these scores are made; `score` and `peak` are those
+            of the best sample and the cell nearest to it. Not with metric "l2", `outside_value`, `upsample`,
+            source_interpolation "matches" or other results than the covariance.
         upsample: (H, W). The target is read as if it had been upsampled bilinearly (align_corners=False) to H x W
             cells, without making that map; peak, window, `target_size` and `target_mask` are those of H x W cells. The
             (B, N, Ht, Wt) scores are kept for the backward. Not with `return_covariance` or `return_second`.
@@ -107,14 +118,15 @@ def sparse_window_match(
         `Matches`: keypoints (B, N, 2), score (B, N), peak (B, N) int64 and log_sum_exp (B, N); float32, or float64
         for float64 features. Rows that are padding, or whose target_mask has no True cell, hold -1, 0, -1 and 0 and
         pass on no gradient. NaN inputs propagate to their row; docs/semantics.md has the rules for NaN and infinities.
-        With `return_covariance` or `return_second`, `DetailedMatches`: these four and covariance, second_score and
-        second_peak, None where not asked for.
+        With `return_covariance`, `return_second`, `top_k` or `return_scores`, `DetailedMatches`: these four and
+        covariance, second_score, second_peak, top_score, top_peak and scores, None where not asked for.
 
     Gradients:
-        To source, target and temperature (if a tensor), and to keypoints if `sampling` is "bilinear" or
-        `source_interpolation` "matches"; from keypoints, score, log_sum_exp and covariance. In the layout and dtype of
-        their input, bitwise repeatable. Peaks and second_score are constants, as are the keypoints in other cases: if
-        nothing else requires a gradient, no result does.
+        To source, target and temperature (if a tensor), to keypoints if `sampling` is "bilinear" or
+        `source_interpolation` "matches", and to points in `center`; from keypoints, score, log_sum_exp, covariance and
+        scores. In the layout and dtype of their input, bitwise repeatable. Peaks, second_score and top_score are
+        constants (`pair_scores` gives the scores of chosen cells with gradients), as are the keypoints in other cases:
+        if nothing else requires a gradient, no result does.
         Transforms of torch.func and forward-mode differentiation work. A second derivative raises RuntimeError.
 
     Raises:
@@ -162,6 +174,9 @@ def localize(scores: Tensor, *, backend: str | None = None, **options: Unpack[Lo
 
     Args:
         scores: (B, N, H, W), one map for each query, float32, bfloat16, float16 or float64, any strides.
+        normalization: "softmax" (eq. 11), or "sum": scores are weights that aren't negative, such as probabilities, and
+            P[n,m] = s[n,m] over the sum of the window, or 1 over the number of its cells if that sum is 0. log_sum_exp
+            is then the logarithm of the sum. Without `temperature`, `outside_value` and `upsample`.
 
     The other arguments, the result, the gradients (to scores and temperature) and the errors are those of
     `sparse_window_match`.

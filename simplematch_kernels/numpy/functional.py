@@ -59,7 +59,7 @@ def sparse_window_match(
     Returns:
         `Matches`: keypoints (B, N, 2), score (B, N), peak (B, N) int64 and log_sum_exp (B, N); float32, or float64
         for float64 features. Rows that are padding, or whose target_mask has no True cell, hold -1, 0, -1 and 0.
-        With `return_covariance` or `return_second`, `DetailedMatches`.
+        With `return_covariance`, `return_second`, `top_k` or `return_scores`, `DetailedMatches`.
         NaN inputs propagate to their row.
 
     Raises:
@@ -100,6 +100,7 @@ def localize(scores: Array, *, threads: int | None = None, **options: Unpack[Loc
 
     Args:
         scores: (B, N, H, W), one map for each query, of a dtype of features, any strides.
+        normalization: "softmax", or "sum": scores are weights, such as probabilities.
 
     The other arguments, the result and the errors are those of `sparse_window_match`.
     """

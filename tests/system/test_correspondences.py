@@ -104,12 +104,41 @@ def test_a_trained_model_tells_its_error(pictures: tuple[Path, Path], tmp_path: 
     assert "variance_x" not in simplematch.match(*pictures, points).to_csv()
 
 
-def _covariance_in_input(model: Any, pictures: tuple[Path, Path], points: list[tuple[float, float]]) -> np.ndarray:
-    """Of the same matches, in pixels of the model's input."""
+@pytest.mark.parametrize("trained", [False, True], ids=["untrained", "trained"])
+def test_mutual_neighbours_are_told(trained: bool, pictures: tuple[Path, Path]) -> None:
+    """Against the score matrix of all cells; in the tables as numbers, in JSON as truth values."""
+    from .models.tiny import tiny_model
+
+    model = tiny_model("efficientnet-lite0-256") if trained else load_model("efficientnet-lite0-256-nn")
+    found = simplematch.match(*pictures, model=model)
+    assert found.mutual is not None and found.mutual.dtype == np.bool_ and 0 < found.mutual.sum() < len(found)
+    with torch.inference_mode():
+        encoded = [model.encode(image) for image in _inputs(model, pictures)]
+    maps = [x if trained else model._map(x) for x in encoded]
+    a, b = (torch.nn.functional.normalize(x, dim=1)[0].flatten(1) for x in maps)
+    there, back = (a.T @ b).argmax(1), (a.T @ b).argmax(0)
+    half = 0.0 if trained else 0.5 * np.array([320, 240]) / model.image_size  # pixel centres of the network's input
+    side = maps[0].shape[-1]
+    x, y = ((found.points + half) * side // (320, 240)).T.astype(int)
+    cell = torch.from_numpy(y * side + x)
+    assert ((back[there[cell]] == cell).numpy() == found.mutual).all()
+    assert [row["mutual"] for row in csv.DictReader(io.StringIO(found.to_csv()))] == [str(int(m)) for m in found.mutual]
+    assert [entry["mutual"] for entry in json.loads(found.to_json())["matches"]] == found.mutual.tolist()
+    itself = simplematch.match(pictures[0], pictures[0], model=model).mutual
+    assert itself is not None and itself.all()
+
+
+def _inputs(model: Any, pictures: tuple[Path, Path]) -> list[torch.Tensor]:
+    """The pictures as the model takes them."""
     transform = PairTransform(model.image_size, model.mean, model.std)
     images = [tv_tensors.Image(torch.from_numpy(np.array(Image.open(p))).permute(2, 0, 1)) for p in pictures]
+    return [transform.prepare(image)[None] for image in images]
+
+
+def _covariance_in_input(model: Any, pictures: tuple[Path, Path], points: list[tuple[float, float]]) -> np.ndarray:
+    """Of the same matches, in pixels of the model's input."""
     with torch.inference_mode():
-        a, b = (model.encode(transform.prepare(image)[None]) for image in images)
+        a, b = (model.encode(image) for image in _inputs(model, pictures))
         scale = torch.tensor([model.image_size / 320, model.image_size / 240])
         matches = model.match_features(a, b, (torch.tensor(points) * scale)[None], return_covariance=True)
     return matches.covariance[0].double().numpy()

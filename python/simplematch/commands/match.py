@@ -54,12 +54,17 @@ def match(
     with NewFiles() as new:
         for file, content in zip(files, (found.to_json().encode(), found.to_csv().encode(), picture), strict=True):
             new.add(file).write(content)
-    print(f"{'x_a':>8} {'y_a':>8} {'x_b':>8} {'y_b':>8}  confidence  cycle distance, pixels")
-    for a, b, confidence, distance in zip(
-        found.points, found.matches, found.confidence, found.cycle_distance, strict=True
-    ):
-        print(f"{a[0]:8.1f} {a[1]:8.1f} {b[0]:8.1f} {b[1]:8.1f}  {confidence:10.3f}  {distance:.1f}")
+    _print_table(found)
     print("written: " + ", ".join(str(file) for file in files))
+
+
+def _print_table(found: Correspondences) -> None:
+    heads = ("x_a", "y_a", "x_b", "y_b", "confidence", "cycle distance, pixels")
+    print("{:>8} {:>8} {:>8} {:>8}  {:>10}  {:>22}".format(*heads) + ("" if found.mutual is None else "  mutual"))
+    for i, (a, b) in enumerate(zip(found.points, found.matches, strict=True)):
+        line = f"{a[0]:8.1f} {a[1]:8.1f} {b[0]:8.1f} {b[1]:8.1f}  {found.confidence[i]:10.3f}"
+        mutual = "" if found.mutual is None else "  yes" if found.mutual[i] else "  no"
+        print(f"{line}  {found.cycle_distance[i]:22.1f}{mutual}")
 
 
 def _check_outputs(files: list[Path], inputs: list[Path]) -> None:

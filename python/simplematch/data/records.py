@@ -12,6 +12,7 @@ import numpy.typing as npt
 from .._torchvision import tv_tensors
 
 FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 Box = tuple[float, float, float, float]
 Size = tuple[int, int]
 

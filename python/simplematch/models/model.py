@@ -18,6 +18,7 @@ from .config import SimpleMatchConfig, preset
 from .decoders import PyramidDecoder, UpsamplingDecoder
 from .encoders import PyramidEncoder, ViTEncoder, add_lora
 from .matching import GroupMatches, KeypointMatcher
+from .mutual import mutual_at
 
 
 class SimpleMatch(nn.Module):
@@ -175,6 +176,10 @@ class SimpleMatch(nn.Module):
         return self._finest.match(
             source_features, target_features, keypoints, num_keypoints, self.image_size, return_covariance
         )
+
+    def mutual_at(self, source_features: Tensor, target_features: Tensor, keypoints: Tensor) -> Tensor:
+        """Tell (B, N) which keypoints lie in cells that are mutual nearest neighbours; see `mutual.mutual_at`."""
+        return mutual_at(source_features, target_features, keypoints, self.image_size)
 
     @property
     def has_covariance(self) -> bool:

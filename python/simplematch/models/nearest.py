@@ -19,6 +19,7 @@ from . import weights as weight_files
 from .checks import check_images
 from .config import IMAGENET_MEAN, IMAGENET_STD, LITE0_MEAN, LITE0_STD
 from .encoders import PyramidEncoder, ViTEncoder
+from .mutual import mutual_at
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,10 @@ class NearestNeighbour(nn.Module):
             target_coords="half_pixel",
             output_offset=0.5,  # pixel = (cell + 1/2) * 4
         )
+
+    def mutual_at(self, source_features: Tensor, target_features: Tensor, keypoints: Tensor) -> Tensor:
+        """Tell (B, N) which keypoints lie in cells that are mutual nearest neighbours; see `mutual.mutual_at`."""
+        return mutual_at(self._map(source_features), self._map(target_features), keypoints + 0.5, self.image_size)
 
     def _features(self, images: Tensor) -> Tensor:
         maps: Tensor | list[Tensor] = self.encoder(images)
