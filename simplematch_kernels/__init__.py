@@ -12,12 +12,12 @@ if TYPE_CHECKING or find_spec("torch") is not None:
     from ._types import AllMatches, DenseMatches, DetailedMatches, Matches
     from .functional.cross_entropy import match_descriptors_cross_entropy, sparse_match_cross_entropy
     from .functional.dense import dense_match
+    from .functional.gather import gather_keypoints
     from .functional.local_correlation import local_correlation
     from .functional.match_all import match_all, pair_scores
     from .functional.matching import (
         cosine_similarity,
         extract_windows,
-        gather_keypoints,
         localize,
         match_descriptors,
         sparse_window_match,

@@ -141,29 +141,23 @@ def shown(value: object) -> str:
     return repr(value) if shape in (None, (), (1,)) else f"{type(value).__name__} of shape {tuple(shape)}"
 
 
-def check_number(name: str, value: object, *, above: float = -math.inf, at_least: float = -math.inf) -> float:
-    """A finite number within the bounds, as a Python float."""
+def check_number(
+    name: str, value: object, *, above: float = -math.inf, at_least: float = -math.inf, or_minus_infinity: bool = False
+) -> float:
+    """A finite number within the bounds, as a Python float, or -inf."""
     if type(value) is float and above < value < math.inf and value >= at_least:
         return value
     number = as_number(value)
     if number is None:
         raise TypeError(f"{name} must be a number, got {_kind(value)}")
+    if or_minus_infinity and number == -math.inf:
+        return -math.inf
     if not (above < number < math.inf and number >= at_least):  # NaN fails every comparison
         bound = f" above {above}" if above != -math.inf else f" of at least {at_least}" if at_least != -math.inf else ""
-        raise ValueError(f"{name} must be a finite number{bound}, got {number}")
+        other = "-inf or " if or_minus_infinity else ""
+        raise ValueError(f"{name} must be {other}a finite number{bound}, got {number}")
     return float(number)
 
 
 def _kind(value: object) -> str:
     return shown(value) if getattr(value, "shape", ()) != () else type(value).__name__
-
-
-def check_outside_value(value: object) -> float:
-    if type(value) is float and value < math.inf:
-        return value
-    number = as_number(value)
-    if number is None:
-        raise TypeError(f"outside_value must be a number, got {_kind(value)}")
-    if math.isnan(number) or number == math.inf:
-        raise ValueError(f"outside_value must be -inf or a finite number, got {number}")
-    return float(number)

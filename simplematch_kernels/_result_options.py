@@ -74,9 +74,9 @@ def results_of(options: Mapping[str, Any]) -> ResultOptions:
     count = None if given.get("top_k") is None else check_count("top_k", given["top_k"])
     radius = check_radius("top_radius", given.get("top_radius", 0))
     if scores:
-        _exclude("return_scores", "False", given, ("upsample", "source_interpolation"))
+        _exclude("return_scores", "False", given, _OF_THE_FUSED_OPERATOR)
     if count is not None:
-        _exclude("top_k", "None", given, ("upsample", "source_interpolation"))
+        _exclude("top_k", "None", given, _OF_THE_FUSED_OPERATOR)
     if given.get("center") is not None:
         _check_center_options(given)
     if normalization == "sum":
@@ -89,7 +89,7 @@ def _check_center_options(options: Mapping[str, Any]) -> None:
         raise ValueError(f"center must be None with localization {localization!r}, which has no window")
     if (metric := options.get("metric", "cosine")) not in ("cosine", "dot"):
         raise ValueError(f"center must be None with metric {metric!r}; 'cosine' and 'dot' have windows at given points")
-    _exclude("center", "None", options, ("upsample", "source_interpolation", "outside_value"))
+    _exclude("center", "None", options, {**_OF_THE_FUSED_OPERATOR, **_OF_OTHER_CELLS})
     for name, neutral in (("return_second", False), ("return_scores", False), ("top_k", None)):
         if options.get(name, neutral) is not neutral:
             raise ValueError(f"{name} must be {neutral} with center, which scores no cell outside the windows")
@@ -98,21 +98,22 @@ def _check_center_options(options: Mapping[str, Any]) -> None:
 def _check_sum_options(options: Mapping[str, Any]) -> None:
     if "temperature" in options:
         raise ValueError("temperature must not be given with normalization 'sum', which has no softmax")
-    _exclude("normalization", "'softmax'", options, ("upsample", "outside_value"))
+    _exclude("normalization", "'softmax'", options, {**_OF_THE_FUSED_OPERATOR, **_OF_OTHER_CELLS})
 
 
-_REASONS = {
+_OF_THE_FUSED_OPERATOR: Mapping[str, tuple[object, str]] = {
     "upsample": (None, "with upsample, which scores no cell of the upsampled map before a softmax"),
     "source_interpolation": (
         "features",
         "with source_interpolation 'matches', which blends the results of four matches",
     ),
-    "outside_value": (-math.inf, "with an outside_value, which counts cells outside the window"),
+}
+_OF_OTHER_CELLS: Mapping[str, tuple[object, str]] = {
+    "outside_value": (-math.inf, "with a score of the cells outside the window, which needs a softmax over the map"),
 }
 
 
-def _exclude(name: str, neutral: str, options: Mapping[str, Any], others: tuple[str, ...]) -> None:
-    for other in others:
-        plain, reason = _REASONS[other]
+def _exclude(name: str, neutral: str, options: Mapping[str, Any], others: Mapping[str, tuple[object, str]]) -> None:
+    for other, (plain, reason) in others.items():
         if options.get(other, plain) != plain:
             raise ValueError(f"{name} must be {neutral} {reason}")

@@ -7,7 +7,14 @@ from torch import Tensor
 
 from . import _check_shapes, _checks
 from ._check_options import check_number
-from ._set_checks_shared import SET, counts_out_of_range, temperature_not_above_zero, wrong_number_shape
+from ._set_checks_shared import (
+    SET,
+    counts_out_of_range,
+    index_out_of_range,
+    no_index,
+    temperature_not_above_zero,
+    wrong_number_shape,
+)
 from ._types import SetRows, accumulation_dtype
 
 
@@ -94,7 +101,7 @@ def check_image_number(
 def check_indices(index_a: object, index_b: object, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """(B, K) int64 indices of the pairs; None stands for every descriptor in order."""
     if index_a is None and index_b is None:
-        raise ValueError("index_a or index_b must be given, got None for both")
+        raise no_index()
     found = []
     for name, value, x in (("index_a", index_a, a), ("index_b", index_b, b)):
         if value is None:
@@ -113,10 +120,7 @@ def check_indices(index_a: object, index_b: object, a: Tensor, b: Tensor) -> tup
 
 def check_indices_in_range(name: str, index: Tensor, of: str, count: int) -> None:
     if index.numel() and int(index.max()) >= count:
-        raise ValueError(
-            f"{name} must be below the number of descriptors of {of}, {count}, or negative for padding, "
-            f"got {int(index.max())}"
-        )
+        raise index_out_of_range(name, of, count, int(index.max()))
 
 
 def check_set_values(rows: SetRows, of_a: int, of_b: int, temperature: Tensor | None) -> None:

@@ -19,6 +19,16 @@ def wrong_number_shape(name: str, kind: str, batch: int, got: Sequence[int]) -> 
     return ValueError(f"{name} must be a number, a 0-d {kind} or of shape (B,) = ({batch},), got {tuple(got)}")
 
 
+def no_index() -> ValueError:
+    return ValueError("index_a or index_b must be given, got None for both")
+
+
+def index_out_of_range(name: str, of: str, count: int, got: int) -> ValueError:
+    return ValueError(
+        f"{name} must be below the number of descriptors of {of}, {count}, or negative for padding, got {got}"
+    )
+
+
 def check_flag(name: str, value: object) -> None:
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, got {value!r}")

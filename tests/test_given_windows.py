@@ -251,7 +251,11 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         "center must be None with localization 'global'",
     ),
     "upsample": ({"center": CELLS, "upsample": (9, 9)}, ValueError, "center must be None with upsample"),
-    "outside": ({"center": CELLS, "outside_value": 0.0}, ValueError, "center must be None with an outside_value"),
+    "outside": (
+        {"center": CELLS, "outside_value": 0.0},
+        ValueError,
+        "center must be None with a score of",
+    ),
     "second": ({"center": CELLS, "return_second": True}, ValueError, "return_second must be False with center"),
     "top": ({"center": CELLS, "top_k": 2}, ValueError, "top_k must be None with center"),
 }

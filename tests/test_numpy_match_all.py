@@ -40,6 +40,38 @@ def test_what_is_not_asked_for_is_none() -> None:
     np.testing.assert_array_equal(found.index_b, expected.index_b.numpy())
 
 
+@pytest.mark.parametrize("metric", ["cosine", "dot", "l2"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+def test_pair_scores_equal_torch(metric: str, dtype: torch.dtype) -> None:
+    """Of lists and of a map, with padding, a zero vector without eps, and one block of pairs after another."""
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, 6, 8, generator=generator), torch.randn(2, 8, 3, 5, generator=generator)
+    a[0, 1] = 0
+    a, b = a.to(dtype), b.to(dtype)
+    index_a, index_b = (
+        torch.randint(-1, 6, (2, 11), generator=generator),
+        torch.randint(-2, 15, (2, 11), generator=generator),
+    )
+    for first, second in ((index_a, index_b), (index_a[:, :6], None)):
+        b_used = b if second is not None else b[:, :, :2, :3]
+        expected = smk.pair_scores(a, b_used, first, second, metric=metric, eps=0.0, backend="cpu")
+        other = None if second is None else second.numpy()
+        found = smn.pair_scores(a.numpy(), b_used.numpy(), first.numpy(), other, metric=metric, eps=0.0)
+        assert found.dtype == expected.numpy().dtype
+        np.testing.assert_allclose(found, expected.numpy(), rtol=1e-6, atol=1e-7)
+
+
+def test_pair_scores_refuse() -> None:
+    with pytest.raises(ValueError, match="index_a or index_b must be given, got None for both"):
+        smn.pair_scores(A, B, None, None)
+    with pytest.raises(ValueError, match="index_b must be below the number of descriptors of b, 6, or negative"):
+        smn.pair_scores(A, B, None, np.full((2, 5), 6))
+    with pytest.raises(ValueError, match="index_a must have the same number of pairs as index_b"):
+        smn.pair_scores(A, B, None, np.full((2, 4), 0))
+    with pytest.raises(TypeError, match="index_a must hold integers"):
+        smn.pair_scores(A, B, np.zeros((2, 6)), None)
+
+
 A, B = np.zeros((2, 5, 4), np.float32), np.zeros((2, 6, 4), np.float32)
 
 

@@ -268,7 +268,7 @@ WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         {"normalization": "sum", "temperature": 0.1}, ValueError, "temperature must not be given with normalization",
     ),
     "outside": (
-        {"normalization": "sum", "outside_value": 0.0}, ValueError, "normalization must be 'softmax' with an outside",
+        {"normalization": "sum", "outside_value": 0.0}, ValueError, "normalization must be 'softmax' with a score of",
     ),
     "sum-upsample": (
         {"normalization": "sum", "upsample": (9, 9)}, ValueError, "normalization must be 'softmax' with upsample",

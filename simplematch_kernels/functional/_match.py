@@ -14,7 +14,6 @@ from .._resolved import Sampling, cells_from_pixels
 from .._result_options import DetailOptions
 from .._types import DetailedMatches, LocalizeDetails, MatchDetails, Matches, Rows, as_detailed
 from ..operators import cosine_similarity as similarity_operator
-from ..operators import gather_keypoints as gather_operator
 from ..operators import localize as localize_operator
 from ..operators import sparse_window_match as match_operator
 from ..operators._torch import is_plain
@@ -23,6 +22,7 @@ from . import _given_windows, _ranking, _upsampled
 from ._calls import Checked
 from ._given_windows import Localizing
 from ._shared import Queries, any_requires_grad, requested, rows_and_temperature, without_padding
+from .gather import gather
 
 
 def match(
@@ -114,7 +114,7 @@ def _descriptors(queries: Queries, rows: Rows, sampling: SamplingOptions, backen
     if keypoints is None:
         return without_padding(source[:, :, 0, :].transpose(1, 2), rows)
     points = without_padding(keypoints, rows)
-    return gather_operator.run(gather_operator.Arguments(source, points, sizes, sampling, backend)).descriptors
+    return gather(source, points, sizes, sampling, backend)
 
 
 def interpolate(

@@ -16,16 +16,13 @@ from .._options import (
     LocalizeKeywords,
     MatchKeywords,
     SimilarityKeywords,
-    Size,
     with_options,
 )
 from .._types import Matches
 from ..operators import cosine_similarity as similarity_operator
-from ..operators import gather_keypoints as gather_operator
 from . import _given_windows, _ranking, _sums, _upsampled
 from ._calls import (
     check_descriptors_call,
-    check_gather_call,
     check_localize_call,
     check_match_call,
     check_similarity_call,
@@ -107,8 +104,8 @@ def sparse_window_match(
             y * Wt + x, (B, N) integers, of which negative ones are padding; or points (B, N, 2) in the units of the
             result, in fractions of cells too. The scores round a point are interpolated bilinearly a cell apart, and
             count if all cells that they read are in the mask. Only these scores are made; `score` and `peak` are those
-            of the best sample and the cell nearest to it. Not with metric "l2", `outside_value`, `upsample`,
-            source_interpolation "matches" or other results than the covariance.
+            of the best sample and the cell nearest to it. Not with metric "l2" and what needs other scores, see
+            docs/semantics.md.
         upsample: (H, W). The target is read as if it had been upsampled bilinearly (align_corners=False) to H x W
             cells, without making that map; peak, window, `target_size` and `target_mask` are those of H x W cells. The
             (B, N, Ht, Wt) scores are kept for the backward. Not with `return_covariance` or `return_second`.
@@ -176,7 +173,7 @@ def localize(scores: Tensor, *, backend: str | None = None, **options: Unpack[Lo
         scores: (B, N, H, W), one map for each query, float32, bfloat16, float16 or float64, any strides.
         normalization: "softmax" (eq. 11), or "sum": scores are weights that aren't negative, such as probabilities, and
             P[n,m] = s[n,m] over the sum of the window, or 1 over the number of its cells if that sum is 0. log_sum_exp
-            is then the logarithm of the sum. Without `temperature`, `outside_value` and `upsample`.
+            is then the logarithm of the sum. Without `temperature` and what else belongs to a softmax.
 
     The other arguments, the result, the gradients (to scores and temperature) and the errors are those of
     `sparse_window_match`.
@@ -196,55 +193,6 @@ def localize(scores: Tensor, *, backend: str | None = None, **options: Unpack[Lo
     else:
         found = localize_scores(scores, localizing)
     return _ranking.with_best(found, _ranking.best_of_scores(scores, rows, results, requested(backend)))
-
-
-def gather_keypoints(
-    features: Tensor,
-    keypoints: Tensor,
-    *,
-    layout: str = "map",
-    shape: Size = None,
-    size: Size | Tensor = None,
-    coords: str = "corner",
-    sampling: str = "floor",
-    padding: str = "zeros",
-    backend: str | None = None,
-) -> Tensor:
-    """Descriptors (B, N, C) of features (B, C, H, W) at keypoints (B, N, 2), given as (x, y) (eq. 6-7).
-
-    Args:
-        features: (B, C, H, W), or with layout "tokens" (B, H*W, C), float32, bfloat16, float16 or float64, any strides.
-        keypoints: (B, N, 2) in pixels of `size`, or in cells if that is None.
-        layout: "map" or "tokens", as in `sparse_window_match`.
-        shape: (H, W) in cells; required by layout "tokens", None for "map".
-        size: (height, width) in pixels of the image that `keypoints` refer to, or (B, 2) integers: one for each image.
-        coords: "corner", "half_pixel" or "align_corners", as `source_coords` of `sparse_window_match`.
-        sampling: "floor", "round" or "bilinear", as in `sparse_window_match`.
-        padding: what a bilinear sample finds outside the map: "zeros" or "border".
-        backend: as in `sparse_window_match`.
-
-    Returns:
-        (B, N, C) in the dtype of the features. Keypoints that fall in one cell get equal rows.
-
-    Gradients:
-        To features, and to keypoints if `sampling` is "bilinear"; without atomics, bitwise repeatable.
-
-    Raises:
-        TypeError, ValueError, RuntimeError: as `sparse_window_match`.
-    """
-    options = {
-        "size": size,
-        "coords": coords,
-        "sampling": sampling,
-        "padding": padding,
-        "layout": layout,
-        "shape": shape,
-    }
-    checked = once(check_gather_call, (features, keypoints), options)
-    features, keypoints = as_map(features, checked.source_shape), _checks.as_points(keypoints, sampling)
-    sizes = _checks.check_image_sizes("size", size, features)
-    arguments = gather_operator.Arguments(features, keypoints, sizes, checked.sampling, requested(backend))
-    return gather_operator.run(arguments).descriptors
 
 
 @with_options(SimilarityKeywords)

@@ -17,13 +17,14 @@ from .cross_entropy import match_descriptors_cross_entropy, sparse_match_cross_e
 from .dense import dense_match
 from .functional import (
     cosine_similarity,
-    gather_keypoints,
     localize,
     match_descriptors,
     sparse_window_match,
 )
+from .gather import gather_keypoints
 from .local_correlation import local_correlation
 from .match_all import AllMatches, match_all
+from .pair_scores import pair_scores
 
 __all__ = [
     "AllMatches",
@@ -38,6 +39,7 @@ __all__ = [
     "match_all",
     "match_descriptors",
     "match_descriptors_cross_entropy",
+    "pair_scores",
     "sparse_match_cross_entropy",
     "sparse_window_match",
 ]

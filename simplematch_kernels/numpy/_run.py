@@ -38,14 +38,6 @@ def similarity(descriptors: Array, target: Array, metric: Metric, device: _C.Dev
     return scores
 
 
-def gather(features: Array, keypoints: Array, sampling: Sampling, device: _C.Device) -> Array:
-    """Descriptors (B, N, C) of features (B, C, H, W)."""
-    descriptors = np.empty((features.shape[0], keypoints.shape[1], features.shape[1]), features.dtype)
-    problem = _records.gather_problem(view(features), view(keypoints), sampling)
-    _C.gather_keypoints(problem, {"descriptors": _arrays.address(descriptors)}, device)
-    return descriptors
-
-
 def correlation(
     queries: Array,
     target: Array,

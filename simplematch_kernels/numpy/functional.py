@@ -7,7 +7,6 @@ from typing import Any, Unpack
 
 from .._check_options import check_number, check_upsample
 from .._options import (
-    GATHER_NAMES,
     DescriptorKeywords,
     InterpolationOptions,
     LayoutOptions,
@@ -17,7 +16,6 @@ from .._options import (
     MetricOptions,
     SamplingOptions,
     SimilarityKeywords,
-    Size,
     pick,
     with_options,
 )
@@ -29,6 +27,7 @@ from . import _arrays, _checks, _given_windows, _ranking, _run, _sums, _upsample
 from ._arrays import Array, Matches, Rows, view
 from ._interpolation import interpolate_matches
 from ._run import descriptor_map, device_of
+from .gather import gather
 
 
 @with_options(MatchKeywords, Array)
@@ -123,47 +122,6 @@ def localize(scores: Array, *, threads: int | None = None, **options: Unpack[Loc
     return _ranking.with_best(found, _ranking.best_of_scores(scores, rows, results, device))
 
 
-def gather_keypoints(
-    features: Array,
-    keypoints: Array,
-    *,
-    layout: str = "map",
-    shape: Size = None,
-    size: Size | Array = None,
-    coords: str = "corner",
-    sampling: str = "floor",
-    padding: str = "zeros",
-    threads: int | None = None,
-) -> Array:
-    """Descriptors (B, N, C) of features (B, C, H, W) at keypoints (B, N, 2), given as (x, y).
-
-    Args:
-        features: (B, C, H, W), or with layout "tokens" (B, H*W, C), any strides.
-        keypoints: (B, N, 2) in pixels of `size`, or in cells if that is None.
-        layout: "map" or "tokens".
-        shape: (H, W) in cells; required by layout "tokens", None for "map".
-        size: (height, width) in pixels of the image that `keypoints` refer to, or (B, 2) integers: one for each image.
-        coords: "corner", "half_pixel" or "align_corners".
-        sampling: "floor", "round" or "bilinear".
-        padding: what a bilinear sample finds outside the map: "zeros" or "border".
-        threads: as in `sparse_window_match`.
-
-    Returns:
-        (B, N, C) in the dtype of the features.
-
-    Raises:
-        TypeError, ValueError: as `sparse_window_match`.
-    """
-    features = _checks.check_map("features", features, LayoutOptions(layout, shape).of_source("shape"))
-    _checks.check_cells("features", features)
-    keypoints = _checks.check_keypoints(keypoints, features, "features")
-    sizes = _checks.check_image_sizes("size", size, features)
-    options = SamplingOptions(None if sizes is not None else size, coords, sampling, padding).checked(GATHER_NAMES)  # type: ignore[arg-type]
-    _checks.check_values(keypoints, Rows(), None)
-    resolved = options.resolve(*features.shape[2:], image_sizes=sizes)
-    return _run.gather(features, keypoints, resolved, device_of(threads))
-
-
 @with_options(SimilarityKeywords)
 def cosine_similarity(
     descriptors: Array, target: Array, *, threads: int | None = None, **options: Unpack[SimilarityKeywords]
@@ -214,7 +172,7 @@ def match(
     device = device_of(threads)
     descriptors = _run.without_padding(source[:, :, 0].transpose(0, 2, 1), rows) if keypoints is None else None
     if keypoints is not None and sampling is not None:
-        descriptors = _run.gather(source, _run.without_padding(keypoints, rows), sampling, device)
+        descriptors = gather(source, _run.without_padding(keypoints, rows), sampling, device)
     assert descriptors is not None
     queries_map = descriptor_map(descriptors)
     if upsample is not None:

@@ -68,10 +68,7 @@ def match_all(
     Raises:
         TypeError, ValueError: as `sparse_window_match`.
     """
-    first, second = _check_set("a", a), _check_set("b", b)
-    _checks.check_pair("a", first, "b", second)
-    if first.shape[1] == 0:
-        raise ValueError(f"a must have at least one channel, got shape {a.shape}")
+    first, second = check_sets(a, b)
     batch, of_a, of_b = first.shape[0], first.shape[2] * first.shape[3], second.shape[2] * second.shape[3]
     rows = [_check_counts("num_a", num_a, "a", batch, of_a), _check_valid("valid_a", valid_a, first),
             _check_counts("num_b", num_b, "b", batch, of_b), _check_valid("valid_b", valid_b, second)]  # fmt: skip
@@ -104,6 +101,15 @@ def match_all(
     device = _records.cpu(_arrays.default_threads() if threads is None else threads)
     _C.match_all(problem, cast("_C.MatchAllResult", addresses), device)
     return AllMatches(**{name: results[name] for name in AllMatches._fields})  # type: ignore[arg-type]
+
+
+def check_sets(a: Array, b: Array) -> tuple[Array, Array]:
+    """Descriptors as maps (B, C, H, W): themselves, or a view (B, C, 1, N) of a list (B, N, C)."""
+    first, second = _check_set("a", a), _check_set("b", b)
+    _checks.check_pair("a", first, "b", second)
+    if first.shape[1] == 0:
+        raise ValueError(f"a must have at least one channel, got shape {a.shape}")
+    return first, second
 
 
 def _check_set(name: str, value: object) -> Array:
