@@ -30,6 +30,7 @@ from .matches import MatchProblem as MatchProblem
 from .matches import MatchResult as MatchResult
 from .matches import Upstream as Upstream
 from .matches import as_detailed as as_detailed
+from .matches import concatenated as concatenated
 from .matches import empty_localize_details as empty_localize_details
 from .matches import empty_match_details as empty_match_details
 from .matches import empty_match_result as empty_match_result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Generic, NamedTuple, cast
 
 import torch
@@ -88,6 +89,12 @@ def as_detailed(matches: Matches, **details: Tensor) -> Matches:
     """`DetailedMatches` with further fields; the public functions promise `Matches`, all of whose fields they have."""
     plain = DetailedMatches(*matches) if isinstance(matches, DetailedMatches) else DetailedMatches(*matches[:4])
     return cast(Matches, plain._replace(**details))
+
+
+def concatenated(parts: Sequence[Matches]) -> Matches:
+    """The matches of blocks of queries as those of all of them."""
+    fields = (torch.cat(x, 1) if x[0] is not None else None for x in zip(*parts, strict=True))
+    return type(parts[0])(*fields)  # type: ignore[arg-type]
 
 
 class LocalizeDetails(NamedTuple):

@@ -35,13 +35,21 @@ class Localizing(NamedTuple):
 class Windows(NamedTuple):
     """The samples of one window a query, a cell apart: columns at x (B, N, kw), rows at y (B, N, kh), in cells.
 
-    counts: (B, N, kh, kw) bool, which of them take part. whole: whether they all lie on cells.
+    counts: (B, N, kh, kw) bool, which of them take part. whole: whether they all lie on cells. all_count: whether the
+        window has every cell of the map, whatever its center.
     """
 
     x: Tensor
     y: Tensor
     counts: Tensor
     whole: bool
+    all_count: bool = False
+
+    def counts_of_lines(self) -> tuple[Tensor | int, Tensor | int]:
+        """How many samples take part in each column (B, N, kw), and in each row (B, N, kh)."""
+        if self.all_count:
+            return self.y.shape[-1], self.x.shape[-1]
+        return self.counts.sum(-2), self.counts.sum(-1)
 
     def corners(self, size: tuple[int, int]) -> Iterator[tuple[Tensor, Tensor]]:
         """Of the cells that bilinear samples read: flat cell and weight, each (B, N, kh, kw), cell by cell."""
@@ -127,6 +135,9 @@ def windows_around(
     (height, width), (rows, columns) = size, window.box(*size)
     x_of, inside_x = _line(x, width, window.width, columns, window.shift)
     y_of, inside_y = _line(y, height, window.height, rows, window.shift)
+    if whole and mask is None and window.shift and not window.disc and (rows, columns) == size:
+        every = torch.ones((), dtype=torch.bool, device=x.device).expand(*x.shape, *size)
+        return Windows(x_of, y_of, every, whole, all_count=True)
     counts = inside_y[..., :, None] & inside_x[..., None, :]
     counts = counts & in_shape(window, (x_of - x[..., None])[..., None, :], (y_of - y[..., None])[..., :, None])
     windows = Windows(x_of, y_of, counts, whole)

@@ -12,7 +12,16 @@ from .. import _checks, _resolved
 from .._options import SamplingOptions, axes
 from .._resolved import Sampling, cells_from_pixels
 from .._result_options import DetailOptions
-from .._types import DetailedMatches, LocalizeDetails, MatchDetails, Matches, Rows, as_detailed
+from .._types import (
+    DetailedMatches,
+    LocalizeDetails,
+    MatchDetails,
+    Matches,
+    Rows,
+    accumulation_dtype,
+    as_detailed,
+    concatenated,
+)
 from ..operators import cosine_similarity as similarity_operator
 from ..operators import localize as localize_operator
 from ..operators import sparse_window_match as match_operator
@@ -21,7 +30,7 @@ from ..reference.interpolation import interpolate_matches
 from . import _given_windows, _ranking, _upsampled
 from ._calls import Checked
 from ._given_windows import Localizing
-from ._shared import Queries, any_requires_grad, requested, rows_and_temperature, without_padding
+from ._shared import Queries, any_requires_grad, requested, rows_and_temperature, rows_of_block, without_padding
 from .gather import gather
 
 
@@ -96,16 +105,43 @@ def _in_steps(
         return _given_windows.match(descriptors, target, center, checked.metric, localizing)
     results = checked.results
     if results.return_scores:
-        arguments = similarity_operator.Arguments(descriptors, target, checked.metric, backend)
-        scores = similarity_operator.run(arguments).scores
+        scores = _scores(descriptors, target, checked, backend)
         found = localize_scores(scores, localizing)
         found = as_detailed(found, scores=without_padding(scores, rows))
-        best = _ranking.best_of_scores(scores, rows, results, backend)
-    else:
+        return _ranking.with_best(found, _ranking.best_of_scores(scores, rows, results, backend))
+    if torch.is_grad_enabled() and any_requires_grad(descriptors, *queries[:2], target, temperature):
         without = checked._replace(results=results._replace(top_k=None))
         found = match(queries, target, without, backend, options)
-        best = _ranking.best(descriptors, target, rows, checked.metric, results, backend)
-    return _ranking.with_best(found, best)
+        of_ranks = localizing._replace(options=localizing.options._replace(localization="argmax"), details=None)
+        with torch.no_grad():
+            ranked = _ranked_blocks(descriptors, target, of_ranks, checked)
+        assert ranked.top_score is not None and ranked.top_peak is not None
+        return as_detailed(found, top_score=ranked.top_score, top_peak=ranked.top_peak)
+    return _ranked_blocks(descriptors, target, localizing, checked)
+
+
+def _ranked_blocks(descriptors: Tensor, target: Tensor, localizing: Localizing, checked: Checked) -> Matches:
+    """Matches with their best cells, without gradients, in blocks of queries under the score budget."""
+    queries, (batch, _, height, width) = descriptors.shape[1], target.shape
+    most = _resolved.queries_within_budget(batch * height * width * accumulation_dtype(target).itemsize)
+    rows, temperature, backend, found = localizing.rows, localizing.temperature, localizing.backend, []
+    for first in range(0, max(queries, 1), most):
+        last = min(first + most, queries)
+        of_block = localizing._replace(
+            rows=rows_of_block(rows, first, last),
+            temperature=None if temperature is None else temperature[:, first:last],
+        )
+        scores = _scores(descriptors[:, first:last], target, checked, backend)
+        matches = localize_scores(scores, of_block)
+        best = _ranking.overwrite_with_best(scores, of_block.rows, checked.results, backend)
+        found.append(_ranking.with_best(matches, best))
+    return found[0] if len(found) == 1 else concatenated(found)
+
+
+def _scores(descriptors: Tensor, target: Tensor, checked: Checked, backend: str) -> Tensor:
+    """(B, N, H, W)."""
+    arguments = similarity_operator.Arguments(descriptors, target, checked.metric, backend)
+    return similarity_operator.run(arguments).scores
 
 
 def _descriptors(queries: Queries, rows: Rows, sampling: SamplingOptions, backend: str) -> Tensor:

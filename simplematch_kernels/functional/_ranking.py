@@ -1,4 +1,4 @@
-"""The option `top_k`: the best cells of every query, in blocks of queries under the score budget."""
+"""The option `top_k`: the best cells of every query."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _resolved
-from .._options import LocalizationOptions, MetricOptions
+from .._options import LocalizationOptions
 from .._result_options import ResultOptions
-from .._types import Matches, Rows, accumulation_dtype, as_detailed
-from ..operators import cosine_similarity as similarity_operator
+from .._types import Matches, Rows, as_detailed
 from ..operators import localize as localize_operator
-from ._shared import rows_of_block
+from ._shared import size_of
 
 _PEAK = LocalizationOptions("argmax", fixed_temperature=1.0).checked()
 
@@ -25,39 +23,29 @@ class Best(NamedTuple):
     peak: Tensor
 
 
-def best(
-    descriptors: Tensor, target: Tensor, rows: Rows, metric: MetricOptions, results: ResultOptions, backend: str
-) -> Best | None:
-    """Of descriptors (B, N, C) in a target (B, C, H, W), whose scores exist for a block of queries at a time."""
+def best_of_scores(scores: Tensor, rows: Rows, results: ResultOptions, backend: str) -> Best | None:
+    """Of scores (B, N, H, W)."""
     if results.top_k is None:
         return None
-    queries, (batch, _, height, width) = descriptors.shape[1], target.shape
-    most = _resolved.queries_within_budget(batch * height * width * accumulation_dtype(target).itemsize)
-    found = []
     with torch.no_grad():
-        for first in range(0, max(queries, 1), most):
-            last = min(first + most, queries)
-            arguments = similarity_operator.Arguments(descriptors[:, first:last], target, metric, backend)
-            scores = similarity_operator.run(arguments).scores
-            found.append(best_of_scores(scores, rows_of_block(rows, first, last), results, backend))
-    return Best(*(torch.cat(parts, 1) for parts in zip(*[x for x in found if x is not None], strict=True)))
+        return overwrite_with_best(scores.clone() if results.top_k > 1 else scores, rows, results, backend)
 
 
-def best_of_scores(scores: Tensor, rows: Rows, results: ResultOptions, backend: str) -> Best | None:
-    """Of scores (B, N, H, W): the peak, and again the peak without the cells around those found before.
+def overwrite_with_best(scores: Tensor, rows: Rows, results: ResultOptions, backend: str) -> Best:
+    """The peak, and again the peak without the cells around those found before, which -inf overwrites in the scores.
 
     Each round is the argmax of `localize`, so its rules for ties, NaN, masks and padding hold for every rank. Without
     another cell, or where all others score -inf, a rank holds -inf and -1.
     """
-    if results.top_k is None:
-        return None
-    left, ranks = scores.detach(), []
+    assert results.top_k is not None
+    ranks: list[tuple[Tensor, Tensor]] = []
     for rank in range(results.top_k):
-        found = localize_operator.run(localize_operator.Arguments(left, rows, None, None, _PEAK, backend))
+        if rank > 0:
+            near = _near(ranks[-1][1], results.top_radius, size_of(scores))
+            scores = scores.flatten(2).scatter_(2, near, -torch.inf).view_as(scores)
+        found = localize_operator.run(localize_operator.Arguments(scores, rows, None, None, _PEAK, backend))
         none = (found.score == -torch.inf) & (found.peak >= 0)
-        ranks.append((found.score.detach(), torch.where(none, -1, found.peak)))
-        if rank + 1 < results.top_k:
-            left = left.masked_fill(_around(found.peak, results.top_radius, left), -torch.inf)
+        ranks.append((found.score, torch.where(none, -1, found.peak)))
     return Best(*(torch.stack(of_ranks, -1) for of_ranks in zip(*ranks, strict=True)))
 
 
@@ -65,10 +53,10 @@ def with_best(matches: Matches, found: Best | None) -> Matches:
     return matches if found is None else as_detailed(matches, top_score=found.score, top_peak=found.peak)
 
 
-def _around(peak: Tensor, radius: int, scores: Tensor) -> Tensor:
-    """(B, N, H, W) bool: the cells within `radius` rows and columns of flat cells (B, N)."""
-    height, width = scores.shape[-2:]
-    y, x = (torch.arange(n, device=scores.device) for n in (height, width))
-    near_y = ((peak // width)[..., None] - y).abs() <= radius
-    near_x = ((peak % width)[..., None] - x).abs() <= radius
-    return near_y[..., :, None] & near_x[..., None, :]
+def _near(peak: Tensor, radius: int, size: tuple[int, int]) -> Tensor:
+    """(B, N, K) flat cells within `radius` rows and columns of flat cells (B, N), some of them more than once."""
+    height, width = size
+    step = torch.arange(-radius, radius + 1, device=peak.device)
+    y = ((peak.clamp(min=0) // width)[..., None] + step).clamp(0, height - 1)
+    x = ((peak.clamp(min=0) % width)[..., None] + step).clamp(0, width - 1)
+    return (y[..., :, None] * width + x[..., None, :]).flatten(2)

@@ -77,11 +77,16 @@ class _Moments:
         if window.sigma > 0:
             of_x, of_y = (torch.exp(-(d**2) / (2 * window.sigma**2)).to(values.dtype) for d in (self.dx, self.dy))
             values = values * of_y[..., :, None] * of_x[..., None, :]
-        values = torch.where(windows.counts, values, 0)
-        self.sum = values.sum((-2, -1))
+        self.weights = values if windows.all_count else torch.where(windows.counts, values, 0)
+        self.counts = windows.counts
+        of_x, of_y = self.weights.sum(-2), self.weights.sum(-1)
+        self.sum = of_x.sum(-1)
         self.empty = self.sum == 0
-        self.weights = torch.where(self.empty[..., None, None], windows.counts.to(values.dtype), values)
-        self.total = self.weights.sum((-2, -1))
+        self.of_x, self.of_y = (
+            torch.where(self.empty[..., None], of_counts, of_weights)
+            for of_counts, of_weights in zip(windows.counts_of_lines(), (of_x, of_y), strict=True)
+        )
+        self.total = self.of_x.sum(-1)
 
     def mean(self) -> Tensor:
         """(B, N, 2) float64."""
@@ -91,9 +96,9 @@ class _Moments:
         """(B, N, 2, 2) in cells squared."""
         dx, dy = self.dx - self._mean_x()[..., None], self.dy - self._mean_y()[..., None]
         dx, dy = dx.to(self.weights.dtype), dy.to(self.weights.dtype)
-        of_x, of_y = self.weights.sum(-2), self.weights.sum(-1)
-        mixed = torch.einsum("bnhw,bnh,bnw->bn", self.weights, dy, dx)
-        entries = ((of_x * dx**2).sum(-1), mixed, mixed, (of_y * dy**2).sum(-1))
+        weights = torch.where(self.empty[..., None, None], self.counts.to(dx.dtype), self.weights)
+        mixed = torch.einsum("bnhw,bnh,bnw->bn", weights, dy, dx)
+        entries = ((self.of_x * dx**2).sum(-1), mixed, mixed, (self.of_y * dy**2).sum(-1))
         covariance: Tensor = (torch.stack(entries, -1) / self.total[..., None]).unflatten(-1, (2, 2))
         return covariance
 
@@ -102,7 +107,7 @@ class _Moments:
         return torch.where(self.empty, -torch.inf, self.total.log())
 
     def _mean_x(self) -> Tensor:
-        return (self.weights.sum(-2).double() * self.dx).sum(-1) / self.total.double()
+        return (self.of_x.double() * self.dx).sum(-1) / self.total.double()
 
     def _mean_y(self) -> Tensor:
-        return (self.weights.sum(-1).double() * self.dy).sum(-1) / self.total.double()
+        return (self.of_y.double() * self.dy).sum(-1) / self.total.double()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .. import _resolved
 from .._options import LocalizationOptions, MetricOptions
-from .._types import Matches, Rows, accumulation_dtype
+from .._types import Matches, Rows, accumulation_dtype, concatenated
 from ..operators import cosine_similarity as similarity_operator
 from ..operators import localize_upsampled as localize_operator
 from ..operators import neighbour_products as products_operator
@@ -77,4 +77,4 @@ def _in_blocks(run: _Run, descriptors: Tensor, target: Tensor, rows: Rows, tempe
         last = min(first + most, queries)
         of_block = None if temperature is None else temperature[:, first:last]
         found.append(run(descriptors[:, first:last], rows_of_block(rows, first, last), of_block))
-    return Matches(*(torch.cat(parts, 1) for parts in zip(*found, strict=True)))
+    return concatenated(found)

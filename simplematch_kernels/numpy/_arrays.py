@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast, overload
 
 import numpy as np
@@ -88,6 +89,14 @@ def as_detailed(matches: Matches, **details: Array | None) -> Matches:
     """`DetailedMatches` with further fields; the functions promise `Matches`, all of whose fields they have."""
     plain = DetailedMatches(*matches) if isinstance(matches, DetailedMatches) else DetailedMatches(*matches[:4])
     return cast(Matches, plain._replace(**cast(dict[str, Any], details)))
+
+
+def concatenated(parts: Sequence[Matches]) -> Matches:
+    """The matches of blocks of queries as those of all of them."""
+    if len(parts) == 1:
+        return parts[0]
+    fields = (np.concatenate(x, 1) if x[0] is not None else None for x in zip(*parts, strict=True))
+    return type(parts[0])(*fields)  # type: ignore[arg-type]
 
 
 class DenseMatches(NamedTuple):

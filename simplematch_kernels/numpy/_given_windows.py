@@ -30,13 +30,15 @@ class Localizing(NamedTuple):
 class Windows(NamedTuple):
     """The samples of one window a query, a cell apart: columns at x (B, N, kw), rows at y (B, N, kh), in cells.
 
-    counts: (B, N, kh, kw) bool, which of them take part. whole: whether they all lie on cells.
+    counts: (B, N, kh, kw) bool, which of them take part. whole: whether they all lie on cells. all_count: whether the
+        window has every cell of the map, whatever its center.
     """
 
     x: Array
     y: Array
     counts: Array
     whole: bool
+    all_count: bool = False
 
     def corners(self, size: tuple[int, int]) -> Iterator[tuple[Array, Array]]:
         """Of the cells that bilinear samples read: flat cell and weight, each (B, N, kh, kw), cell by cell."""
@@ -112,6 +114,9 @@ def windows_around(
     (height, width), (rows, columns) = size, window.box(*size)
     x_of, inside_x = _line(x, width, window.width, columns, window.shift)
     y_of, inside_y = _line(y, height, window.height, rows, window.shift)
+    if whole and mask is None and window.shift and not window.disc and (rows, columns) == size:
+        every = np.broadcast_to(np.True_, (*x.shape, *size))
+        return Windows(x_of, y_of, every, whole, all_count=True)
     counts = inside_y[..., :, None] & inside_x[..., None, :]
     counts = counts & in_shape(window, (x_of - x[..., None])[..., None, :], (y_of - y[..., None])[..., :, None])
     windows = Windows(x_of, y_of, counts, whole)

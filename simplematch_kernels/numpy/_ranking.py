@@ -6,9 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import _resolved
 from .._options import LocalizationOptions
-from .._resolved import Metric
 from .._result_options import ResultOptions
 from ..native._records import _C
 from . import _arrays, _run
@@ -24,33 +22,25 @@ class Best(NamedTuple):
     peak: Array
 
 
-def best(
-    descriptors: Array, target: Array, rows: Rows, metric: Metric, results: ResultOptions, device: _C.Device
-) -> Best | None:
-    """Of descriptors (B, C, 1, N) in a target (B, C, H, W), whose scores exist for a block of queries at a time."""
-    if results.top_k is None:
-        return None
-    queries, (batch, _, height, width) = descriptors.shape[3], target.shape
-    most = _resolved.queries_within_budget(batch * height * width * _arrays.accumulation_dtype(target).itemsize)
-    found = []
-    for first in range(0, max(queries, 1), most):
-        last = min(first + most, queries)
-        scores = _run.similarity(descriptors[..., first:last], target, metric, device)
-        found.append(best_of_scores(scores, _run.rows_of_block(rows, first, last), results, device))
-    return Best(*(np.concatenate(parts, 1) for parts in zip(*[x for x in found if x is not None], strict=True)))
-
-
 def best_of_scores(scores: Array, rows: Rows, results: ResultOptions, device: _C.Device) -> Best | None:
-    """Of scores (B, N, H, W): the peak, and again the peak without the cells around those found before."""
+    """Of scores (B, N, H, W)."""
     if results.top_k is None:
         return None
-    localization, left, ranks = _PEAK.resolve(*scores.shape[2:]), scores, []
+    return overwrite_with_best(np.array(scores, order="C") if results.top_k > 1 else scores, rows, results, device)
+
+
+def overwrite_with_best(scores: Array, rows: Rows, results: ResultOptions, device: _C.Device) -> Best:
+    """The peak, and again the peak without the cells around those found before, which -inf overwrites in the scores."""
+    assert results.top_k is not None
+    localization = _PEAK.resolve(*scores.shape[2:])
+    ranks: list[tuple[Array, Array]] = []
     for rank in range(results.top_k):
-        found = _run.localize(left, rows, None, localization, None, device)
+        if rank > 0:
+            near = _near(ranks[-1][1], results.top_radius, scores.shape[2:])
+            np.put_along_axis(scores.reshape(*scores.shape[:2], -1), near, -np.inf, 2)
+        found = _run.localize(scores, rows, None, localization, None, device)
         none = (found.score == -np.inf) & (found.peak >= 0)
         ranks.append((found.score, np.where(none, -1, found.peak)))
-        if rank + 1 < results.top_k:
-            left = np.where(_around(found.peak, results.top_radius, left), left.dtype.type(-np.inf), left)
     return Best(*(np.stack(of_ranks, -1) for of_ranks in zip(*ranks, strict=True)))
 
 
@@ -58,9 +48,10 @@ def with_best(matches: Matches, found: Best | None) -> Matches:
     return matches if found is None else _arrays.as_detailed(matches, top_score=found.score, top_peak=found.peak)
 
 
-def _around(peak: Array, radius: int, scores: Array) -> Array:
-    """(B, N, H, W) bool: the cells within `radius` rows and columns of flat cells (B, N)."""
-    height, width = scores.shape[2:]
-    near_y = np.abs((peak // width)[..., None] - np.arange(height)) <= radius
-    near_x = np.abs((peak % width)[..., None] - np.arange(width)) <= radius
-    return np.asarray(near_y[..., :, None] & near_x[..., None, :])
+def _near(peak: Array, radius: int, size: tuple[int, int]) -> Array:
+    """(B, N, K) flat cells within `radius` rows and columns of flat cells (B, N), some of them more than once."""
+    height, width = size
+    step = np.arange(-radius, radius + 1)
+    y = ((peak.clip(0) // width)[..., None] + step).clip(0, height - 1)
+    x = ((peak.clip(0) % width)[..., None] + step).clip(0, width - 1)
+    return np.asarray((y[..., :, None] * width + x[..., None, :]).reshape(*peak.shape, -1))

@@ -74,18 +74,21 @@ def _moments(values: Array, windows: Windows, x: Array, y: Array, window: Window
     if window.sigma > 0:
         of_x, of_y = (np.exp(-(d**2) / (2 * window.sigma**2)).astype(values.dtype) for d in (dx, dy))
         values = values * of_y[..., :, None] * of_x[..., None, :]
-    values = np.where(windows.counts, values, values.dtype.type(0))
-    total = values.sum((2, 3))
+    values = values if windows.all_count else np.where(windows.counts, values, values.dtype.type(0))
+    of_x, of_y = values.sum(2), values.sum(3)
+    total = of_x.sum(-1)
     empty = total == 0
     with np.errstate(divide="ignore", invalid="ignore"):
         log_sum = np.log(total)
-        weights = np.where(empty[..., None, None], windows.counts.astype(values.dtype), values)
-        total = weights.sum((2, 3))
-        of_x, of_y = weights.sum(2), weights.sum(3)
+        if empty.any():
+            counted = windows.counts.astype(values.dtype)
+            of_x, of_y = (np.where(empty[..., None], counted.sum(i), d) for i, d in ((2, of_x), (3, of_y)))
+            values = np.where(empty[..., None, None], counted, values)
+            total = of_x.sum(-1)
         mean_x = (of_x.astype(np.float64) * dx).sum(-1) / total
         mean_y = (of_y.astype(np.float64) * dy).sum(-1) / total
         dx, dy = (dx - mean_x[..., None]).astype(values.dtype), (dy - mean_y[..., None]).astype(values.dtype)
-        mixed = np.einsum("bnhw,bnh,bnw->bn", weights, dy, dx)
+        mixed = np.einsum("bnhw,bnh,bnw->bn", values, dy, dx, optimize=True)
         entries = ((of_x * dx**2).sum(-1), mixed, mixed, (of_y * dy**2).sum(-1))
         covariance = (np.stack(entries, -1) / total[..., None]).reshape(*total.shape, 2, 2)
     return np.stack((mean_x + x, mean_y + y), -1), covariance, log_sum

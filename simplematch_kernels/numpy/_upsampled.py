@@ -58,4 +58,4 @@ def match(
         of_block = _run.rows_of_block(rows, first, last)
         temperatures = None if temperature is None else temperature[:, first:last]
         found.append(localize(scores, products, of_block, temperatures, metric, upsample, localization, device))
-    return found[0] if len(found) == 1 else Matches(*(np.concatenate(x, 1) for x in zip(*found, strict=True)))
+    return _arrays.concatenated(found)

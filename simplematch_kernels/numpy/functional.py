@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Unpack
 
+from .. import _resolved
 from .._check_options import check_number, check_upsample
 from .._options import (
     DescriptorKeywords,
@@ -20,7 +21,7 @@ from .._options import (
     with_options,
 )
 from .._resolved import Localization, Metric, Sampling
-from .._result_options import DetailOptions, details_of, results_of
+from .._result_options import DetailOptions, ResultOptions, details_of, results_of
 from ..native import _records
 from ..native._records import _C
 from . import _arrays, _checks, _given_windows, _ranking, _run, _sums, _upsampled
@@ -185,8 +186,32 @@ def match(
         found = _run.localize(scores, rows, temperature, localization, details, device)
         found = _arrays.as_detailed(found, scores=_run.without_padding(scores, rows))
         return _ranking.with_best(found, _ranking.best_of_scores(scores, rows, results, device))
-    found = _fused(source, keypoints, target, sampling, rows, temperature, metric, localization, details, threads)
-    return _ranking.with_best(found, _ranking.best(queries_map, target, rows, metric, results, device))
+    return _ranked_blocks(queries_map, target, rows, temperature, metric, localization, details, results, device)
+
+
+def _ranked_blocks(
+    descriptors: Array,
+    target: Array,
+    rows: Rows,
+    temperature: Array | None,
+    metric: Metric,
+    localization: Localization,
+    details: DetailOptions | None,
+    results: ResultOptions,
+    device: _C.Device,
+) -> Matches:
+    """Matches of descriptors (B, C, 1, N) with their best cells, in blocks of queries under the score budget."""
+    queries, (batch, _, height, width) = descriptors.shape[3], target.shape
+    most = _resolved.queries_within_budget(batch * height * width * _arrays.accumulation_dtype(target).itemsize)
+    found = []
+    for first in range(0, max(queries, 1), most):
+        last = min(first + most, queries)
+        scores = _run.similarity(descriptors[..., first:last], target, metric, device)
+        of_block = _run.rows_of_block(rows, first, last)
+        temperatures = None if temperature is None else temperature[:, first:last]
+        matches = _run.localize(scores, of_block, temperatures, localization, details, device)
+        found.append(_ranking.with_best(matches, _ranking.overwrite_with_best(scores, of_block, results, device)))
+    return _arrays.concatenated(found)
 
 
 def _fused(
