@@ -76,6 +76,20 @@ def test_matches_have_the_top_cells_of_their_scores(backend: str, monkeypatch: p
             torch.testing.assert_close(getattr(found, name), getattr(plain, name), rtol=1e-12, atol=1e-12)
 
 
+def test_ranks_change_no_gradient(backend: str) -> None:
+    source, target, keypoints = pair()
+    found, gradients = [], []
+    for more in ({}, {"top_k": 3}):
+        leaves = source.clone().requires_grad_(), target.clone().requires_grad_()
+        matches = smk.sparse_window_match(*leaves, keypoints, window_size=3, **more, backend=backend)
+        found.append(matches)
+        gradients.append(torch.autograd.grad(matches.keypoints.sum() + matches.score.sum(), leaves))
+    assert torch.equal(found[0].keypoints, found[1].keypoints)
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+    assert found[1].top_peak is not None and torch.equal(found[1].top_peak[..., 0], found[1].peak)
+    assert found[1].top_score is not None and not found[1].top_score.requires_grad
+
+
 def test_padding_has_no_top(backend: str) -> None:
     scores = random(1, 3, 4, 4)
     scores[0, 2] = torch.nan
