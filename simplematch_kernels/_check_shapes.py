@@ -9,7 +9,8 @@ import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
-MAP, TOKENS = "(B, C, H, W)", "(B, H*W, C)"
+MAP, TOKENS, LIST = "(B, C, H, W)", "(B, H*W, C)", "(B, N, C)"
+SET = f"{LIST} or {MAP}"
 
 
 class TokenShape(NamedTuple):
@@ -84,18 +85,32 @@ def wrong_mask_shape(name: str, shape: str, expected: Sequence[int], got: Sequen
     return ValueError(f"{name} must have shape {shape} = {tuple(expected)}, got {tuple(got)}")
 
 
-def wrong_temperature_dtype(kind: str, dtype: object) -> TypeError:
-    return TypeError(f"temperature must be a floating-point {kind} or a number, got {dtype}")
+def wrong_number_dtype(name: str, kind: str, dtype: object) -> TypeError:
+    return TypeError(f"{name} must be a floating-point {kind} or a number, got {dtype}")
 
 
-def wrong_temperature_shape(kind: str, batch: int, queries: int, got: Sequence[int]) -> ValueError:
+def wrong_number_shape(name: str, kind: str, shape: str, expected: Sequence[int], got: Sequence[int]) -> ValueError:
     return ValueError(
-        f"temperature must be a number, a 0-d {kind} or of shape (B, N) = {(batch, queries)}, got {tuple(got)}"
+        f"{name} must be a number, a 0-d {kind} or of shape {shape} = {tuple(expected)}, got {tuple(got)}"
     )
 
 
-def counts_out_of_range(queries: int, counts: object) -> ValueError:
-    return ValueError(f"num_keypoints must lie between 0 and the number of keypoints, {queries}, got {counts}")
+def counts_out_of_range(name: str, of: str, most: int, counts: object) -> ValueError:
+    return ValueError(f"{name} must lie between 0 and the number of {of}, {most}, got {counts}")
+
+
+def no_index() -> ValueError:
+    return ValueError("index_a or index_b must be given, got None for both")
+
+
+def index_out_of_range(name: str, of: str, count: int, got: int) -> ValueError:
+    return ValueError(
+        f"{name} must be below the number of descriptors of {of}, {count}, or negative for padding, got {got}"
+    )
+
+
+def temperature_not_above_zero(value: float) -> ValueError:
+    return ValueError(f"temperature must be above zero, got {value}")
 
 
 def wrong_image_size(name: str, size: object, batch: int) -> ValueError:

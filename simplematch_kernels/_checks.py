@@ -7,6 +7,7 @@ values, so it serves CPU tensors only; on a GPU such rows become NaN. Options: `
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch import Tensor
 from . import _check_shapes, _native
 from ._check_options import check_number
 from ._check_shapes import TokenShape, check_equal
-from ._types import Rows
+from ._types import Rows, accumulation_dtype, descriptor_map
 
 INTEGER_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 FEATURE_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -45,6 +46,17 @@ def check_map(name: str, value: object, shape: TokenShape | None) -> Tensor:
     return as_map(tokens, shape)
 
 
+def check_set(name: str, value: object) -> Tensor:
+    """Descriptors as a map (B, C, H, W): themselves, or a view (B, C, 1, N) of a list (B, N, C)."""
+    if not isinstance(value, Tensor):
+        raise _check_shapes.wrong_kind(name, "a tensor", _check_shapes.SET, value)
+    if value.dim() == 3:
+        return descriptor_map(check_features(name, value, _check_shapes.LIST))
+    if value.dim() == 4:
+        return check_features(name, value, _check_shapes.MAP)
+    raise _check_shapes.wrong_shape(name, _check_shapes.SET, value.shape)
+
+
 def as_map(features: Tensor, shape: TokenShape | None) -> Tensor:
     """Checked features as a map: themselves, or a view of tokens of that shape."""
     if shape is None:
@@ -61,11 +73,17 @@ def check_cells(name: str, features: Tensor, channels: bool = True) -> None:
 
 
 def check_pair(name: str, first: Tensor, other_name: str, other: Tensor) -> None:
-    """Same device, and the same dtype unless autocast will make them so."""
+    """One device, batch size and number of channels, and one dtype unless autocast will make it so.
+
+    `other` is a map, `first` too, or a list of descriptors (B, N, C).
+    """
     if first.device != other.device:
         raise ValueError(f"{name} and {other_name} must be on one device, got {first.device} and {other.device}")
     if first.dtype != other.dtype and not torch.is_autocast_enabled(other.device.type):
         raise _check_shapes.different_dtypes(name, first.dtype, other_name, other.dtype)
+    channels = first.shape[1] if first.dim() == 4 else first.shape[2]
+    check_equal(name, "batch size", first.shape[0], other_name, other.shape[0])
+    check_equal(name, "number of channels", channels, other_name, other.shape[1])
 
 
 def check_keypoints(keypoints: object, features: Tensor, features_name: str, name: str = "keypoints") -> None:
@@ -79,12 +97,9 @@ def check_keypoints(keypoints: object, features: Tensor, features_name: str, nam
     check_device(name, tensor, features_name, features)
 
 
-def as_points(keypoints: Tensor, sampling: str) -> Tensor:
-    """Keypoints as float32, or float64 if they came so.
-
-    They are detached unless the sampling is bilinear, because only that has a gradient with respect to them.
-    """
-    if sampling != "bilinear" and keypoints.requires_grad:
+def as_points(keypoints: Tensor, differentiable: bool) -> Tensor:
+    """Keypoints as float32, or float64 if they came so; detached where no gradient reaches them."""
+    if not differentiable and keypoints.requires_grad:
         keypoints = keypoints.detach()
     return keypoints if keypoints.dtype in (torch.float32, torch.float64) else keypoints.float()
 
@@ -96,12 +111,7 @@ def check_rows(rows: Rows, queries: int, target: Tensor, size: tuple[int, int] |
         return rows
     batch, (height, width) = target.shape[0], size or target.shape[2:]
     if num_keypoints is not None:
-        num_keypoints = check_tensor("num_keypoints", num_keypoints, "(B,)")
-        if num_keypoints.dtype not in INTEGER_DTYPES:
-            raise _check_shapes.not_integers("num_keypoints", num_keypoints.dtype)
-        check_equal("num_keypoints", "batch size", num_keypoints.shape[0], "target", batch)
-        check_device("num_keypoints", num_keypoints, "target", target)
-        num_keypoints = num_keypoints.long().contiguous()
+        num_keypoints = check_integers("num_keypoints", num_keypoints, "(B,)", "target", target).contiguous()
     if valid is not None:
         valid = check_mask("valid", valid, "(B, N)", (batch, queries), target).contiguous()
     if target_mask is not None:
@@ -109,13 +119,25 @@ def check_rows(rows: Rows, queries: int, target: Tensor, size: tuple[int, int] |
     return Rows(num_keypoints, valid, None if target_mask is None else target_mask.contiguous())
 
 
-def check_mask(name: str, value: object, shape: str, expected: tuple[int, ...], target: Tensor) -> Tensor:
+def check_integers(name: str, value: object, shape: str, of: str, features: Tensor) -> Tensor:
+    """Integers of the batch and on the device of `features`, the argument `of`; as int64."""
+    tensor = check_tensor(name, value, shape)
+    if tensor.dtype not in INTEGER_DTYPES:
+        raise _check_shapes.not_integers(name, tensor.dtype)
+    check_equal(name, "batch size", tensor.shape[0], of, features.shape[0])
+    check_device(name, tensor, of, features)
+    return tensor.long()
+
+
+def check_mask(
+    name: str, value: object, shape: str, expected: tuple[int, ...], target: Tensor, of: str = "target"
+) -> Tensor:
     mask = check_tensor(name, value, shape)
     if mask.dtype != torch.bool:
         raise _check_shapes.not_bool(name, mask.dtype)
     if tuple(mask.shape) != expected:
         raise _check_shapes.wrong_mask_shape(name, shape, expected, mask.shape)
-    check_device(name, mask, "target", target)
+    check_device(name, mask, of, target)
     return mask
 
 
@@ -152,18 +174,24 @@ def check_temperature(
     value: float | Tensor, batch: int, queries: int, scores: Tensor
 ) -> tuple[float | None, Tensor | None]:
     """(number, None), or (None, tensor expanded to (B, N) in the dtype of the arithmetic)."""
+    return check_number_or_tensor("temperature", value, "(B, N)", (batch, queries), scores, "the features", above=0.0)
+
+
+def check_number_or_tensor(
+    name: str, value: float | Tensor, shape: str, expected: Sequence[int], features: Tensor, of: str,
+    above: float = -math.inf,
+) -> tuple[float | None, Tensor | None]:  # fmt: skip
+    """(number, None), or (None, tensor expanded to the expected shape in the dtype of the arithmetic)."""
     if not isinstance(value, Tensor):
-        return check_number("temperature", value, above=0.0), None
+        return check_number(name, value, above=above), None
     if value.shape == (1,):
         value = value[0]
     if not value.is_floating_point() and (value.dim() > 0 or value.dtype == torch.bool or value.is_complex()):
-        raise _check_shapes.wrong_temperature_dtype("tensor", value.dtype)
-    if value.dim() != 0 and tuple(value.shape) != (batch, queries):
-        raise _check_shapes.wrong_temperature_shape("tensor", batch, queries, value.shape)
-    if value.device != scores.device:
-        raise ValueError(f"temperature must be on the device of the features, {scores.device}, got {value.device}")
-    dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
-    return None, value.to(dtype).expand(batch, queries)
+        raise _check_shapes.wrong_number_dtype(name, "tensor", value.dtype)
+    if value.dim() != 0 and tuple(value.shape) != tuple(expected):
+        raise _check_shapes.wrong_number_shape(name, "tensor", shape, expected, value.shape)
+    check_device(name, value, of, features)
+    return None, value.to(accumulation_dtype(features)).expand(*expected)
 
 
 def check_values(keypoints: Tensor | None, rows: Rows, temperature: Tensor | None, queries: int) -> None:
@@ -171,9 +199,7 @@ def check_values(keypoints: Tensor | None, rows: Rows, temperature: Tensor | Non
 
     Warns of the first valid row whose coordinates are all negative, which unmarked padding looks like.
     """
-    counts = rows.num_keypoints
-    if counts is not None and counts.numel() and not 0 <= int(counts.min()) <= int(counts.max()) <= queries:
-        raise _check_shapes.counts_out_of_range(queries, counts.tolist())
+    check_counts("num_keypoints", rows.num_keypoints, "keypoints", queries)
     if keypoints is not None and keypoints.numel():
         lowest = check_finite("keypoints", keypoints, rows)
         if lowest < 0 and not _check_shapes.warned_of_negative_keypoints():
@@ -207,6 +233,12 @@ def check_center_values(center: Tensor, rows: Rows, cells: int) -> None:
         check_finite("center", center, rows)
     elif center.numel() and int(center.max()) >= cells:
         _raise_at_first(_check_shapes.CENTER_BEYOND.format(cells=cells), center >= cells, rows, center)
+
+
+def check_counts(name: str, counts: Tensor | None, of: str, most: int) -> None:
+    """Counts between 0 and how many there are `of` what is counted."""
+    if counts is not None and counts.numel() and not 0 <= int(counts.min()) <= int(counts.max()) <= most:
+        raise _check_shapes.counts_out_of_range(name, of, most, counts.tolist())
 
 
 def check_finite(name: str, points: Tensor, rows: Rows) -> float:

@@ -56,6 +56,7 @@ EPS_MODES = ("add", "clamp")
 LOCALIZATIONS = ("argmax", "window", "global", "gaussian")
 WINDOW_SHAPES = ("square", "disc")
 BORDERS = ("shift", "shrink")
+DEFAULT_TEMPERATURE = 0.02
 
 Size = Sequence[int] | None
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -212,7 +213,7 @@ class LocalizationOptions(NamedTuple):
     target_size: Size = None
     target_coords: str = "corner"
     output_offset: float = 0.0
-    fixed_temperature: float | None = 0.02
+    fixed_temperature: float | None = DEFAULT_TEMPERATURE
     second_radius: int | None = None
 
     def checked(self) -> LocalizationOptions:
@@ -340,7 +341,7 @@ _DEFAULTS: dict[str, Any] = {
     **MetricOptions._field_defaults,
     **LocalizationOptions._field_defaults,
     "kernel_size": 1,
-    "temperature": LocalizationOptions._field_defaults["fixed_temperature"],
+    "temperature": DEFAULT_TEMPERATURE,
     **DEFAULTS,
     "upsample": None,
 }

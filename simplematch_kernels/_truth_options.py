@@ -7,7 +7,17 @@ from functools import lru_cache
 from typing import Any, Generic, NamedTuple, TypedDict
 
 from ._check_options import check_choice, check_kernel_size, check_number, check_size
-from ._options import COORDINATES, Array, RowsKeywords, SamplingKeywords, SimilarityKeywords, Size, axes, pick
+from ._options import (
+    COORDINATES,
+    DEFAULT_TEMPERATURE,
+    Array,
+    RowsKeywords,
+    SamplingKeywords,
+    SimilarityKeywords,
+    Size,
+    axes,
+    pick,
+)
 from ._resolved import Truth, cells_from_pixels
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -27,7 +37,7 @@ class TruthOptions(NamedTuple):
     sigma: float | None = None
     target_size: Size = None
     target_coords: str = "corner"
-    fixed_temperature: float | None = 0.02
+    fixed_temperature: float | None = DEFAULT_TEMPERATURE
 
     def checked(self) -> TruthOptions:
         check_choice("target_coords", self.target_coords, COORDINATES)

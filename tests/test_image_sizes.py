@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import simplematch_kernels as smk
-from simplematch_kernels import _backends
+from simplematch_kernels import _backends, _check_shapes
 
 from .oracle import relative_error
 from .samples import DEVICE
@@ -58,9 +61,9 @@ def assert_same_gradients(leaves: dict[str, Tensor], alone: dict[str, Tensor], b
 
 
 @by_coordinates
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("budget", ["all", "blocks"])
-def test_matches_are_those_of_each_image(
+def test_matches_agree_with_those_of_each_image(
     coordinates: str, dtype: torch.dtype, budget: str, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if budget == "blocks":
@@ -159,16 +162,85 @@ def test_sizes_below_one_pixel(backend: str) -> None:
         smk.gather_keypoints(leaves["source"], leaves["keypoints"], size=wrong, backend=backend)
 
 
-@pytest.mark.skipif(_backends.interpreting(), reason="the interpreter needs no compiler")
-def test_compile_and_vmap(backend: str) -> None:
+Function = Callable[[Tensor, Tensor, Tensor, Tensor, str], Tensor]
+"""Of source, target, keypoints, sizes and backend."""
+
+
+def match(source: Tensor, target: Tensor, keypoints: Tensor, sizes: Tensor, backend: str) -> Tensor:
+    options: dict[str, Any] = {"source_size": sizes, "target_size": sizes, "backend": backend}
+    return smk.sparse_window_match(source, target, keypoints, window_size=3, **options).keypoints
+
+
+def dense(source: Tensor, target: Tensor, keypoints: Tensor, sizes: Tensor, backend: str) -> Tensor:
+    options: dict[str, Any] = {"source_size": sizes, "target_size": sizes, "source_coords": "half_pixel"}
+    return smk.dense_match(source, target, window_size=3, **options, backend=backend).flow
+
+
+def correlation(source: Tensor, target: Tensor, keypoints: Tensor, sizes: Tensor, backend: str) -> Tensor:
+    queries = source.flatten(2)[:, :, :4].transpose(1, 2)
+    return smk.local_correlation(queries, target, keypoints, radius=1, target_size=sizes, backend=backend)
+
+
+def cross_entropy(source: Tensor, target: Tensor, keypoints: Tensor, sizes: Tensor, backend: str) -> Tensor:
+    options: dict[str, Any] = {"source_size": sizes, "target_size": sizes, "source_coords": "half_pixel"}
+    options |= {"sampling": "bilinear", "sampling_padding": "border", "kernel_size": 3, "reduction": "none"}
+    return smk.sparse_match_cross_entropy(source, target, keypoints, keypoints, **options, backend=backend)
+
+
+by_function = pytest.mark.parametrize("function", [match, dense, correlation, cross_entropy])
+
+
+@by_function
+def test_functions_agree_with_each_image_alone(function: Function, backend: str) -> None:
+    """Called with (height, width) for a batch of one, values and gradients."""
     leaves = draw()
+    found = function(*leaves.values(), SOURCE_SIZES, backend)
+    found.sin().sum().backward()
+    for b in range(3):
+        alone = one_image(leaves, b)
+        expected = function(*alone.values(), torch.tensor(size_of(SOURCE_SIZES, b)), backend)
+        expected.sin().sum().backward()
+        assert_same(found[b : b + 1], expected, backend)
+        assert_same_gradients(leaves, alone, b, tolerance=1e-5)
 
-    def run(source: Tensor, target: Tensor, keypoints: Tensor, sizes: Tensor) -> Tensor:
-        options: dict[str, Any] = {"source_size": sizes, "target_size": sizes, "backend": backend}
-        return smk.sparse_window_match(source, target, keypoints, window_size=3, **options).keypoints
 
-    arguments = (*leaves.values(), SOURCE_SIZES)
-    expected = run(*arguments)
-    assert torch.equal(torch.compile(run, fullgraph=True, backend="aot_eager")(*arguments), expected)
-    mapped = torch.vmap(lambda *xs: run(*(x[None] for x in xs))[0])(*arguments)
-    assert torch.equal(mapped, expected)
+@pytest.mark.skipif(_backends.interpreting(), reason="what torch does with sizes doesn't depend on the kernels")
+@by_function
+def test_transforms_and_traces(function: Function, backend: str) -> None:
+    """Under vmap, export and fake tensors nothing asks for the values of sizes."""
+    arguments = (*(x.detach() for x in draw().values()), SOURCE_SIZES)
+    expected = function(*arguments, backend)
+    mapped = torch.func.vmap(lambda *xs: function(*(x[None] for x in xs), backend)[0])(*arguments)
+    torch.testing.assert_close(mapped, expected)
+
+    class Module(torch.nn.Module):
+        def forward(self, source: Tensor, target: Tensor, keypoints: Tensor, sizes: Tensor) -> Tensor:
+            return function(source, target, keypoints, sizes, backend)
+
+    torch.testing.assert_close(torch.export.export(Module(), arguments).module()(*arguments), expected)
+    with FakeTensorMode() as mode:
+        fake = function(*(mode.from_tensor(x) for x in arguments), backend)
+    assert (fake.shape, fake.dtype) == (expected.shape, expected.dtype)
+
+
+@pytest.mark.skipif(DEVICE.type != "cpu", reason="values on a GPU are not checked")
+def test_padding_is_told_by_pixels_not_by_cells(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a pixel from the border lies at negative cells, and looks like no padding."""
+    monkeypatch.setattr(_check_shapes, "_warnings_given", set())
+    leaves = draw()
+    leaves["keypoints"] = torch.full((3, 4, 2), 0.25)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loss = cross_entropy(*leaves.values(), SOURCE_SIZES, backend)
+    assert loss.isfinite().all()
+    with pytest.warns(UserWarning, match=r"negative coordinates only, \[-0.25, -0.25\] in batch 0, row 0"):
+        leaves["keypoints"].neg_()
+        cross_entropy(*leaves.values(), SOURCE_SIZES, backend)
+
+
+@pytest.mark.skipif(_backends.interpreting(), reason="the interpreter needs no compiler")
+def test_compiles_whole(backend: str) -> None:
+    arguments = (*draw().values(), SOURCE_SIZES)
+    expected = match(*arguments, backend)
+    compiled = torch.compile(match, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(*arguments, backend), expected)

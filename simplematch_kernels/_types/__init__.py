@@ -8,6 +8,8 @@ from .common import ALL_ROWS as ALL_ROWS
 from .common import Given as Given
 from .common import Rows as Rows
 from .common import accumulation_dtype as accumulation_dtype
+from .common import descriptor_map as descriptor_map
+from .common import descriptors_of as descriptors_of
 from .correlation import CorrelationGradients as CorrelationGradients
 from .correlation import CorrelationProblem as CorrelationProblem
 from .correlation import CorrelationResult as CorrelationResult

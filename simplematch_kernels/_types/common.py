@@ -30,3 +30,13 @@ ALL_ROWS = Rows()
 def accumulation_dtype(features: Tensor) -> torch.dtype:
     """float64 for float64 features, float32 for everything else."""
     return torch.float64 if features.dtype == torch.float64 else torch.float32
+
+
+def descriptor_map(descriptors: Tensor) -> Tensor:
+    """(B, N, C) as the (B, C, 1, N) that the kernels read: a map of one row with a cell for each descriptor."""
+    return descriptors.transpose(1, 2).unsqueeze(2)
+
+
+def descriptors_of(descriptor_map: Tensor) -> Tensor:
+    """The (B, N, C) that `descriptor_map` made a map."""
+    return descriptor_map[:, :, 0, :].transpose(1, 2)

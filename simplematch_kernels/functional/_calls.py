@@ -11,6 +11,7 @@ from .. import _check_shapes, _checks
 from .._check_options import check_number, check_upsample
 from .._check_shapes import TokenShape
 from .._options import (
+    DEFAULT_TEMPERATURE,
     GATHER_NAMES,
     InterpolationOptions,
     LayoutOptions,
@@ -20,7 +21,7 @@ from .._options import (
     pick,
 )
 from .._result_options import DetailOptions, ResultOptions, details_of, results_of
-from ._shared import check_descriptors, rows_and_temperature
+from ._shared import rows_and_temperature
 
 
 class Checked(NamedTuple):
@@ -58,8 +59,6 @@ def check_maps(source: Tensor, target: Tensor, options: Mapping[str, Any]) -> tu
     source = _checks.check_map("source", source, layout.of_source())
     target = _checks.check_map("target", target, layout.of_target())
     _checks.check_pair("source", source, "target", target)
-    _check_shapes.check_equal("source", "batch size", source.shape[0], "target", target.shape[0])
-    _check_shapes.check_equal("source", "number of channels", source.shape[1], "target", target.shape[1])
     _checks.check_cells("source", source)
     return source, target
 
@@ -71,11 +70,19 @@ def _without_sizes(name: str, options: Mapping[str, Any], features: Tensor) -> M
 
 
 def check_descriptors_call(descriptors: Tensor, target: Tensor, **options: Any) -> Checked:
-    shape = pick(LayoutOptions, options).of_target()
-    _checks.check_features("descriptors", descriptors, "(B, N, C)")
-    target = _checks.check_map("target", target, shape)
-    check_descriptors(descriptors, target)
+    target, shape = check_descriptors(descriptors, target, options)
     return check_localization(Checked(target_shape=shape), target, descriptors.shape[1], options)
+
+
+def check_descriptors(
+    descriptors: Tensor, target: Tensor, options: Mapping[str, Any]
+) -> tuple[Tensor, TokenShape | None]:
+    """A target that agrees with descriptors (B, N, C), as a map, and the shape of its tokens."""
+    shape = pick(LayoutOptions, options).of_target()
+    _checks.check_features("descriptors", descriptors, _check_shapes.LIST)
+    target = _checks.check_map("target", target, shape)
+    _checks.check_pair("descriptors", descriptors, "target", target)
+    return target, shape
 
 
 def check_localize_call(scores: Tensor, **options: Any) -> Checked:
@@ -98,10 +105,7 @@ def check_gather_call(features: Tensor, keypoints: Tensor, **options: Any) -> Ch
 
 
 def check_similarity_call(descriptors: Tensor, target: Tensor, **options: Any) -> Checked:
-    shape = pick(LayoutOptions, options).of_target()
-    _checks.check_features("descriptors", descriptors, "(B, N, C)")
-    target = _checks.check_map("target", target, shape)
-    check_descriptors(descriptors, target)
+    target, shape = check_descriptors(descriptors, target, options)
     _checks.check_cells("target", target)
     return Checked(target_shape=shape, metric=pick(MetricOptions, options).checked())
 
@@ -122,9 +126,6 @@ def _with_details(checked: Checked, options: Mapping[str, Any]) -> Checked:
 
 def _localization(options: Mapping[str, Any], scores: Tensor) -> LocalizationOptions:
     options = _without_sizes("target_size", options, scores)
-    temperature = options.get("temperature", _DEFAULT_TEMPERATURE)
+    temperature = options.get("temperature", DEFAULT_TEMPERATURE)
     number = None if isinstance(temperature, Tensor) else check_number("temperature", temperature, above=0.0)
     return pick(LocalizationOptions, {**options, "fixed_temperature": number}).checked()
-
-
-_DEFAULT_TEMPERATURE = LocalizationOptions().fixed_temperature

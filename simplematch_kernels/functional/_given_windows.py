@@ -12,7 +12,7 @@ from .. import _checks
 from .._options import LocalizationOptions, MetricOptions, SamplingOptions, axes
 from .._resolved import Localization, Sampling, Window, cells_from_pixels
 from .._result_options import DetailOptions
-from .._types import Matches, Rows, accumulation_dtype, as_detailed
+from .._types import Matches, Rows, accumulation_dtype, as_detailed, descriptor_map
 from ..operators import local_correlation as correlation_operator
 from ..operators import localize as localize_operator
 from ..operators._torch import is_plain
@@ -73,7 +73,7 @@ def match(
     sampling = SamplingOptions(sampling="round" if windows.whole else "bilinear", sampling_padding="border")
     correlation = correlation_operator.run(
         correlation_operator.Arguments(
-            descriptors.transpose(1, 2)[:, :, None, :],
+            descriptor_map(descriptors),
             target,
             middle,
             None,
@@ -109,7 +109,7 @@ def sample(scores: Tensor, windows: Windows) -> Tensor:
 def windows_of(center: Tensor, features: Tensor, localizing: Localizing) -> Windows:
     """The windows round checked centers, in features (B, ., H, W)."""
     height, width = size = size_of(features)
-    center = _checks.as_points(center, "bilinear") if center.dim() == 3 else center
+    center = _checks.as_points(center, True) if center.dim() == 3 else center
     if center.device.type == "cpu" and is_plain((center, features), center.device):
         _checks.check_center_values(center, localizing.rows, height * width)
     window, mask = localizing.options.resolve(height, width).window, localizing.rows.target_mask

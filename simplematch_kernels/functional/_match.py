@@ -21,6 +21,7 @@ from .._types import (
     accumulation_dtype,
     as_detailed,
     concatenated,
+    descriptors_of,
 )
 from ..operators import cosine_similarity as similarity_operator
 from ..operators import localize as localize_operator
@@ -148,7 +149,7 @@ def _descriptors(queries: Queries, rows: Rows, sampling: SamplingOptions, backen
     """(B, N, C) of checked queries; zeros, or those of point (0, 0), in rows of padding, which may hold NaN."""
     source, keypoints, sizes = queries
     if keypoints is None:
-        return without_padding(source[:, :, 0, :].transpose(1, 2), rows)
+        return without_padding(descriptors_of(source), rows)
     points = without_padding(keypoints, rows)
     return gather(source, points, sizes, sampling, backend)
 

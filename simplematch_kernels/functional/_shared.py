@@ -8,11 +8,12 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from .. import _backends, _check_shapes, _checks
+from .. import _backends, _checks
 from .._check_options import check_choice, check_upsample
 from .._options import COORDINATES, pick
 from .._resolved import IDENTITY, Sampling
 from .._types import ALL_ROWS, Rows
+from ..operators._torch import has_values
 from ..reference.gather import to_cells
 
 Checked = TypeVar("Checked")
@@ -122,28 +123,23 @@ def any_requires_grad(*tensors: Tensor | None) -> bool:
     return False
 
 
-def in_cells(
-    points: Tensor, features: Tensor, side: str, options: Mapping[str, Any]
-) -> tuple[Tensor, Mapping[str, Any]]:
-    """Points in cells, and the options without their sizes, where each image has a size of its own.
-
-    side: "source" or "target".
-    """
-    sizes = _checks.check_image_sizes(f"{side}_size", options.get(f"{side}_size"), features)
+def in_cells(points: Tensor, target: Tensor, options: Mapping[str, Any]) -> tuple[Tensor, Mapping[str, Any]]:
+    """Points of the target in cells, and the options without `target_size`, where each image has a size of its own."""
+    sizes = image_sizes("target_size", options, target)
     if sizes is None:
         return points, options
-    if not torch.compiler.is_compiling() and sizes.device.type == "cpu":
-        _checks.check_image_size_values(f"{side}_size", sizes)
-    coordinates = options.get(f"{side}_coords", "corner")
-    check_choice(f"{side}_coords", coordinates, COORDINATES)
+    coordinates = options.get("target_coords", "corner")
+    check_choice("target_coords", coordinates, COORDINATES)
     sampling = Sampling(IDENTITY, IDENTITY, "bilinear", "border", coordinates, sizes)
-    return torch.stack(to_cells(points, features, sampling), -1), {**options, f"{side}_size": None}
+    return torch.stack(to_cells(points, target, sampling), -1), {**options, "target_size": None}
 
 
-def check_descriptors(descriptors: Tensor, target: Tensor) -> None:
-    _checks.check_pair("descriptors", descriptors, "target", target)
-    _check_shapes.check_equal("descriptors", "batch size", descriptors.shape[0], "target", target.shape[0])
-    _check_shapes.check_equal("descriptors", "number of channels", descriptors.shape[2], "target", target.shape[1])
+def image_sizes(name: str, options: Mapping[str, Any], features: Tensor) -> Tensor | None:
+    """The (B, 2) sizes that an option may be, checked as far as they hold values, for use outside an operator."""
+    sizes = _checks.check_image_sizes(name, options.get(name), features)
+    if sizes is not None and sizes.device.type == "cpu" and has_values(sizes):
+        _checks.check_image_size_values(name, sizes)
+    return sizes
 
 
 def requested(backend: str | None) -> str:

@@ -8,12 +8,12 @@ from typing import Any, Unpack
 from torch import Tensor
 
 from .. import _check_options, _check_shapes, _checks
-from .._options import LayoutOptions, MetricOptions, SamplingOptions, pick, with_options
+from .._options import DEFAULT_TEMPERATURE, MetricOptions, SamplingOptions, pick, with_options
 from .._truth_options import REDUCTIONS, CrossEntropyKeywords, DescriptorsCrossEntropyKeywords, truth_options
-from .._types import Rows
+from .._types import Rows, descriptor_map
 from ..operators import sparse_match_cross_entropy as operator
-from ._calls import check_maps
-from ._shared import check_descriptors, in_cells, requested
+from ._calls import check_descriptors, check_maps
+from ._shared import Queries, in_cells, requested
 
 
 @with_options(CrossEntropyKeywords, Tensor)
@@ -73,10 +73,11 @@ def sparse_match_cross_entropy(
     """
     source, target = check_maps(source, target, options)
     _checks.check_keypoints(keypoints, source, "source")
-    keypoints, rest = in_cells(keypoints, source, "source", options)
-    sampling = pick(SamplingOptions, rest).checked()
-    keypoints = _checks.as_points(keypoints, sampling.sampling)
-    return _cross_entropy(source, keypoints, target, target_keypoints, sampling, reduction, backend, options)
+    sizes = _checks.check_image_sizes("source_size", options.get("source_size"), source)
+    sampling = pick(SamplingOptions, options if sizes is None else {**options, "source_size": None}).checked()
+    points = _checks.as_points(keypoints, sampling.sampling == "bilinear")
+    queries = Queries(source, points, sizes)
+    return _cross_entropy(queries, target, target_keypoints, sampling, reduction, backend, options)
 
 
 @with_options(DescriptorsCrossEntropyKeywords, Tensor)
@@ -99,16 +100,13 @@ def match_descriptors_cross_entropy(
     The other arguments, the result, the gradients (to descriptors, target and temperature) and the errors are those of
     `sparse_match_cross_entropy`.
     """
-    descriptors = _checks.check_features("descriptors", descriptors, "(B, N, C)")
-    target = _checks.check_map("target", target, pick(LayoutOptions, options).of_target())
-    check_descriptors(descriptors, target)
-    source = descriptors.transpose(1, 2)[:, :, None, :]  # a map of one row with a cell for each query
-    return _cross_entropy(source, None, target, target_keypoints, SamplingOptions(), reduction, backend, options)
+    target, _ = check_descriptors(descriptors, target, options)
+    queries = Queries(descriptor_map(descriptors))
+    return _cross_entropy(queries, target, target_keypoints, SamplingOptions(), reduction, backend, options)
 
 
 def _cross_entropy(
-    source: Tensor,
-    keypoints: Tensor | None,
+    queries: Queries,
     target: Tensor,
     target_keypoints: Tensor,
     sampling: SamplingOptions,
@@ -119,19 +117,20 @@ def _cross_entropy(
     _checks.check_cells("target", target)
     _check_options.check_choice("reduction", reduction, REDUCTIONS)
     _checks.check_keypoints(target_keypoints, target, "target", "target_keypoints")
-    points, options = in_cells(target_keypoints, target, "target", options)
-    points = _checks.as_points(points, "")
-    name, queries = ("descriptors", source.shape[3]) if keypoints is None else ("keypoints", keypoints.shape[1])
-    _check_shapes.check_equal("target_keypoints", "number of rows", points.shape[1], name, queries)
-    rows = _checks.check_rows(pick(Rows, options), queries, target)
-    value = options.get("temperature", 0.02)
-    number, temperature = _checks.check_temperature(value, target.shape[0], queries, target)
+    points, options = in_cells(target_keypoints, target, options)
+    points = _checks.as_points(points, False)
+    name, count = "descriptors" if queries.keypoints is None else "keypoints", queries.number
+    _check_shapes.check_equal("target_keypoints", "number of rows", points.shape[1], name, count)
+    rows = _checks.check_rows(pick(Rows, options), count, target)
+    value = options.get("temperature", DEFAULT_TEMPERATURE)
+    number, temperature = _checks.check_temperature(value, target.shape[0], count, target)
     truth, metric = truth_options(options, number), pick(MetricOptions, options).checked()
     result = operator.run(
         operator.Arguments(
-            source, keypoints, target, points, rows, temperature, sampling, metric, truth, requested(backend)
+            queries.source, queries.keypoints, target, points, rows, temperature, queries.source_sizes, sampling,
+            metric, truth, requested(backend),
         )
-    )
+    )  # fmt: skip
     loss: Tensor = result.loss
     if reduction == "none":
         return loss

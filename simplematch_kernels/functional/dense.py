@@ -15,7 +15,7 @@ from .._types import DenseMatches, Matches, accumulation_dtype
 from ..reference.gather import apply_affine, maps_of_images
 from ._calls import Checked, check_localization, check_maps
 from ._match import match
-from ._shared import Queries
+from ._shared import Queries, image_sizes
 
 
 @with_options(DenseKeywords, Tensor)
@@ -89,10 +89,8 @@ def _match(queries: Queries, target: Tensor, backend: str | None, options: Mappi
 
 def _positions(source: Tensor, options: Mapping[str, Any]) -> Tensor:
     """(1 or B, 2, Hs, Ws) float64: where the cells lie in their image, or the cells themselves."""
-    sizes = _checks.check_image_sizes("source_size", options.get("source_size"), source)
+    sizes = image_sizes("source_size", options, source)
     given = pick(SamplingOptions, options if sizes is None else {**options, "source_size": None}).checked()
-    if sizes is not None and source.device.type == "cpu" and not torch.compiler.is_compiling():
-        _checks.check_image_size_values("source_size", sizes)
     height, width = source.shape[-2:]
     if sizes is None:
         of_x, of_y = axes(pixels_from_cells, given.source_coords, given.source_size, height, width)

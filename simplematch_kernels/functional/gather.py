@@ -55,7 +55,7 @@ def gather_keypoints(
         "shape": shape,
     }
     checked = once(check_gather_call, (features, keypoints), options)
-    features, keypoints = as_map(features, checked.source_shape), _checks.as_points(keypoints, sampling)
+    features, keypoints = as_map(features, checked.source_shape), _checks.as_points(keypoints, sampling == "bilinear")
     sizes = _checks.check_image_sizes("size", size, features)
     return gather(features, keypoints, sizes, checked.sampling, requested(backend))
 

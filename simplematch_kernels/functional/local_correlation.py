@@ -82,19 +82,14 @@ def local_correlation(
     Raises:
         TypeError, ValueError, RuntimeError: as `sparse_window_match`.
     """
-    if isinstance(queries, Tensor) and queries.dim() == 4:
-        queries = _checks.check_features("queries", queries, _check_shapes.MAP)
-    else:
-        queries = _checks.check_features("queries", queries, "(B, N, C)").transpose(1, 2).unsqueeze(2)
+    queries = _checks.check_set("queries", queries)
     target = _checks.check_features("target", target, _check_shapes.MAP)
     _checks.check_pair("queries", queries, "target", target)
-    _check_shapes.check_equal("queries", "batch size", queries.shape[0], "target", target.shape[0])
-    _check_shapes.check_equal("queries", "number of channels", queries.shape[1], "target", target.shape[1])
     _checks.check_cells("target", target)
     _checks.check_keypoints(coords, target, "target", name="coords")
     given = {"target_size": target_size, "target_coords": target_coords}
-    coords, in_image = in_cells(coords, target, "target", given)
-    coords = _checks.as_points(coords, sampling)
+    coords, in_image = in_cells(coords, target, given)
+    coords = _checks.as_points(coords, sampling == "bilinear")
     count = queries.shape[2] * queries.shape[3]
     if coords.shape[1] != count:
         raise wrong_number_of_coords(count, coords.shape[1])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from .. import _set_checks
+from .._check_options import check_switch
 from .._options import MetricOptions
-from .._set_checks_shared import check_flag
 from .._types import AllMatches, SetRows
 from ..operators import match_all as operator
 from ..operators import pair_scores as pair_operator
@@ -91,8 +91,8 @@ def match_all(
     fixed_bin, bins = (
         (None, None) if bin_score is None else _set_checks.check_image_number("bin_score", bin_score, first)
     )
-    check_flag("return_log_sum_exp", return_log_sum_exp)
-    check_flag("return_second", return_second)
+    check_switch("return_log_sum_exp", return_log_sum_exp)
+    check_switch("return_second", return_second)
     softmax = operator.SoftmaxOptions(fixed_temperature, fixed_bin, return_log_sum_exp, return_second)
     r = operator.run(
         operator.Arguments(first, second, rows, temperatures, bins, metric_options, softmax, requested(backend))

@@ -18,7 +18,7 @@ from .._options import (
     SimilarityKeywords,
     with_options,
 )
-from .._types import Matches
+from .._types import Matches, descriptor_map
 from ..operators import cosine_similarity as similarity_operator
 from . import _given_windows, _ranking, _sums, _upsampled
 from ._calls import (
@@ -136,9 +136,9 @@ def sparse_window_match(
     source, target = as_map(source, checked.source_shape), as_map(target, checked.target_shape)
     sizes = _checks.check_image_sizes("source_size", options.get("source_size"), source)
     if checked.interpolation == "matches":
-        points = _checks.as_points(keypoints, "bilinear")
+        points = _checks.as_points(keypoints, True)
         return interpolate(Queries(source, points, sizes), target, checked, backend, options)
-    points = _checks.as_points(keypoints, checked.sampling.sampling)
+    points = _checks.as_points(keypoints, checked.sampling.sampling == "bilinear")
     return match(Queries(source, points, sizes), target, checked, backend, options)
 
 
@@ -161,8 +161,7 @@ def match_descriptors(
     """
     checked = once(check_descriptors_call, (descriptors, target), options)
     target = as_map(target, checked.target_shape)
-    source = descriptors.transpose(1, 2)[:, :, None, :]  # a map of one row with a cell for each query
-    return match(Queries(source), target, checked, backend, options)
+    return match(Queries(descriptor_map(descriptors)), target, checked, backend, options)
 
 
 @with_options(LocalizeKeywords, Tensor)

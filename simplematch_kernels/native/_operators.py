@@ -32,6 +32,7 @@ from .._types import (
     SimilarityProblem,
     SimilarityResult,
     SimilarityUpstream,
+    descriptor_map,
     empty_localize_details,
     empty_match_details,
     empty_match_result,
@@ -44,7 +45,6 @@ from ._family_operators import FamilyOperators
 from ._records import _C
 from ._tensors import (
     addresses,
-    descriptor_map,
     empty_gradient,
     empty_match_gradients,
     empty_temperature_gradient,

@@ -50,11 +50,6 @@ def empty_temperature_gradient(temperature: Tensor | None, need: bool) -> Tensor
     return torch.empty(temperature.shape, dtype=temperature.dtype, device=temperature.device)
 
 
-def descriptor_map(descriptors: Tensor) -> Tensor:
-    """(B, N, C) as the (B, C, 1, N) that the kernels read."""
-    return descriptors.transpose(1, 2).unsqueeze(2)
-
-
 def empty_match_gradients(p: MatchProblem | CrossEntropyProblem, needs: MatchGradients[bool]) -> MatchGradients[Given]:
     return MatchGradients(
         empty_gradient(p.source, needs.source),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
 from .. import _check_shapes
@@ -12,10 +15,15 @@ from ._arrays import CODES, Array, Rows, accumulation_dtype, addressable
 
 def check_array(name: str, value: object, shape: str) -> Array:
     """`value` as an array with the number of dimensions that `shape`, like "(B, C, H, W)", names."""
+    array = check_is_array(name, value, shape)
+    if array.ndim != shape.count(",") + 1 - shape.count(",)"):
+        raise _check_shapes.wrong_shape(name, shape, array.shape)
+    return array
+
+
+def check_is_array(name: str, value: object, shape: str) -> Array:
     if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):  # its mask would go unread
         raise _check_shapes.wrong_kind(name, "an array", shape, value)
-    if value.ndim != shape.count(",") + 1 - shape.count(",)"):
-        raise _check_shapes.wrong_shape(name, shape, value.shape)
     return value
 
 
@@ -34,6 +42,21 @@ def check_map(name: str, value: object, shape: TokenShape | None) -> Array:
     _check_shapes.check_tokens(name, tokens.shape, shape)
     batch, _, channels = tokens.shape
     return tokens.transpose(0, 2, 1).reshape(batch, channels, shape.height, shape.width)  # a view: it splits one axis
+
+
+def check_set(name: str, value: object) -> Array:
+    """Descriptors as a map (B, C, H, W): themselves, or a view (B, C, 1, N) of a list (B, N, C)."""
+    array = check_is_array(name, value, _check_shapes.SET)
+    if array.ndim == 3:
+        return descriptor_map(check_features(name, array, _check_shapes.LIST))
+    if array.ndim == 4:
+        return check_features(name, array, _check_shapes.MAP)
+    raise _check_shapes.wrong_shape(name, _check_shapes.SET, array.shape)
+
+
+def descriptor_map(descriptors: Array) -> Array:
+    """(B, N, C) as the (B, C, 1, N) that the kernels read: a map of one row with a cell for each descriptor."""
+    return descriptors.transpose(0, 2, 1)[:, :, None, :]
 
 
 def check_cells(name: str, features: Array, channels: bool = True) -> None:
@@ -66,21 +89,23 @@ def check_keypoints(keypoints: object, features: Array, features_name: str, name
 def check_rows(rows: Rows, queries: int, target: Array, size: tuple[int, int] | None = None) -> Rows:
     num_keypoints, valid, target_mask = rows
     batch, (height, width) = target.shape[0], size or target.shape[2:]
-    counts = None if num_keypoints is None else _check_counts(num_keypoints, batch, queries)
     return Rows(
-        counts,
+        check_counts("num_keypoints", num_keypoints, "target", batch, "keypoints", queries),
         None if valid is None else check_mask("valid", valid, "(B, N)", (batch, queries)),
         None if target_mask is None else check_mask("target_mask", target_mask, "(B, H, W)", (batch, height, width)),
     )
 
 
-def _check_counts(value: object, batch: int, queries: int) -> Array:
-    array = check_array("num_keypoints", value, "(B,)")
+def check_counts(name: str, value: object, of_batch: str, batch: int, of: str, most: int) -> Array | None:
+    """Counts (B,) of what there is `most` of, as contiguous int64, or None."""
+    if value is None:
+        return None
+    array = check_array(name, value, "(B,)")
     if array.dtype.kind not in "iu":
-        raise _check_shapes.not_integers("num_keypoints", array.dtype)
-    check_equal("num_keypoints", "batch size", array.shape[0], "target", batch)
-    if array.size and not 0 <= int(array.min()) <= int(array.max()) <= queries:
-        raise _check_shapes.counts_out_of_range(queries, array.tolist())
+        raise _check_shapes.not_integers(name, array.dtype)
+    check_equal(name, "batch size", array.shape[0], of_batch, batch)
+    if array.size and not 0 <= int(array.min()) <= int(array.max()) <= most:
+        raise _check_shapes.counts_out_of_range(name, of, most, array.tolist())
     return np.ascontiguousarray(array, dtype=np.int64)
 
 
@@ -109,15 +134,22 @@ def check_image_sizes(name: str, value: object, features: Array) -> Array | None
 
 def check_temperature(value: object, batch: int, queries: int, scores: Array) -> tuple[float | None, Array | None]:
     """(number, None), or (None, array broadcast to (B, N) in the dtype of the arithmetic)."""
+    return check_number_or_array("temperature", value, "(B, N)", (batch, queries), scores, above=0.0)
+
+
+def check_number_or_array(
+    name: str, value: object, shape: str, expected: Sequence[int], features: Array, above: float = -math.inf
+) -> tuple[float | None, Array | None]:
+    """(number, None), or (None, array broadcast to the expected shape in the dtype of the arithmetic)."""
     if not isinstance(value, np.ndarray) or as_number(value) is not None:
-        return check_number("temperature", value, above=0.0), None
+        return check_number(name, value, above=above), None
     array = np.asarray(value)
     if array.dtype.kind != "f" and array.dtype.name not in CODES:
-        raise _check_shapes.wrong_temperature_dtype("array", array.dtype)
-    if array.ndim != 0 and array.shape != (batch, queries):
-        raise _check_shapes.wrong_temperature_shape("array", batch, queries, array.shape)
-    converted = addressable(array.astype(accumulation_dtype(scores), copy=False))
-    return None, np.broadcast_to(converted, (batch, queries))
+        raise _check_shapes.wrong_number_dtype(name, "array", array.dtype)
+    if array.ndim != 0 and array.shape != tuple(expected):
+        raise _check_shapes.wrong_number_shape(name, "array", shape, expected, array.shape)
+    converted = addressable(array.astype(accumulation_dtype(features), copy=False))
+    return None, np.broadcast_to(converted, tuple(expected))
 
 
 def check_values(keypoints: Array | None, rows: Rows, temperature: Array | None) -> None:
@@ -125,7 +157,7 @@ def check_values(keypoints: Array | None, rows: Rows, temperature: Array | None)
     if keypoints is not None:
         check_finite("keypoints", keypoints, rows)
     if keypoints is not None and not _check_shapes.warned_of_negative_keypoints():
-        where = np.argwhere(_valid(rows, np.asarray((keypoints < 0).all(-1))))
+        where = np.argwhere(valid_rows(rows, np.asarray((keypoints < 0).all(-1))))
         if len(where):
             batch, row = where[0].tolist()
             _check_shapes.warn_of_negative_keypoints(keypoints[batch, row].tolist(), batch, row)
@@ -138,7 +170,7 @@ def check_finite(name: str, points: Array, rows: Rows) -> None:
         _raise_at_first(f"{name} {_check_shapes.NOT_FINITE}", np.logical_not(finite.all(-1)), rows, points)
 
 
-def _valid(rows: Rows, chosen: Array) -> Array:
+def valid_rows(rows: Rows, chosen: Array) -> Array:
     """`chosen` (B, N) without the padding."""
     if rows.num_keypoints is not None:
         chosen = chosen & (np.arange(chosen.shape[1]) < rows.num_keypoints[:, None])
@@ -146,7 +178,7 @@ def _valid(rows: Rows, chosen: Array) -> Array:
 
 
 def _raise_at_first(rule: str, wrong: Array, rows: Rows, values: Array) -> None:
-    where = np.argwhere(_valid(rows, wrong))
+    where = np.argwhere(valid_rows(rows, wrong))
     if len(where):
         batch, row = where[0].tolist()
         raise _check_shapes.wrong_row(rule, values[batch, row].tolist(), batch, row)

@@ -69,18 +69,11 @@ def correlation(
     return found
 
 
-def descriptor_map(descriptors: Array) -> Array:
-    """(B, N, C) as the (B, C, 1, N) that the kernels read."""
-    return descriptors.transpose(0, 2, 1)[:, :, None, :]
-
-
 def without_padding(x: Array, rows: Rows) -> Array:
     """x (B, N, ...) with zeros in rows of padding, which may be NaN."""
     if rows.valid is None and rows.num_keypoints is None:
         return x
-    valid = np.ones(x.shape[:2], np.bool_) if rows.valid is None else rows.valid
-    if rows.num_keypoints is not None:
-        valid = valid & (np.arange(x.shape[1]) < rows.num_keypoints[:, None])
+    valid = _checks.valid_rows(rows, np.ones(x.shape[:2], np.bool_))
     return np.where(valid[(..., *[None] * (x.ndim - 2))], x, x.dtype.type(0))
 
 

@@ -9,16 +9,17 @@ import numpy as np
 
 from .._check_options import check_choice
 from .._check_shapes import check_equal
-from .._options import LayoutOptions, MetricOptions, SamplingOptions, pick, with_options
+from .._options import DEFAULT_TEMPERATURE, LayoutOptions, MetricOptions, SamplingOptions, pick, with_options
 from .._resolved import Sampling
 from .._truth_options import REDUCTIONS, CrossEntropyKeywords, DescriptorsCrossEntropyKeywords, truth_options
 from ..native import _records
 from ..native._records import _C
 from . import _arrays, _checks
 from ._arrays import Array, Rows, view
+from ._checks import descriptor_map
 from ._interpolation import to_cells
-from ._run import descriptor_map, device_of
-from .functional import split_sizes
+from ._run import device_of
+from .functional import check_maps, split_sizes
 
 
 @with_options(CrossEntropyKeywords, Array)
@@ -50,11 +51,7 @@ def sparse_match_cross_entropy(
     Raises:
         TypeError, ValueError: as `sparse_window_match`.
     """
-    layout = pick(LayoutOptions, options)
-    source = _checks.check_map("source", source, layout.of_source())
-    target = _checks.check_map("target", target, layout.of_target())
-    _checks.check_pair("source", source, "target", target)
-    _checks.check_cells("source", source)
+    source, target = check_maps(source, target, options)
     keypoints = _checks.check_keypoints(keypoints, source, "source")
     rest, sizes = split_sizes("source_size", options, source)
     sampling = pick(SamplingOptions, rest).checked().resolve(*source.shape[2:], image_sizes=sizes)
@@ -95,7 +92,7 @@ def _cross_entropy(
     name, queries = ("descriptors", source.shape[3]) if keypoints is None else ("keypoints", keypoints.shape[1])
     check_equal("target_keypoints", "number of rows", points.shape[1], name, queries)
     rows = _checks.check_rows(pick(Rows, options), queries, target)
-    value = options.get("temperature", 0.02)
+    value = options.get("temperature", DEFAULT_TEMPERATURE)
     number, temperature = _checks.check_temperature(value, target.shape[0], queries, target)
     options, sizes = split_sizes("target_size", options, target)
     truth, metric = truth_options(options, number), pick(MetricOptions, options).checked().resolve()

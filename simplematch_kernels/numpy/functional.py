@@ -8,6 +8,7 @@ from typing import Any, Unpack
 from .. import _resolved
 from .._check_options import check_number, check_upsample
 from .._options import (
+    DEFAULT_TEMPERATURE,
     DescriptorKeywords,
     InterpolationOptions,
     LayoutOptions,
@@ -26,8 +27,9 @@ from ..native import _records
 from ..native._records import _C
 from . import _arrays, _checks, _given_windows, _ranking, _run, _sums, _upsampled
 from ._arrays import Array, Matches, Rows, view
+from ._checks import descriptor_map
 from ._interpolation import interpolate_matches
-from ._run import descriptor_map, device_of
+from ._run import device_of
 from .gather import gather
 
 
@@ -262,7 +264,7 @@ def _interpolate(
     """`match` with source_interpolation "matches"."""
     count = keypoints.shape[1]
     rows = _checks.check_rows(pick(Rows, options), count, target)
-    value = options.get("temperature", LocalizationOptions().fixed_temperature)
+    value = options.get("temperature", DEFAULT_TEMPERATURE)
     number, temperature = _checks.check_temperature(value, target.shape[0], count, target)
     _checks.check_values(keypoints, rows, temperature)
     in_cells = SamplingOptions().resolve(*source.shape[2:])
@@ -279,7 +281,7 @@ def _localization(scores: Array, queries: int, options: Mapping[str, Any]) -> tu
     """(rows, temperature if it is an array, localization) of a function that localises `queries` queries in a map."""
     size = check_upsample(options.get("upsample"))
     rows = _checks.check_rows(pick(Rows, options), queries, scores, size)
-    value = options.get("temperature", LocalizationOptions().fixed_temperature)
+    value = options.get("temperature", DEFAULT_TEMPERATURE)
     number, temperature = _checks.check_temperature(value, scores.shape[0], queries, scores)
     options, sizes = split_sizes("target_size", options, scores)
     localization = pick(LocalizationOptions, {**options, "fixed_temperature": number}).checked()
@@ -291,7 +293,7 @@ def _localizing(
 ) -> _given_windows.Localizing:
     """Of checked options."""
     options, sizes = split_sizes("target_size", options, scores)
-    value = options.get("temperature", LocalizationOptions().fixed_temperature)
+    value = options.get("temperature", DEFAULT_TEMPERATURE)
     number = None if temperature is not None else check_number("temperature", value, above=0.0)
     localization = pick(LocalizationOptions, {**options, "fixed_temperature": number}).checked()
     return _given_windows.Localizing(rows, temperature, sizes, localization, details_of(options), device)

@@ -12,7 +12,7 @@ from .._options import SamplingOptions, Size
 from . import _arrays, _checks, _run
 from ._arrays import CODES, Array, Rows
 from ._interpolation import to_cells
-from ._run import descriptor_map, device_of
+from ._run import device_of
 from .functional import split_sizes
 
 
@@ -55,10 +55,7 @@ def local_correlation(
     Raises:
         TypeError, ValueError: as `sparse_window_match`.
     """
-    if isinstance(queries, np.ndarray) and queries.ndim == 4:
-        queries = _checks.check_features("queries", queries, _check_shapes.MAP)
-    else:
-        queries = descriptor_map(_checks.check_features("queries", queries, "(B, N, C)"))
+    queries = _checks.check_set("queries", queries)
     target = _checks.check_features("target", target, _check_shapes.MAP)
     _checks.check_pair("queries", queries, "target", target)
     _checks.check_cells("target", target)

@@ -8,9 +8,8 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from .. import _check_shapes
-from .._check_options import check_number
+from .._check_options import check_switch
 from .._options import MetricOptions
-from .._set_checks_shared import SET, check_flag, counts_out_of_range, temperature_not_above_zero, wrong_number_shape
 from ..native import _records
 from ..native._records import _C
 from . import _arrays, _checks
@@ -70,16 +69,20 @@ def match_all(
     """
     first, second = check_sets(a, b)
     batch, of_a, of_b = first.shape[0], first.shape[2] * first.shape[3], second.shape[2] * second.shape[3]
-    rows = [_check_counts("num_a", num_a, "a", batch, of_a), _check_valid("valid_a", valid_a, first),
-            _check_counts("num_b", num_b, "b", batch, of_b), _check_valid("valid_b", valid_b, second)]  # fmt: skip
+    rows = [
+        _checks.check_counts("num_a", num_a, "a", batch, "descriptors of a", of_a),
+        _check_valid("valid_a", valid_a, first),
+        _checks.check_counts("num_b", num_b, "b", batch, "descriptors of b", of_b),
+        _check_valid("valid_b", valid_b, second),
+    ]
     options = MetricOptions(metric, eps, eps_mode).checked().resolve()
     dtype = _arrays.accumulation_dtype(first)
-    fixed_temperature, temperatures = _check_number("temperature", temperature, batch, dtype, above=0.0)
+    fixed_temperature, temperatures = _image_number("temperature", temperature, first, above=0.0)
     if temperatures is not None and temperatures.size and not temperatures.min() > 0:
-        raise temperature_not_above_zero(float(temperatures.min()))
-    fixed_bin, bins = (-math.inf, None) if bin_score is None else _check_number("bin_score", bin_score, batch, dtype)
-    check_flag("return_log_sum_exp", return_log_sum_exp)
-    check_flag("return_second", return_second)
+        raise _check_shapes.temperature_not_above_zero(float(temperatures.min()))
+    fixed_bin, bins = (-math.inf, None) if bin_score is None else _image_number("bin_score", bin_score, first)
+    check_switch("return_log_sum_exp", return_log_sum_exp)
+    check_switch("return_second", return_second)
 
     def side(count: int) -> list[Array | None]:
         score, total, runner_up = (
@@ -105,57 +108,23 @@ def match_all(
 
 def check_sets(a: Array, b: Array) -> tuple[Array, Array]:
     """Descriptors as maps (B, C, H, W): themselves, or a view (B, C, 1, N) of a list (B, N, C)."""
-    first, second = _check_set("a", a), _check_set("b", b)
+    first, second = _checks.check_set("a", a), _checks.check_set("b", b)
     _checks.check_pair("a", first, "b", second)
     if first.shape[1] == 0:
         raise ValueError(f"a must have at least one channel, got shape {a.shape}")
     return first, second
 
 
-def _check_set(name: str, value: object) -> Array:
-    """Descriptors as a map (B, C, H, W): themselves, or a view (B, C, 1, N) of a list (B, N, C)."""
-    if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
-        raise _check_shapes.wrong_kind(name, "an array", SET, value)
-    if value.ndim not in (3, 4):
-        raise _check_shapes.wrong_shape(name, SET, value.shape)
-    array = _checks.check_features(name, value, "(B, N, C)" if value.ndim == 3 else "(B, C, H, W)")
-    return array if array.ndim == 4 else array.transpose(0, 2, 1)[:, :, None, :]
-
-
-def _check_counts(name: str, value: object, of: str, batch: int, most: int) -> Array | None:
-    if value is None:
-        return None
-    counts = _checks.check_array(name, value, "(B,)")
-    if counts.dtype.kind not in "iu":
-        raise _check_shapes.not_integers(name, counts.dtype)
-    _check_shapes.check_equal(name, "batch size", counts.shape[0], of, batch)
-    if counts.size and not 0 <= counts.min() <= counts.max() <= most:
-        raise counts_out_of_range(name, of, most, counts.tolist())
-    return np.ascontiguousarray(counts, np.int64)
-
-
 def _check_valid(name: str, value: object, x: Array) -> Array | None:
     if value is None:
         return None
     shape, expected = "(B, N)" if name.endswith("a") else "(B, M)", (x.shape[0], x.shape[2] * x.shape[3])
-    if isinstance(value, np.ndarray) and value.ndim == 3:
+    if isinstance(value, np.ndarray) and value.ndim == 3:  # of a map
         shape, expected = "(B, H, W)", (x.shape[0], *x.shape[2:])
-    mask = _checks.check_array(name, value, shape)
-    if mask.dtype != np.bool_:
-        raise _check_shapes.not_bool(name, mask.dtype)
-    if mask.shape != expected:
-        raise _check_shapes.wrong_mask_shape(name, shape, expected, mask.shape)
-    return np.ascontiguousarray(mask)
+    return _checks.check_mask(name, value, shape, expected)
 
 
-def _check_number(
-    name: str, value: object, batch: int, dtype: np.dtype[np.floating], above: float = -math.inf
-) -> tuple[float, Array | None]:
-    """(number, None), or (1, array expanded to (B,))."""
-    if not isinstance(value, np.ndarray) or value.shape in ((), (1,)):
-        return check_number(name, value, above=above), None
-    if value.dtype.kind != "f":
-        raise TypeError(f"{name} must be a floating-point array or a number, got {value.dtype}")
-    if value.shape != (batch,):
-        raise wrong_number_shape(name, "array", batch, value.shape)
-    return 1.0, np.ascontiguousarray(value, dtype)
+def _image_number(name: str, value: object, a: Array, above: float = -math.inf) -> tuple[float, Array | None]:
+    """(number, None), or (1, contiguous array of (B,)), whose number the kernel doesn't read."""
+    number, array = _checks.check_number_or_array(name, value, "(B,)", a.shape[:1], a, above)
+    return 1.0 if number is None else number, None if array is None else np.ascontiguousarray(array)

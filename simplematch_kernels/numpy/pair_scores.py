@@ -7,7 +7,6 @@ import numpy as np
 from .. import _check_shapes, _resolved
 from .._options import MetricOptions
 from .._resolved import Metric
-from .._set_checks_shared import index_out_of_range, no_index
 from . import _arrays, _checks
 from ._arrays import Array
 from .match_all import check_sets
@@ -56,7 +55,7 @@ def pair_scores(
 def _check_indices(index_a: object, index_b: object, a: Array, b: Array) -> tuple[Array, Array]:
     """(B, K) indices of the pairs; None stands for every descriptor in order."""
     if index_a is None and index_b is None:
-        raise no_index()
+        raise _check_shapes.no_index()
     found = []
     for side, value, x in (("a", index_a, a), ("b", index_b, b)):
         count, name = x.shape[2] * x.shape[3], f"index_{side}"
@@ -68,7 +67,7 @@ def _check_indices(index_a: object, index_b: object, a: Array, b: Array) -> tupl
             raise _check_shapes.not_integers(name, index.dtype)
         _check_shapes.check_equal(name, "batch size", index.shape[0], "a", x.shape[0])
         if index.size and index.max() >= count:
-            raise index_out_of_range(name, side, count, int(index.max()))
+            raise _check_shapes.index_out_of_range(name, side, count, int(index.max()))
         found.append(index.astype(np.int64, copy=False))
     _check_shapes.check_equal("index_a", "number of pairs", found[0].shape[1], "index_b", found[1].shape[1])
     return found[0], found[1]

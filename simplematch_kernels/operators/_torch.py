@@ -54,6 +54,14 @@ def is_plain(tensors: Iterable[Any], device: torch.device) -> bool:
     return True
 
 
+def has_values(x: Tensor) -> bool:
+    """Whether the values of a tensor can be read: not of one that stands for several or none, under vmap or a trace."""
+    if torch.compiler.is_compiling() or type(x) not in _TENSORS:
+        return False
+    wrapped: bool = torch._C._functorch.is_functorch_wrapped_tensor(x) or _is_legacy_batched(x)
+    return not wrapped
+
+
 _PLAIN = frozenset((type(None), str, bool, int, float))
 _is_legacy_batched = torch._C._functorch.is_legacy_batchedtensor
 

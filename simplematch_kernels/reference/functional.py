@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .. import _checks
 from .._options import (
+    DEFAULT_TEMPERATURE,
     InterpolationOptions,
     LayoutOptions,
     LocalizationOptions,
@@ -43,7 +44,7 @@ def sparse_window_match(
     source = _checks.check_map("source", source, layout.of_source())
     target = _checks.check_map("target", target, layout.of_target())
     dtype = accumulation_dtype(target) if dtype is None else dtype
-    value, (batch, queries) = options.get("temperature", 0.02), keypoints.shape[:2]
+    value, (batch, queries) = options.get("temperature", DEFAULT_TEMPERATURE), keypoints.shape[:2]
     number, temperature = _checks.check_temperature(value, batch, queries, target)
     source_sizes = _checks.check_image_sizes("source_size", options.get("source_size"), source)
     target_sizes = _checks.check_image_sizes("target_size", options.get("target_size"), target)
@@ -84,7 +85,7 @@ def sparse_match_cross_entropy(
     **options: Any,
 ) -> Tensor:
     """The losses (B, N) of `simplematch_kernels.sparse_match_cross_entropy` without an operator, as above."""
-    value, (batch, queries) = options.get("temperature", 0.02), keypoints.shape[:2]
+    value, (batch, queries) = options.get("temperature", DEFAULT_TEMPERATURE), keypoints.shape[:2]
     number, temperature = _checks.check_temperature(value, batch, queries, target)
     problem = CrossEntropyProblem(
         source,

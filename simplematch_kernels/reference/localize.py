@@ -266,6 +266,11 @@ def valid_rows(rows: Rows, like: Tensor) -> Tensor:
     return valid
 
 
+def without_padding(keypoints: Tensor, rows: Rows) -> Tensor:
+    """Keypoints (B, N, 2) with zeros in invalid rows, where they may be NaN."""
+    return torch.where(valid_rows(rows, keypoints)[..., None], keypoints, 0)
+
+
 def window_origin(window: Window, peak: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """(top, left) cell of the k x k window of flat `peak`; k // 2 cells lie left of it. May be negative."""
     top, left = peak // width - window.height // 2, peak % width - window.width // 2

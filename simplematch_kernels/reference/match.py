@@ -16,9 +16,11 @@ from .._types import (
     MatchProblem,
     Rows,
     accumulation_dtype,
+    descriptor_map,
+    descriptors_of,
 )
 from .gather import gather_keypoints, source_backward
-from .localize import around_peak, covariance, find_peak, localize, second_best, valid_rows
+from .localize import around_peak, covariance, find_peak, localize, second_best, valid_rows, without_padding
 from .similarity import branches, query_backward, similarity, target_backward
 
 
@@ -81,12 +83,10 @@ def best_cell(scores: Tensor, target: Tensor, rows: Rows, excluded: Tensor | Non
 def queries(p: MatchProblem, dtype: torch.dtype) -> Tensor:
     """(B, N, C) descriptors to look for; zero in invalid rows, even if their padding is NaN."""
     if p.keypoints is None or p.sampling is None:
-        descriptors = p.source[:, :, 0, :].transpose(1, 2).to(dtype)
-        valid = valid_rows(p.rows, descriptors)
-        return torch.where(valid[..., None], descriptors, 0)
-    valid = valid_rows(p.rows, p.keypoints)[..., None]
-    descriptors = gather_keypoints(p.source, torch.where(valid, p.keypoints, 0), p.sampling, dtype=dtype)
-    return torch.where(valid, descriptors, 0)
+        descriptors = descriptors_of(p.source).to(dtype)
+        return torch.where(valid_rows(p.rows, descriptors)[..., None], descriptors, 0)
+    descriptors = gather_keypoints(p.source, without_padding(p.keypoints, p.rows), p.sampling, dtype=dtype)
+    return torch.where(valid_rows(p.rows, p.keypoints)[..., None], descriptors, 0)
 
 
 def gradients(
@@ -100,7 +100,7 @@ def gradients(
     if needs.source or needs.keypoints:
         d_queries = query_backward(ds, scores, descriptors, flat, p.metric)
         if p.keypoints is None or p.sampling is None:
-            d_source = like(d_queries.transpose(1, 2)[:, :, None, :], p.source)
+            d_source = like(descriptor_map(d_queries), p.source)
         else:
             d_source, d_keypoints = _source_backward(p, p.keypoints, d_queries, needs)
     return MatchGradients(d_source, d_keypoints, d_target, d_temperature if needs.temperature else None)
@@ -111,7 +111,7 @@ def _source_backward(
 ) -> tuple[Given, Given]:
     assert p.sampling is not None
     valid = valid_rows(p.rows, keypoints)[..., None]
-    gathered = GatherProblem(p.source, torch.where(valid, keypoints, 0), p.sampling)
+    gathered = GatherProblem(p.source, without_padding(keypoints, p.rows), p.sampling)
     d_queries = torch.where(valid, d_queries, 0)
     d_source, d_keypoints = source_backward(gathered, d_queries, GatherGradients(needs.source, needs.keypoints))
     return d_source, None if d_keypoints is None else torch.where(valid, d_keypoints, 0)

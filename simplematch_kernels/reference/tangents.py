@@ -30,9 +30,10 @@ from .._types import (
     UpsampledProblem,
     Upstream,
     accumulation_dtype,
+    descriptors_of,
 )
 from .gather import corners, maps_to_cells, rate, read_cells, to_cells
-from .localize import maps_from_cells, rates, softmax_over_window, valid_rows
+from .localize import maps_from_cells, rates, softmax_over_window, valid_rows, without_padding
 from .match import queries
 from .similarity import denominator, norm, similarity
 
@@ -116,9 +117,8 @@ def cosine_similarity(
 def _of_queries(p: MatchProblem, tangents: MatchGradients[Given], dtype: torch.dtype) -> Tensor:
     if p.keypoints is None or p.sampling is None:
         moved = torch.zeros_like(p.source) if tangents.source is None else tangents.source
-        return moved[:, :, 0, :].transpose(1, 2).to(dtype)
-    valid = valid_rows(p.rows, p.keypoints)[..., None]
-    problem = GatherProblem(p.source.to(dtype), torch.where(valid, p.keypoints, 0), p.sampling)
+        return descriptors_of(moved).to(dtype)
+    problem = GatherProblem(p.source.to(dtype), without_padding(p.keypoints, p.rows), p.sampling)
     return gather_keypoints(problem, GatherGradients(tangents.source, tangents.keypoints)).descriptors
 
 

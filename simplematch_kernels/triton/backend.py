@@ -38,6 +38,7 @@ from .._types import (
     SimilarityResult,
     SimilarityUpstream,
     accumulation_dtype,
+    descriptor_map,
     empty_cross_entropy_result,
     empty_localize_details,
     empty_match_details,
@@ -285,7 +286,7 @@ def _empty_queries(source: Source, target: Tensor, metric: Metric, N: int, with_
 
 def _as_source(descriptors: Tensor) -> Source:
     """(B, N, C) descriptors as the (B, C, 1, N) map of which query n is column n."""
-    return Source(descriptors.transpose(1, 2).unsqueeze(2), None, None)
+    return Source(descriptor_map(descriptors), None, None)
 
 
 def _one_query(target: Tensor) -> Source:
