@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, library
+from torch import Tensor
 
 import simplematch_kernels as smk
 from simplematch_kernels import _backends, _native
 
 from .oracle import relative_error
 from .samples import DEVICE, Sample
-from .test_operators import Calls
 from .test_sparse_match_cross_entropy import BY_NAME, NEEDS, by_sample, losses, run, truth_of
+from .traces import Calls, compiled
 
 
 @pytest.mark.skipif(_backends.interpreting(), reason="the same registration, at seconds a launch")
@@ -25,22 +25,15 @@ def test_opcheck(name: str, backend: str) -> None:
     with Calls() as calls:
         run(inputs, truth_of(BY_NAME[name], inputs), backend, *NEEDS)
     assert len(calls.made) == (1 if name == "no-queries" else 2) or name == "no-queries"
-    for operator, arguments in calls.made:
-        differentiable = not operator.name().endswith("_backward")
-        leaves = tuple(
-            a.detach().requires_grad_(differentiable and a.is_floating_point()) if isinstance(a, Tensor) else a
-            for a in arguments
-        )
-        library.opcheck(operator, leaves)
+    calls.check(backend)
 
 
 def test_compiles_whole(backend: str) -> None:
-    torch._dynamo.reset()
     inputs = BY_NAME["temperature-rows"].make(torch.float64)
     truth = truth_of(BY_NAME["temperature-rows"], inputs)
     function = lambda *given, **o: smk.sparse_match_cross_entropy(*given, **o, backend=backend)  # noqa: E731
     plain = losses(function, inputs, truth, *NEEDS)
-    fast = losses(torch.compile(function, fullgraph=True), inputs, truth, *NEEDS)
+    fast = losses(compiled(function, backend), inputs, truth, *NEEDS)
     for name, value in plain.items():
         assert relative_error(fast[name], value) < 1e-12, name
 

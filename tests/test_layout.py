@@ -17,8 +17,8 @@ from simplematch_kernels import _backends
 from .samples import DEVICE, SAMPLES, Sample
 from .test_gradients import differentiates
 from .test_numpy import VIEWS, _peak_of, arrays, assert_same, assert_same_matches
-from .test_operators import Calls
 from .test_transforms import close, flat, weighted
+from .traces import TRACED, Calls
 
 CHOSEN = ("window", "bilinear-border", "all-restrictions", "temperature-rows", "one-row", "no-queries", "no-images")
 by_sample = pytest.mark.parametrize("sample", [s for s in SAMPLES if s.name in CHOSEN], ids=str)
@@ -197,10 +197,11 @@ def test_transforms_see_tokens(name: str, backend: str) -> None:
 
 @pytest.mark.parametrize("dynamic", [False, True])
 @functions
-def test_compiles_whole(name: str, dynamic: bool, backend: str) -> None:
+def test_compiles_whole(name: str, dynamic: bool) -> None:
+    """The view of tokens, which is the same for every backend."""
     torch._dynamo.reset()
     maps, rest, places = features_and_rest(name)
-    call = calls_on_tokens(SMALL, backend=backend)[name]
+    call = calls_on_tokens(SMALL, backend=TRACED)[name]
 
     def without_class_token(*tokens: Tensor) -> Tensor:
         return differentiable(call(*arranged([x[:, 1:] for x in tokens], rest, places)))

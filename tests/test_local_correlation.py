@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, library
+from torch import Tensor
 
 import simplematch_kernels as smk
 from simplematch_kernels import _backends
@@ -15,8 +15,8 @@ from simplematch_kernels import _backends
 from .correlation_samples import CASES, GRID, NAMED, Case, eager, on, run
 from .oracle import WIDER, relative_error
 from .samples import DEVICE, DTYPES, SIMULATED
-from .test_operators import Calls
 from .test_transforms import close, draw, weighted
+from .traces import Calls, compiled
 
 by_case = pytest.mark.parametrize("case", CASES, ids=str)
 by_spread_case = pytest.mark.parametrize("case", CASES[::4] if _backends.interpreting() else CASES, ids=str)
@@ -217,34 +217,28 @@ def test_opcheck(name: str, backend: str) -> None:
     with Calls() as calls:
         run(on(backend), inputs, options)
     assert len(calls.made) == 2
-    for operator, arguments in calls.made:
-        differentiable = not operator.name().endswith("_backward")
-        leaves = tuple(
-            a.detach().requires_grad_(differentiable and a.is_floating_point()) if isinstance(a, Tensor) else a
-            for a in arguments
-        )
-        library.opcheck(operator, leaves)
+    calls.check(backend)
 
 
 @pytest.mark.parametrize("name", ["window", "offsets", "map-channels_last"])
 def test_compiles_whole(name: str, backend: str) -> None:
-    torch._dynamo.reset()
     inputs, options = NAMED[name].make(torch.float64)
-    compiled = torch.compile(on(backend), fullgraph=True)
-    for fast, plain in zip(run(compiled, inputs, options), run(on(backend), inputs, options), strict=True):
+    for fast, plain in zip(
+        run(compiled(on(backend), backend), inputs, options), run(on(backend), inputs, options), strict=True
+    ):
         assert relative_error(fast, plain) < 1e-12
 
 
 def test_compiles_with_dynamic_shapes(backend: str) -> None:
     torch._dynamo.reset()
-    compiled = torch.compile(
+    match = torch.compile(
         lambda q, t, c: smk.local_correlation(q, t, c, radius=1, target_size=t.shape[2:], backend=backend),
         backend="eager", fullgraph=True, dynamic=True,
     )  # fmt: skip
     for batch, count, side in ((3, 5, 7), (4, 11, 9)):
         q, t = draw(batch, count, 6), draw(batch, 6, side, side + 1)
         c = draw(batch, count, 2) * side
-        close(compiled(q, t, c), smk.local_correlation(q, t, c, radius=1, backend=backend))
+        close(match(q, t, c), smk.local_correlation(q, t, c, radius=1, backend=backend))
 
 
 def test_autocast_unites_dtypes(backend: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, library
+from torch import Tensor
 
 import simplematch_kernels as smk
 from simplematch_kernels import _backends, _resolved
@@ -28,7 +28,7 @@ from .set_samples import (
     taking_part,
     wider,
 )
-from .test_operators import Calls
+from .traces import Calls, compiled
 
 
 @by_sample
@@ -146,22 +146,14 @@ def test_opcheck(name: str, wanted: bool, backend: str) -> None:
     with Calls() as calls:
         evaluate(smk.match_all, a, b, options, return_log_sum_exp=wanted, return_second=wanted, backend=backend)
     assert len(calls.made) == 2
-    for operator, arguments in calls.made:
-        differentiable = not operator.name().endswith("_backward")
-        leaves = tuple(
-            x.detach().requires_grad_(differentiable and x.is_floating_point()) if isinstance(x, Tensor) else x
-            for x in arguments
-        )
-        library.opcheck(operator, leaves)
+    calls.check(backend)
 
 
 def test_compiles_whole(backend: str) -> None:
     """torch.compile(fullgraph=True): no graph break, same values and gradients."""
-    torch._dynamo.reset()
     a, b, options = Sample("x", rows=("num_a", "valid_b"), numbers=("temperature", "bin_score")).make(torch.float64)
     plain, gradients = evaluate(smk.match_all, a, b, options, backend=backend)
-    compiled = torch.compile(smk.match_all, fullgraph=True)
-    found, of_compiled = evaluate(compiled, a, b, options, backend=backend)
+    found, of_compiled = evaluate(compiled(smk.match_all, backend), a, b, options, backend=backend)
     for name in FIELDS:
         assert relative_error(getattr(found, name), getattr(plain, name)) < 1e-12
     for name, gradient in gradients.items():

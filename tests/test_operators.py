@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, library
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch import Tensor
 
 import simplematch_kernels as smk
 from simplematch_kernels import _backends, _resolved
 
 from .oracle import relative_error, run_backend
 from .samples import DEVICE, SAMPLES, Inputs, Sample
+from .traces import Calls, compiled
 
 BY_NAME = {sample.name: sample for sample in SAMPLES}
 OPCHECKED = (
@@ -32,19 +32,8 @@ OPCHECKED = (
     "no-images",
     "one-of-each",
 )
-
-
-class Calls(TorchDispatchMode):
-    """Every call of our operators inside, as (operator, arguments)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.made: list[tuple[Any, tuple[Any, ...]]] = []
-
-    def __torch_dispatch__(self, operator: Any, types: Any, arguments: Any = (), keywords: Any = None) -> Any:
-        if operator.namespace == "simplematch":
-            self.made.append((operator, arguments))
-        return operator(*arguments, **(keywords or {}))
+STEPS_OPCHECKED = ("window", *OPCHECKED[6:])
+"""What the steps alone read of a sample: its sizes and layouts, but none of its options."""
 
 
 @pytest.mark.skipif(_backends.interpreting(), reason="the same registration, at seconds a launch")
@@ -52,23 +41,26 @@ class Calls(TorchDispatchMode):
 @pytest.mark.parametrize("kept", ["kept", "computed again"])
 def test_opcheck(name: str, kept: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Schema, fake tensors and autograd registration of forward and backward, static and dynamic shapes."""
+    inputs = BY_NAME[name].make()
     if kept != "kept":
         monkeypatch.setattr(_resolved, "SCORE_BUDGET_BYTES", 1)
     with Calls() as calls:
-        inputs = BY_NAME[name].make()
         run_backend(inputs, backend, "source", "target", "keypoints", "temperature")
+    assert len(calls.made) == 2 or 0 in (BY_NAME[name].queries, BY_NAME[name].batch)
+    calls.check(backend)
+
+
+@pytest.mark.skipif(_backends.interpreting(), reason="the same registration, at seconds a launch")
+@pytest.mark.parametrize("name", STEPS_OPCHECKED)
+def test_opcheck_of_the_steps(name: str, backend: str) -> None:
+    inputs = BY_NAME[name].make()
+    with Calls() as calls:
         leaves = inputs.requiring("source", "target")
         rows = smk.gather_keypoints(leaves.source, leaves.keypoints, backend=backend)
         scores = smk.cosine_similarity(rows, leaves.target, backend=backend)
         smk.localize(scores, window_size=3, backend=backend).keypoints.sum().backward()
-    assert len(calls.made) == 8 or 0 in (BY_NAME[name].queries, BY_NAME[name].batch)
-    for operator, arguments in calls.made:
-        differentiable = not operator.name().endswith("_backward")
-        leaves_again = tuple(
-            a.detach().requires_grad_(differentiable and a.is_floating_point()) if isinstance(a, Tensor) else a
-            for a in arguments
-        )
-        library.opcheck(operator, leaves_again)
+    assert len(calls.made) == 6 or 0 in (BY_NAME[name].queries, BY_NAME[name].batch)
+    calls.check(backend)
 
 
 def weighted_sum(inputs: Inputs, backend: str | None) -> Tensor:
@@ -79,15 +71,14 @@ def weighted_sum(inputs: Inputs, backend: str | None) -> Tensor:
 @pytest.mark.parametrize("name", ["window", "bilinear-border", "valid", "gaussian-masked", "channels_last"])
 def test_compiles_whole(name: str, backend: str) -> None:
     """torch.compile(fullgraph=True): no graph break, same values and gradients."""
-    torch._dynamo.reset()
     inputs = BY_NAME[name].make(torch.float64)
-    compiled = torch.compile(weighted_sum, fullgraph=True)
+    fast_sum = compiled(weighted_sum, backend)
     found = {}
-    for run in (weighted_sum, compiled):
+    for run in (weighted_sum, fast_sum):
         leaves = inputs.requiring("source", "target", "keypoints", "temperature")
         value = run(leaves, backend)
         found[run] = (value, *torch.autograd.grad(value, list(leaves.leaves().values()), allow_unused=True))
-    for plain, fast in zip(found[weighted_sum], found[compiled], strict=True):
+    for plain, fast in zip(found[weighted_sum], found[fast_sum], strict=True):
         assert (plain is None) == (fast is None)
         if plain is not None:
             assert relative_error(fast, plain) < 1e-12

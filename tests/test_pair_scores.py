@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, library
+from torch import Tensor
 
 import simplematch_kernels as smk
 from simplematch_kernels import _backends, _resolved
@@ -14,7 +14,7 @@ from simplematch_kernels import _backends, _resolved
 from .oracle import WIDER, relative_error
 from .samples import DEVICE, SIMULATED
 from .set_samples import Sample, by_dtype, listed, scores_of
-from .test_operators import Calls
+from .traces import Calls, compiled
 
 SETS = torch.zeros(2, 5, 4), torch.zeros(2, 6, 4)
 
@@ -98,16 +98,10 @@ def test_pairs_opcheck_compile_and_vmap(backend: str) -> None:
         leaves = [x.requires_grad_() for x in (a, b)]
         smk.pair_scores(*leaves, of_a, of_b, backend=backend).sum().backward()
     assert len(calls.made) == 2
-    for operator, arguments in calls.made:
-        differentiable = not operator.name().endswith("_backward")
-        library.opcheck(operator, tuple(
-            x.detach().requires_grad_(differentiable and x.is_floating_point()) if isinstance(x, Tensor) else x
-            for x in arguments
-        ))  # fmt: skip
-    torch._dynamo.reset()
+    calls.check(backend)
     run = lambda a, b, i, j: smk.pair_scores(a, b, i, j, backend=backend)  # noqa: E731
     plain = run(a, b, of_a, of_b)
-    torch.testing.assert_close(torch.compile(run, fullgraph=True)(a, b, of_a, of_b), plain)
+    torch.testing.assert_close(compiled(run, backend)(a, b, of_a, of_b), plain)
     several = [torch.stack((x.detach(), x.detach().flip(0))) for x in (a, b, of_a, of_b)]
     torch.testing.assert_close(torch.vmap(run)(*several), torch.stack((plain, plain.flip(0))))
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, library
+from torch import Tensor
 
 import simplematch_kernels as smk
 import simplematch_kernels.numpy as smk_numpy
@@ -22,7 +22,7 @@ from simplematch_kernels.reference import upsample as definition
 
 from .oracle import Result, gradients, relative_error
 from .samples import DEVICE, Inputs, Sample
-from .test_operators import Calls
+from .traces import Calls, compiled
 
 FINE = (21, 17)
 _PIXELS = {"source_size": (56, 72), "target_size": (90, 64)}
@@ -272,13 +272,7 @@ def test_opcheck(name: str, backend: str) -> None:
     with Calls() as calls:
         run(BY_NAME[name].make(), backend, *NEEDS)
     assert len(calls.made) == (6 if name == "dot" else 8)
-    for operator, arguments in calls.made:
-        differentiable = not operator.name().endswith("_backward")
-        leaves = tuple(
-            a.detach().requires_grad_(differentiable and a.is_floating_point()) if isinstance(a, Tensor) else a
-            for a in arguments
-        )
-        library.opcheck(operator, leaves)
+    calls.check(backend)
 
 
 def _draw(*shape: int, seed: int) -> Tensor:
@@ -321,7 +315,6 @@ def test_transforms(metric: str, backend: str) -> None:
 
 
 def test_compiles_whole(backend: str) -> None:
-    torch._dynamo.reset()
     inputs = BY_NAME["rows"].make(torch.float64)
 
     def value(leaves: Inputs) -> Tensor:
@@ -331,12 +324,12 @@ def test_compiles_whole(backend: str) -> None:
         return (matches.keypoints.sum(-1) * matches.score).sum() + matches.log_sum_exp.sum()
 
     found = []
-    for function in (value, torch.compile(value, fullgraph=True, backend="aot_eager")):
+    for function in (value, compiled(value, backend)):
         leaves = inputs.requiring("source", "target")
         total = function(leaves)
         found.append((total, *torch.autograd.grad(total, (leaves.source, leaves.target))))
-    for plain, compiled in zip(*found, strict=True):
-        assert relative_error(compiled, plain) < 1e-12
+    for plain, fast in zip(*found, strict=True):
+        assert relative_error(fast, plain) < 1e-12
 
 
 def test_poisoned_memory(backend: str, poisoned_memory: None) -> None:
