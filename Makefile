@@ -25,7 +25,7 @@ sources := pyproject.toml setup.py CMakeLists.txt $(shell find csrc cmake -type 
 cmake = PATH="$(bin):$$PATH" VIRTUAL_ENV="$(abspath $(VENV))" $(bin)/cmake
 cuda_objects = build/cuda/CMakeFiles/simplematch_cuda.dir/csrc/cuda/*.o
 interpreted := $(addprefix tests/test_,backends.py gradients.py golden.py edge_cases.py extremes.py magnitudes.py fuzz.py arguments.py operators.py)
-family := $(addprefix tests/test_,match_all.py pair_scores.py upsample.py details.py sparse_match_cross_entropy.py local_correlation.py image_sizes.py)
+beside := $(addprefix tests/test_,match_all.py pair_scores.py upsample.py details.py sparse_match_cross_entropy.py local_correlation.py image_sizes.py dense_match.py)
 emulated := $(filter-out tests/test_operators.py,$(interpreted)) tests/system/training/test_backends.py tests/test_localize_layouts.py
 emulation = LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
     SIMPLEMATCH_MODULE="$$(ls $(CURDIR)/build/sanitized/_C.*.so)"
@@ -33,7 +33,7 @@ emulation = LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-n
 .DEFAULT_GOAL := help
 include tools/environment.mk tools/gpu.mk
 .NOTPARALLEL:  # pip can't install twice at once
-.PHONY: help demo picture test lint unit interpreter interpreter-family compile cuda cuda-report sanitized sanitized-clang emulated cpp fuzz fuzz-op
+.PHONY: help demo picture test lint unit interpreter interpreter-beside compile cuda cuda-report sanitized sanitized-clang emulated cpp fuzz fuzz-op
 .PHONY: wheel wheel-check sdist-check matrix hub bench claims landmarks evaluations venv build clean
 
 help: ## print this list
@@ -51,9 +51,9 @@ unit: $(stamps)/test $(stamps)/cmake ## run the tests on the backends of this ma
 	$(parallel) tests --ignore tests/test_triton_compile.py
 interpreter: $(stamps)/test ## run the Triton kernels on the CPU, in Triton's interpreter (a separate process)
 	TRITON_INTERPRET=1 $(parallel) $(interpreted)
-	TRITON_INTERPRET=1 $(parallel) $(family) -k "triton and float32 and (agree or oracle)"
-interpreter-family: $(stamps)/test ## half an hour: all tests of the operators beside a match in Triton's interpreter
-	TRITON_INTERPRET=1 $(parallel) $(family)
+	TRITON_INTERPRET=1 $(parallel) $(beside) -k "agree and triton and not (float64 or bfloat16 or float16)"
+interpreter-beside: $(stamps)/test ## half an hour: all tests of the operators beside a match in Triton's interpreter
+	TRITON_INTERPRET=1 $(parallel) $(beside)
 compile: $(stamps)/test ## compile the Triton kernels for every supported GPU; needs none
 	$(pytest) tests/test_triton_compile.py
 cuda: $(stamps)/cmake ## compile the CUDA kernels for every supported GPU if nvcc is found; none may spill
@@ -69,7 +69,7 @@ sanitized sanitized-clang: $(stamps)/cmake
 	$(cmake) --preset $@ -DPython_EXECUTABLE=$(python) && $(cmake) --build --preset $@
 emulated: sanitized $(stamps)/test ## run the CUDA kernels on the CPU, under sanitizers (a separate process)
 	$(emulation) $(parallel) $(emulated)
-	$(emulation) $(parallel) $(family) -k "cuda and (agree or oracle)"
+	$(emulation) $(parallel) $(beside) -k "agree and cuda"
 cpp: $(stamps)/cmake sanitized ## test the C and C++ library: its tests, programs built against the installed library, seconds of fuzzing
 	$(cmake) --preset cpp -DSIMPLEMATCH_CUDA=$(SIMPLEMATCH_CUDA) && $(cmake) --build --preset cpp
 	$(bin)/ctest --preset cpp

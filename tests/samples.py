@@ -129,6 +129,11 @@ class Inputs:
         }
         return replace(self, options=options, **leaves)
 
+    def leaf(self, name: str) -> Tensor:
+        """The tensor that a gradient of that name belongs to."""
+        found: Tensor = self.options["temperature"] if name == "temperature" else getattr(self, name)
+        return found
+
     def leaves(self) -> dict[str, Tensor]:
         """The inputs that require gradients, by name."""
         named = {"source": self.source, "target": self.target, "keypoints": self.keypoints}

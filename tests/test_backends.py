@@ -20,6 +20,8 @@ by_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype)
 @by_sample
 @by_dtype
 def test_agrees_with_the_oracle(sample: Sample, dtype: torch.dtype, backend: str, poisoned_memory: None) -> None:
+    if _backends.interpreting() and dtype == (torch.bfloat16, torch.float16)[SAMPLES.index(sample) % 2]:
+        pytest.skip("the interpreter is slow: every sample in one of the low precisions")
     inputs = sample.make(dtype)
     exact = run_reference(inputs.to(torch.float64), torch.float64, *NEEDS)
     rival = run_reference(inputs, dtype, *NEEDS)

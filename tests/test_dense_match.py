@@ -44,7 +44,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("layout", [*LAYOUTS, "tokens"])
 @pytest.mark.parametrize("name", OPTIONS)
-def test_is_a_match_of_every_cell(name: str, layout: str, backend: str) -> None:
+def test_agrees_with_a_match_of_every_cell(name: str, layout: str, backend: str) -> None:
     """Values and gradients, whether the strides allow a list of cells or not."""
     results = []
     for dense in (True, False):

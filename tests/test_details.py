@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -51,27 +52,44 @@ def gradients(found: smk.DetailedMatches, inputs: Inputs) -> dict[str, Tensor]:
 def test_agrees_with_the_oracle(sample: Sample, dtype: torch.dtype, backend: str, poisoned_memory: None) -> None:
     if _backends.interpreting() and (dtype == torch.float16 or sample not in SPREAD):
         pytest.skip("the interpreter is slow: every fifth sample")
-    inputs = sample.make(dtype)
-    wide, low, own = (i.requiring(*NEEDS) for i in (inputs.to(torch.float64), inputs, inputs))
-    exact, rival, found = run(wide, None, torch.float64), run(low, None, dtype), run(own, backend)
-    assert torch.equal(found.peak, exact.peak)
-    values = {"covariance": found.covariance, **gradients(found, own)}
-    truth = {"covariance": exact.covariance, **gradients(exact, wide)}
-    theirs = {"covariance": rival.covariance, **gradients(rival, low)}
-    assert values.keys() >= truth.keys()
-    for name, value in values.items():
-        assert value is not None
-        rounding = relative_error(theirs[name], truth[name])
-        least = WIDER[dtype] * (5 if name == "covariance" else 2)  # what is small moves as exp(s / T) does with s
-        allowed = least if rounding != rounding else max(2 * rounding, least)
-        assert relative_error(value, truth[name]) <= allowed, name
-    assert found.second_score is not None and exact.second_score is not None
-    assert torch.equal(found.second_score.isinf(), exact.second_score.isinf())
-    scale = max(1.0, float(exact.second_score.nan_to_num(neginf=0.0).abs().max())) if exact.second_score.numel() else 1
-    difference = (found.second_score.double() - exact.second_score).nan_to_num()
-    assert (difference.abs() <= 2e-6 * scale).all()
-    if dtype == torch.float64:
-        assert torch.equal(found.second_peak, exact.second_peak)
+    exact, rival, found = runs(sample, dtype, backend)
+    assert torch.equal(found["peak"], exact["peak"]) and torch.equal(found["second_peak"], exact["second_peak"])
+    assert torch.equal(found["second_score"].isinf(), exact["second_score"].isinf())
+    arithmetic = torch.float64 if dtype == torch.float64 else torch.float32
+    assert error(found, exact, "second_score") <= WIDER[arithmetic]
+    compared = exact.keys() - {"peak", "second_peak", "second_score"}
+    assert found.keys() >= exact.keys()
+    for name in compared:
+        rounding = error(rival, exact, name)  # NaN where PyTorch's eps vanishes in float16
+        allowed = WIDER[dtype] if math.isnan(rounding) else max(2 * rounding, WIDER[dtype])
+        if error(found, exact, name) > allowed and dtype == torch.float32:
+            allowed = 2 * rounding_of_pytorch(sample, name)
+        assert error(found, exact, name) <= allowed, name
+
+
+def runs(sample: Sample, dtype: torch.dtype, *backends: str, seed: int = 0) -> list[dict[str, Tensor]]:
+    """Of PyTorch in float64 and in `dtype`, and of backends: the details and all gradients, by name."""
+    inputs, found = sample.make(dtype, seed=seed), []
+    for backend, width in ((None, torch.float64), (None, dtype), *((backend, None) for backend in backends)):
+        leaves = (inputs.to(torch.float64) if width == torch.float64 else inputs).requiring(*NEEDS)
+        matches = run(leaves, backend, width)
+        details = {name: getattr(matches, name) for name in ("peak", "covariance", "second_score", "second_peak")}
+        found.append(details | gradients(matches, leaves))
+    return found
+
+
+def error(found: dict[str, Tensor], exact: dict[str, Tensor], name: str) -> float:
+    """Relative, of finite numbers."""
+    return relative_error(*(torch.where(x[name].isinf(), 0, x[name]) for x in (found, exact)))
+
+
+def rounding_of_pytorch(sample: Sample, name: str) -> float:
+    """The largest error of PyTorch in float32 in a few draws of a sample.
+
+    What is as small as a covariance moves as exp(s / T) does with a score s, so that the rounding of a few scores
+    decides: between draws PyTorch's own error differs up to tenfold.
+    """
+    return max(error(rival, exact, name) for exact, rival in (runs(sample, torch.float32, seed=i) for i in range(8)))
 
 
 @pytest.mark.parametrize("sample", SPREAD, ids=str)

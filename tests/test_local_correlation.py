@@ -25,7 +25,7 @@ by_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype)
 
 @by_case
 @by_dtype
-def test_is_what_users_write(case: Case, dtype: torch.dtype, backend: str, poisoned_memory: None) -> None:
+def test_agrees_with_what_users_write(case: Case, dtype: torch.dtype, backend: str, poisoned_memory: None) -> None:
     """Values and gradients; in low precision, twice the error of PyTorch at most."""
     inputs, options = case.make(dtype)
     if case.batch == 0 or case.queries == 0:
@@ -46,7 +46,7 @@ def test_is_what_users_write(case: Case, dtype: torch.dtype, backend: str, poiso
 
 
 @by_case
-def test_agrees_with_the_reference(case: Case, backend: str, poisoned_memory: None) -> None:
+def test_equals_the_reference(case: Case, backend: str, poisoned_memory: None) -> None:
     inputs, options = case.make(torch.float64)
     for value, truth in zip(run(on(backend), inputs, options), run(on("reference"), inputs, options), strict=True):
         assert relative_error(value, truth) < 1e-11

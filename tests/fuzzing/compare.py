@@ -25,7 +25,7 @@ def differences(case: Case, backend: str) -> list[str]:
     if not any(x.requires_grad for x in leaves.values()) or case.upstream == "none":
         return found
     upstream = _upstream(case, ours, ties)
-    gradients, expected = _backward(ours, leaves, upstream), _backward(definition, theirs, upstream)
+    gradients, expected = backward(ours, leaves, upstream), backward(definition, theirs, upstream)
     for name, gradient in gradients.items():
         if not _gradients_overflow(case):
             found += _compare_gradient(name, gradient, expected[name], case, upstream)
@@ -39,7 +39,7 @@ def _compare_gradient(name: str, gradient: Tensor, expected: Tensor, case: Case,
         undecided &= _only_rounding(case, upstream)[..., None]
         gradient, expected = gradient.masked_fill(undecided, 0), expected.masked_fill(undecided, 0)
     scale = _gradient_scale(name, case)
-    return _compare(f"gradient of {name}", gradient, expected, case, overflows=not case.tame, scale=scale)
+    return compare(f"gradient of {name}", gradient, expected, case, overflows=not case.tame, scale=scale)
 
 
 def _only_rounding(case: Case, upstream: Outputs) -> Tensor:
@@ -55,7 +55,7 @@ def _only_rounding(case: Case, upstream: Outputs) -> Tensor:
     for g in upstream.values():
         arriving += g.double().abs().reshape(*g.shape[:2], -1).sum(2)
     if case.options["metric"] == "cosine":
-        terms = 1 / _denominator(case, descriptors.detach(), dim=2)
+        terms = 1 / denominator(case, descriptors.detach(), dim=2)
     else:
         terms = 2 * descriptors.detach().abs().amax(2, keepdim=True)
     cancels = (gradient.abs() <= 1e-6 * arriving[..., None] * terms).any(2)
@@ -67,12 +67,12 @@ def _gradient_scale(name: str, case: Case) -> Tensor | float:
     if case.options.get("metric") != "cosine" or name not in ("target", "descriptors", "source", "keypoints"):
         return 0.0
     if name in ("target", "descriptors"):
-        return 1 / _denominator(case, case.tensors[name], dim=1 if name == "target" else 2)
-    least = _denominator(case, _sampled(case, case.tensors["source"].double()), dim=2).nan_to_num(torch.inf).amin(1)
+        return 1 / denominator(case, case.tensors[name], dim=1 if name == "target" else 2)
+    least = denominator(case, _sampled(case, case.tensors["source"].double()), dim=2).nan_to_num(torch.inf).amin(1)
     return 1 / (least[:, None] if name == "keypoints" else least[:, None, None])
 
 
-def _denominator(case: Case, vectors: Tensor, dim: int) -> Tensor:
+def denominator(case: Case, vectors: Tensor, dim: int) -> Tensor:
     """D(x) of vectors along `dim`, which is kept; infinity where it is zero, because the gradient is zero there."""
     norm, eps = vectors.double().norm(dim=dim, keepdim=True), case.options["eps"]
     divisor = norm + eps if case.options["eps_mode"] == "add" else norm.clamp(min=eps)
@@ -117,16 +117,16 @@ def _compare_outputs(case: Case, ours: Outputs, definition: Outputs) -> tuple[li
     magnitude = _magnitude(case)
     if "peak" not in ours:
         (name,) = ours
-        return _compare(name, ours[name], definition[name], case, magnitude), None
+        return compare(name, ours[name], definition[name], case, magnitude), None
     differ = ours["peak"] != definition["peak"]
     if magnitude is not None:
         magnitude = magnitude.flatten(2).gather(2, definition["peak"].clamp(min=0)[..., None])[..., 0]
-    found = _compare("score", ours["score"], definition["score"], case, magnitude)
+    found = compare("score", ours["score"], definition["score"], case, magnitude)
     if (differ & ours["score"].isnan()).any() or (case.operator == "localize" and differ.any()):
         found.append(f"peak: {ours['peak'].tolist()} for {definition['peak'].tolist()}")
     for name in ("keypoints", "log_sum_exp"):
         mask = differ[..., None] if name == "keypoints" else differ
-        found += _compare(name, ours[name].masked_fill(mask, 0), definition[name].masked_fill(mask, 0), case)
+        found += compare(name, ours[name].masked_fill(mask, 0), definition[name].masked_fill(mask, 0), case)
     return found, differ
 
 
@@ -142,7 +142,7 @@ def _magnitude(case: Case) -> Tensor | None:
     return smk.cosine_similarity(queries, positive["target"], **options, backend="reference").abs()
 
 
-def _compare(
+def compare(
     name: str,
     value: Tensor,
     expected: Tensor,
@@ -211,7 +211,7 @@ def _upstream(case: Case, outputs: Outputs, ties: Tensor | None) -> Outputs:
     return upstream
 
 
-def _backward(outputs: Outputs, leaves: Outputs, upstream: Outputs) -> Outputs:
+def backward(outputs: Outputs, leaves: Outputs, upstream: Outputs) -> Outputs:
     named = {k: v for k, v in leaves.items() if v.requires_grad}
     chosen = [outputs[name] for name in upstream]
     if not chosen:

@@ -56,12 +56,12 @@ def draw(seed: int) -> Case:
     metric = random.choice(("cosine", "cosine", "dot", "l2"))
 
     def features(name: str, *shape: int) -> Tensor:
-        x = _features(random, generator, shape, dtype, case, name)
+        x = draw_features(random, generator, shape, dtype, case, name)
         return lay_out(x.to(DEVICE, dtype), random.choice(LAYOUTS)) if len(shape) == 4 else x.to(DEVICE, dtype)
 
     if operator in ("sparse_window_match", "gather"):
         case.tensors["source"] = features("source", batch, channels, *source_size)
-        case.tensors["keypoints"] = _keypoints(random, generator, (batch, queries, 2), source_size).to(DEVICE)
+        case.tensors["keypoints"] = draw_keypoints(random, generator, (batch, queries, 2), source_size).to(DEVICE)
         case.options["sampling"] = random.choice(("floor", "round", "bilinear"))
         case.options["sampling_padding"] = random.choice(("zeros", "border"))
     if operator in ("match_descriptors", "cosine_similarity"):
@@ -71,11 +71,11 @@ def draw(seed: int) -> Case:
     elif operator != "gather":
         case.tensors["target"] = features("target", batch, channels, *map_size)
         _plant_matches(random, case)
-        case.options |= _metric(random, metric)
+        case.options |= draw_metric(random, metric)
     if operator not in ("cosine_similarity", "gather"):
         scale = float(channels) if metric != "cosine" and operator != "localize" else 1.0
-        case.options |= _localization(random, scale)
-        _restrict(random, generator, case, batch, queries, map_size)
+        case.options |= draw_localization(random, scale)
+        restrict(random, generator, case, batch, queries, map_size)
         if random.random() < 0.5:
             rows = scale * (0.2 + torch.rand(batch, queries, generator=generator, dtype=torch.float64))
             case.tensors["temperature"] = rows.to(DEVICE, torch.float64 if dtype == torch.float64 else torch.float32)
@@ -83,13 +83,13 @@ def draw(seed: int) -> Case:
     return case
 
 
-def _features(
+def draw_features(
     random: Random, generator: torch.Generator, shape: tuple[int, ...], dtype: torch.dtype, case: Case, name: str
 ) -> Tensor:
     """Float64 values of one class, with a special number or vector here and there."""
     kind, special = random.choice(CLASSES), random.choice(SPECIALS)
     x = torch.randn(shape, generator=generator, dtype=torch.float64)
-    largest = _largest(dtype)
+    largest = largest_of(dtype)
     if kind == "scaled":
         scale = random.choice(SCALES)
         scale = math.copysign(min(abs(math.log10(scale)), math.log10(largest) - 2), math.log10(scale))
@@ -106,7 +106,7 @@ def _features(
         x = x.clamp(min=0) * (torch.rand(x[:, :1].shape, generator=generator) < 0.6)
     elif kind == "largest":
         x *= largest / 1000
-    if special != "none":
+    if special != "none" and 0 not in shape:
         for _ in range(random.randint(1, 3)):
             at = tuple(random.randrange(n) for n in shape)
             values = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf, "largest": largest, "zero": 0.0}
@@ -122,7 +122,7 @@ def _features(
     return x
 
 
-def _largest(dtype: torch.dtype) -> float:
+def largest_of(dtype: torch.dtype) -> float:
     """A number so large that the norm of a vector of a few still fits the arithmetic's type, as the definition asks."""
     if dtype == torch.float64:
         return 1e140
@@ -146,14 +146,14 @@ def _plant_matches(random: Random, case: Case) -> None:
         target[b, :, y, x] = vectors[b, random.randrange(vectors.shape[1])]
 
 
-def _keypoints(random: Random, generator: torch.Generator, shape: tuple[int, ...], size: tuple[int, int]) -> Tensor:
+def draw_keypoints(random: Random, generator: torch.Generator, shape: tuple[int, ...], size: tuple[int, int]) -> Tensor:
     points = torch.rand(shape, generator=generator, dtype=torch.float32) * torch.tensor([size[1] - 1.0, size[0] - 1.0])
     if random.random() < 0.4:  # on cells, on borders and beyond
         points = points.round() + torch.tensor([random.choice((-1.5, -1.0, 0.0, 0.0, 1.0)), 0.0])
     return points
 
 
-def _metric(random: Random, metric: str) -> dict[str, Any]:
+def draw_metric(random: Random, metric: str) -> dict[str, Any]:
     return {
         "metric": metric,
         "eps": random.choice((1e-8, 1e-8, 1e-10, 1e-30, 0.0, 0.5)),
@@ -161,7 +161,7 @@ def _metric(random: Random, metric: str) -> dict[str, Any]:
     }
 
 
-def _localization(random: Random, scale: float) -> dict[str, Any]:
+def draw_localization(random: Random, scale: float) -> dict[str, Any]:
     options: dict[str, Any] = {
         "localization": random.choice(("argmax", "window", "window", "window", "global", "gaussian")),
         "window_size": random.choice((1, 3, 4, (3, 2), 5, 45)),
@@ -174,7 +174,7 @@ def _localization(random: Random, scale: float) -> dict[str, Any]:
     return options
 
 
-def _restrict(
+def restrict(
     random: Random, generator: torch.Generator, case: Case, batch: int, queries: int, size: tuple[int, int]
 ) -> None:
     if random.random() < 0.3:

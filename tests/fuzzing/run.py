@@ -8,19 +8,27 @@ import time
 from collections.abc import Iterable
 
 from ..samples import BACKENDS
-from .compare import differences
-from .draw import draw
+from . import compare, compare_beside
+from .draw import Case, draw
+from .draw_beside import draw_beside
 
 
-def failures(backend: str, seeds: Iterable[int]) -> list[str]:
-    """A description of every case among the seeds that `backend` answers otherwise than the reference."""
+def failures(backend: str, seeds: Iterable[int], beside: bool = False) -> list[str]:
+    """A description of every case among the seeds that `backend` answers otherwise than the reference.
+
+    beside: cases of the operators beside a match.
+    """
     found = []
     for seed in seeds:
-        case = draw(seed)
-        differing = differences(case, backend)
+        case, differing = _differences(seed, backend, beside)
         if differing:
             found.append("\n    ".join((str(case), *differing)))
     return found
+
+
+def _differences(seed: int, backend: str, beside: bool) -> tuple[Case, list[str]]:
+    case = draw_beside(seed) if beside else draw(seed)
+    return case, (compare_beside if beside else compare).differences(case, backend)
 
 
 def main() -> int:
@@ -35,10 +43,11 @@ def main() -> int:
     for seed in itertools.count(options.first):
         if time.monotonic() > end:
             break
-        for failure in failures(options.backend, [seed]):
-            print(failure, flush=True)
-            differ += 1
-        count += 1
+        for beside in (False, True):
+            for failure in failures(options.backend, [seed], beside):
+                print(failure, flush=True)
+                differ += 1
+            count += 1
     print(f"{options.backend}: {count} cases from seed {options.first} on, {differ} differ from the reference")
     return int(differ > 0)
 

@@ -108,7 +108,7 @@ def test_killed_at_any_moment_it_resumes_bitwise(server: Server, photographs: Pa
     train(configuration(photographs, tmp_path / "whole", **changes))
     torch.set_num_threads(threads)
     config, moments, kills = configuration(photographs, tmp_path / "killed", **changes), random.Random(0), 0
-    while kills < 5:
+    while kills < 3:
         resume = manifest.numbered(tmp_path / "killed" / "state")
         run = Run(server, config, *(["--resume", "true"] if resume else [])).until(" of 12: losses")
         time.sleep(moments.uniform(0, 0.2))
