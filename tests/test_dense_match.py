@@ -42,7 +42,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("layout", [*LAYOUTS, "tokens"])
+@pytest.mark.parametrize("layout", ["contiguous", "sliced"] if _backends.interpreting() else [*LAYOUTS, "tokens"])
 @pytest.mark.parametrize("name", OPTIONS)
 def test_agrees_with_a_match_of_every_cell(name: str, layout: str, backend: str) -> None:
     """Values and gradients, whether the strides allow a list of cells or not."""
