@@ -41,7 +41,7 @@ from .._types import (
 )
 from ..reference import pair_scores as pairs
 from . import _records
-from ._family_operators import FamilyOperators
+from ._more_operators import MoreOperators
 from ._records import _C
 from ._tensors import (
     addresses,
@@ -55,7 +55,7 @@ from ._tensors import (
 
 
 @dataclass(frozen=True)
-class Operators(FamilyOperators):
+class Operators(MoreOperators):
     """The functions of `Backend`, from those of the compiled module."""
 
     def sparse_window_match(self, p: MatchProblem) -> MatchResult:

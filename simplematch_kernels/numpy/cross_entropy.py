@@ -68,7 +68,18 @@ def match_descriptors_cross_entropy(
     threads: int | None = None,
     **options: Unpack[DescriptorsCrossEntropyKeywords[Array]],
 ) -> Array:
-    """Cross entropy of descriptors (B, N, C) in target features: `sparse_match_cross_entropy` after its gather."""
+    """Cross entropy of descriptors (B, N, C) in target features: `sparse_match_cross_entropy` after its gather.
+
+    Args:
+        descriptors: (B, N, C) queries of the dtype of `target`, any strides.
+        target: (B, C, Ht, Wt) features, or with layout "tokens" (B, Ht*Wt, C) and `target_shape`.
+        target_keypoints: (B, N, 2), where the descriptors truly lie in the target, in pixels of `target_size`, or in
+            cells.
+        reduction: "mean" over the valid rows of the batch, "sum", or "none": the loss of every row.
+        threads: as in `sparse_window_match`.
+
+    The other arguments, the result and the errors are those of `sparse_match_cross_entropy`.
+    """
     descriptors = _checks.check_features("descriptors", descriptors, "(B, N, C)")
     target = _checks.check_map("target", target, pick(LayoutOptions, options).of_target())
     _checks.check_pair("descriptors", descriptors, "target", target)

@@ -35,7 +35,15 @@ def dense_match(
         temperature: a number, a 0-d array or a (B, Hs, Ws) array; above zero.
         threads: as in `sparse_window_match`.
 
-    The other arguments, the result and the errors are those of `simplematch_kernels.dense_match`.
+    The other arguments mean what they mean there.
+
+    Returns:
+        `DenseMatches`: flow (B, 2, Hs, Ws), score and log_sum_exp (B, Hs, Ws), float32, or float64 for float64
+        features; mutual (B, Hs, Ws) bool, or None if not asked for. Cells that aren't matched, or whose target_mask has
+        no True cell, hold 0 and False.
+
+    Raises:
+        TypeError, ValueError: as `sparse_window_match`.
     """
     source, target = check_maps(source, target, options)
     batch, _, height, width = source.shape

@@ -62,7 +62,12 @@ def match_all(
         bin_score: score of "no match": a number, a 0-d array, a (B,) array, or None: there is no such bin.
         threads: as in `sparse_window_match`.
 
-    The other arguments and the result mean what they mean there.
+    The other arguments mean what they mean there.
+
+    Returns:
+        `AllMatches`, float32, or float64 for float64 features. Padding, and descriptors without a candidate, hold index
+        -1, score 0, log_sum_exp 0 and second 0, and are not mutual; but with a bin, the log_sum_exp of the latter is
+        bin_score / temperature. A second that isn't there is -inf. log_sum_exp and second are None if not asked for.
 
     Raises:
         TypeError, ValueError: as `sparse_window_match`.

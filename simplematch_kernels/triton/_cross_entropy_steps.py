@@ -135,6 +135,7 @@ class EntropyBackward(Backward):
             "scores": scores, "points": points, "cell": cell, "loss": loss,
             "target_mask": part_of_rows(self.rows, b, n).target_mask, "temperature": temperature, "upstream": arriving,
             "ds_out": ds, "temperature_out": temperature_out, "sizes": sizes,
+            "source_sizes": None if queries is None else to.source_sizes(queries.source.sampling),
             "scores_strides": to.score_strides(scores), "points_strides": to.point_strides(points),
             "true_to_cells": to.affine_maps(self.truth.to_cells_x, self.truth.to_cells_y, "corner"),
             "temperature_value": self.truth.temperature, "sigma": self.truth.sigma,

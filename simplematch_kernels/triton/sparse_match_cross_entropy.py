@@ -153,12 +153,12 @@ def cross_entropy_kernel(
 @triton.jit(
     do_not_specialize=names(
         "scores points cell loss target_mask temperature upstream source keypoints ds_out temperature_out queries "
-        "query_scale query_own"
+        "query_scale query_own source_sizes"
     )
 )
 def cross_entropy_backward_kernel(
     scores, points, cell, loss, target_mask, temperature, upstream,
-    source, keypoints, ds_out, temperature_out, queries, query_scale, query_own,
+    source, keypoints, ds_out, temperature_out, queries, query_scale, query_own, source_sizes,
     sizes, scores_strides, points_strides, source_strides, keypoints_strides, true_to_cells, to_cells,
     temperature_value: tl.float64, sigma: tl.float64, eps: tl.float64,
     WINDOW: tl.constexpr, SAMPLING: tl.constexpr, METRIC: tl.constexpr,
@@ -222,7 +222,7 @@ def cross_entropy_backward_kernel(
         of_source = map_strides(source_strides)
         image = image_of(source + b * of_source.b, decode(sizes.source_rows), decode(sizes.source_columns), of_source)
         where, finite = query_points(
-            image, Keypoints(keypoints, keypoints_strides, to_cells, None, None), b, n, active, SAMPLING
+            image, Keypoints(keypoints, keypoints_strides, to_cells, source_sizes, None), b, n, active, SAMPLING
         )  # fmt: skip
         C = decode(sizes.C)
         values = queries + (b * decode(sizes.queries_b) + wide_n * C)

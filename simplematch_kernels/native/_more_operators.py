@@ -50,7 +50,7 @@ from ._tensors import (
 
 
 @dataclass(frozen=True)
-class FamilyOperators:
+class MoreOperators:
     """The functions of `Backend` but for those of `Operators`.
 
     where: of a tensor, the device that these run on, and what allocates its scratch memory.
