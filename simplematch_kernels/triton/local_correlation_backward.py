@@ -39,7 +39,8 @@ def correlation_weights_kernel(
 ):  # fmt: skip
     """v[n, j] = scale * sum over the samples k that read cell j of weight g[n, k], NaN where it or s isn't finite.
 
-    cells (B, N, J): the flat cell b M + m of each, or B M where v is 0. Program = BLOCK cells.
+    cells (B, N, J): the flat cell b M + m of each, or B M where v is 0. Program = BLOCK cells. Bytes, in float32: of
+    scores and upstream 4 B N (J + K) read, of weights and cells 12 B N J written.
     """
     ACC: tl.constexpr = scores.dtype.element_ty
     N, J, H, W = decode(sizes.N), decode(sizes.J), decode(sizes.H), decode(sizes.W)
@@ -194,7 +195,10 @@ def correlation_coords_kernel(
     sizes, upstream_strides, coords_strides, offsets_strides, gradient_strides, to_cells, scale: tl.float64,
     SAMPLING: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """dcoords_n = scale * sum_k g[n, k] sum over the cells of sample k of dweight s. Program = one query."""
+    """dcoords_n = scale * sum_k g[n, k] sum over the cells of sample k of dweight s.
+
+    Program = one query. Bytes, in float32: of scores and upstream 4 B N (J + K) read, 8 B N written.
+    """
     N, K, J = decode(sizes.N), decode(sizes.K), decode(sizes.J)
     b = (tl.program_id(0) // N).to(tl.int64)
     n = tl.program_id(0) % N + tl.zeros((1,), tl.int32)

@@ -233,6 +233,7 @@ def sum_queries_kernel(
     """sums[m] (+)= sum_n gradient[n, m] scores[n, m], or without scores of the gradient, in the order of n.
 
     gradient, scores (B, N, H, W), any strides; sums (B, H, W) contiguous, added to unless FIRST. Program = BLOCK cells.
+    Bytes, in float32: 8 B N H W read, half of that without scores, and B H W sums written.
     """
     N, H, W = decode(sizes.N), decode(sizes.H), decode(sizes.W)
     tiles = tl.cdiv(H * W, BLOCK)

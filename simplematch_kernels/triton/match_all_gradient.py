@@ -26,7 +26,7 @@ def match_all_upstream_kernel(
 
     0 in padding. NaN where an upstream gradient that is not zero, or what it arrives at, isn't finite.
 
-    Program = BLOCK numbers.
+    Program = BLOCK numbers. Bytes, in float32: 24 B count read and 8 B count written.
     """
     ACC: tl.constexpr = score.dtype.element_ty
     tiles = tl.cdiv(count, BLOCK)
