@@ -27,8 +27,8 @@ by_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype)
 @by_dtype
 def test_agrees_with_what_users_write(case: Case, dtype: torch.dtype, backend: str, poisoned_memory: None) -> None:
     """Values and gradients; in low precision, twice the error of PyTorch at most."""
-    if _backends.interpreting() and case.name.startswith("flow"):
-        pytest.skip("a minute of interpreted launches; other maps are queries too")
+    if _backends.interpreting() and (case.name.startswith("flow") or CASES.index(case) % 2):
+        pytest.skip("the interpreter is slow: every second case, and no flow of hundreds of queries")
     inputs, options = case.make(dtype)
     if case.batch == 0 or case.queries == 0:
         found = run(on(backend), inputs, options)
