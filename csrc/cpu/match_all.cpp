@@ -194,8 +194,8 @@ struct Matcher {
         if (!w.summation.wanted) return;
         if (moving && changed && before - before == 0 && best - best == 0) sum *= rescaling(before, best);
         if (s - s != 0 || (moving && best - best != 0)) return;
-        const double from = moving ? double(best) * w.summation.inverse_temperature : w.summation.shift;
-        sum += T(__builtin_exp(double(s) * w.summation.inverse_temperature - from));
+        const double inverse = w.summation.inverse_temperature;  // differences first: products of large scores would round
+        sum += T(__builtin_exp(moving ? (double(s) - double(best)) * inverse : double(s) * inverse - w.summation.shift));
     }
 
     void take_one_by_one(int64_t r, int64_t rows, int64_t first_column, int64_t count) {
