@@ -26,9 +26,15 @@ def check_size(name: str, value: object, or_else: str = "(B, 2) integers or None
     return pair
 
 
-def check_upsample(value: object) -> tuple[int, int] | None:
+def check_upsample(value: object, metric: str = "cosine") -> tuple[int, int] | None:
     """(H, W) of the upsampled map, or None."""
-    return check_size("upsample", value, "or None")
+    size = check_size("upsample", value, "or None")
+    if size is not None and metric == "l1":
+        raise ValueError(
+            "metric must be 'cosine', 'dot' or 'l2' with upsample, because 'l1' of an upsampled map doesn't follow from "
+            "its scores before; upsample the map yourself, got 'l1'"
+        )
+    return size
 
 
 def check_no_token_shape(name: str, value: object) -> None:

@@ -77,7 +77,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """`kind` is "cosine", "dot" or "l2"; the cosine divides by |x| + eps, or max(|x|, eps) if `clamp_eps`."""
+    """`kind` is "cosine", "dot", "l2" or "l1"; the cosine divides by |x| + eps, or max(|x|, eps) if `clamp_eps`."""
 
     kind: str
     eps: float

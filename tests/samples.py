@@ -194,6 +194,8 @@ SAMPLES: tuple[Sample, ...] = (
     # metric
     Sample("dot", {"metric": "dot", "window_size": 5, "temperature": 4.0}),
     Sample("l2", {"metric": "l2", "window_size": 5, "temperature": 4.0}),
+    Sample("l1", {"metric": "l1", "window_size": 5, "temperature": 2.0}),
+    Sample("l1-bilinear", {"metric": "l1", "sampling": "bilinear", "temperature": 2.0}, rows=("valid", "target_mask")),
     Sample("clamp", {"eps_mode": "clamp", "eps": 1e-6, "window_size": 5}),
     Sample("clamp-above-the-norms", {"eps_mode": "clamp", "eps": 6.0, "window_size": 5}),
     Sample("large-eps", {"eps": 0.5, "window_size": 5}),
@@ -242,6 +244,8 @@ SAMPLES: tuple[Sample, ...] = (
     ),
     Sample("channels-last-many", {"sampling": "bilinear"}, queries=50, channels=32, layout="channels_last"),
     Sample("sliced-l2", {"metric": "l2", "temperature": 4.0, "localization": "global"}, layout="sliced"),
+    Sample("channels-last-l1", {"metric": "l1", "temperature": 2.0, "window_size": 5}, layout="channels_last"),
+    Sample("sliced-l1", {"metric": "l1", "temperature": 3.0, "localization": "global"}, layout="sliced"),
     # sizes
     Sample("one-of-each", {"metric": "dot"}, batch=1, queries=1, channels=1, source_map=(1, 1), target_map=(1, 1)),
     Sample("no-queries", {}, queries=0),
@@ -249,6 +253,14 @@ SAMPLES: tuple[Sample, ...] = (
     Sample("one-row", {"window_size": 3, **_PIXELS, "target_coords": "align_corners"}, target_map=(1, 13)),
     Sample("one-column", {"window_size": (7, 3)}, source_map=(11, 1), target_map=(17, 1)),
     Sample("primes", {"window_size": 7}, batch=3, queries=37, channels=53, source_map=(13, 11), target_map=(11, 19)),
+    Sample(
+        "primes-l1",
+        {"metric": "l1", "temperature": 5.0, "window_size": 7},
+        queries=37,
+        channels=83,
+        source_map=(13, 11),
+        target_map=(11, 19),
+    ),
     Sample("many-queries", {"window_size": 3}, batch=1, queries=131, channels=16, target_map=(6, 7)),
     Sample("wide-channels", {"window_size": 9}, batch=1, queries=3, channels=300, target_map=(12, 13)),
 )

@@ -72,6 +72,7 @@ SAMPLES = (
     Sample("bin-tensor", {"metric": "dot"}, numbers=("bin_score",)),
     Sample("dot", {"metric": "dot", "temperature": 4.0}),
     Sample("l2", {"metric": "l2", "temperature": 4.0}),
+    Sample("l1", {"metric": "l1", "temperature": 2.0}, rows=("valid_a", "num_b")),
     Sample("clamp", {"eps_mode": "clamp", "eps": 4.0, "temperature": 0.1}),
     Sample("large-eps", {"eps": 0.5}),
     Sample("counts", {"temperature": 0.1}, rows=("num_a", "num_b")),
@@ -89,6 +90,7 @@ SAMPLES = (
     Sample("none", of_a=(0,), of_b=(0,)),
     Sample("no-images", {"bin_score": 0.5}, batch=0),
     Sample("primes", {"temperature": 0.2}, batch=3, channels=53, of_a=(37,), of_b=(11, 19)),
+    Sample("wide-l1", {"metric": "l1", "temperature": 5.0, "bin_score": -300.0}, batch=1, channels=300, of_a=(150,), of_b=(131,)),
     Sample("wide", {"temperature": 0.05}, batch=1, channels=300, of_a=(150,), of_b=(131,), rows=("num_a", "valid_b")),
 )
 SPREAD = SAMPLES[::4] if _backends.interpreting() else SAMPLES
@@ -108,6 +110,8 @@ def scores_of(a: Tensor, b: Tensor, o: dict[str, Any]) -> Tensor:
         return a @ b.mT
     if metric == "l2":
         return -(a[:, :, None] - b[:, None]).square().sum(-1)
+    if metric == "l1":
+        return -(a[:, :, None] - b[:, None]).abs().sum(-1)
     guard = (lambda x: x.clamp(min=eps)) if o.get("eps_mode") == "clamp" else (lambda x: x + eps)
     return (a / guard(a.norm(dim=2, keepdim=True))) @ (b / guard(b.norm(dim=2, keepdim=True))).mT
 

@@ -92,7 +92,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"target_coords": None}, ValueError, "target_coords must be one of"),
     ({"sampling": "nearest"}, ValueError, "sampling must be one of 'floor', 'round', 'bilinear', got 'nearest'"),
     ({"sampling_padding": "reflect"}, ValueError, "sampling_padding must be one of 'zeros', 'border'"),
-    ({"metric": "cos"}, ValueError, "metric must be one of 'cosine', 'dot', 'l2', got 'cos'"),
+    ({"metric": "cos"}, ValueError, "metric must be one of 'cosine', 'dot', 'l2', 'l1', got 'cos'"),
     ({"eps": -1.0}, ValueError, "eps must be a finite number of at least 0.0, got -1.0"),
     ({"eps_mode": "max"}, ValueError, "eps_mode must be one of 'add', 'clamp'"),
     ({"localization": "soft"}, ValueError, "localization must be one of 'argmax', 'window', 'global', 'gaussian'"),

@@ -37,6 +37,7 @@ def as_map(x: Tensor) -> Tensor:
 OPTIONS: dict[str, dict[str, Any]] = {
     "window": {"window_size": 3},
     "global": {"localization": "global", "metric": "l2", "temperature": 3.0},
+    "l1": {"window_size": 5, "metric": "l1", "temperature": 3.0},
     "argmax": {"localization": "argmax"},
     "gaussian": {"localization": "gaussian", "sigma": 2.0, "metric": "dot", "temperature": 2.0},
 }

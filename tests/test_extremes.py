@@ -85,7 +85,7 @@ def test_square_distances_of_constant_vectors_keep_their_digits(channels: int, b
     torch.testing.assert_close(scores.double(), exact, rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("metric", ["cosine", "dot", "l2"])
+@pytest.mark.parametrize("metric", ["cosine", "dot", "l2", "l1"])
 def test_bitwise_equal_cells_tie_to_the_lowest(metric: str, backend: str) -> None:
     """Where a product of matrices rounds by position too."""
     for seed in range(8):
@@ -95,7 +95,7 @@ def test_bitwise_equal_cells_tie_to_the_lowest(metric: str, backend: str) -> Non
         assert (smk.match_descriptors(descriptors, target, metric=metric, backend=backend).peak == 5).all()
 
 
-@pytest.mark.parametrize("metric", ["cosine", "dot", "l2"])
+@pytest.mark.parametrize("metric", ["cosine", "dot", "l2", "l1"])
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
 def test_the_peak_is_never_a_masked_cell(metric: str, value: float, backend: str) -> None:
     descriptors, target = random(1, 2, 4), random(1, 4, 3, 3)
@@ -115,6 +115,7 @@ def test_infinite_features_score_as_ieee_says(backend: str) -> None:
     expected = {
         "dot": [[INF, -INF, 3.0], [NAN, NAN, 1.0], [INF, -INF, INF]],
         "l2": [[-INF, -INF, -1.0], [-INF, -INF, -1.0], [NAN, -INF, -INF]],
+        "l1": [[-INF, -INF, -1.0], [-INF, -INF, -1.0], [NAN, -INF, -INF]],
         "cosine": [[NAN, NAN, 3 / math.sqrt(10)], [NAN, NAN, 1 / math.sqrt(2)], [NAN, NAN, NAN]],
     }
     for metric, scores in expected.items():

@@ -24,11 +24,11 @@ LOCALIZATIONS: dict[str, dict[str, Any]] = {
     "gaussian": {"localization": "gaussian", "sigma": 1.3},
 }
 SAMPLINGS = ("floor", "round", "bilinear")
-METRICS = ("cosine", "dot", "l2")
+METRICS = ("cosine", "dot", "l2", "l1")
 TEMPERATURES = ("number", "scalar", "rows")
 MODES = list(product(LOCALIZATIONS, ("shift", "shrink"), SAMPLINGS, METRICS, TEMPERATURES))
-MODES_OF_TRITON = MODES[::4]
-"""Each is a kernel to compile or interpret: every fourth, which meets every pair of values; samples cover the rest."""
+MODES_OF_TRITON = MODES[::5]
+"""Each is a kernel to compile or interpret: every fifth, which meets every pair of values; samples cover the rest."""
 if _backends.interpreting():
     MODES = MODES_OF_TRITON
 Function = Callable[..., tuple[torch.Tensor, ...] | torch.Tensor]
@@ -98,7 +98,7 @@ def check(sample: Sample, backend: str, needs: tuple[str, ...], fast: bool = Tru
 @pytest.mark.parametrize(("localization", "border", "sampling", "metric", "temperature"), MODES)
 def test_every_mode(localization: str, border: str, sampling: str, metric: str, temperature: str, backend: str) -> None:
     if backend == "triton" and (localization, border, sampling, metric, temperature) not in MODES_OF_TRITON:
-        pytest.skip("Triton would compile kernels for each mode; it takes every fourth")
+        pytest.skip("Triton would compile kernels for each mode; it takes every fifth")
     options = {**LOCALIZATIONS[localization], "border": border, "sampling": sampling, "metric": metric}
     if temperature == "number":
         options["temperature"] = 0.3

@@ -281,6 +281,7 @@ WRONG: tuple[tuple[dict[str, Any], type[Exception], str], ...] = (
     ({"radius": 1, "sampling": "floor"}, ValueError, "sampling must be one of 'bilinear', 'nearest', got 'floor'"),
     ({"radius": 1, "padding": "wrap"}, ValueError, "padding must be one of 'zeros', 'border', got 'wrap'"),
     ({"radius": 1, "metric": "l2"}, ValueError, "metric must be one of 'dot', 'cosine', got 'l2'"),
+    ({"radius": 1, "metric": "l1"}, ValueError, "metric must be one of 'dot', 'cosine', got 'l1'"),
     ({"radius": 1, "scale": torch.nan}, ValueError, "scale must be a finite number, got nan"),
     ({"radius": 1, "eps": -1.0}, ValueError, r"eps must be a finite number of at least 0.0, got -1.0"),
     ({"radius": 1, "target_size": (0, 3)}, ValueError, "target_size must be at least 1 x 1 pixel"),

@@ -30,7 +30,7 @@ def errors(scores: Tensor, exact: Tensor, magnitude: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("queries", [5, 70])  # kernels take tiles of 32 and of 64 queries
-@pytest.mark.parametrize("metric", ["cosine", "dot", "l2"])
+@pytest.mark.parametrize("metric", ["cosine", "dot", "l2", "l1"])
 def test_scores_of_any_magnitude_are_those_of_float64(metric: str, queries: int, backend: str) -> None:
     cases = list(product((torch.float32, torch.bfloat16), MAGNITUDES, (1e-8, 0.0)))
     if _backends.interpreting() and queries > 5:
@@ -46,7 +46,7 @@ def test_scores_of_any_magnitude_are_those_of_float64(metric: str, queries: int,
             smk.cosine_similarity(x, y, **options, backend="reference")
             for x, y in ((q.double(), f.double()), (q.double().abs(), f.double().abs()))
         )
-        if metric == "l2":
+        if metric in ("l2", "l1"):
             assert scores.amax() == 0 and scores[0, 3, 4, 4] == 0
             magnitude = exact.abs()
         found = errors(scores, exact, magnitude.clamp(min=1e-15))  # less is nothing beside eps

@@ -122,7 +122,7 @@ def test_small_budgets_change_nothing(
         assert relative_error(of_blocks[name], gradient) < (1e-11 if dtype == torch.float64 else 4e-3), name
 
 
-@pytest.mark.parametrize("metric", ["cosine", "dot", "l2"])
+@pytest.mark.parametrize("metric", ["cosine", "dot", "l2", "l1"])
 def test_gradcheck(metric: str, backend: str) -> None:
     if _backends.interpreting():
         pytest.skip("hundreds of interpreted launches; the gradients are compared with plain PyTorch")
@@ -312,7 +312,7 @@ def test_dual_softmax(backend: str) -> None:
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("metric", ["cosine", "dot", "l2"])
+@pytest.mark.parametrize("metric", ["cosine", "dot", "l2", "l1"])
 def test_symmetric_cross_entropy(metric: str, backend: str) -> None:
     """InfoNCE both ways over given pairs, against torch's cross entropy of the score matrix."""
     leaves = [x.requires_grad_() for x in Sample("x", of_b=(13,)).make(torch.float64)[:2]]

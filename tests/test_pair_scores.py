@@ -28,7 +28,7 @@ def pairs_of(sample: Sample, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor
 
 
 @by_dtype
-@pytest.mark.parametrize("metric", ["cosine", "dot", "l2"])
+@pytest.mark.parametrize("metric", ["cosine", "dot", "l2", "l1"])
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "sliced"])
 def test_pairs_agree_with_plain_pytorch(metric: str, layout: str, dtype: torch.dtype, backend: str) -> None:
     a, b, of_a, of_b = pairs_of(Sample("x", of_a=(3, 7), layout=layout), dtype)
@@ -67,7 +67,7 @@ def test_pairs_are_those_of_match_all(backend: str) -> None:
     torch.testing.assert_close(smk.pair_scores(a, b, m.index_b, None, backend=backend), m.score_b)
 
 
-@pytest.mark.parametrize("metric", ["cosine", "dot", "l2"])
+@pytest.mark.parametrize("metric", ["cosine", "dot", "l2", "l1"])
 def test_pairs_gradcheck(metric: str, backend: str) -> None:
     if _backends.interpreting():
         pytest.skip("hundreds of interpreted launches; the gradients are compared with plain PyTorch")

@@ -99,6 +99,8 @@ def similarity(q: Tensor, f: Tensor, o: dict[str, Any]) -> float:
         return float(q @ f)
     if metric == "l2":
         return -float(((q - f) ** 2).sum())
+    if metric == "l1":
+        return -float((q - f).abs().sum())
     if o.get("eps_mode", "add") == "add":
         return float(q @ f / ((q.norm() + eps) * (f.norm() + eps)))
     return float(q @ f / (max(float(q.norm()), eps) * max(float(f.norm()), eps)))

@@ -31,6 +31,7 @@ SAMPLES = (
     Sample("narrow", {"kernel_size": 5, "sigma": 1e-4, "temperature": 0.1}),
     Sample("dot", {"metric": "dot", "kernel_size": 3, "temperature": 4.0}),
     Sample("l2", {"metric": "l2", "kernel_size": 3, "temperature": 4.0, **BILINEAR}),
+    Sample("l1", {"metric": "l1", "kernel_size": 3, "temperature": 2.0, **BILINEAR}),
     Sample("clamp", {"eps_mode": "clamp", "eps": 6.0, "kernel_size": 3}),
     Sample("corner", {**PIXELS, "kernel_size": 3}),
     Sample("half-pixel", {**PIXELS, "source_coords": "half_pixel", "target_coords": "half_pixel", "kernel_size": 3}),
@@ -202,7 +203,7 @@ def test_descriptors_are_gathered_keypoints(sample: Sample, backend: str) -> Non
         assert relative_error(value, expected[name]) < 1e-10, name
 
 
-@pytest.mark.parametrize("name", ["nearest", "temperature-rows", "target-mask", "l2", "clamp", "gaussian-even"])
+@pytest.mark.parametrize("name", ["nearest", "temperature-rows", "target-mask", "l2", "l1", "clamp", "gaussian-even"])
 def test_gradients_are_numerical_ones(name: str, backend: str) -> None:
     small = {"batch": 2, "queries": 3, "channels": 4, "source_map": (4, 5), "target_map": (5, 4)}
     sample = replace(BY_NAME[name], **small)

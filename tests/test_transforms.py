@@ -104,6 +104,7 @@ CASES: dict[str, tuple[Callable[[str], Function], tuple[Tensor, ...]]] = {
     "cosine": (similarity("cosine"), (draw(1, 3, 4), draw(1, 4, 5, 6, seed=1))),
     "dot": (similarity("dot"), (draw(1, 3, 4), draw(1, 4, 5, 6, seed=1))),
     "l2": (similarity("l2"), (draw(1, 3, 4), draw(1, 4, 5, 6, seed=1))),
+    "l1": (similarity("l1"), (draw(1, 3, 4), draw(1, 4, 5, 6, seed=1))),
     "match_all": (match_all, (draw(1, 3, 4), draw(1, 4, 2, 3, seed=1), draw(1, 2, seed=2).abs() + 0.5)),
 }
 operators = pytest.mark.parametrize("name", CASES)

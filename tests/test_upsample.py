@@ -327,6 +327,16 @@ def test_errors() -> None:
         smk.sparse_window_match(features, features, points + torch.nan, upsample=(8, 9))
 
 
+def test_absolute_differences_are_refused() -> None:
+    features, points = torch.randn(1, 3, 4, 4), torch.zeros(1, 2, 2)
+    refusal = r"metric must be 'cosine', 'dot' or 'l2' with upsample, .* upsample the map yourself, got 'l1'"
+    for module, (maps, keypoints) in [(smk, (features, points)), (smk_numpy, (features.numpy(), points.numpy()))]:
+        with pytest.raises(ValueError, match=refusal):
+            module.sparse_window_match(maps, maps, keypoints, upsample=(8, 9), metric="l1")
+        with pytest.raises(ValueError, match=refusal):
+            module.match_descriptors(maps[:, :, 0].swapaxes(1, 2), maps, upsample=(8, 9), metric="l1")
+
+
 @pytest.mark.parametrize("detail", ["return_covariance", "return_second"])
 def test_details_are_refused(detail: str) -> None:
     features, points = torch.randn(1, 3, 4, 4), torch.zeros(1, 2, 2)

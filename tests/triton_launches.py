@@ -178,7 +178,7 @@ def launches_of(variant: Variant, platform: str) -> list[Launch]:
             )  # fmt: skip
             losses = backend.sparse_match_cross_entropy(entropy)
             backend.sparse_match_cross_entropy_backward(entropy, losses, CrossEntropyUpstream(losses.loss), needs)
-        if v.metric == "l2":  # descriptors: the functions that take them, or scores
+        if v.metric in ("l2", "l1"):  # descriptors: the functions that take them, or scores
             similarity = SimilarityProblem(source[:, :, 0].transpose(1, 2), target, metric)
             result = backend.cosine_similarity(similarity)
             arriving = SimilarityUpstream(result.scores)

@@ -79,6 +79,12 @@ ENTROPY = [
     Variant(torch.bfloat16, sampling="bilinear", localization="global", masked=True, temperature=None),
     Variant(torch.float64, sampling=None, localization="global", masked=True, temperature=None, N=200),
 ]
+ABSOLUTE = [
+    Variant(torch.float32, metric="l1"),
+    Variant(torch.bfloat16, sampling="bilinear", metric="l1", layout="channels_last", kept=False, N=200),
+    Variant(torch.float16, sampling=None, metric="l1", matches_all=True, details=True),
+    Variant(torch.float64, sampling=None, metric="l1", matches_all=True),
+]
 UPSAMPLED = [
     Variant(torch.float32, sampling=None, upsample=(252, 252)),
     Variant(torch.bfloat16, layout="channels_last", sampling=None, metric="l2", upsample=(375, 500)),
@@ -91,13 +97,13 @@ CORRELATIONS = [
     Variant(torch.float16, sampling="bilinear", metric="dot", correlates=True),
     Variant(torch.float64, sampling="bilinear", correlates=True),
 ]
-ALL = PAPER + ALIGNED + MODES + ENTROPY + UPSAMPLED + CORRELATIONS
+ALL = PAPER + ALIGNED + MODES + ABSOLUTE + ENTROPY + UPSAMPLED + CORRELATIONS
 DETAILS = [variant for variant in MODES if variant.details][:2]
 # What the tests compile: everything for one chip, what differs most for the others.
 TESTED = {
-    "cuda:80": [*PAPER[:4], MODES[0], MODES[3], MODES[12], *DETAILS, ENTROPY[1], *UPSAMPLED, *CORRELATIONS[:2]],
+    "cuda:80": [*PAPER[:4], MODES[0], MODES[3], MODES[12], *DETAILS, *ABSOLUTE, ENTROPY[1], *UPSAMPLED, *CORRELATIONS[:2]],
     "cuda:90": ALL,
-    "cuda:100": [*PAPER[:4], MODES[0], MODES[3], MODES[12], *DETAILS, ENTROPY[1], *UPSAMPLED, *CORRELATIONS[:2]],
+    "cuda:100": [*PAPER[:4], MODES[0], MODES[3], MODES[12], *DETAILS, *ABSOLUTE, ENTROPY[1], *UPSAMPLED, *CORRELATIONS[:2]],
     "hip:gfx942": [PAPER[0], PAPER[3], PAPER[6], MODES[0], CORRELATIONS[0]],
 }
 

@@ -207,6 +207,9 @@ Sizes check_problem(UpsampledProblem& p) {
     const Sizes s{p.scores.size[0], p.scores.size[1], 1, p.height, p.width, p.scores.dtype,
                   arithmetic_of(p.scores.dtype)};
     check_metric(p.metric);
+    if (p.metric.kind == SIMPLEMATCH_L1)
+        refuse("metric.kind must be 0 (cosine), 1 (dot) or 2 (l2) for localize_upsampled, whose scores are made of products, "
+               "got 3 (l1)");
     if (p.metric.kind == SIMPLEMATCH_DOT) {
         p.products = nullptr;
     } else {
@@ -242,8 +245,8 @@ Sizes check_problem(CorrelationProblem& p) {
     if (p.sampling.mode == SIMPLEMATCH_FLOOR)
         refuse("sampling.mode must be 1 (round) or 2 (bilinear) for local_correlation, got 0 (floor)");
     check_metric(p.metric);
-    if (p.metric.kind == SIMPLEMATCH_L2)
-        refuse("metric.kind must be 0 (cosine) or 1 (dot) for local_correlation, got 2 (l2)");
+    if (p.metric.kind > SIMPLEMATCH_DOT)
+        refuse("metric.kind must be 0 (cosine) or 1 (dot) for local_correlation, got %" PRId32, p.metric.kind);
     if (p.scale - p.scale != 0) refuse("scale must be a finite number, got %g", p.scale);
     s.samples = samples_of(p);
     return s;

@@ -38,7 +38,7 @@ void check_sampling(const simplematch_sampling& s, int64_t batch) {
 }
 
 void check_metric(const simplematch_metric& m) {
-    check_choice("metric.kind", m.kind, SIMPLEMATCH_L2, "0 (cosine), 1 (dot) or 2 (l2)");
+    check_choice("metric.kind", m.kind, SIMPLEMATCH_L1, "0 (cosine), 1 (dot), 2 (l2) or 3 (l1)");
     check_flag("metric.clamp_eps", m.clamp_eps);
     if (!(m.eps >= 0) || std::isinf(m.eps)) refuse("metric.eps must be a finite number of at least 0, got %g", m.eps);
 }

@@ -6,12 +6,16 @@
 #include "target_backward.h"
 
 namespace simplematch::cpu::SIMPLEMATCH_LEVEL {
+
+template <class T>
+void absolute_backward(const GradientWork<T>&, int64_t, int64_t, int64_t, T*);
+
 namespace {
 
 // What multiplies f / |f| in dFt, from the sum of ds * s; for l2 what multiplies f, from the sum of ds.
 template <class T>
 T own_factor(T total, T norm, const Metric& metric) {
-    if (metric.kind == SIMPLEMATCH_DOT || total == 0) return 0;
+    if (metric.kind == SIMPLEMATCH_DOT || metric.kind == SIMPLEMATCH_L1 || total == 0) return 0;
     if (metric.kind == SIMPLEMATCH_L2) return 2 * total;
     const bool flat = norm == 0 || (metric.clamp_eps && norm < T(metric.eps));
     return flat ? T(0) : total / denominator(norm, metric);
@@ -218,6 +222,7 @@ void gradients_of(const GradientWork<T>& w, int64_t b, int64_t first, int64_t la
 
 template <class T>
 void target_and_query_backward(const GradientWork<T>& w, int64_t b, int64_t first, int64_t last, T* scratch) {
+    if (w.metric.kind == SIMPLEMATCH_L1) return absolute_backward(w, b, first, last, scratch);
     with_storage(w.target.dtype, [&](auto* type) {
         using S = typename std::remove_pointer<decltype(type)>::type;
         gradients_of<T, S, S>(w, b, first, last, scratch);

@@ -150,7 +150,7 @@ static inline const T* first_of_box(const WindowScores<T>& w, int64_t b, int64_t
     return w.whole_map ? row + box.top * w.row_stride + box.left : row;
 }
 
-// Weights of the products of the backward, by tile of target cells: cosine w = ds / D(f), dot w = ds, l2 w = 2 ds; 0 where
+// Weights of the products of the backward, by tile of target cells: cosine w = ds / D(f), dot and l1 w = ds, l2 w = 2 ds; 0 where
 // ds is, whatever the cell holds. Queries come as q / D(q) for the cosine.
 template <class T>
 struct WeightWork {
@@ -172,6 +172,7 @@ struct WeightWork {
 
 // target_backward: dFt_m = sum_n w[n, m] u_n - cell_own_m f_m                               u = q / D(q) for the cosine,
 // query_backward:  dq_n  = (sum_m w[n, m] f_m - query_own_n u_n) / D(q_n)                   else q, and no D
+// l1: dFt_m = -sum_n w[n, m] sign(f_m - q_n), dq_n = sum_m w[n, m] sign(f_m - q_n)
 //
 // Numbers of u and f that are not finite count as 0 here: the weights of their cells are 0 or NaN.
 template <class T>

@@ -1,6 +1,7 @@
 // match_all: the best of every vector of `a` among those of `b` and the other way round, and the sums of their softmaxes.
 //
 //     s[n, m] = <a_n, b_m> / D(a_n) / D(b_m)      dot: <a_n, b_m>      l2: -|a_n - b_m|^2
+//     l1: -sum_c |a_nc - b_mc|
 //     best_n = max_m s[n, m]      best_m = max_n s[n, m]      sum_n = sum_m exp(s[n, m] / T)      sum_m = sum_n exp(s[n, m] / T)
 //
 // 2 N M C operations, and two or three for each score beyond them: a tile of scores is compared with the bests as a whole,
@@ -247,7 +248,7 @@ void match(const MatchAllWork<T>& w) {
         for (int64_t r = 0; r < w.rows; r += kPanelRows) {
             const int64_t rows = w.rows - r < kPanelRows ? w.rows - r : kPanelRows;
             const TileOf<T> here{w.a, w.b, w.first_row + r, rows, first, count, separate};
-            multiply_panels(w.a_panels + r * channels, panel, channels, tile);
+            meet_panels(w.a.metric, w.a_panels + r * channels, panel, channels, tile);
             if (finish_scores(here, tile, true)) {
                 matcher.find_bests(r, rows, first);
                 if (!w.summation.wanted) continue;

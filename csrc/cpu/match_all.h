@@ -4,7 +4,7 @@
 // those of `a` kPanelRows wide, those of `b` kPanelColumns wide. A block of panels of `a` stays packed while all of `b` passes,
 // panel by panel; so each panel of `b` is packed once for each block, and nothing of N x M numbers exists.
 //
-// What is packed makes every score a product of sums: cosine a / D(a); l2 a - centre; dot a. Vectors that float32 sums do
+// What is packed makes every score a product of sums: cosine a / D(a); l2 a - centre; dot a. For l1 it is a too, and scores are sums of differences. Vectors that float32 sums do
 // not suit are marked, and packed as zeros if no factor helps; their scores are computed one by one.
 #pragma once
 
@@ -21,7 +21,7 @@ constexpr int64_t kMostPanelRows = 8, kMostPanelColumns = 48;
 enum : uint8_t {
     kOrdinary = 0,
     kScaled = 1,    // cosine: the norm's square leaves the type; packed from float64 products, then like any other
-    kSeparate = 2,  // scores computed one by one: not finite, or dot and l2 of squares that leave the type
+    kSeparate = 2,  // scores computed one by one: not finite, or dot, l2 and l1 of squares that leave the type
 };
 
 template <class T>
@@ -118,6 +118,18 @@ struct LineSums {
     bool add;
 };
 
+// Both sums of the metric l1 for a block and a chunk, channels [first, last): a_n += sum_m ds[n, m] sign(b_m - a_n), and
+// b_m -= sum_n of the same.
+template <class T>
+struct ChunkSigns {
+    const T* gradients;  // (panels, row_capacity, panel_columns)
+    int64_t row_capacity, rows, columns;
+    const T *a_lines, *b_lines;
+    T *a_sums, *b_sums;  // null: not wanted
+    bool add_to_a, add_to_b;
+    int64_t stride, first, last;
+};
+
 template <class T>
 struct MatchAllSteps {
     int64_t panel_rows, panel_columns, lanes;
@@ -136,6 +148,9 @@ struct MatchAllSteps {
     void (*sum_for_rows)(const LineSums<T>& work);
     // sums_m (+)= sum_n ds[n, m] line_n for the columns of one panel
     void (*sum_for_columns)(const LineSums<T>& work);
+    // l1: in place of both, and of add_line: sum += weight * sign(other_j - set_i)
+    void (*sum_signs)(const ChunkSigns<T>& work);
+    void (*add_signs)(const VectorSet<T>& set, int64_t i, const VectorSet<T>& other, int64_t j, T weight, T* sum);
 
     int64_t panel_scratch(int64_t channels) const { return (channels + 1) * panel_columns; }
     int64_t match_scratch(int64_t channels, int64_t rows) const {

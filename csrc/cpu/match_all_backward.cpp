@@ -2,8 +2,9 @@
 //
 //     ds[n, m] = exp(s[n, m] / T - log_sum_exp_n) l_n / T + exp(s[n, m] / T - log_sum_exp_m) l_m / T
 //     da_n = sum_m ds[n, m] b_m      db_m = sum_n ds[n, m] a_n                       of vectors as they are packed
+//     da_n = sum_m ds[n, m] sign(b_m - a_n)      db_m = -sum_n ds[n, m] sign(b_m - a_n)                  (l1)
 //
-// Three products of 2 N M C operations: scores, da, db.
+// Three products of 2 N M C operations: scores, da, db. For l1 seven N M C: three, and four for both gradients.
 #include "tile_scores.h"
 
 namespace simplematch::cpu::SIMPLEMATCH_LEVEL {
@@ -75,7 +76,7 @@ void score_gradients(const ScoreGradientWork<T>& w) {
     const bool separate = any_separate(w.b, first, count);
     for (int64_t r = 0; r < w.rows; r += kPanelRows) {
         const int64_t rows = w.rows - r < kPanelRows ? w.rows - r : kPanelRows;
-        multiply_panels(w.a_panels + r * channels, panel, channels, tile);
+        meet_panels(w.a.metric, w.a_panels + r * channels, panel, channels, tile);
         finish_scores(TileOf<T>{w.a, w.b, w.first_row + r, rows, first, count, separate}, tile, false);
         if (w.summation.fixed_shift) {
             if (w.moment != nullptr) gradients.template take<true, true>(r, rows);
@@ -112,10 +113,37 @@ void sum_for_columns(const LineSums<T>& w) {
                 {w.gradients + j, w.lines + c, w.stride, w.rows, w.sums + j * w.stride + c, w.stride, w.add}, w.channels - c);
 }
 
+template <class T>
+void sum_signs(const ChunkSigns<T>& w) {
+    constexpr int64_t W = kPanelColumns<T>;
+    const size_t bytes = size_t(round_up(w.last - w.first, kLanes<T>)) * sizeof(T);
+    for (int64_t i = 0; w.a_sums != nullptr && !w.add_to_a && i < w.rows; ++i)
+        __builtin_memset(w.a_sums + i * w.stride + w.first, 0, bytes);
+    for (int64_t j = 0; w.b_sums != nullptr && !w.add_to_b && j < w.columns; ++j)
+        __builtin_memset(w.b_sums + j * w.stride + w.first, 0, bytes);
+    for (int64_t j = 0; j < w.columns; j += W)
+        for (int64_t r = 0; r < w.rows; r += kSignRows) {
+            const int64_t rows = w.rows - r < kSignRows ? w.rows - r : kSignRows;
+            SignSums<T> p;
+            for (int64_t i = 0; i < rows; ++i) {
+                p.x[i] = w.a_lines + (r + i) * w.stride;
+                p.dx[i] = w.a_sums == nullptr ? nullptr : w.a_sums + (r + i) * w.stride;
+                p.w[i] = w.gradients + j * w.row_capacity + (r + i) * W;
+            }
+            p.y = w.b_lines + j * w.stride;
+            p.y_step = p.dy_step = w.stride;
+            p.dy = w.b_sums == nullptr ? nullptr : w.b_sums + j * w.stride;
+            p.index = nullptr;
+            p.depth = w.columns - j < W ? w.columns - j : W;
+            add_sign_sums(p, rows, w.first, w.last);
+        }
+}
+
 #define SIMPLEMATCH_INSTANTIATE(T)                              \
     template void score_gradients<T>(const ScoreGradientWork<T>&); \
     template void sum_for_rows<T>(const LineSums<T>&);             \
-    template void sum_for_columns<T>(const LineSums<T>&);
+    template void sum_for_columns<T>(const LineSums<T>&);          \
+    template void sum_signs<T>(const ChunkSigns<T>&);
 SIMPLEMATCH_INSTANTIATE(float)
 SIMPLEMATCH_INSTANTIATE(double)
 

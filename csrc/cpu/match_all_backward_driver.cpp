@@ -15,6 +15,7 @@ public:
                      const MatchAllGradients& wanted, int threads)
         : p_(p), wanted_(wanted), steps_(kernels<T>().match_all), threads_(threads),
           dense_(is_given(upstream.log_sum_exp_a) || is_given(upstream.log_sum_exp_b)),
+          signs_(p.metric.kind == SIMPLEMATCH_L1),
           a_(p.a, p.rows_a, p.metric, {upstream.score_a, upstream.log_sum_exp_a, forward.index_a, forward.score_a,
                                        forward.log_sum_exp_a, forward.norm_a}, wanted.a, steps_),
           b_(p.b, p.rows_b, p.metric, {upstream.score_b, upstream.log_sum_exp_b, forward.index_b, forward.score_b,
@@ -62,7 +63,7 @@ private:
 #pragma omp parallel for schedule(static) num_threads(threads_) if (threads_ > 1)
         for (int64_t r = 0; r < rows; r += steps_.panel_rows)
             steps_.pack_rows(a, first + r, panels_.get() + r * a.channels());
-        if (is_given(wanted_.b)) {
+        if (is_given(wanted_.b) || signs_) {
 #pragma omp parallel for schedule(static) num_threads(threads_) if (threads_ > 1)
             for (int64_t r = 0; r < rows; r += columns)
                 steps_.pack_lines(a, first + r, a_lines_.get() + r * stride_, stride_, scratch_.mine());
@@ -85,6 +86,7 @@ private:
                                     stride_, want_moment ? moments_.get() + i : nullptr, scratch_.mine()});
         }
         for (int64_t i = 0; i < panels; ++i) moment_ += moments_[i];
+        if (signs_) return add_signs(first, rows, first_column, count);
 
         // A part of the channels of all lines of the chunk stays in the cache while the rows pass.
         const int64_t channels = a.channels() + (p_.metric.kind == SIMPLEMATCH_L2 ? 1 : 0);
@@ -106,6 +108,18 @@ private:
                 steps_.sum_for_columns({gradients_.get() + i * of_panel, cut_.rows, rows, columns, a_lines_.get(),
                                         b_sums_.get() + (first_column + i * columns) * stride_, stride_, channels, first > 0});
         }
+    }
+
+    // The sums of both sides for a block and a chunk of the metric l1: each thread has some of the channels.
+    void add_signs(int64_t first, int64_t rows, int64_t first_column, int64_t count) {
+        const int64_t channels = a_.set().channels(), wide = 4 * steps_.lanes;
+        const int64_t width = channels >= threads_ * wide ? wide : steps_.lanes;
+#pragma omp parallel for schedule(dynamic) num_threads(threads_) if (threads_ > 1)
+        for (int64_t c = 0; c < channels; c += width)
+            steps_.sum_signs({gradients_.get(), cut_.rows, rows, count, a_lines_.get(), b_lines_.get(),
+                              is_given(wanted_.a) ? a_sums_.get() : nullptr,
+                              is_given(wanted_.b) ? b_sums_.get() + first_column * stride_ : nullptr, first_column > 0,
+                              first > 0, stride_, c, std::min(channels, c + width)});
     }
 
     // Gradients of vectors [first, first + count) of one side, whose sums begin at `sums`; null: there are none.
@@ -154,7 +168,7 @@ private:
     const MatchAllGradients& wanted_;
     const MatchAllSteps<T> steps_;
     const int threads_;
-    const bool dense_;
+    const bool dense_, signs_;
     GradientSide<T> a_, b_;
     const Chunks cut_;
     const int64_t stride_;

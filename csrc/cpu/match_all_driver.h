@@ -57,9 +57,12 @@ struct Softmax {
           bin_score(number(p.bin_score, p.fixed_bin_score, b)),
           summation{wanted, 1 / temperature, false, 0} {
         const double length_a = std::sqrt(most_a), length_b = std::sqrt(most_b);
-        const bool distances = p.metric.kind == SIMPLEMATCH_L2;
-        const double most = distances ? 0 : length_a * length_b;
-        const double least = distances ? -(length_a + length_b) * (length_a + length_b) : -most;
+        const bool absolute = p.metric.kind == SIMPLEMATCH_L1, distances = absolute || p.metric.kind == SIMPLEMATCH_L2;
+        const double most = distances ? 0 : length_a * length_b, length = length_a + length_b;
+        // absolute differences add up to at most the square root of their number times the length of the difference
+        const double least = absolute    ? -length * std::sqrt(double(p.a.size[1]))
+                             : distances ? -length * length
+                                         : -most;
         // exp then neither overflows nor vanishes, and its argument keeps its digits
         summation.fixed_shift = (most - least) * summation.inverse_temperature <= (distances ? 60 : 120);
         summation.shift = (most + least) / 2 * summation.inverse_temperature;

@@ -3,6 +3,7 @@
 // With y the vectors of the other side as they are packed, sum = sum of ds y, and x the vector itself, packed:
 //
 //     cosine    dx = (sum - <sum, x> x D / |x|) / D        dot    dx = sum        l2    dx = 2 (sum - x sum of ds)
+//     l1        dx = sum, which is that of ds sign(y - x)
 //
 // Besides the softmaxes, a pair of a vector and its best brings both of them what arrives at the score.
 #pragma once
@@ -122,16 +123,16 @@ public:
             const double ds = probability_times_weight(i, s, softmax) + other.probability_times_weight(j, s, softmax);
             if (ds == 0 || ds != ds) continue;
             moment += ds * s;
-            add_line(other.set(), j, T(ds), sum);
+            add_pair(other, i, j, T(ds), sum);
         }
         return moment;
     }
 
     // sum += what arrives at the scores of the pairs of bests, times y; `line` is scratch.
     void add_bests(const GradientSide& other, int64_t i, T* sum) const {
-        if (of_score_[i] != 0) add_line(other.set(), best_[i], of_score_[i], sum);
+        if (of_score_[i] != 0) add_pair(other, i, best_[i], of_score_[i], sum);
         for (int32_t k = first_choice_[i]; k < first_choice_[i + 1]; ++k)
-            add_line(other.set(), choices_[size_t(k)], other.of_score_[choices_[size_t(k)]], sum);
+            add_pair(other, i, choices_[size_t(k)], other.of_score_[choices_[size_t(k)]], sum);
     }
 
     // The gradient of vector i, from `sum`, which it overwrites; `own` is scratch.
@@ -175,6 +176,12 @@ private:
         steps_.add_line(vectors, i, weight, sum);
     }
 
+    // sum += weight y_j, or weight sign(y_j - x_i)
+    void add_pair(const GradientSide& other, int64_t i, int64_t j, T weight, T* sum) const {
+        if (set().metric.kind == SIMPLEMATCH_L1) return steps_.add_signs(set(), i, other.set(), j, weight, sum);
+        add_line(other.set(), j, weight, sum);
+    }
+
     double probability_times_weight(int64_t i, double s, const Softmax& softmax) const {
         if (weight_[i] == 0) return 0;
         const double below = std::min(0.0, s - double(score_[i])) / softmax.temperature;
@@ -183,14 +190,16 @@ private:
 
     double pair_score(const GradientSide& other, int64_t i, int64_t j) const {
         const VectorSet<T>&x = set(), &y = other.set();
-        double product = 0, distance = 0;
+        double product = 0, distance = 0, absolute = 0;
         for (int64_t c = 0; c < x.channels(); ++c) {
             const double p = read_element(x.view, x.offset(i) + c * x.view.stride[1]);
             const double q = read_element(y.view, y.offset(j) + c * y.view.stride[1]);
             product += p * q;
             distance += (p - q) * (p - q);
+            absolute += std::abs(p - q);
         }
-        return double(T(x.metric.kind == SIMPLEMATCH_L2 ? -distance : product));
+        const int32_t kind = x.metric.kind;
+        return double(T(kind == SIMPLEMATCH_L2 ? -distance : kind == SIMPLEMATCH_L1 ? -absolute : product));
     }
 
     void write(int64_t b, int64_t cell, const T* line) const {

@@ -11,6 +11,8 @@ template <class T>
 void sum_for_rows(const LineSums<T>&);
 template <class T>
 void sum_for_columns(const LineSums<T>&);
+template <class T>
+void sum_signs(const ChunkSigns<T>&);
 
 namespace {
 
@@ -63,12 +65,26 @@ void add_line(const VectorSet<T>& set, int64_t i, T weight, T* sum) {
     });
 }
 
+template <class T>
+void add_signs(const VectorSet<T>& set, int64_t i, const VectorSet<T>& other, int64_t j, T weight, T* sum) {
+    with_storage_of(set, [&](auto* type) {
+        using S = typename std::remove_pointer<decltype(type)>::type;
+        const S* const x = static_cast<const S*>(set.view.data) + set.offset(i);
+        const S* const y = static_cast<const S*>(other.view.data) + other.offset(j);
+        for (int64_t c = 0; c < set.channels(); ++c) {
+            const T from = T(to_float(x[c * set.view.stride[1]])), to = T(to_float(y[c * other.view.stride[1]]));
+            sum[c] += weight * T((to > from) - (to < from));
+        }
+    });
+}
+
 }  // namespace
 
 template <class T>
 MatchAllSteps<T> match_all_steps() {
     return {kPanelRows, kPanelColumns<T>, kLanes<T>, measure<T>, pack_panel<T, kPanelRows>, pack_lines<T>, add_line<T>,
-            match<T>, score_gradients<T>, sum_for_rows<T>, sum_for_columns<T>};
+            match<T>, score_gradients<T>, sum_for_rows<T>, sum_for_columns<T>,
+            sum_signs<T>, add_signs<T>};
 }
 
 template MatchAllSteps<float> match_all_steps<float>();

@@ -9,6 +9,10 @@
 #include "exact.h"
 
 namespace simplematch::cpu::SIMPLEMATCH_LEVEL {
+
+template <class T>
+void absolute_similarity(const SimilarityWork<T>&, int64_t, int64_t, T*);
+
 namespace {
 
 // The product of `depth` channels of one tile with the queries of image b, group by group of kRows.
@@ -192,6 +196,7 @@ void similarity_of(const SimilarityWork<T>& w, int64_t b, int64_t tile, T* scrat
 
 template <class T>
 void similarity(const SimilarityWork<T>& w, int64_t b, int64_t tile, T* scratch) {
+    if (w.metric.kind == SIMPLEMATCH_L1) return absolute_similarity(w, b, tile, scratch);
     with_storage(w.target.dtype, [&](auto* type) {
         similarity_of<T, typename std::remove_pointer<decltype(type)>::type>(w, b, tile, scratch);
     });

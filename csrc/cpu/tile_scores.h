@@ -1,6 +1,7 @@
 // Scores of a tile of match_all, kPanelRows x kPanelColumns, from the sums of its products.
 #pragma once
 
+#include "absolute.h"
 #include "panels.h"
 
 namespace simplematch::cpu::SIMPLEMATCH_LEVEL {
@@ -18,7 +19,7 @@ struct TileOf {
 template <class T>
 double separate_score(const VectorSet<T>& a, int64_t n, const VectorSet<T>& b, int64_t m) {
     if (a.metric.kind == SIMPLEMATCH_COSINE) return __builtin_nan("");
-    double product = 0, distance = 0;
+    double product = 0, distance = 0, absolute = 0;
     with_storage_of(a, [&](auto* type) {
         using S = typename std::remove_pointer<decltype(type)>::type;
         const S* const x = static_cast<const S*>(a.view.data) + a.offset(n);
@@ -27,9 +28,27 @@ double separate_score(const VectorSet<T>& a, int64_t n, const VectorSet<T>& b, i
             const double p = double(to_float(x[c * a.view.stride[1]])), q = double(to_float(y[c * b.view.stride[1]]));
             product += p * q;
             distance += (p - q) * (p - q);
+            absolute += __builtin_fabs(p - q);
         }
     });
-    return a.metric.kind == SIMPLEMATCH_L2 ? -distance : product;
+    return a.metric.kind == SIMPLEMATCH_L2 ? -distance : a.metric.kind == SIMPLEMATCH_L1 ? -absolute : product;
+}
+
+// Scores of one panel of each set, as far as its numbers are enough: <a_i, b_j>, or -sum_c |a_ic - b_jc|.
+template <class T>
+SIMPLEMATCH_INLINE void meet_panels(const Metric& metric, const T* a, const T* b, int64_t channels, T* c) {
+    if (metric.kind != SIMPLEMATCH_L1) return multiply_panels(a, b, channels, c);
+    for (int64_t k = 0; k == 0 || k < channels; k += kChain) {
+        Distances<T, kPanelRows> p;
+        for (int i = 0; i < kPanelRows; ++i) p.a[i] = a + k * kPanelRows + i, p.c[i] = c + i * kPanelColumns<T>;
+        p.a_step = kPanelRows;
+        p.b = b + k * kPanelColumns<T>;
+        p.b_step = kPanelColumns<T>;
+        p.depth = channels - k < kChain ? channels - k : kChain;
+        p.add = k > 0;
+        sum_distances<T, kPanelRows, kPanelVectors>(p);
+    }
+    for (int64_t i = 0; i < kPanelRows * kPanelColumns<T>; i += kLanes<T>) store<T>(c + i, Vector<T>{} - load<T>(c + i));
 }
 
 // -|a - b|^2 from products, and from float64 differences where it would lose digits.

@@ -65,7 +65,7 @@ py::dict codes() {
                     "floor"_a = int(SIMPLEMATCH_FLOOR), "round"_a = int(SIMPLEMATCH_ROUND),
                     "bilinear"_a = int(SIMPLEMATCH_BILINEAR), "zeros"_a = int(SIMPLEMATCH_ZEROS),
                     "border"_a = int(SIMPLEMATCH_BORDER), "cosine"_a = int(SIMPLEMATCH_COSINE),
-                    "dot"_a = int(SIMPLEMATCH_DOT), "l2"_a = int(SIMPLEMATCH_L2),
+                    "dot"_a = int(SIMPLEMATCH_DOT), "l2"_a = int(SIMPLEMATCH_L2), "l1"_a = int(SIMPLEMATCH_L1),
                     "corner"_a = int(SIMPLEMATCH_CORNER), "half_pixel"_a = int(SIMPLEMATCH_HALF_PIXEL),
                     "align_corners"_a = int(SIMPLEMATCH_ALIGN_CORNERS));
 }

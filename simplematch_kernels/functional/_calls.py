@@ -120,7 +120,7 @@ def check_localization(checked: Checked, target: Tensor, queries: int, options: 
 
 
 def _with_details(checked: Checked, options: Mapping[str, Any]) -> Checked:
-    upsample = check_upsample(options.get("upsample"))
+    upsample = check_upsample(options.get("upsample"), checked.metric.metric)
     return checked._replace(details=details_of(options), upsample=upsample, results=results_of(options))
 
 

@@ -58,7 +58,7 @@ def match_all(
         num_b: (B,) integers, likewise of b.
         valid_a: (B, N), or (B, H, W) of a map, bool; False descriptors are padding.
         valid_b: (B, M), or (B, H, W) of a map, bool, likewise of b.
-        metric: "cosine", "dot" (s = <a, b>) or "l2" (s = -|a - b|^2).
+        metric: "cosine", "dot" (s = <a, b>), "l2" (s = -|a - b|^2) or "l1" (s = -sum_c |a_c - b_c|).
         eps: guards the cosine's division.
         eps_mode: "add" (x / (|x| + eps)) or "clamp" (x / max(|x|, eps)).
         temperature: T, a number, a 0-d tensor or a (B,) tensor of one for each image; above zero.
@@ -129,7 +129,7 @@ def pair_scores(
         index_a: (B, K) integers, descriptors of a; a map's cells are numbered y * W + x. Negative numbers are padding,
             so that indices of `match_all` can be passed on. None: all of a in order, K = N.
         index_b: (B, K) integers, likewise of b. None: all of b in order, K = M. One of both must be given.
-        metric: "cosine", "dot" or "l2", as in `match_all`.
+        metric: "cosine", "dot", "l2" or "l1", as in `match_all`.
         eps: guards the cosine's division.
         eps_mode: "add" or "clamp", as in `match_all`.
         backend: as in `sparse_window_match`.

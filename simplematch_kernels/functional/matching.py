@@ -78,7 +78,7 @@ def sparse_window_match(
             a keypoint, clamped to the map, are matched each for itself, and their points, scores and log_sum_exp are
             blended bilinearly; the peak is that of the nearest cell. `sampling` is then ignored. Not with
             `return_covariance` or `return_second`.
-        metric: "cosine"; "dot" (s = <q, f>); or "l2" (s = -|q - f|^2).
+        metric: "cosine"; "dot" (s = <q, f>); "l2" (s = -|q - f|^2); or "l1" (s = -sum_c |q_c - f_c|).
         eps: guards the cosine's division.
         eps_mode: "add" (x / (|x| + eps)) or "clamp" (x / max(|x|, eps)).
         localization: "argmax" (the peak; its coordinates have no gradient), "window" (softmax inside the window),
@@ -108,7 +108,8 @@ def sparse_window_match(
             docs/semantics.md.
         upsample: (H, W). The target is read as if it had been upsampled bilinearly (align_corners=False) to H x W
             cells, without making that map; peak, window, `target_size` and `target_mask` are those of H x W cells. The
-            (B, N, Ht, Wt) scores are kept for the backward. Not with `return_covariance` or `return_second`.
+            (B, N, Ht, Wt) scores are kept for the backward. Not with `return_covariance`, `return_second` or metric
+            "l1".
         backend: "triton", "cpu", "reference" or "auto"; None follows `use_backend` and SIMPLEMATCH_BACKEND.
 
     Returns:
@@ -205,7 +206,7 @@ def cosine_similarity(
         target: (B, C, H, W) features, or with layout "tokens" (B, H*W, C).
         layout: "map" or "tokens", as in `sparse_window_match`.
         target_shape: (H, W) in cells; required by layout "tokens", None for "map".
-        metric: "cosine", "dot" or "l2", as in `sparse_window_match`.
+        metric: "cosine", "dot", "l2" or "l1", as in `sparse_window_match`.
         eps: guards the cosine's division.
         eps_mode: "add" or "clamp", as in `sparse_window_match`.
         backend: as in `sparse_window_match`.

@@ -136,7 +136,7 @@ def cosine_similarity(
         target: (B, C, H, W) features, or with layout "tokens" (B, H*W, C).
         layout: "map" or "tokens".
         target_shape: (H, W) in cells; required by layout "tokens", None for "map".
-        metric: "cosine", "dot" or "l2", as in `sparse_window_match`.
+        metric: "cosine", "dot", "l2" or "l1", as in `sparse_window_match`.
         eps: guards the cosine's division.
         eps_mode: "add" or "clamp", as in `sparse_window_match`.
         threads: as in `sparse_window_match`.
@@ -168,7 +168,8 @@ def match(
     rows, temperature, localization = _localization(target, queries, options)
     metric = pick(MetricOptions, options).checked().resolve()
     _checks.check_values(keypoints, rows, temperature)
-    details, results, upsample = details_of(options), results_of(options), check_upsample(options.get("upsample"))
+    details, results = details_of(options), results_of(options)
+    upsample = check_upsample(options.get("upsample"), metric.kind)
     center = _checks.check_center(options.get("center"), target.shape[0], queries)
     if upsample is None and center is None and not results.return_scores and results.top_k is None:
         return _fused(source, keypoints, target, sampling, rows, temperature, metric, localization, details, threads)

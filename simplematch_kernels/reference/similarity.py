@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .._resolved import Metric
+from . import absolute
 
 SAFE_NORMS = (2.0**-52, 2.0**62)
 """Between these a float32 vector's squares neither vanish nor overflow when they are summed."""
@@ -16,13 +17,16 @@ SAFE_NORMS = (2.0**-52, 2.0**62)
 def similarity(descriptors: Tensor, target: Tensor, metric: Metric) -> Tensor:
     """Scores (B, N, M) of descriptors (B, N, C) with target cells (B, C, M).
 
-    cosine: <q / D(q), f> / D(f), with D(x) = |x| + eps or max(|x|, eps)    dot: <q, f>    l2: -sum of (q - f)^2
+    cosine: <q / D(q), f> / D(f), with D(x) = |x| + eps or max(|x|, eps)    dot: <q, f>
+    l2: -sum of (q - f)^2                                                   l1: -sum of |q - f|
 
     Float32 scores are those of float64 arithmetic to 1e-5: where products or norms leave float32's range they are
     computed in float64 and rounded. A graph that torch.compile or a CUDA stream records stays in float32.
     """
     if metric.kind == "l2":
         return _minus_square_distance(descriptors, target)
+    if metric.kind == "l1":
+        return absolute.minus_distance(descriptors, target)
     if metric.kind == "dot":
         scores = descriptors @ target
         return _exact_where_not(scores.isfinite(), scores, lambda: descriptors.double() @ target.double())
@@ -65,7 +69,10 @@ def target_backward(ds: Tensor, scores: Tensor, descriptors: Tensor, target: Ten
 
     cosine: df_m = sum_n ds[n,m] / D(f_m) q_n / D(q_n) - f_m / |f_m| sum_n ds[n,m] s[n,m] / D(f_m)
     dot:    df_m = sum_n ds[n,m] q_n                    l2: df_m = 2 sum_n ds[n,m] q_n - 2 f_m sum_n ds[n,m]
+    l1:     df_m = sum_n ds[n,m] sign(q_n - f_m)
     """
+    if metric.kind == "l1":
+        return absolute.target_sums(ds, descriptors, target)
     weights = _weights(ds, norm(target, dim=1)[:, None, :], metric)
     units = _units(descriptors, norm(descriptors, dim=2)[:, :, None], metric)
     own = _own_term(weights, scores, target, norm(target, dim=1)[:, None, :], 1, metric)
@@ -74,6 +81,8 @@ def target_backward(ds: Tensor, scores: Tensor, descriptors: Tensor, target: Ten
 
 def query_backward(ds: Tensor, scores: Tensor, descriptors: Tensor, target: Tensor, metric: Metric) -> Tensor:
     """dL/ddescriptors (B, N, C): `target_backward` with queries and cells swapped."""
+    if metric.kind == "l1":
+        return absolute.query_sums(ds, descriptors, target)
     weights = _weights(ds, norm(descriptors, dim=2)[:, :, None], metric)
     units = _units(target, norm(target, dim=1)[:, None, :], metric)
     own = _own_term(weights, scores, descriptors, norm(descriptors, dim=2)[:, :, None], 2, metric)

@@ -32,6 +32,7 @@ from .._types import (
     accumulation_dtype,
     descriptors_of,
 )
+from . import absolute
 from .gather import corners, maps_to_cells, rate, read_cells, to_cells
 from .localize import maps_from_cells, rates, softmax_over_window, valid_rows, without_padding
 from .match import queries
@@ -125,11 +126,13 @@ def _of_queries(p: MatchProblem, tangents: MatchGradients[Given], dtype: torch.d
 def of_scores(s: Tensor, q: Tensor, f: Tensor, metric: Metric, dq: Given, df: Given) -> Tensor:
     """ds (B, N, M) for descriptors q (B, N, C) and cells f (B, C, M).
 
-    dot: <dq, f> + <q, df>        l2: -2 <q - f, dq - df>
+    dot: <dq, f> + <q, df>        l2: -2 <q - f, dq - df>        l1: -<sign(q - f), dq - df>
     cosine: (<dq, f> + <q, df>) / D(q) / D(f) - s (dD(q) / D(q) + dD(f) / D(f)),  dD(x) = <x, dx> / |x|
     """
     dq = torch.zeros_like(q) if dq is None else dq
     df = torch.zeros_like(f) if df is None else df
+    if metric.kind == "l1":
+        return absolute.tangents(q, f, dq, df)
     crossed = dq @ f + q @ df
     of_q, of_f = (q * dq).sum(2)[:, :, None], (f * df).sum(1)[:, None, :]
     if metric.kind == "dot":

@@ -19,7 +19,7 @@ from ._groups import (
 )
 
 SAMPLINGS = {"floor": 0, "round": 1, "bilinear": 2}
-METRICS = {"cosine": 0, "dot": 1, "l2": 2}
+METRICS = {"cosine": 0, "dot": 1, "l2": 2, "l1": 3}
 COORDINATES = {"corner": 0, "half_pixel": 1, "align_corners": 2}
 DESCRIPTORS = SamplingSwitches(3, False)
 DOT = MetricSwitches(METRICS["dot"], False)

@@ -27,6 +27,7 @@ DESCRIPTORS = tl.constexpr(3)
 COSINE = tl.constexpr(0)
 DOT = tl.constexpr(1)
 L2 = tl.constexpr(2)
+L1 = tl.constexpr(3)
 
 
 def names(text: str) -> list[str]:
@@ -111,7 +112,7 @@ def scale_and_inverse(norm, eps, METRIC: tl.constexpr):
     """The factors of a vector x in the gradient of the score: of the other vector, and of x in its own term.
 
     cosine: 1 / D(x) and 1 / |x|, the latter 0 where D is constant, x is zero, or 1 / |x| overflows (then eps is much
-    larger, or the gradient overflows too). dot and l2: 1 and 1.
+    larger, or the gradient overflows too). dot, l2 and l1: 1 and 1.
     """
     one = tl.full(norm.shape, 1.0, norm.dtype)
     if METRIC.KIND == COSINE:

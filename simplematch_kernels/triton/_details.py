@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .._resolved import Localization
+from .._resolved import Localization, Metric
 from .._result_options import DetailOptions
 from .._types import LocalizeDetails, Rows
 from . import _arguments as to
@@ -15,11 +15,11 @@ from ._steps import Source
 from .details import details_kernel
 
 
-def tile_cells(source: Source, target: Tensor, scores: Tensor) -> int:
+def tile_cells(source: Source, target: Tensor, scores: Tensor, metric: Metric) -> int:
     """The cells of a tile of `_steps.similarity`."""
     B, _, H, W = target.shape
     native, processors = source.is_native(target), _launch.multiprocessors(target.device)
-    return _launch.similarity_tile(target.dtype, native, B, scores.shape[1], H * W, processors).m
+    return _launch.similarity_tile(target.dtype, native, B, scores.shape[1], H * W, processors, metric.kind).m
 
 
 def part_of_details(outputs: LocalizeDetails, n: slice, wanted: DetailOptions) -> LocalizeDetails:

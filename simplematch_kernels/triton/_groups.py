@@ -178,7 +178,7 @@ class SamplingSwitches(NamedTuple):
 
 
 class MetricSwitches(NamedTuple):
-    """KIND: COSINE, DOT or L2. CLAMP_EPS: the cosine divides by max(|x|, eps), not by |x| + eps."""
+    """KIND: COSINE, DOT, L2 or L1. CLAMP_EPS: the cosine divides by max(|x|, eps), not by |x| + eps."""
 
     KIND: int
     CLAMP_EPS: bool

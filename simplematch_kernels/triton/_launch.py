@@ -68,12 +68,23 @@ def precision(accumulation: torch.dtype) -> str:
     return "tf32x3"
 
 
+def absolute_tile(dtype: torch.dtype, n: int, m: int, c: int) -> Tile:
+    """Of the metric "l1", whose kernels hold blocks of n x m x c numbers; the interpreter's time is that of their number."""
+    if PLATFORM == "interpreter":
+        return Tile(max(n, 16), max(m, 16), max(c, 16), 4, 1)
+    return Tile(n, m, c // 2 if dtype == torch.float64 and c > 8 else c, 4, 1)
+
+
 @lru_cache(maxsize=256)
-def similarity_tile(dtype: torch.dtype, native: bool, B: int, N: int, M: int, processors: int) -> Tile:
+def similarity_tile(
+    dtype: torch.dtype, native: bool, B: int, N: int, M: int, processors: int, metric: str = "cosine"
+) -> Tile:
     """Wide tiles of cells read the queries less often; narrower ones are there to fill the chip.
 
     Operands that go through float32 (all but `native` ones of 16 bits) take twice the registers a channel.
     """
+    if metric == "l1":
+        return absolute_tile(dtype, 16 if dtype == torch.float64 else query_block(N, 32), 64, 4)
     if dtype == torch.float64:
         return Tile(16, 32, 16, 4, 2)
     n = query_block(N, 64)
@@ -88,14 +99,18 @@ def similarity_tile(dtype: torch.dtype, native: bool, B: int, N: int, M: int, pr
 
 
 @lru_cache(maxsize=256)
-def target_backward_tile(dtype: torch.dtype, N: int) -> Tile:
+def target_backward_tile(dtype: torch.dtype, N: int, metric: str = "cosine") -> Tile:
+    if metric == "l1":
+        return absolute_tile(dtype, 4, 32, 32)
     if dtype == torch.float64:
         return Tile(16, 32, 32, 4, 2)
     return Tile(query_block(N, 32), 32, 32 if dtype == torch.float16 else 64, 4, 2)
 
 
 @lru_cache(maxsize=256)
-def query_backward_tile(dtype: torch.dtype, N: int) -> Tile:
+def query_backward_tile(dtype: torch.dtype, N: int, metric: str = "cosine") -> Tile:
+    if metric == "l1":
+        return absolute_tile(dtype, 16, 4, 64)
     if dtype == torch.float64:
         return Tile(16, 16, 32, 4, 2)
     return Tile(query_block(N, 32), 64, 64, 8, 3)
@@ -106,20 +121,20 @@ def similarity_registers(tile: Tile) -> int | None:
     return ALL_REGISTERS if 64 in (tile.m, tile.n) else None
 
 
-def target_backward_registers(dtype: torch.dtype, channels_last: bool, whole_map: bool) -> int | None:
+def target_backward_registers(dtype: torch.dtype, channels_last: bool, whole_map: bool, metric: str) -> int | None:
     """All where Triton 3.6 or 3.9 would spill on some chip; `whole_map`: without windows."""
-    spills = dtype == torch.float64 or dtype == (torch.float32 if channels_last else torch.float16)
+    spills = metric == "l1" or dtype == torch.float64 or dtype == (torch.float32 if channels_last else torch.float16)
     return ALL_REGISTERS if spills or whole_map else None
 
 
 def query_backward_registers(
-    dtype: torch.dtype, channels_last: bool, strides: MapStrides, descriptors: bool
+    dtype: torch.dtype, channels_last: bool, strides: MapStrides, descriptors: bool, metric: str
 ) -> int | None:
-    """All for float64, for rows of 16 bits that aren't aligned to 16 bytes, which come through registers, and for
+    """All for float64 and for l1, for rows of 16 bits that aren't aligned to 16 bytes, which come through registers, and for
     descriptors whose target is channels_last.
     """
     through_registers = dtype.itemsize == 2 and (descriptors if channels_last else strides.c % 8 != 0)
-    return ALL_REGISTERS if through_registers or dtype == torch.float64 else None
+    return ALL_REGISTERS if through_registers or dtype == torch.float64 or metric == "l1" else None
 
 
 @lru_cache(maxsize=256)

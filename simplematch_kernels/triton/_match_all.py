@@ -65,7 +65,7 @@ def cells_of(x: Tensor) -> int:
 
 
 def match_all_tile(dtype: torch.dtype, metric: str) -> Tile:
-    if metric == "l2":
+    if metric in ("l2", "l1"):
         return Tile(32, 32, 1, 4, 1) if dtype == torch.float64 else Tile(64, 64, 1, 8, 1)
     if dtype == torch.float64:
         return Tile(32, 32, 16, 4, 2)

@@ -125,7 +125,7 @@ def similarity(
     layout, (target_strides,) = describe_maps(target)
     of_points = (0, 0, 0) if source.keypoints is None else source.keypoints.stride()
     native, processors = source.is_native(target), _launch.multiprocessors(target.device)
-    tile = _launch.similarity_tile(target.dtype, native, B, N, M, processors)
+    tile = _launch.similarity_tile(target.dtype, native, B, N, M, processors, metric.kind)
     tiles = ceil_div(M, tile.m)
     best = torch.empty((2, B, N, tiles), dtype=torch.int64, device=target.device) if with_best else None
     arguments = {
@@ -315,7 +315,8 @@ def target_backward(
     # The walk suits what is written.
     maps = (target_out, target) if sum_before is None else (target_out, target, sum_before)
     layout, strides = describe_maps(*maps)
-    tile = _launch.target_backward_tile(target.dtype, N)
+    kind = queries.metric.kind
+    tile = _launch.target_backward_tile(target.dtype, N, kind)
     arguments = {
         **gradient.arguments(), "window_scores": gradient.scores,
         "queries": queries.values, "query_scale": queries.scale, "norms": norms, "target": target,
@@ -330,7 +331,7 @@ def target_backward(
         "BLOCK_N": tile.n, "BLOCK_M": tile.m, "BLOCK_C": tile.c,
     }  # fmt: skip
     programs = ceil_div(C, tile.c) * ceil_div(H * W, tile.m) * B
-    registers = _launch.target_backward_registers(target.dtype, layout.channels_last, gradient.window is None)
+    registers = _launch.target_backward_registers(target.dtype, layout.channels_last, gradient.window is None, kind)
     launch(target_backward_kernel, programs, target.device, arguments, tile.warps, tile.stages, registers)
 
 
@@ -339,7 +340,8 @@ def query_backward(gradient: Gradient, queries: Queries, norms: Tensor, target: 
     B, C, H, W = target.shape
     N, splits = gradient.ds.shape[1], query_out.shape[0]
     layout, (target_strides,) = describe_maps(target)
-    tile = _launch.query_backward_tile(target.dtype, N)
+    kind = queries.metric.kind
+    tile = _launch.query_backward_tile(target.dtype, N, kind)
     arguments = {
         **gradient.arguments(), "queries": queries.values, "query_scale": queries.scale,
         "query_own": queries.own, "norms": norms, "target": target, "gradient": query_out,
@@ -354,7 +356,7 @@ def query_backward(gradient: Gradient, queries: Queries, norms: Tensor, target: 
     }  # fmt: skip
     programs = splits * ceil_div(C, tile.c) * ceil_div(N, tile.n) * B
     registers = _launch.query_backward_registers(
-        target.dtype, layout.channels_last, target_strides, queries.source.keypoints is None
+        target.dtype, layout.channels_last, target_strides, queries.source.keypoints is None, kind
     )
     launch(query_backward_kernel, programs, target.device, arguments, tile.warps, tile.stages, registers)
 

@@ -107,7 +107,7 @@ def _match(p: MatchProblem, result: MatchResult | MatchDetails) -> None:
         )  # fmt: skip
         if isinstance(result, MatchDetails):
             outputs = part_of_details(LocalizeDetails(*result[:7]), n, p.details)
-            tile = tile_cells(source, target, scores)
+            tile = tile_cells(source, target, scores, p.metric)
             details(scores, best, tile, rows, temperature, p.localization, outputs, p.details)
 
 
@@ -276,7 +276,7 @@ def _empty_queries(source: Source, target: Tensor, metric: Metric, N: int, with_
     B, C, H, W = target.shape
     dtype = accumulation_dtype(target)
     splits = 1
-    if with_gradient and source.keypoints is not None:
+    if with_gradient and source.keypoints is not None and metric.kind != "l1":
         processors = _launch.multiprocessors(target.device)
         splits = _launch.query_backward_splits(target.dtype, B, N, C, H * W, processors)
     values = target.new_empty((splits, B, N, C), dtype=dtype)

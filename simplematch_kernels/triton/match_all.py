@@ -9,6 +9,7 @@ import triton.language as tl
 from ._common import (
     COSINE,
     INTERPRETED,
+    L1,
     L2,
     cell_offsets,
     channel_offsets,
@@ -155,8 +156,11 @@ def factors(norm, eps, METRIC: tl.constexpr, SCALED: tl.constexpr):
 
 
 @triton.jit
-def distances(a, b, n, m, in_a, in_b, C, W_a, W_b, a_strides, b_strides, WALKS: tl.constexpr, ACC: tl.constexpr):
-    """Sums of squared differences, (n, m), channel by channel: nothing cancels."""
+def distances(
+    a, b, n, m, in_a, in_b, C, W_a, W_b, a_strides, b_strides,
+    METRIC: tl.constexpr, WALKS: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """Sums of squared (l2) or absolute (l1) differences, (n, m), channel by channel: nothing cancels."""
     STEP: tl.constexpr = 64 if INTERPRETED else 1  # the interpreter takes as long for one as for many
     total = tl.zeros((n.shape[0], m.shape[0]), ACC)
     of_a = a + cell_offsets(n, W_a, a_strides, WALKS[0])
@@ -168,7 +172,7 @@ def distances(a, b, n, m, in_a, in_b, C, W_a, W_b, a_strides, b_strides, WALKS: 
         f = tl.load(of_b[:, None] + channel_offsets(c, b_strides, WALKS[1])[None, :],
                     mask=in_b[:, None] & (c < C)[None, :], other=0.0).to(ACC)  # fmt: skip
         difference = q[:, None, :] - f[None, :, :]
-        total += tl.sum(difference * difference, 2)
+        total += tl.sum(tl.abs(difference) if METRIC.KIND == L1 else difference * difference, 2)
     return total
 
 
@@ -184,7 +188,8 @@ def match_all_kernel(
     METRIC: tl.constexpr, PRECISION: tl.constexpr, SCALED: tl.constexpr, WALKS: tl.constexpr, SUM: tl.constexpr,
     SECOND: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """`Best` of the scores s[n, m] = <a_n, b_m> / D(a_n) / D(b_m), or <a_n, b_m>, or -|a_n - b_m|^2, both ways.
+    """`Best` of the scores s[n, m] = <a_n, b_m> / D(a_n) / D(b_m), or <a_n, b_m>, or -|a_n - b_m|^2, or
+    -sum_c |a_nc - b_mc|, both ways.
 
     a (B, C, H, W) of N cells, b of M cells: any strides. norm_a (B, N), norm_b (B, M). rows: parts (splits, B, N), each
     of M / splits columns. columns: parts (1 + row_tiles, B, M), of which a program writes that of its BLOCK_N rows; the
@@ -212,8 +217,8 @@ def match_all_kernel(
     for m0 in range(split * per_split, tl.minimum(M, split * per_split + per_split), BLOCK_M):
         m = m0 + tl.arange(0, BLOCK_M)
         in_b = is_valid(num_b, valid_b, i_b, m, 0, M, valid_b_b)
-        if METRIC.KIND == L2:
-            score = -distances(a, b, n, m, in_a, in_b, C, W_a, W_b, a_strides, b_strides, WALKS, ACC)
+        if METRIC.KIND == L2 or METRIC.KIND == L1:
+            score = 0.0 - distances(a, b, n, m, in_a, in_b, C, W_a, W_b, a_strides, b_strides, METRIC, WALKS, ACC)
         else:
             of_b, divisor_b = factors(tl.load(norm_b + i_b * M + m, mask=m < M, other=1.0), eps, METRIC, SCALED)
             score = tl.zeros((BLOCK_N, BLOCK_M), ACC)

@@ -6,8 +6,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from ._absolute import add_signs_of_cells
 from ._common import (
     COSINE,
+    L1,
     by_cell,
     by_channel,
     image_of,
@@ -26,10 +28,12 @@ from ._window import corner_offset, in_windows, windows_of
 
 @triton.jit
 def window_sum(
-    weights, target, norms, channels, span,
+    weights, target, norms, channels, span, q,
     FINITE: tl.constexpr, METRIC: tl.constexpr, PRECISION: tl.constexpr, WALK: tl.constexpr, BLOCK_M: tl.constexpr,
 ):  # fmt: skip
     """sum_m w[n, m] f_m over a span of cells; if FINITE, without those of which the norm isn't finite.
+
+    l1: sum_m w[n, m] sign(f_m - q_n); the others make no use of q (BLOCK_N, BLOCK_C).
 
     Which elements of f are read depends on nothing read before, so that they can be copied ahead of their use, except
     in the rare sum that is FINITE.
@@ -62,7 +66,10 @@ def window_sum(
             mask = mask & by_channel(c < C, WALK)
         offset = map_offsets(m, c, target.W, target, WALK)
         f = tl.load(target.pointer + offset, mask=mask, other=0.0)  # (BLOCK_M, BLOCK_C) if CHANNELS_LAST
-        total = multiply(w, f if WALK.CHANNELS_LAST else tl.trans(f), total, PRECISION)
+        if METRIC.KIND == L1:
+            total = add_signs_of_cells(w, f if WALK.CHANNELS_LAST else tl.trans(f), q, total)
+        else:
+            total = multiply(w, f if WALK.CHANNELS_LAST else tl.trans(f), total, PRECISION)
     return total
 
 
@@ -79,13 +86,15 @@ def query_backward_kernel(
     BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """dq_n = P(q_n) (sum_m w[n, m] f_m - u_n own_n),  w[n, m] = ds[n, m] / (D(f_m) D(q_n) P(q_n)),  u_n = P(q_n) q_n
+    l1: dq_n = sum_m ds[n, m] sign(f_m - q_n)
     w = 0 where ds is, whatever D is. A sum that isn't finite is made again without the cells of which the norm isn't:
     the ds of these is 0 or NaN.
 
     ds: (B, N, rows, columns) from the top-left cell of each window, or (B, N, H, W) of any strides without `peak`.
     queries (B, N, C), query_scale and query_own (B, N) from `localize_backward`. target (B, C, H, W): any strides.
     gradient (splits, B, N, C): partial sums over `splits` parts of the map, for `source_backward` to add. The first may
-    lie where the queries do: a program writes just what it read. Rows without a match get 0.
+    lie where the queries do: a program writes just what it read; for l1 it reads them in every part, so there is one.
+    Rows without a match get 0.
 
     Program = BLOCK_N queries x BLOCK_C channels of one image and one part of the map. It walks the rows of the map that
     the windows of its queries meet. Bytes: at most the target per tile of queries, 4 N M of ds per tile of channels.
@@ -124,14 +133,18 @@ def query_backward_kernel(
     weights = Weights(ds + b * of_ds.b, corner, of_ds.h, of_ds.w, row_scale, active, bounds)
     cells = image_of(target + b * target_strides.b, H, W, target_strides)
     of_cells = Norms(norms + b * H * W, eps)
-    total = window_sum(weights, cells, of_cells, (c, C), span, False, METRIC, PRECISION, WALK, BLOCK_M)
-    if tl.max((~is_finite(total)).to(tl.int32)) > 0:  # 16 cells at a time, for fewer registers than the usual sum
-        total = window_sum(weights, cells, of_cells, (c, C), span, True, METRIC, PRECISION, WALK, 16)
-
     rows = n.to(tl.int64)[:, None]
     in_rows = (n < N)[:, None] & (c < C)[None, :]
     pointer = queries + b * queries_b + (rows * C + c[None, :])
-    q = tl.load(pointer, mask=when(split == 0, in_rows), other=0.0)  # (BLOCK_N, BLOCK_C)
+    q = row_scale
+    if METRIC.KIND == L1:
+        q = tl.load(pointer, mask=in_rows, other=0.0)  # (BLOCK_N, BLOCK_C)
+    total = window_sum(weights, cells, of_cells, (c, C), span, q, False, METRIC, PRECISION, WALK, BLOCK_M)
+    if METRIC.KIND != L1:  # whose summands are finite, or have a weight that is NaN
+        if tl.max((~is_finite(total)).to(tl.int32)) > 0:  # 16 cells at a time, for fewer registers than the usual sum
+            total = window_sum(weights, cells, of_cells, (c, C), span, q, True, METRIC, PRECISION, WALK, 16)
+        q = tl.load(pointer, mask=when(split == 0, in_rows), other=0.0)  # (BLOCK_N, BLOCK_C)
+
     own = tl.load(query_own + (b * scalar_b + n), mask=active, other=0.0)  # (BLOCK_N,)
     total = tl.where(active[:, None], (total - own[:, None] * q) * power[:, None], 0.0)
     pointer = gradient + split.to(tl.int64) * gradient_strides.s + b * gradient_strides.b

@@ -6,10 +6,12 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from ._absolute import add_differences
 from ._common import (
     COSINE,
     DESCRIPTORS,
     INTERPRETED,
+    L1,
     L2,
     by_cell,
     by_channel,
@@ -133,7 +135,8 @@ def similarity_kernel(
     SAMPLING: tl.constexpr, NATIVE: tl.constexpr, METRIC: tl.constexpr, PRECISION: tl.constexpr, WALK: tl.constexpr,
     PREFETCH: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """s[n, m] = <q_n, f_m> / D(q_n) / D(f_m), or <q_n, f_m>, or -|q_n - f_m|^2, with q_n sampled from the source.
+    """s[n, m] = <q_n, f_m> / D(q_n) / D(f_m), or <q_n, f_m>, or -|q_n - f_m|^2, or -sum_c |q_nc - f_mc|, with q_n sampled
+    from the source.
 
     Scores that float32 sums of products and squares do not give are made again by `exact_row`, where a tile has any.
 
@@ -184,7 +187,10 @@ def similarity_kernel(
             next_q = read_queries(image, points, c + BLOCK_C, C, SAMPLING, NATIVE, ACC)
         else:
             q = read_queries(image, points, c, C, SAMPLING, NATIVE, ACC)  # (BLOCK_N, BLOCK_C)
-        product = multiply(q, tl.trans(f) if WALK.CHANNELS_LAST else f, product, PRECISION)
+        if METRIC.KIND == L1:
+            product = add_differences(q, tl.trans(f) if WALK.CHANNELS_LAST else f, product)
+        else:
+            product = multiply(q, tl.trans(f) if WALK.CHANNELS_LAST else f, product, PRECISION)
         target_squares += f.to(ACC) * f.to(ACC)
         query_squares += q.to(ACC) * q.to(ACC)
 
@@ -197,7 +203,9 @@ def similarity_kernel(
         score = product / query_divisor[:, None] / denominator(target_norm, eps, METRIC.CLAMP_EPS)[None, :]
     elif METRIC.KIND == L2:
         score = 2 * product - query_square[:, None] - target_square[None, :]
-    if METRIC.KIND == L2 or ACC == tl.float32:  # noqa: SIM300
+    elif METRIC.KIND == L1:
+        score = 0.0 - product
+    if METRIC.KIND == L2 or (METRIC.KIND != L1 and ACC == tl.float32):  # noqa: SIM300
         score, target_norm = exact_where_needed(
             Scores(score, target_norm, query_square, target_square), Cells(m, in_map),
             image, image_of(target, 0, W, target_strides), points, C, eps, SAMPLING, METRIC, WALK,

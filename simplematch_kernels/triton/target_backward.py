@@ -6,9 +6,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from ._absolute import add_signs_of_queries
 from ._common import (
     COSINE,
-    DOT,
+    L1,
     L2,
     by_cell,
     by_channel,
@@ -46,6 +47,7 @@ def target_backward_kernel(
 ):  # fmt: skip
     """dFt_m = sum_n w[n, m] u_n - own_m f_m / |f_m|,  w[n, m] = ds[n, m] / (D(f_m) D(q_n) P(q_n)),  u_n = P(q_n) q_n
     own_m = sum_n ds s / D(f_m) (cosine);  0 (dot);  own_m f_m with 2 sum_n ds (l2).  w = 0 where ds is, whatever D is
+    dFt_m = sum_n ds[n, m] sign(q_n - f_m)  (l1)
 
     ds and window_scores: (B, N, rows, columns) from the top-left cell of each window, or (B, N, H, W) of any strides
     without `peak`. queries (B, N, C) in the arithmetic's dtype. target, gradient (B, C, H, W): any strides; every
@@ -81,6 +83,10 @@ def target_backward_kernel(
         total = tl.zeros((BLOCK_M, BLOCK_C), ACC)
     else:
         total = tl.zeros((BLOCK_C, BLOCK_M), ACC)
+    mask = by_cell(in_map, WALK) & by_channel(c < C, WALK)
+    if METRIC.KIND == L1:
+        offset = map_offsets(m, c, W, target_strides, WALK)
+        f = tl.load(target + b * target_strides.b + offset, mask=mask, other=0.0).to(ACC)  # by WALK
     window = WindowSize(window_height, window_width, 0, 0)
     if peak is not None:
         peak += b * peak_b
@@ -114,13 +120,14 @@ def target_backward_kernel(
             q = tl.load(queries + offset, mask=in_rows, other=0.0)  # (BLOCK_N, BLOCK_C) if CHANNELS_LAST
             if NATIVE:
                 q = q.to(target.dtype.element_ty)
-            if WALK.CHANNELS_LAST:
+            if METRIC.KIND == L1:
+                total = add_signs_of_queries(w, q, f, total, WALK.CHANNELS_LAST)
+            elif WALK.CHANNELS_LAST:
                 total = multiply(tl.trans(w), q, total, PRECISION)
             else:
                 total = multiply(q, w, total, PRECISION)
 
-    mask = by_cell(in_map, WALK) & by_channel(c < C, WALK)
-    if METRIC.KIND != DOT:
+    if METRIC.KIND == COSINE or METRIC.KIND == L2:
         own = by_cell(tl.where(weighted_sum == 0, 0.0, scale * weighted_sum), WALK)
         offset = map_offsets(m, c, W, target_strides, WALK)
         f = tl.load(target + b * target_strides.b + offset, mask=mask, other=0.0).to(ACC)  # by WALK

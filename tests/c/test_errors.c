@@ -140,6 +140,7 @@ static void test_correlation(void) {
     REFUSES(f.num_keypoints[1] = N + 1, correlation(), "rows.num_keypoints must lie between 0 and N = 3, got 4");
     REFUSES(p->sampling.mode = SIMPLEMATCH_FLOOR, correlation(), "sampling.mode must be 1 (round) or 2 (bilinear)");
     REFUSES(p->metric.kind = SIMPLEMATCH_L2, correlation(), "metric.kind must be 0 (cosine) or 1 (dot)");
+    REFUSES(p->metric.kind = SIMPLEMATCH_L1, correlation(), "metric.kind must be 0 (cosine) or 1 (dot) for local_correlation, got 3");
     REFUSES(p->scale = NAN, correlation(), "scale must be a finite number");
     REFUSES(f.correlation_upstream.correlation.size[2] = 8, correlation_backward(),
             "upstream.correlation must have shape (B, N, K)");
@@ -260,7 +261,7 @@ static void test_options(void) {
         REFUSES(f.localize.localization.image_sizes = sizes, localize(), "localization.image_sizes must hold sizes");
         REFUSES(l->image_sizes = (const int64_t *)((const char *)sizes + 1), match(), "localization.image_sizes");
     }
-    REFUSES(f.match.metric.kind = -1, match(), "metric.kind must be 0 (cosine), 1 (dot) or 2 (l2), got -1");
+    REFUSES(f.match.metric.kind = -1, match(), "metric.kind must be 0 (cosine), 1 (dot), 2 (l2) or 3 (l1), got -1");
     REFUSES(f.match.metric.clamp_eps = 2, match(), "metric.clamp_eps");
     REFUSES(f.match.metric.eps = -1e-8, match(), "metric.eps must be a finite number of at least 0, got -1e-08");
     REFUSES(f.match.metric.eps = NAN, match(), "metric.eps");
@@ -286,7 +287,7 @@ static void test_options(void) {
     REFUSES(f.match.kept_queries = 4, match(), "kept_queries must be from 0 to N = 3, got 4");
     REFUSES(f.match.score_budget = 0, match(), "score_budget must be at least 1 byte, got 0");
     REFUSES(f.similarity.score_budget = -5, similarity(), "score_budget");
-    REFUSES(f.similarity.metric.kind = 3, similarity_backward(), "metric.kind");
+    REFUSES(f.similarity.metric.kind = 4, similarity_backward(), "metric.kind");
     REFUSES(f.gather.sampling.mode = -2, gather_backward(), "sampling.mode");
     REFUSES(f.localize.localization.window.height = 0, localize_backward(), "window.height");
     REFUSES(memset(&f.match, 0, sizeof f.match), match(), "target must have at least one channel and one cell");

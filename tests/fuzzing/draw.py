@@ -53,7 +53,7 @@ def draw(seed: int) -> Case:
     map_size = random.choice(((3, 4), (5, 5), (1, 7), (6, 9), (9, 8)))
     source_size = random.choice(((3, 4), (5, 3), (1, 1)))
     case = Case(seed, operator, dtype, {}, {}, random.choice(UPSTREAM), True)
-    metric = random.choice(("cosine", "cosine", "dot", "l2"))
+    metric = random.choice(("cosine", "cosine", "dot", "l2", "l1"))
 
     def features(name: str, *shape: int) -> Tensor:
         x = draw_features(random, generator, shape, dtype, case, name)

@@ -75,7 +75,7 @@ public:
     }
 
     void metric(simplematch_metric& m) {
-        m = {int32_t(in_.below(3)), int32_t(in_.below(2)), in_.flip() ? 1e-8 : double(in_.below(4))};
+        m = {int32_t(in_.below(4)), int32_t(in_.below(2)), in_.flip() ? 1e-8 : double(in_.below(4))};
         members_.codes.insert(members_.codes.end(), {&m.kind, &m.clamp_eps});
         members_.reals.push_back(&m.eps);
     }
