@@ -37,7 +37,8 @@ public:
         several_ = most_ < count_ || (!all_kept_ && p.kept_queries > 0);
 
         const Stream here{nullptr, processors};
-        terms_.splits = want_queries_ && sampled_ ? query_backward_splits(p.target, count_, here) : 1;
+        const bool splits = want_queries_ && sampled_ && p.metric.kind != SIMPLEMATCH_L1;
+        terms_.splits = splits ? query_backward_splits(p.target, count_, here) : 1;
         terms_.split_stride = batch_ * count_ * channels_;
         if (want_features_) {
             ds_ = workspace.take(images_ * most_ * rows_ * columns_ * item_);

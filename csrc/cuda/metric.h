@@ -1,4 +1,4 @@
-// What a similarity divides by, how a vector enters its gradient, and which scores need float64.
+// Of the metrics that are made of products: what a similarity divides by, how a vector enters its gradient, and which scores need float64.
 #pragma once
 
 #include "common.h"
@@ -51,20 +51,20 @@ __device__ inline bool needs_float64(T s, T product, T query_square, T target_sq
     }
 }
 
-// What a vector is divided by where it enters the gradient of another: D(x) (cosine; 1 if x holds NaN), 1 (dot, l2).
+// What a vector is divided by where it enters the gradient of another: D(x) (cosine; 1 if x holds NaN), 1 (dot, l2, l1).
 template <class T>
 __device__ inline T unit_divisor(T norm, const Metric& metric) {
     return metric.kind != SIMPLEMATCH_COSINE || norm != norm ? T(1) : denominator(norm, metric);
 }
 
-// What the two sums of a vector's gradient are divided by: D(x) (cosine), 1 (dot), 1/2 (l2).
+// What the two sums of a vector's gradient are divided by: D(x) (cosine), 1 (dot, l1), 1/2 (l2).
 template <class T>
 __device__ inline T sum_divisor(T norm, const Metric& metric) {
     return metric.kind == SIMPLEMATCH_L2 ? T(0.5) : unit_divisor(norm, metric);
 }
 
 // The factor of x in its own term, besides that sum: 1 / |x| (cosine; 0 where D is constant or |x| no normal number),
-// 0 (dot), 1 (l2).
+// 0 (dot, l1), 1 (l2).
 template <class T>
 __device__ inline T inverse_norm(T norm, const Metric& metric) {
     if (metric.kind != SIMPLEMATCH_COSINE) return metric.kind == SIMPLEMATCH_L2 ? T(1) : T(0);

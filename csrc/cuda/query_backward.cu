@@ -2,6 +2,7 @@
 //
 //     dq_n = 1/D(q_n) sum_m ds[n, m] f_m / D(f_m) - q_n / |q_n| sum_m ds[n, m] s[n, m] / D(q_n)        (cosine)
 //     dq_n = sum_m ds[n, m] f_m  (dot)        2 sum_m ds[n, m] f_m - 2 q_n sum_m ds[n, m]  (l2)
+//     dq_n = sum_m ds[n, m] sign(f_m - q_n)  (l1, in one part: every block reads the vectors first)
 //
 // A cell with ds = 0 has no part in a sum, whatever it holds: numbers of the target that are not finite count as 0, as
 // their ds is 0 or NaN.
@@ -10,6 +11,7 @@
 // its queries meet. The parts are summed apart, for `source_backward` to add: the first where the query vectors lay, a
 // block writes just what it read. Bytes: at most the target per tile of queries, 4 N M of ds per tile of channels: 97.5 MB
 // at the paper's shape in float32.
+#include "absolute.h"
 #include "launch.h"
 #include "metric.h"
 #include "product.h"
@@ -136,8 +138,9 @@ constexpr int least_blocks() {
     return sizeof(S) == 2 && V == 8 ? most : 1;
 }
 
-template <class S, bool CHANNELS_LAST, int V>
-__global__ void __launch_bounds__(kThreads, (least_blocks<S, CHANNELS_LAST, V>())) query_backward_kernel(QueryBackward a) {
+// ABSOLUTE: l1.
+template <class S, bool CHANNELS_LAST, int V, bool ABSOLUTE>
+__global__ void __launch_bounds__(kThreads, (ABSOLUTE ? 1 : least_blocks<S, CHANNELS_LAST, V>())) query_backward_kernel(QueryBackward a) {
     using T = Arithmetic<S>;
     using Copy = TileCopy<S, T, CHANNELS_LAST ? kChannels : kCells, CHANNELS_LAST ? kCells : kChannels, V, kThreads,
                           kTargetStride, !CHANNELS_LAST>;
@@ -165,8 +168,15 @@ __global__ void __launch_bounds__(kThreads, (least_blocks<S, CHANNELS_LAST, V>()
             return offsets[cell] == kNoCell || c >= C ? nullptr : target + offsets[cell] + c * a.target.stride[1];
         });
     };
-    FmaProduct<T, kQueries, kChannels, kCells, 4, 4, kWeightStride, kTargetStride> product;
+    using Signs = SignSum<T, kQueries, kChannels, kCells, 4, 4, kWeightStride, kTargetStride, true>;
+    std::conditional_t<ABSOLUTE, Signs, FmaProduct<T, kQueries, kChannels, kCells, 4, 4, kWeightStride, kTargetStride>> product;
     product.clear();
+    if constexpr (ABSOLUTE) {
+        const T* const vectors = static_cast<const T*>(a.queries.vectors) + (b * a.block.total + a.block.first) * C;
+        product.hold([&](int i, int c) {
+            return n0 + i < a.block.count && c0 + c < C ? vectors[(n0 + i) * C + c0 + c] : T(0);
+        });
+    }
     list_cells<kCells>(a.target, start, stop, cell_offset[0]);
     __syncthreads();
     fetch(cell_offset[0]);
@@ -209,7 +219,11 @@ void query_backward(const ScoreGradient& scores, const QueryTerms& queries, cons
         with_bool(walk.channels_last, [&](auto channels_last) {
             with_bool(walk.vectors, [&](auto vectors) {
                 constexpr int V = vectors ? 16 / int(sizeof(S)) : 1;
-                launch(query_backward_kernel<S, channels_last, V>, blocks, kThreads, arguments, stream, "query_backward");
+                with_bool(metric.kind == SIMPLEMATCH_L1, [&](auto absolute) {
+                    constexpr int of_vectors = absolute ? 1 : V;
+                    launch(query_backward_kernel<S, channels_last, of_vectors, absolute>, blocks, kThreads, arguments, stream,
+                           "query_backward");
+                });
             });
         });
     });

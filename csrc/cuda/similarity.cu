@@ -1,6 +1,6 @@
 // similarity (paper eq. 6-9): the scores of every query with every target cell, read from the map once.
 //
-//     s[n, m] = <q_n, f_m> / D(q_n) / D(f_m), or <q_n, f_m>, or -|q_n - f_m|^2
+//     s[n, m] = <q_n, f_m> / D(q_n) / D(f_m), or <q_n, f_m>, or -|q_n - f_m|^2        l1: see absolute.cu
 //
 // Block = a tile of queries x a tile of cells of one image; blocks of the same cells are neighbours, so the target comes
 // from memory once. Bytes: the target, 4 N M of scores, and the queries once per tile of cells, out of L2. At the
@@ -11,15 +11,13 @@
 #include "launch.h"
 #include "metric.h"
 #include "product.h"
+#include "similarity.h"
 #include "tile.h"
 
 namespace simplematch::cuda {
 namespace {
 
-struct Arguments : Similarity {
-    Block block;
-    int64_t padded_queries, padded_channels, part_stride;
-};
+using Arguments = SimilarityArguments;
 
 // Tiles of BN queries x BM cells, BC channels at a time; threads sum ROWS x COLUMNS of it where they sum by hand.
 template <int BN_, int BM_, int BC_, int THREADS_, int ROWS_, int COLUMNS_>
@@ -70,20 +68,6 @@ struct ProductOf<__half, CHANNELS_LAST, V, G> {
     using type = typename Tiles<__half, CHANNELS_LAST, V, G>::Product16;
 };
 
-// Which tile a block works on.
-template <class G>
-struct Place {
-    int64_t C, M, cell_tiles, i_n, i_m, b, n0, m0;
-
-    __device__ explicit Place(const Arguments& a)
-        : C(a.target.size[1]), M(a.target.size[2] * a.target.size[3]), cell_tiles(tiles_of(M, G::BM)) {
-        const int64_t query_tiles = tiles_of(a.block.count, G::BN);
-        i_n = blockIdx.x % query_tiles, i_m = blockIdx.x / query_tiles % cell_tiles;
-        b = blockIdx.x / query_tiles / cell_tiles;
-        n0 = i_n * G::BN, m0 = i_m * G::BM;
-    }
-};
-
 // |q_n|^2, from what `gather` summed of every tile of channels.
 template <class G, class T>
 __device__ void sum_query_squares(const Arguments& a, const Place<G>& at, T* squares) {
@@ -128,30 +112,6 @@ __device__ Arithmetic<S> float64_score(const Arguments& a, const Place<G>& at, i
     if (a.metric.kind == SIMPLEMATCH_L2) return T(-distance);
     if (a.norms != nullptr && at.n0 + r == 0) static_cast<T*>(a.norms)[at.b * at.M + at.m0 + j] = T(sqrt(target));
     return T(finish_score(product, query, target, a.metric));
-}
-
-// The scores of a tile, each score(r, j), a warp to a row, and the best cell of each row.
-template <class G, class T, class Score>
-__device__ void write_scores(const Arguments& a, const Place<G>& at, Score&& score) {
-    const int lane = threadIdx.x % kWarp;
-    const uint8_t* const mask = a.target_mask == nullptr ? nullptr : a.target_mask + at.b * at.M + at.m0;
-    for (int r = threadIdx.x / kWarp; r < G::BN && at.n0 + r < a.block.count; r += G::THREADS / kWarp) {
-        const int64_t slot = at.b * a.block.count + at.n0 + r;
-        T* const row = static_cast<T*>(a.scores) + slot * at.M + at.m0;
-        Best best{kNoKey, 0};
-#pragma unroll
-        for (int j = lane; j < G::BM; j += kWarp) {
-            if (at.m0 + j >= at.M) break;
-            const T s = score(r, j);
-            row[j] = s;
-            if (mask == nullptr || mask[j] != 0) best = better(best, {ordered(s), int32_t(at.m0 + j)});
-        }
-        if (a.best.key == nullptr) continue;
-        best = best_of_warp(best);
-        if (lane > 0) continue;
-        a.best.key[slot * at.cell_tiles + at.i_m] = best.key;
-        a.best.cell[slot * at.cell_tiles + at.i_m] = best.cell;
-    }
 }
 
 // Blocks that a multiprocessor must hold at once. The float64 scores are rare: where the rest of the kernel takes few
@@ -295,6 +255,8 @@ void similarity(const Similarity& step, const Block& block, Stream stream) {
     const int64_t padded_queries = QueryTiles::padded_queries(block.count);
     const int64_t padded_channels = QueryTiles::padded_channels(step.target.size[1]);
     const Arguments arguments{step, block, padded_queries, padded_channels, block.images * padded_queries * padded_channels};
+    if (step.metric.kind == SIMPLEMATCH_L1)
+        return absolute_similarity(arguments, similarity_tile(step.target, block, stream), stream);
     const TileSize size = tile_size(step.target, block, stream);
     with_storage(step.target.dtype, [&](auto* type) {
         using S = std::remove_pointer_t<decltype(type)>;

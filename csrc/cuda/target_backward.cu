@@ -2,12 +2,14 @@
 //
 //     dFt_m = 1/D(f_m) sum_n ds[n, m] q_n / D(q_n) - f_m / |f_m| sum_n ds[n, m] s[n, m] / D(f_m)        (cosine)
 //     dFt_m = sum_n ds[n, m] q_n  (dot)        2 sum_n ds[n, m] q_n - 2 f_m sum_n ds[n, m]  (l2)
+//     dFt_m = sum_n ds[n, m] sign(q_n - f_m)  (l1)
 //
 // A query with ds = 0 has no part in a sum, whatever its score and its vector hold.
 //
 // Block = 64 cells x 64 channels of one image; blocks of the same cells are neighbours and read the same ds. Queries whose
 // windows miss the rows of the tile are passed over 32 at a time. Every element is written. Bytes: target read (not for
 // dot), gradient written, 8 N M of ds and scores per tile of channels out of L2: 195 MB at the paper's shape in float32.
+#include "absolute.h"
 #include "launch.h"
 #include "metric.h"
 #include "product.h"
@@ -106,8 +108,8 @@ __device__ void write_cells(const TargetBackward& a, int64_t b, int64_t m0, int6
     }
 }
 
-// CHANNELS_LAST: the rows of a tile are its cells, and channels lie along them; otherwise the other way round.
-template <class S, bool CHANNELS_LAST>
+// CHANNELS_LAST: the rows of a tile are its cells, and channels lie along them; otherwise the other way round. ABSOLUTE: l1.
+template <class S, bool CHANNELS_LAST, bool ABSOLUTE>
 __global__ void __launch_bounds__(kThreads, 1) target_backward_kernel(TargetBackward a) {
     using T = Arithmetic<S>;
     alignas(128) __shared__ T memory[64 * kStride];
@@ -129,8 +131,17 @@ __global__ void __launch_bounds__(kThreads, 1) target_backward_kernel(TargetBack
     if (a.previous.data != nullptr) list_cells<kCells>(a.previous, m0, M, cells.previous);
     const T norm = m < M ? static_cast<const T*>(a.target_norm)[b * M + m] : T(1), divisor = sum_divisor(norm, a.metric);
     Cell<T> cell{int32_t(m) / width, int32_t(m) % width, m < M, divisor < T(0x1p-120f) ? T(0x1p64f) : T(1), 0};
-    FmaProduct<T, 64, 64, kQueries, 4, 4, kStride, kStride> product;
+    using Signs = SignSum<T, 64, 64, kQueries, 4, 4, kStride, kStride, CHANNELS_LAST>;
+    std::conditional_t<ABSOLUTE, Signs, FmaProduct<T, 64, 64, kQueries, 4, 4, kStride, kStride>> product;
     product.clear();
+    if constexpr (ABSOLUTE) {
+        __syncthreads();
+        const S* const target = static_cast<const S*>(a.target.data) + b * a.target.stride[0];
+        product.hold([&](int r, int j) {
+            const int64_t c = c0 + (CHANNELS_LAST ? j : r), at = cells.target[CHANNELS_LAST ? r : j];
+            return at != kNoCell && c < C ? T(widen(target[at + c * a.target.stride[1]])) : T(0);
+        });
+    }
     for (int64_t n0 = 0; n0 < a.block.count; n0 += kQueries) {
         bool meets = false;
         if (threadIdx.x < kQueries) {
@@ -172,7 +183,9 @@ void target_backward(const ScoreGradient& scores, const QueryTerms& queries, con
     with_storage(target.dtype, [&](auto* type) {
         using S = std::remove_pointer_t<decltype(type)>;
         with_bool(walk_of(gradient).channels_last, [&](auto channels_last) {
-            launch(target_backward_kernel<S, channels_last>, blocks, kThreads, arguments, stream, "target_backward");
+            with_bool(metric.kind == SIMPLEMATCH_L1, [&](auto absolute) {
+                launch(target_backward_kernel<S, channels_last, absolute>, blocks, kThreads, arguments, stream, "target_backward");
+            });
         });
     });
 }

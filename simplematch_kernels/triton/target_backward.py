@@ -85,8 +85,8 @@ def target_backward_kernel(
         total = tl.zeros((BLOCK_C, BLOCK_M), ACC)
     mask = by_cell(in_map, WALK) & by_channel(c < C, WALK)
     if METRIC.KIND == L1:
-        offset = map_offsets(m, c, W, target_strides, WALK)
-        f = tl.load(target + b * target_strides.b + offset, mask=mask, other=0.0).to(ACC)  # by WALK
+        of_target = target + b * target_strides.b + map_offsets(m, c, W, target_strides, WALK)
+        f = tl.load(of_target, mask=mask, other=0.0).to(ACC)  # by WALK
     window = WindowSize(window_height, window_width, 0, 0)
     if peak is not None:
         peak += b * peak_b
