@@ -215,6 +215,43 @@ def soft_argmax_in_window(queries: Tensor, cells: Tensor, xy: Tensor, window: in
     return torch.einsum("bnk,bnkd->bnd", probability, xy[inside])
 
 
+# ---- metric="l1" ---------------------------------------------------------------------------------------------------
+
+
+def absolute(side: int, channels: int, heavy: bool = False) -> Problem:
+    """Expected points and best scores under absolute differences; the queries are the shuffled and moved cells.
+
+    Three operations for each number of a difference where a product has one multiply-add; the rival reads both vectors
+    for each pair.
+    """
+
+    def inputs(generator: torch.Generator) -> Tensors:
+        target = torch.randn(1, channels, side, side, generator=generator)
+        queries = target.flatten(2).mT[:, torch.randperm(side * side, generator=generator)]
+        return queries + 0.7 * torch.randn(queries.shape, generator=generator), target
+
+    temperature = channels / 16
+
+    def ours(queries: Tensor, target: Tensor) -> Tensors:
+        found = smk.match_descriptors(
+            queries, target, metric="l1", localization="global", temperature=temperature
+        )  # fmt: skip
+        return found.keypoints, found.score
+
+    def cdist(queries: Tensor, target: Tensor) -> Tensors:
+        scores = -torch.cdist(queries, target.flatten(2).mT, p=1)
+        y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+        xy = torch.stack((x, y), -1).flatten(0, 1).to(scores)
+        return (scores / temperature).softmax(2) @ xy, scores.max(2).values
+
+    sizes = {"map": f"{side}x{side}", "C": channels, "N": side * side, "metric": "l1"}
+    modes = ("forward", "forward+backward")
+    bars = {mode: {"cdist": 4.0} for mode in modes}
+    providers = {"ours": ours, "cdist": cdist}
+    rounds = 1 if heavy else None
+    return Problem("match_descriptors", sizes, inputs, providers, modes, 1e-3, bars, heavy=heavy, rounds=rounds)
+
+
 # ---- upsample ------------------------------------------------------------------------------------------------------
 
 
@@ -315,6 +352,8 @@ def problems() -> list[Problem]:
         flow(56, 768, "global"),
         flow(112, 768, "window", heavy=True),
         flow(112, 768, "global", heavy=True),
+        absolute(32, 256),
+        absolute(60, 768, heavy=True),
         upsampled(48, (375, 500), 1280, 20),
         lookup(64, 256, 4),
         cross_entropy(8, 30, 768, 63),

@@ -31,8 +31,8 @@ def check_upsample(value: object, metric: str = "cosine") -> tuple[int, int] | N
     size = check_size("upsample", value, "or None")
     if size is not None and metric == "l1":
         raise ValueError(
-            "metric must be 'cosine', 'dot' or 'l2' with upsample, because 'l1' of an upsampled map doesn't follow from "
-            "its scores before; upsample the map yourself, got 'l1'"
+            "metric must be 'cosine', 'dot' or 'l2' with upsample, because 'l1' of an upsampled map isn't made of "
+            "that of the map; upsample the map yourself, got 'l1'"
         )
     return size
 

@@ -90,7 +90,7 @@ SAMPLES = (
     Sample("none", of_a=(0,), of_b=(0,)),
     Sample("no-images", {"bin_score": 0.5}, batch=0),
     Sample("primes", {"temperature": 0.2}, batch=3, channels=53, of_a=(37,), of_b=(11, 19)),
-    Sample("wide-l1", {"metric": "l1", "temperature": 5.0, "bin_score": -300.0}, batch=1, channels=300, of_a=(150,), of_b=(131,)),
+    Sample("wide-l1", {"metric": "l1", "temperature": 5.0}, batch=1, channels=300, of_a=(150,), of_b=(131,)),
     Sample("wide", {"temperature": 0.05}, batch=1, channels=300, of_a=(150,), of_b=(131,), rows=("num_a", "valid_b")),
 )
 SPREAD = SAMPLES[::4] if _backends.interpreting() else SAMPLES

@@ -11,7 +11,7 @@ from torch import Tensor
 import simplematch_kernels as smk
 from simplematch_kernels.numpy import functional as smk_numpy
 
-from .samples import DEVICE, DTYPES, LAYOUTS, lay_out
+from .samples import DEVICE, DTYPES, LAYOUTS, SIMULATED, lay_out
 
 NAN, INF = float("nan"), float("inf")
 
@@ -27,12 +27,10 @@ def differences(q: Tensor, f: Tensor) -> Tensor:
     return q.double()[:, :, None] - f.double().flatten(2).mT[:, None]
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", LAYOUTS[:2] if SIMULATED else LAYOUTS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize(("queries", "channels"), [(1, 1), (7, 67), (70, 20)])
-def test_whole_numbers_are_exact(
-    queries: int, channels: int, dtype: torch.dtype, layout: str, backend: str
-) -> None:
+@pytest.mark.parametrize(("queries", "channels"), [(7, 67)] if SIMULATED else [(1, 1), (7, 67), (70, 20)])
+def test_whole_numbers_are_exact(queries: int, channels: int, dtype: torch.dtype, layout: str, backend: str) -> None:
     """Scores are; and so are gradients, of which sign(0) = 0 takes a part."""
     q = integers(2, queries, channels, dtype=dtype).requires_grad_()
     f = lay_out(integers(2, channels, 9, 10, seed=1, dtype=dtype), layout).detach().requires_grad_()
@@ -62,7 +60,7 @@ def test_equal_vectors_have_score_and_gradient_zero(backend: str) -> None:
 
 @pytest.mark.parametrize("count", [1, 6, 31])
 def test_ties_go_to_the_lowest_index(count: int, backend: str) -> None:
-    """Of cells that are equal, and of cells that are only equally far: one above and one below in different channels."""
+    """Of cells that are equal, and of cells that are only equally far: one above, one below in another channel."""
     q = integers(1, count, 33)
     target = torch.full((1, 33, 8, 9), 40.0, device=DEVICE)
     target[..., 2, 3] = target[..., 5, 1] = 9.0
@@ -126,7 +124,7 @@ def test_sets_with_what_is_not_finite(backend: str) -> None:
     assert found.second_a is not None
     others = exact[:, :, torch.arange(70, device=DEVICE) != 40].amax(2)
     torch.testing.assert_close(found.second_a.double(), others, rtol=1e-6, atol=0)
-    assert float(found.score_b[0, 5]) == pytest.approx(float(exact[0, :, 5].amax()), rel=1e-6)
+    assert float(found.score_b[0, 5].detach()) == pytest.approx(float(exact[0, :, 5].amax()), rel=1e-6)
     (gradient,) = torch.autograd.grad(found.score_b[0, :40].sum(), b)
     chosen = found.index_b[0, :40]
     signs = (a.detach()[0, chosen] - b.detach()[0, :40]).sign()
@@ -148,10 +146,8 @@ def test_a_map_against_a_map_of_large_numbers(backend: str) -> None:
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-def test_queries_in_blocks_give_what_one_block_does(
-    layout: str, backend: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    q, f = integers(2, 23, 30).requires_grad_(), lay_out(integers(2, 30, 8, 9, seed=1), layout).detach().requires_grad_()
+def test_queries_in_blocks_give_what_one_block_does(layout: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    q, f = integers(2, 23, 30).requires_grad_(), lay_out(integers(2, 30, 8, 9, seed=1), layout).requires_grad_()
     options: dict[str, Any] = {"metric": "l1", "window_size": 5, "temperature": 8.0, "backend": backend}
 
     def run() -> list[Tensor]:

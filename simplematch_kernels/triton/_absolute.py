@@ -20,7 +20,7 @@ def add_differences(q, f, total):
 
 @triton.jit
 def sign(x, y, ACC: tl.constexpr):
-    """sign(x - y), 0 where both are equal or one is NaN."""
+    """That of x - y, 0 where both are equal or one is NaN."""
     return (x > y).to(ACC) - (x < y).to(ACC)
 
 
@@ -33,7 +33,7 @@ def add_signs_of_cells(w, f, q, total):
 
 @triton.jit
 def add_signs_of_queries(w, q, f, total, CHANNELS_LAST: tl.constexpr):
-    """total[m, c] + sum_n w[n, m] sign(q[n, c] - f[m, c]), if CHANNELS_LAST; else all but w are turned, to [c, n], ..."""
+    """total[m, c] + sum_n w[n, m] sign(q[n, c] - f[m, c]); all but w have channels first unless CHANNELS_LAST."""
     if CHANNELS_LAST:
         signs = sign(q.to(total.dtype)[:, None, :], f[None, :, :], total.dtype)
         total += tl.sum(w[:, :, None] * signs, 0)

@@ -69,7 +69,7 @@ def precision(accumulation: torch.dtype) -> str:
 
 
 def absolute_tile(dtype: torch.dtype, n: int, m: int, c: int) -> Tile:
-    """Of the metric "l1", whose kernels hold blocks of n x m x c numbers; the interpreter's time is that of their number."""
+    """Of the metric "l1", whose kernels hold blocks of n x m x c numbers; the interpreter takes as long for any."""
     if PLATFORM == "interpreter":
         return Tile(max(n, 16), max(m, 16), max(c, 16), 4, 1)
     return Tile(n, m, c // 2 if dtype == torch.float64 and c > 8 else c, 4, 1)
@@ -130,7 +130,7 @@ def target_backward_registers(dtype: torch.dtype, channels_last: bool, whole_map
 def query_backward_registers(
     dtype: torch.dtype, channels_last: bool, strides: MapStrides, descriptors: bool, metric: str
 ) -> int | None:
-    """All for float64 and for l1, for rows of 16 bits that aren't aligned to 16 bytes, which come through registers, and for
+    """All for float64 and l1, for rows of 16 bits that aren't aligned to 16 bytes, which come through registers, and for
     descriptors whose target is channels_last.
     """
     through_registers = dtype.itemsize == 2 and (descriptors if channels_last else strides.c % 8 != 0)

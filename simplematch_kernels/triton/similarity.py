@@ -135,8 +135,8 @@ def similarity_kernel(
     SAMPLING: tl.constexpr, NATIVE: tl.constexpr, METRIC: tl.constexpr, PRECISION: tl.constexpr, WALK: tl.constexpr,
     PREFETCH: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """s[n, m] = <q_n, f_m> / D(q_n) / D(f_m), or <q_n, f_m>, or -|q_n - f_m|^2, or -sum_c |q_nc - f_mc|, with q_n sampled
-    from the source.
+    """s[n, m] = <q_n, f_m> / D(q_n) / D(f_m), or <q_n, f_m>, or -|q_n - f_m|^2, or -sum_c |q_nc - f_mc|; q_n is
+    sampled from the source.
 
     Scores that float32 sums of products and squares do not give are made again by `exact_row`, where a tile has any.
 
