@@ -268,6 +268,7 @@ def test_refuses(case: str) -> None:
         smk.localize(SCORES, **options)
 
 
-def test_refuses_metrics_without_a_window() -> None:
-    with pytest.raises(ValueError, match="center must be None with metric 'l2'"):
-        smk.match_descriptors(torch.zeros(1, 2, 4), torch.zeros(1, 4, 3, 4), center=CELLS, metric="l2")
+@pytest.mark.parametrize("metric", ["l2", "l1"])
+def test_refuses_metrics_without_a_window(metric: str) -> None:
+    with pytest.raises(ValueError, match=f"center must be None with metric '{metric}'"):
+        smk.match_descriptors(torch.zeros(1, 2, 4), torch.zeros(1, 4, 3, 4), center=CELLS, metric=metric)

@@ -1,8 +1,8 @@
 // similarity of the metric l1: s[n, m] = -sum_c |q_nc - f_mc| of every query with every target cell.
 //
 // Block = 32 queries x 32 or 64 cells of one image, as in `similarity`: of both, tiles of channels lie in shared memory in the
-// type of the arithmetic, and a thread sums a few differences in registers. Bytes: those of `similarity`. Three operations for
-// each difference: at the paper's shape 2.2 G, half again as long as the bytes take. Nothing cancels, so that float needs no help.
+// type of the arithmetic, and a thread sums a few differences in registers. Bytes: those of `similarity`. Two operations for each
+// difference, whose magnitude costs none, where a product has one. Nothing cancels, so that float needs no help.
 #include "absolute.h"
 #include "launch.h"
 #include "similarity.h"
@@ -23,7 +23,8 @@ struct Shape {
 // One tile of the queries, [channel][query]. 16-bit parts of bilinear samples would lose what float32 keeps of a small
 // difference: those are sampled again.
 template <class S, class G>
-__device__ void read_queries(const SimilarityArguments& a, const Place<G>& at, int64_t c0, const Sample* samples, Arithmetic<S>* tile) {
+__device__ void read_queries(const SimilarityArguments& a, const Place<G>& at, int64_t c0, const Sample* samples,
+                             Arithmetic<S>* tile) {
     const S* const from = static_cast<const S*>(a.queries.data) + (at.b * a.padded_channels + c0) * a.padded_queries + at.n0;
     for (int i = threadIdx.x; i < G::BC * G::BN; i += kThreads) {
         const int c = i / G::BN, n = i % G::BN;

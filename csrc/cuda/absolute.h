@@ -1,5 +1,5 @@
 // What takes the place of the products of product.h for the metric l1: sums of absolute differences and of their signs. By the
-// multiply-add units alone: three operations for each number of a difference, five for each sign.
+// multiply-add units alone: two operations for each difference, whose magnitude costs none, five for each sign.
 #pragma once
 
 #include "common.h"

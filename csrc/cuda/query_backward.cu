@@ -140,7 +140,8 @@ constexpr int least_blocks() {
 
 // ABSOLUTE: l1.
 template <class S, bool CHANNELS_LAST, int V, bool ABSOLUTE>
-__global__ void __launch_bounds__(kThreads, (ABSOLUTE ? 1 : least_blocks<S, CHANNELS_LAST, V>())) query_backward_kernel(QueryBackward a) {
+__global__ void __launch_bounds__(kThreads, (ABSOLUTE ? 1 : least_blocks<S, CHANNELS_LAST, V>()))
+    query_backward_kernel(QueryBackward a) {
     using T = Arithmetic<S>;
     using Copy = TileCopy<S, T, CHANNELS_LAST ? kChannels : kCells, CHANNELS_LAST ? kCells : kChannels, V, kThreads,
                           kTargetStride, !CHANNELS_LAST>;

@@ -184,7 +184,8 @@ void target_backward(const ScoreGradient& scores, const QueryTerms& queries, con
         using S = std::remove_pointer_t<decltype(type)>;
         with_bool(walk_of(gradient).channels_last, [&](auto channels_last) {
             with_bool(metric.kind == SIMPLEMATCH_L1, [&](auto absolute) {
-                launch(target_backward_kernel<S, channels_last, absolute>, blocks, kThreads, arguments, stream, "target_backward");
+                launch(target_backward_kernel<S, channels_last, absolute>, blocks, kThreads, arguments, stream,
+                       "target_backward");
             });
         });
     });
