@@ -110,7 +110,7 @@ def target_backward_tile(dtype: torch.dtype, N: int, metric: str = "cosine") -> 
 @lru_cache(maxsize=256)
 def query_backward_tile(dtype: torch.dtype, N: int, metric: str = "cosine") -> Tile:
     if metric == "l1":
-        return absolute_tile(dtype, 16, 4, 64)
+        return absolute_tile(dtype, 16, 4, 32)
     if dtype == torch.float64:
         return Tile(16, 16, 32, 4, 2)
     return Tile(query_block(N, 32), 64, 64, 8, 3)
@@ -130,7 +130,7 @@ def target_backward_registers(dtype: torch.dtype, channels_last: bool, whole_map
 def query_backward_registers(
     dtype: torch.dtype, channels_last: bool, strides: MapStrides, descriptors: bool, metric: str
 ) -> int | None:
-    """All for float64 and l1, for rows of 16 bits that aren't aligned to 16 bytes, which come through registers, and for
+    """All for float64 and l1, for rows of 16 bits not aligned to 16 bytes, which come through registers, and for
     descriptors whose target is channels_last.
     """
     through_registers = dtype.itemsize == 2 and (descriptors if channels_last else strides.c % 8 != 0)

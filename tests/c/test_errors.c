@@ -140,7 +140,7 @@ static void test_correlation(void) {
     REFUSES(f.num_keypoints[1] = N + 1, correlation(), "rows.num_keypoints must lie between 0 and N = 3, got 4");
     REFUSES(p->sampling.mode = SIMPLEMATCH_FLOOR, correlation(), "sampling.mode must be 1 (round) or 2 (bilinear)");
     REFUSES(p->metric.kind = SIMPLEMATCH_L2, correlation(), "metric.kind must be 0 (cosine) or 1 (dot)");
-    REFUSES(p->metric.kind = SIMPLEMATCH_L1, correlation(), "metric.kind must be 0 (cosine) or 1 (dot) for local_correlation, got 3");
+    REFUSES(p->metric.kind = SIMPLEMATCH_L1, correlation(), "metric.kind must be 0 (cosine) or 1 (dot) for local");
     REFUSES(p->scale = NAN, correlation(), "scale must be a finite number");
     REFUSES(f.correlation_upstream.correlation.size[2] = 8, correlation_backward(),
             "upstream.correlation must have shape (B, N, K)");
