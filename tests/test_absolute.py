@@ -166,3 +166,19 @@ def test_numpy_scores_are_those_of_torch() -> None:
     expected = smk.cosine_similarity(q, f, metric="l1", backend="reference")
     found = smk_numpy.cosine_similarity(q.numpy(), f.numpy(), metric="l1")
     assert torch.equal(torch.from_numpy(found), expected)
+
+
+@pytest.mark.parametrize("needs", [(0,), (1,), (2,), (0, 2), (1, 2), (0, 1)], ids=str)
+def test_any_subset_of_the_gradients(needs: tuple[int, ...], backend: str) -> None:
+    inputs = integers(1, 9, 5), integers(1, 11, 5, seed=1), torch.tensor(4.0, device=DEVICE)
+
+    def gradients(wanted: tuple[int, ...]) -> list[Tensor]:
+        leaves = [x.detach().requires_grad_(i in wanted) for i, x in enumerate(inputs)]
+        found = smk.match_all(*leaves[:2], temperature=leaves[2], metric="l1", backend=backend)
+        assert found.log_sum_exp_a is not None and found.log_sum_exp_b is not None
+        total = found.log_sum_exp_a.sum() + 2 * found.log_sum_exp_b.sum() + found.score_a.sum()
+        return list(torch.autograd.grad(total, [leaves[i] for i in wanted]))
+
+    of_all = gradients((0, 1, 2))
+    for i, gradient in zip(needs, gradients(needs), strict=True):
+        assert torch.equal(gradient, of_all[i])

@@ -63,7 +63,7 @@ private:
 #pragma omp parallel for schedule(static) num_threads(threads_) if (threads_ > 1)
         for (int64_t r = 0; r < rows; r += steps_.panel_rows)
             steps_.pack_rows(a, first + r, panels_.get() + r * a.channels());
-        if (is_given(wanted_.b) || signs_) {
+        if (is_given(wanted_.b) || (signs_ && is_given(wanted_.a))) {
 #pragma omp parallel for schedule(static) num_threads(threads_) if (threads_ > 1)
             for (int64_t r = 0; r < rows; r += columns)
                 steps_.pack_lines(a, first + r, a_lines_.get() + r * stride_, stride_, scratch_.mine());
@@ -112,6 +112,7 @@ private:
 
     // The sums of both sides for a block and a chunk of the metric l1: each thread has some of the channels.
     void add_signs(int64_t first, int64_t rows, int64_t first_column, int64_t count) {
+        if (!is_given(wanted_.a) && !is_given(wanted_.b)) return;  // of the numbers alone
         const int64_t channels = a_.set().channels(), wide = 4 * steps_.lanes;
         const int64_t width = channels >= threads_ * wide ? wide : steps_.lanes;
 #pragma omp parallel for schedule(dynamic) num_threads(threads_) if (threads_ > 1)
