@@ -133,18 +133,19 @@ def query_backward_kernel(
     weights = Weights(ds + b * of_ds.b, corner, of_ds.h, of_ds.w, row_scale, active, bounds)
     cells = image_of(target + b * target_strides.b, H, W, target_strides)
     of_cells = Norms(norms + b * H * W, eps)
+    q = row_scale
+    if METRIC.KIND == L1:
+        of_queries = queries + b * queries_b + (n.to(tl.int64)[:, None] * C + c[None, :])
+        q = tl.load(of_queries, mask=(n < N)[:, None] & (c < C)[None, :], other=0.0)  # (BLOCK_N, BLOCK_C)
+    total = window_sum(weights, cells, of_cells, (c, C), span, q, False, METRIC, PRECISION, WALK, BLOCK_M)
+    if METRIC.KIND != L1:  # noqa: SIM102 (its summands are finite, or have a weight that is NaN)
+        if tl.max((~is_finite(total)).to(tl.int32)) > 0:  # 16 cells at a time, for fewer registers than the usual sum
+            total = window_sum(weights, cells, of_cells, (c, C), span, q, True, METRIC, PRECISION, WALK, 16)
+
     rows = n.to(tl.int64)[:, None]
     in_rows = (n < N)[:, None] & (c < C)[None, :]
     pointer = queries + b * queries_b + (rows * C + c[None, :])
-    q = row_scale
-    if METRIC.KIND == L1:
-        q = tl.load(pointer, mask=in_rows, other=0.0)  # (BLOCK_N, BLOCK_C)
-    total = window_sum(weights, cells, of_cells, (c, C), span, q, False, METRIC, PRECISION, WALK, BLOCK_M)
-    if METRIC.KIND != L1:  # whose summands are finite, or have a weight that is NaN
-        if tl.max((~is_finite(total)).to(tl.int32)) > 0:  # 16 cells at a time, for fewer registers than the usual sum
-            total = window_sum(weights, cells, of_cells, (c, C), span, q, True, METRIC, PRECISION, WALK, 16)
-        q = tl.load(pointer, mask=when(split == 0, in_rows), other=0.0)  # (BLOCK_N, BLOCK_C)
-
+    q = tl.load(pointer, mask=when(split == 0, in_rows), other=0.0)  # (BLOCK_N, BLOCK_C)
     own = tl.load(query_own + (b * scalar_b + n), mask=active, other=0.0)  # (BLOCK_N,)
     total = tl.where(active[:, None], (total - own[:, None] * q) * power[:, None], 0.0)
     pointer = gradient + split.to(tl.int64) * gradient_strides.s + b * gradient_strides.b

@@ -83,10 +83,9 @@ def target_backward_kernel(
         total = tl.zeros((BLOCK_M, BLOCK_C), ACC)
     else:
         total = tl.zeros((BLOCK_C, BLOCK_M), ACC)
-    mask = by_cell(in_map, WALK) & by_channel(c < C, WALK)
     if METRIC.KIND == L1:
         of_target = target + b * target_strides.b + map_offsets(m, c, W, target_strides, WALK)
-        f = tl.load(of_target, mask=mask, other=0.0).to(ACC)  # by WALK
+        f = tl.load(of_target, mask=by_cell(in_map, WALK) & by_channel(c < C, WALK), other=0.0).to(ACC)  # by WALK
     window = WindowSize(window_height, window_width, 0, 0)
     if peak is not None:
         peak += b * peak_b
@@ -127,6 +126,7 @@ def target_backward_kernel(
             else:
                 total = multiply(q, w, total, PRECISION)
 
+    mask = by_cell(in_map, WALK) & by_channel(c < C, WALK)
     if METRIC.KIND == COSINE or METRIC.KIND == L2:
         own = by_cell(tl.where(weighted_sum == 0, 0.0, scale * weighted_sum), WALK)
         offset = map_offsets(m, c, W, target_strides, WALK)
