@@ -40,7 +40,7 @@ def test_what_is_not_asked_for_is_none() -> None:
     np.testing.assert_array_equal(found.index_b, expected.index_b.numpy())
 
 
-@pytest.mark.parametrize("metric", ["cosine", "dot", "l2"])
+@pytest.mark.parametrize("metric", ["cosine", "dot", "l2", "l1"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
 def test_pair_scores_equal_torch(metric: str, dtype: torch.dtype) -> None:
     """Of lists and of a map, with padding, a zero vector without eps, and one block of pairs after another."""

@@ -87,6 +87,8 @@ def _rows(x: Array, index: Array, there: Array) -> Array:
 def _scores(q: Array, f: Array, metric: Metric) -> Array:
     if metric.kind == "l2":
         return np.asarray(-((q - f) ** 2).sum(-1))
+    if metric.kind == "l1":
+        return np.asarray(-np.abs(q - f).sum(-1))
     product = np.einsum("bkc,bkc->bk", q, f)
     if metric.kind == "dot":
         return np.asarray(product)
