@@ -218,7 +218,7 @@ def match_all_kernel(
         m = m0 + tl.arange(0, BLOCK_M)
         in_b = is_valid(num_b, valid_b, i_b, m, 0, M, valid_b_b)
         if METRIC.KIND == L2 or METRIC.KIND == L1:
-            score = 0.0 - distances(a, b, n, m, in_a, in_b, C, W_a, W_b, a_strides, b_strides, METRIC, WALKS, ACC)
+            score = -distances(a, b, n, m, in_a, in_b, C, W_a, W_b, a_strides, b_strides, METRIC, WALKS, ACC)
         else:
             of_b, divisor_b = factors(tl.load(norm_b + i_b * M + m, mask=m < M, other=1.0), eps, METRIC, SCALED)
             score = tl.zeros((BLOCK_N, BLOCK_M), ACC)
