@@ -116,6 +116,33 @@ void test_upsampled() {
     EXPECT(std::string(simplematch_error_message()) == "products must point to (1, 5, 2, 3) elements, got NULL");
 }
 
+// Sums of absolute differences of two descriptors and two cells, and gradients of the first score; the metric is refused where
+// scores are interpolated.
+void test_absolute() {
+    const float descriptors[3 * 2] = {1, 0, 2, 0, -3, 0}, target[3 * 2] = {1, 4, 0, 2, -1, 5}, arriving[2 * 2] = {1, 0, 0, 0};
+    float scores[2][2], norms[2], of_descriptors[3][2], of_target[3][2];
+    SimilarityProblem p = simplematch_similarity_problem_default();
+    p.descriptors = tensor(descriptors, {1, 3, 1, 2});
+    p.target = tensor(target, {1, 3, 1, 2});
+    p.metric.kind = SIMPLEMATCH_L1;
+    const SimilarityResult result = {scores, norms};
+    const SimilarityUpstream upstream = {tensor(arriving, {1, 2, 1, 2})};
+    const SimilarityGradients gradients = {tensor(of_descriptors[0], {1, 3, 1, 2}), tensor(of_target[0], {1, 3, 1, 2})};
+    check(simplematch_cosine_similarity(&p, &result, nullptr));
+    check(simplematch_cosine_similarity_backward(&p, &result, &upstream, &gradients, nullptr));
+    EXPECT(scores[0][0] == -4 && scores[0][1] == -11 && scores[1][0] == -2 && scores[1][1] == -11);
+    EXPECT(of_descriptors[0][0] == 0 && of_descriptors[1][0] == -1 && of_descriptors[2][0] == 1);
+    EXPECT(of_target[0][0] == 0 && of_target[1][0] == 1 && of_target[2][0] == -1);
+    for (int c = 0; c < 3; ++c) EXPECT(of_descriptors[c][1] == 0 && of_target[c][1] == 0);
+
+    UpsampledProblem upsampled = simplematch_upsampled_problem_default();
+    upsampled.scores = tensor(scores[0], {1, 2, 1, 2});
+    upsampled.metric.kind = SIMPLEMATCH_L1;
+    const Matches matches{};
+    EXPECT(simplematch_localize_upsampled(&upsampled, &matches, nullptr) == SIMPLEMATCH_INVALID_ARGUMENT);
+    EXPECT(std::string(simplematch_error_message()).find("metric.kind must be 0 (cosine), 1 (dot) or 2 (l2)") == 0);
+}
+
 void test_operators() {
     auto owner = std::make_unique<fixture>();
     fixture& f = *owner;
@@ -273,6 +300,7 @@ int main() {
     test_operators();
     test_cross_entropy();
     test_upsampled();
+    test_absolute();
     test_coordinates();
     test_image_sizes();
     test_wrapper();
