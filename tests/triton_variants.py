@@ -186,7 +186,7 @@ KERNELS = {
         _steps.similarity_kernel, _steps.localize_kernel, _steps.localize_backward_kernel,
         _steps.similarity_gradient_kernel, _steps.target_backward_kernel, _steps.query_backward_kernel,
         _steps.source_backward_kernel, _steps.gather_kernel, details_kernel,
-        _match_all.set_norm_kernel, _match_all.match_all_kernel,
+        _steps.norms_kernel, _match_all.match_all_kernel,
         _match_all.match_all_reduce_kernel, _match_all.match_all_upstream_kernel, _match_all.match_all_gradient_kernel,
         _cross_entropy_steps.cross_entropy_kernel, _cross_entropy_steps.cross_entropy_backward_kernel,
         _upsampled.neighbour_products_kernel, _upsampled.neighbour_products_backward_kernel,

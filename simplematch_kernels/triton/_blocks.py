@@ -12,7 +12,7 @@ from .. import _resolved
 from .._resolved import Localization
 from .._types import AnyUpstream, MatchDetails, MatchProblem, MatchResult, Rows, accumulation_dtype
 from . import _steps
-from ._steps import Gradient, LocalizeOutputs, Queries, Source
+from ._step_records import Gradient, LocalizeOutputs, Queries, Source
 
 
 def part(x: Tensor | None, b: slice, n: slice) -> Tensor | None:

@@ -13,14 +13,12 @@ from .._types import (
     CorrelationResult,
     CorrelationUpstream,
     Given,
-    Rows,
     accumulation_dtype,
 )
 from . import _arguments as to
 from . import _steps
 from ._groups import encode
 from ._launch import ALL_REGISTERS, ceil_div, launch, row_block
-from ._steps import Source
 from .local_correlation import CorrelationSizes, correlation_samples_kernel, correlation_scores_kernel
 from .local_correlation_backward import (
     correlation_coords_kernel,
@@ -78,9 +76,7 @@ class Correlation:
         self.norms = self.query_norms = None
         if self.p.metric.kind == "cosine":
             self.norms, self.query_norms = self._new(self.B, self.M), self._new(self.B, self.N)
-            one = Source(self.p.target[:, :, :1, :1], None, None)  # a query nobody asks for: the norms are
-            unused = self._new(self.B, 1, *self.p.target.shape[2:])
-            _steps.similarity(one, self.p.target, Rows(), self.p.metric, unused, self.norms, with_best=False)
+            _steps.norms(self.p.target, self.norms)
         self.scores = self._new(self.B, self.N, self.cells)
         block = 32
         arguments = {

@@ -15,7 +15,7 @@ from . import _arguments as to
 from . import _launch, _steps
 from ._blocks import Backward, Block, part, part_of_rows
 from ._groups import WindowSwitches, encode
-from ._steps import Gradient, Queries, Source
+from ._step_records import Gradient, Queries, Source
 from .sparse_match_cross_entropy import cross_entropy_backward_kernel, cross_entropy_kernel
 
 WHOLE = WindowSwitches(SHIFT=True, DISC=False, GAUSSIAN=False, OUTSIDE=False)

@@ -11,7 +11,7 @@ from .._types import LocalizeDetails, Rows
 from . import _arguments as to
 from . import _launch, _steps
 from ._groups import LocalizeSizes, encode
-from ._steps import Source
+from ._step_records import Source
 from .details import details_kernel
 
 

@@ -21,11 +21,10 @@ from .._types import (
 )
 from . import _arguments as to
 from . import _launch, _steps
-from ._groups import RowSizes, encode
 from ._launch import Tile, ceil_div, describe_maps, launch, precision
 from ._records import Best
-from ._steps import Gradient, Queries, Source
-from .match_all import match_all_kernel, match_all_reduce_kernel, set_norm_kernel
+from ._step_records import Gradient, Queries, Source
+from .match_all import match_all_kernel, match_all_reduce_kernel
 from .match_all_gradient import match_all_gradient_kernel, match_all_upstream_kernel
 
 CELLS = Sampling(IDENTITY, IDENTITY, "floor", "zeros")
@@ -38,7 +37,7 @@ def match_all(p: MatchAllProblem) -> MatchAllResult:
     if B == 0:
         return result
     for x, norm in ((p.a, result.norm_a), (p.b, result.norm_b)):
-        _norms(x, norm)
+        _steps.norms(x, norm)
     dtype = result.score_a.dtype
     tile = match_all_tile(p.a.dtype, p.metric.kind)
     tiles = ceil_div(N, tile.n) if M else 0
@@ -82,18 +81,6 @@ def _parts(p: MatchAllProblem, shape: tuple[int, int, int]) -> Best:
     key = torch.int64 if dtype == torch.float64 else torch.int32
     wanted = ((key, True), (torch.int32, True), (key, p.second), (dtype, p.log_sum_exp))
     return Best(*(torch.empty(shape, dtype=kind, device=p.a.device) if want else None for kind, want in wanted))
-
-
-def _norms(x: Tensor, norm: Tensor) -> None:
-    cells = cells_of(x)
-    if cells == 0:
-        return
-    layout, (strides,) = describe_maps(x)
-    arguments = {
-        "x": x, "norm": norm, "cells": cells, "C": x.shape[1], "W": x.shape[3], "strides": strides,
-        "WALK": layout.walk(), "BLOCK_M": 32, "BLOCK_C": 64,
-    }  # fmt: skip
-    launch(set_norm_kernel, ceil_div(cells, 32) * x.shape[0], x.device, arguments)
 
 
 def _tiles(
@@ -251,15 +238,9 @@ def _score_gradient(
 ) -> None:
     """Fill ds, `queries` and the moments of the rows of a block."""
     B, rows, H, W = scores.shape
-    source, values = queries.source, queries.values
+    source = queries.source
     block = _launch.row_block(H * W)
-    of_queries = _steps.of_queries(queries)
-    sizes = RowSizes(
-        encode(rows), encode(values.shape[3]), encode(H), encode(W),
-        encode(source.features.shape[2]), encode(source.features.shape[3]),
-        peak_b=to.ZERO, temperature_b=to.ZERO, temperature_n=to.ZERO,
-        scalar_b=encode(queries.scale.stride(0)), queries_b=encode(values.stride(1)),
-    )  # fmt: skip
+    of_queries, sizes = _steps.of_queries(queries), _steps.row_sizes(rows, (H, W), queries, queries.scale)
     arguments: dict[str, Any] = {
         "scores": scores, "ds_out": ds, "num_b": p.rows.num_b, "valid_b_mask": p.rows.valid_b,
         "temperature": p.temperature, "index_a": result.index_a, "peaked_a": of_a[0], "weight_a": of_a[1],

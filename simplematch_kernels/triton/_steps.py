@@ -2,111 +2,28 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .._resolved import Localization, Metric, Sampling, Window
+from .._resolved import Localization, Metric, Sampling
 from .._types import AnyUpstream, Matches, Rows
 from . import _arguments as to
 from . import _launch
 from ._groups import LocalizeSizes, PointSizes, RowShape, RowSizes, SourceSizes, UpstreamStrides, encode
 from ._launch import ceil_div, describe_maps, precision
 from ._launch import launch as launch
+from ._step_records import Gradient, LocalizeOutputs, Queries, Source
 from .gather import gather_kernel
 from .localize import localize_kernel
 from .localize_backward import localize_backward_kernel
+from .norms import norms_kernel
 from .query_backward import query_backward_kernel
 from .similarity import similarity_kernel
 from .similarity_gradient import similarity_gradient_kernel
 from .source_backward import source_backward_kernel
 from .target_backward import target_backward_kernel
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where queries come from: keypoints (B, N, 2) and the features (B, C, H, W) that they sample.
-
-    Without keypoints the features are (B, C, 1, N): query n is column n.
-    """
-
-    features: Tensor
-    keypoints: Tensor | None
-    sampling: Sampling | None
-
-    def part(self, b: slice, n: slice) -> Source:
-        """Queries n of images b."""
-        if self.keypoints is None:
-            return Source(self.features[b, :, :, n], None, self.sampling)
-        sampling = self.sampling
-        if sampling is not None and sampling.image_sizes is not None:
-            sampling = replace(sampling, image_sizes=sampling.image_sizes[b])
-        return Source(self.features[b], self.keypoints[b, n], sampling)
-
-    def is_native(self, target: Tensor) -> bool:
-        """Whether queries are exact in the target's dtype, so that products may take them in it."""
-        sampling = self.sampling
-        return self.features.dtype == target.dtype and (sampling is None or sampling.mode != "bilinear")
-
-
-@dataclass(frozen=True, slots=True)
-class Queries:
-    """The queries as `localize_backward` passes them to the steps that follow.
-
-    values: (splits, B, N, C) in the arithmetic's dtype: the queries in values[0], which `query_backward` turns into
-    their gradient, as partial sums. scale and own: (B, N), the factors `query_scale` and `query_own`.
-    """
-
-    source: Source
-    metric: Metric
-    values: Tensor
-    scale: Tensor
-    own: Tensor
-
-    def part(self, b: slice, n: slice) -> Queries:
-        """Queries n of images b."""
-        return Queries(self.source.part(b, n), self.metric, self.values[:, b, n], self.scale[b, n], self.own[b, n])
-
-
-WHOLE_MAP = Window(1, 1, True, False, -math.inf, 0.0)
-"""The window of a gradient without peaks; its size is not used."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gradient:
-    """ds (B, N, rows, columns), with the scores in the same layout, of windows around `peak`; of the map without it."""
-
-    ds: Tensor
-    scores: Tensor
-    peak: Tensor | None
-    window: Window | None
-
-    def arguments(self) -> dict[str, Any]:
-        """Arguments of both kernels that gather from it. They aren't grouped, because inner loops use most of them."""
-        ds_b, ds_n, ds_h, ds_w = self.ds.stride()
-        window = WHOLE_MAP if self.window is None else self.window
-        return {
-            "ds": self.ds, "peak": self.peak, "N": self.ds.shape[1],
-            "peak_b": 0 if self.peak is None else self.peak.stride(0),
-            "ds_b": ds_b, "ds_n": ds_n, "ds_h": ds_h, "ds_w": ds_w,
-            "window_height": window.height, "window_width": window.width, "SHIFT": window.shift,
-        }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class LocalizeOutputs:
-    """Outputs of `localize_backward`, None where not needed. They may be slices of larger tensors.
-
-    ds and window_scores: (B, N, rows, columns), of the same strides. temperature: (B, N).
-    """
-
-    ds: Tensor | None
-    window_scores: Tensor | None
-    temperature: Tensor | None
-    queries: Queries | None
 
 
 def similarity(
@@ -147,6 +64,19 @@ def similarity(
     registers = _launch.similarity_registers(tile)
     launch(similarity_kernel, programs, target.device, arguments, tile.warps, tile.stages, registers)
     return best
+
+
+def norms(x: Tensor, norm: Tensor) -> None:
+    """Fill norm (B, M) with those of the cells of x (B, C, H, W)."""
+    cells = x.shape[2] * x.shape[3]
+    if cells == 0:
+        return
+    layout, (strides,) = describe_maps(x)
+    arguments = {
+        "x": x, "norm": norm, "cells": cells, "C": x.shape[1], "W": x.shape[3], "strides": strides,
+        "WALK": layout.walk(), "BLOCK_M": 32, "BLOCK_C": 64,
+    }  # fmt: skip
+    launch(norms_kernel, ceil_div(cells, 32) * x.shape[0], x.device, arguments)
 
 
 def localize(
@@ -219,7 +149,7 @@ def localize_backward(
         "upstream_log_sum_exp": upstream.log_sum_exp, "upstream_covariance": upstream.covariance,
         "covariance": None if upstream.covariance is None else covariance,
         "ds_out": outputs.ds, "window_scores": outputs.window_scores,
-        "temperature_out": temperature_out, "sizes": _row_sizes(N, map_size, queries, scalars, peak, temperature),
+        "temperature_out": temperature_out, "sizes": row_sizes(N, map_size, queries, scalars, peak, temperature),
         "scores_strides": to.score_strides(scores),
         "ds_strides": None if outputs.ds is None else to.score_strides(outputs.ds),
         "upstream_strides": _upstream_strides(upstream, covariance),
@@ -247,7 +177,7 @@ def similarity_gradient(given: Tensor, scores: Tensor, queries: Queries) -> Tens
     ds = torch.empty_like(scores)
     block = _launch.row_block(H * W)
     arguments = {
-        "given": given, "scores": scores, "ds_out": ds, "sizes": _row_sizes(N, (H, W), queries, queries.scale),
+        "given": given, "scores": scores, "ds_out": ds, "sizes": row_sizes(N, (H, W), queries, queries.scale),
         "given_strides": to.score_strides(given), "scores_strides": to.score_strides(scores),
         "ds_strides": to.score_strides(ds), "BLOCK": block, **of_queries(queries),
     }  # fmt: skip
@@ -264,7 +194,7 @@ def _upstream_strides(upstream: AnyUpstream, covariance: Tensor | None) -> Upstr
     )  # fmt: skip
 
 
-def _row_sizes(
+def row_sizes(
     N: int,
     map_size: tuple[int, int],
     queries: Queries | None,

@@ -29,7 +29,7 @@ from . import _steps
 from ._blocks import part, part_of_rows
 from ._groups import UpsampledSizes, encode
 from ._launch import ceil_div, launch
-from ._steps import LocalizeOutputs
+from ._step_records import LocalizeOutputs
 from .localize_upsampled import (
     reduce_axis_kernel,
     sum_queries_kernel,

@@ -55,7 +55,7 @@ from ._cross_entropy_steps import EntropyBackward, cross_entropy
 from ._details import details, part_of_details, tile_cells
 from ._match_all import match_all as match_all
 from ._match_all import match_all_backward as match_all_backward
-from ._steps import Gradient, LocalizeOutputs, Queries, Source
+from ._step_records import Gradient, LocalizeOutputs, Queries, Source
 
 neighbour_products = _upsampled.neighbour_products
 neighbour_products_backward = _upsampled.neighbour_products_backward
@@ -85,8 +85,7 @@ def _match(p: MatchProblem, result: MatchResult | MatchDetails) -> None:
     if B == 0:
         return
     if N == 0:  # the norms are still required
-        scores = target.new_empty((B, 1, H, W), dtype=dtype)
-        _steps.similarity(_one_query(target), target, Rows(), p.metric, scores, result.target_norm, with_best=False)
+        _steps.norms(target, result.target_norm)
         return
     origin = _source_of(p)
     block = _resolved.queries_within_budget(B * H * W * dtype.itemsize)
@@ -219,12 +218,13 @@ def gather_keypoints_backward(
 
 def cosine_similarity(p: SimilarityProblem) -> SimilarityResult:
     descriptors, target, metric = p
-    (B, _, H, W), N = target.shape, descriptors.shape[1]
+    B, N = descriptors.shape[:2]
     result = empty_similarity_result(descriptors, target)
-    if B > 0:
-        source = _as_source(descriptors) if N > 0 else _one_query(target)
-        filled = result.scores if N > 0 else result.scores.new_empty((B, 1, H, W))
-        _steps.similarity(source, target, Rows(), metric, filled, result.target_norm, with_best=False)
+    if B > 0 and N == 0:  # the norms are still required
+        _steps.norms(target, result.target_norm)
+    elif B > 0:
+        source = _as_source(descriptors)
+        _steps.similarity(source, target, Rows(), metric, result.scores, result.target_norm, with_best=False)
     return result
 
 
@@ -289,11 +289,6 @@ def _as_source(descriptors: Tensor) -> Source:
     return Source(descriptor_map(descriptors), None, None)
 
 
-def _one_query(target: Tensor) -> Source:
-    """A dummy query (B, C, 1, 1), for a launch of which only the norms of the target are needed."""
-    return Source(target[:, :, :1, :1], None, None)
-
-
 def _source_of(p: MatchProblem) -> Source:
     return Source(p.source, p.keypoints, p.sampling)
 
@@ -306,8 +301,7 @@ def sparse_match_cross_entropy(p: CrossEntropyProblem) -> CrossEntropyResult:
     if B == 0:
         return result
     if N == 0:  # the norms are still required
-        scores = target.new_empty((B, 1, H, W), dtype=loss.dtype)
-        _steps.similarity(_one_query(target), target, Rows(), p.metric, scores, norms, with_best=False)
+        _steps.norms(target, norms)
         return result
     every, size = slice(None), _resolved.queries_within_budget(B * H * W * loss.dtype.itemsize)
     for start in range(0, N, size):

@@ -22,7 +22,6 @@ from ._common import (
     names,
     ordered,
     power_of_two,
-    square_root,
 )
 from ._records import Best
 
@@ -112,32 +111,6 @@ def read_cells(pointer, m, c, in_set, C, W, strides, WALK: tl.constexpr):
     else:
         tile = tl.trans(tl.load(pointer + offset, mask=(c < C)[:, None] & in_set[None, :], other=0.0))
     return tile
-
-
-@triton.jit(do_not_specialize=names("cells"))
-def set_norm_kernel(
-    x, norm, cells, C, W, strides, WALK: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr
-):  # fmt: skip
-    """norm[b, m] = |x_m|, from squares of numbers up to 2: they neither overflow nor vanish.
-
-    x (B, C, H, W), any strides; norm (B, M). Program = BLOCK_M cells. Bytes: x, twice, the second time out of L2.
-    """
-    ACC: tl.constexpr = norm.dtype.element_ty
-    tiles = tl.cdiv(cells, BLOCK_M)
-    b = (tl.program_id(0) // tiles).to(tl.int64)
-    m = tl.program_id(0) % tiles * BLOCK_M + tl.arange(0, BLOCK_M)
-    in_set = m < cells
-    x += b * strides.b
-    largest = tl.zeros((BLOCK_M, BLOCK_C), ACC)
-    for c0 in range(0, C, BLOCK_C):
-        f = read_cells(x, m, c0 + tl.arange(0, BLOCK_C), in_set, C, W, strides, WALK).to(ACC)
-        largest = tl.maximum(largest, tl.abs(f))
-    shrink = power_of_two(1 / tl.max(largest, 1))
-    squares = tl.zeros((BLOCK_M, BLOCK_C), ACC)
-    for c0 in range(0, C, BLOCK_C):
-        f = read_cells(x, m, c0 + tl.arange(0, BLOCK_C), in_set, C, W, strides, WALK).to(ACC) * shrink[:, None]
-        squares += f * f
-    tl.store(norm + b * cells + m, square_root(tl.sum(squares, 1)) / shrink, mask=in_set)
 
 
 @triton.jit
