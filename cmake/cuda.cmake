@@ -4,7 +4,7 @@
 # folder tests/cuda_emulation stands in for CUDA's headers.
 
 set(cuda_sources absolute.cu details.cu driver.cu gather.cu localize.cu localize_backward.cu match.cu match_all.cu match_all_backward.cu match_backward.cu
-  operators.cu query_backward.cu similarity.cu source_backward.cu sparse_match_cross_entropy.cu target_backward.cu
+  norms.cu operators.cu query_backward.cu similarity.cu source_backward.cu sparse_match_cross_entropy.cu target_backward.cu
   localize_upsampled.cu neighbour_products.cu local_correlation.cu local_correlation_backward.cu)
 list(TRANSFORM cuda_sources PREPEND csrc/cuda/)
 

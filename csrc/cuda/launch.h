@@ -39,6 +39,12 @@ void with_storage(int32_t dtype, F&& f) {
     }
 }
 
+// The same with the type of the arithmetic.
+template <class F>
+void with_arithmetic(int32_t dtype, F&& f) {
+    dtype == SIMPLEMATCH_FLOAT64 ? f(static_cast<double*>(nullptr)) : f(static_cast<float*>(nullptr));
+}
+
 template <class F>
 void with_bool(bool value, F&& f) {
     value ? f(std::true_type{}) : f(std::false_type{});

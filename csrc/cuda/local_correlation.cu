@@ -11,27 +11,6 @@ namespace {
 
 constexpr int kThreads = kCorrelationThreads;
 
-struct Norms {
-    View map;
-    void* norms;
-};
-
-// Euclidean norms of the cells of a map, in float64: a warp takes one.
-template <class S>
-__global__ void __launch_bounds__(kThreads, 1) norms_kernel(Norms a) {
-    const int64_t cells = a.map.size[2] * a.map.size[3];
-    const int64_t i = blockIdx.x * int64_t(kThreads / kWarp) + threadIdx.x / kWarp;
-    if (i >= a.map.size[0] * cells) return;
-    const S* const vector = vector_of<S>(a.map, i / cells, i % cells);
-    double square = 0;
-    for (int64_t c = threadIdx.x % kWarp; c < a.map.size[1]; c += kWarp) {
-        const double x = double(widen(vector[c * a.map.stride[1]]));
-        square += x * x;
-    }
-    square = sum_of_warp(square);
-    if (threadIdx.x % kWarp == 0) static_cast<Arithmetic<S>*>(a.norms)[i] = Arithmetic<S>(sqrt(square));
-}
-
 template <class T>
 __device__ bool is_safe_norm(T norm) {
     return sizeof(T) == 8 || norm == 0 || (norm >= T(0x1p-52) && norm <= T(0x1p62));
@@ -100,16 +79,13 @@ __global__ void __launch_bounds__(kThreads, 1) samples_kernel(Correlation a) {
 
 template <class S>
 void score(const Correlation& a, Stream stream) {
-    constexpr int64_t warps = kThreads / kWarp;
-    const int64_t batch = a.p.target.size[0];
     if (a.p.metric.kind == SIMPLEMATCH_COSINE) {
-        launch(norms_kernel<S>, tiles_of(batch * cells_of(a.p.target), warps), kThreads, Norms{a.p.target, a.norms}, stream,
-               "local_correlation");
-        launch(norms_kernel<S>, tiles_of(batch * a.queries, warps), kThreads, Norms{a.p.queries, a.query_norms}, stream,
-               "local_correlation");
+        norms(a.p.target, a.norms, stream);
+        norms(a.p.queries, a.query_norms, stream);
     }
     with_bool(walk_of(a.p.target).channels_last, [&](auto lanes) {
-        launch(scores_kernel<S, decltype(lanes)::value>, batch * a.queries, kThreads, a, stream, "local_correlation");
+        launch(scores_kernel<S, decltype(lanes)::value>, a.p.target.size[0] * a.queries, kThreads, a, stream,
+               "local_correlation");
     });
 }
 

@@ -83,7 +83,8 @@ __global__ void __launch_bounds__(kThreads, 1) query_gradient_kernel(Correlation
             const T divisor = cosine ? unit_divisor(static_cast<const T*>(a.norms)[b * M + cell[j]], a.p.metric) : T(1);
             total += weights[j] / divisor * (is_finite(f) ? f : T(0));
         }
-        to[c * a.gradients.queries.stride[1]] = narrow<S>(finish_gradient(total, own, q[c * a.p.queries.stride[1]], norm, a.p.metric));
+        const S value = q[c * a.p.queries.stride[1]];
+        to[c * a.gradients.queries.stride[1]] = narrow<S>(finish_gradient(total, own, value, norm, a.p.metric));
     }
 }
 
@@ -170,8 +171,9 @@ __global__ void __launch_bounds__(kThreads, 1) target_gradient_kernel(Correlatio
     S* const to = const_cast<S*>(vector_of<S>(a.gradients.target, b, m));
     for (int k = 0; k < kChannels; ++k) {
         const int64_t c = c0 + k * kThreads;
-        if (c < C)
-            to[c * a.gradients.target.stride[1]] = narrow<S>(finish_gradient(total[k], own, f[c * a.p.target.stride[1]], norm, a.p.metric));
+        if (c >= C) continue;
+        const S value = f[c * a.p.target.stride[1]];
+        to[c * a.gradients.target.stride[1]] = narrow<S>(finish_gradient(total[k], own, value, norm, a.p.metric));
     }
 }
 

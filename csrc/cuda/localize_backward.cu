@@ -3,10 +3,10 @@
 //     ds[m] = weight[m] P[m] / T a[m] + h [m == peak]          a[m] = <g, c_m - out> + l + <G, (c_m - out) (c_m - out)^T - C>
 //     dT    = -1 / T^2 sum_m P[m] s'[m] a[m]                   (sum_m P a = l, so s' may count from its largest value)
 //
-// with g, h, l, G the gradients that arrive at keypoints, score, log-sum-exp and the covariance C, c_m = (x_m, y_m). A row to which only zeros arrive passes on
-// zeros; else a lost row (see SoftArgmax), or one to which a number arrives that is not finite, passes on NaN to its
-// temperature and to every cell that its softmax reads in the window. Of the queries: their QueryTerms, 0 in rows without
-// a match and for numbers that are not finite, whose ds is 0 or NaN.
+// with g, h, l, G the gradients that arrive at keypoints, score, log-sum-exp and the covariance C, c_m = (x_m, y_m). A row
+// to which only zeros arrive passes on zeros; else a lost row (see SoftArgmax), or one to which a number arrives that is
+// not finite, passes on NaN to its temperature and to every cell that its softmax reads in the window. Of the queries:
+// their QueryTerms, 0 in rows without a match and for numbers that are not finite, whose ds is 0 or NaN.
 //
 // The loss of a cross entropy is the log-sum-exp less sum_m G[m] s[m] / T, so its gradient is that of the log-sum-exp with
 // P - G for P. A row whose loss is not finite is lost.
@@ -139,7 +139,8 @@ __device__ Sums<T> differentiate(const Arguments& a, int64_t b, int64_t local, i
     Gaussian truth{};
     if (passes) s = soft_argmax<kThreads>(row, memory);
     if (passes && entropy) truth = gaussian_of<kThreads>(step.truth, b, n, row.mask, height, width, memory);
-    const bool lost = s.lost || !g.finite || !spread.finite || (entropy && !is_finite(static_cast<const T*>(step.losses)[b * a.block.total + n]));
+    const auto lost_loss = [&] { return !is_finite(static_cast<const T*>(step.losses)[b * a.block.total + n]); };
+    const bool lost = s.lost || !g.finite || !spread.finite || (entropy && lost_loss());
 
     Sums<T> sums;
     T moment = 0;

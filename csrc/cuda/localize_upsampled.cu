@@ -5,7 +5,6 @@
 //
 // Bytes of a forward: the fine scores written and read once, 8 B N H W. The backward computes them again, and reads and
 // writes as much for ds, for its rows, and for the sums over queries; no sum is split between threads.
-#include "common/defaults.h"
 #include "driver.h"
 #include "upsampling.h"
 
@@ -174,11 +173,6 @@ __global__ void __launch_bounds__(kThreads) products_gradient_kernel(ProductsGra
 
 int64_t blocks_for(int64_t numbers) { return tiles_of(numbers, kThreads); }
 
-template <class F>
-void with_arithmetic(int32_t dtype, F&& f) {
-    dtype == SIMPLEMATCH_FLOAT64 ? f(static_cast<double*>(nullptr)) : f(static_cast<float*>(nullptr));
-}
-
 // What a call holds, and its launches.
 struct Plan {
     Sizes sizes;       // of all images and the largest block
@@ -191,7 +185,7 @@ struct Plan {
                 p.metric.kind == SIMPLEMATCH_DOT ? nullptr : p.products},
           count(p.scores.size[1]), dtype(arithmetic_of(p.scores.dtype)) {
         const int64_t query = sizes.images * sizes.fine() * item();
-        sizes.queries = std::max<int64_t>(1, std::min(count, kDefaultScoreBudget / std::max<int64_t>(1, query)));
+        sizes.queries = std::max<int64_t>(1, std::min(count, p.score_budget / std::max<int64_t>(1, query)));
         fine = workspace.take(sizes.queries * query);
         if (sizes.products == nullptr) return;
         terms = workspace.take(query);
@@ -215,7 +209,8 @@ struct Plan {
         const int64_t numbers = sizes.images * std::max(sizes.fine(), sizes.coarse());
         with_arithmetic(dtype, [&](auto* type) {
             using T = std::remove_pointer_t<decltype(type)>;
-            const Terms<T> arguments{sizes, static_cast<T*>(terms), static_cast<T*>(coarse), static_cast<const T*>(sums), squares};
+            const Terms<T> arguments{sizes, static_cast<T*>(terms), static_cast<T*>(coarse), static_cast<const T*>(sums),
+                                     squares};
             launch(terms_kernel<T>, blocks_for(numbers), kThreads, arguments, stream, "upsampled_terms");
         });
     }

@@ -174,7 +174,9 @@ __global__ void __launch_bounds__(kColumns * kSlices, 1) columns_kernel(Argument
     const int64_t at = b * a.cells + m;
     const MatchAllResult& r = a.result;
     finish(a.p, known, part, b, at, r.index_b, r.score_b, r.log_sum_exp_b, r.second_b);
-    if (part && known.index >= 0 && r.index_a[b * a.block.total + known.index] == m) r.mutual[b * a.block.total + known.index] = 1;
+    if (!part || known.index < 0) return;
+    const int64_t partner = b * a.block.total + known.index;
+    if (r.index_a[partner] == m) r.mutual[partner] = 1;
 }
 
 // What is left where a set is empty. Block = 128 descriptors of one side.
@@ -194,27 +196,6 @@ __global__ void __launch_bounds__(kThreads, 1) lonely_kernel(Lonely a) {
     finish(a.p, Known<T>::none(), part, b, at, a.of_a ? r.index_a : r.index_b, a.of_a ? r.score_a : r.score_b,
            a.of_a ? r.log_sum_exp_a : r.log_sum_exp_b, a.of_a ? r.second_a : r.second_b);
     if (a.of_a) r.mutual[at] = 0;
-}
-
-struct Norms {
-    View x;
-    void* norm;
-};
-
-// |x_m|, summed in double, which no float overflows. Block = 128 cells; their channels one after the other.
-template <class S>
-__global__ void __launch_bounds__(kThreads, 1) norms_kernel(Norms a) {
-    const int64_t cells = a.x.size[2] * a.x.size[3], at = int64_t(blockIdx.x) * kThreads + threadIdx.x;
-    if (at >= a.x.size[0] * cells) return;
-    const int64_t b = at / cells, m = at % cells;
-    const S* const cell = static_cast<const S*>(a.x.data) + b * a.x.stride[0] + m / a.x.size[3] * a.x.stride[2] +
-                          m % a.x.size[3] * a.x.stride[3];
-    double square = 0;
-    for (int64_t c = 0; c < a.x.size[1]; ++c) {
-        const double x = widen(cell[c * a.x.stride[1]]);
-        square += x * x;
-    }
-    static_cast<Arithmetic<S>*>(a.norm)[at] = Arithmetic<S>(sqrt(square));
 }
 
 struct ListCells {
@@ -275,13 +256,10 @@ void run(const MatchAllProblem& p, const MatchAllResult& result, const Device& d
     const Stream stream = stream_of(device);
     Workspace workspace(device.workspace);
     const Plan plan(p, workspace);
-    for (const auto& [x, norm] : {Norms{p.a, result.norm_a}, Norms{p.b, result.norm_b}})
-        with_storage(x.dtype, [&, &x = x, &norm = norm](auto* type) {
-            using S = std::remove_pointer_t<decltype(type)>;
-            launch(norms_kernel<S>, tiles_of(x.size[0] * cells_of(x), kThreads), kThreads, Norms{x, norm}, stream, "match_all");
-        });
-    if (plan.set.dtype == SIMPLEMATCH_FLOAT64) return run_as<double>(p, result, plan, stream);
-    run_as<float>(p, result, plan, stream);
+    norms(p.a, result.norm_a, stream);
+    norms(p.b, result.norm_b, stream);
+    with_arithmetic(plan.set.dtype,
+                    [&](auto* type) { run_as<std::remove_pointer_t<decltype(type)>>(p, result, plan, stream); });
 }
 
 }  // namespace simplematch::cuda

@@ -26,7 +26,8 @@ struct SetPlan {
     SimilarityScratch scratch;
 
     SetPlan(const MatchAllProblem& p, int64_t copies, Workspace& workspace)
-        : images(p.a.size[0]), count(cells_of(p.a)), cells(cells_of(p.b)), dtype(arithmetic_of(p.a.dtype)), item(item_size(dtype)) {
+        : images(p.a.size[0]), count(cells_of(p.a)), cells(cells_of(p.b)), dtype(arithmetic_of(p.a.dtype)),
+          item(item_size(dtype)) {
         is_row = as_row(p.a, &row);
         const int64_t bytes = copies * images * cells * item;
         most = std::max<int64_t>(1, std::min(count, p.score_budget / std::max<int64_t>(1, bytes)));

@@ -262,8 +262,9 @@ void run_backward(const MatchAllProblem& p, const MatchAllResult& forward, const
     const Stream stream = stream_of(device);
     Workspace workspace(device.workspace);
     const Plan plan(p, gradients, workspace);
-    if (plan.set.dtype == SIMPLEMATCH_FLOAT64) return run_as<double>(p, forward, upstream, gradients, plan, stream);
-    run_as<float>(p, forward, upstream, gradients, plan, stream);
+    with_arithmetic(plan.set.dtype, [&](auto* type) {
+        run_as<std::remove_pointer_t<decltype(type)>>(p, forward, upstream, gradients, plan, stream);
+    });
 }
 
 }  // namespace simplematch::cuda

@@ -111,7 +111,8 @@ private:
         if (wanted_.target.data != nullptr) {
             const bool first = block.first == 0, last = block.first + block.count == count_;
             const View out = from(wanted_.target, 0, b), sum = partial_ == nullptr ? out : partial_like(out);
-            target_backward(gradient, step.terms, norm, target, p_.metric, block, first ? kNotGiven : sum, last ? out : sum, stream);
+            target_backward(gradient, step.terms, norm, target, p_.metric, block, first ? kNotGiven : sum, last ? out : sum,
+                            stream);
         }
         if (want_queries_) {
             const View into = sampled_ ? kNotGiven : from(from(wanted_.source, 0, b), 3, block.first);

@@ -36,7 +36,7 @@ __device__ void add_products(const View& features, int64_t b, int64_t m, int64_t
 template <class S>
 __global__ void __launch_bounds__(kThreads) products_of_tiles_kernel(Products a) {
     __shared__ double memory[kShares * kProducts * kWarp];
-    const int64_t cells = (a.features.size[2] * a.features.size[3]), tiles = tiles_of(cells, kWarp), b = blockIdx.x / tiles;
+    const int64_t cells = a.features.size[2] * a.features.size[3], tiles = tiles_of(cells, kWarp), b = blockIdx.x / tiles;
     const int lane = threadIdx.x % kWarp, share = threadIdx.x / kWarp;
     const int64_t m = blockIdx.x % tiles * kWarp + lane;
     double sums[kProducts] = {};
@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(kThreads) products_of_tiles_kernel(Products a)
 
 template <class S>
 __global__ void __launch_bounds__(kThreads) products_of_cells_kernel(Products a) {
-    const int64_t cells = (a.features.size[2] * a.features.size[3]), i = int64_t(blockIdx.x) * kShares + threadIdx.x / kWarp;
+    const int64_t cells = a.features.size[2] * a.features.size[3], i = int64_t(blockIdx.x) * kShares + threadIdx.x / kWarp;
     const int lane = threadIdx.x % kWarp;
     if (i >= a.features.size[0] * cells) return;
     double sums[kProducts] = {};
@@ -104,15 +104,16 @@ __global__ void __launch_bounds__(kThreads) products_backward_kernel(Backward a)
 
 void run(const NeighbourProblem& p, const NeighbourResult& result, const Device& device) {
     const OnDevice guard(device.index);
+    const Stream stream = stream_of(device);
     const Products arguments{p.features, result.products};
     const bool channels_last = walk_of(p.features).channels_last;
     const int64_t images = p.features.size[0], cells = cells_of(p.features);
     with_storage(p.features.dtype, [&](auto* type) {
         using S = std::remove_pointer_t<decltype(type)>;
         if (channels_last) {
-            launch(products_of_cells_kernel<S>, tiles_of(images * cells, kShares), kThreads, arguments, stream_of(device), "products");
+            launch(products_of_cells_kernel<S>, tiles_of(images * cells, kShares), kThreads, arguments, stream, "products");
         } else {
-            launch(products_of_tiles_kernel<S>, images * tiles_of(cells, kWarp), kThreads, arguments, stream_of(device), "products");
+            launch(products_of_tiles_kernel<S>, images * tiles_of(cells, kWarp), kThreads, arguments, stream, "products");
         }
     });
 }
@@ -121,11 +122,12 @@ void run_backward(const NeighbourProblem& p, const NeighbourUpstream& upstream, 
                   const Device& device) {
     if (!is_given(gradients.features)) return;
     const OnDevice guard(device.index);
+    const Stream stream = stream_of(device);
     const Backward arguments{p.features, gradients.features, upstream.products, walk_of(gradients.features).channels_last};
     const int64_t numbers = p.features.size[0] * p.features.size[1] * cells_of(p.features);
     with_storage(p.features.dtype, [&](auto* type) {
         using S = std::remove_pointer_t<decltype(type)>;
-        launch(products_backward_kernel<S>, tiles_of(numbers, kThreads), kThreads, arguments, stream_of(device), "products_backward");
+        launch(products_backward_kernel<S>, tiles_of(numbers, kThreads), kThreads, arguments, stream, "products_backward");
     });
 }
 

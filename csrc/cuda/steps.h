@@ -90,6 +90,9 @@ int64_t similarity_tile(const View& target, const Block& block, Stream stream); 
 int64_t similarity_tiles(const View& target, const Block& block, Stream stream);
 void similarity(const Similarity& step, const Block& block, Stream stream);
 
+// norms: |f_m| of every cell of a map, (B, M) in the type of the arithmetic.
+void norms(const View& map, void* norms, Stream stream);
+
 // localize (paper eq. 10-12): rows are searched if `best.key` is null. kept (B, kept_queries, rows, columns) or null.
 void localize(const View& scores, const TileBest& best, const Rows& rows, const View& temperature,
               const Localization& localization, const Block& block, const Matches& matches, void* kept,
