@@ -1,7 +1,8 @@
 # libsimplematch, shared and static, from the same objects: the kernels and the C interface over them.
 # Only the C interface is exported, as symbols of version SIMPLEMATCH_<major>.<minor>.
 
-set(interface checks.cpp defaults.cpp error.cpp match_all_checks.cpp option_checks.cpp simplematch.cpp tensor_checks.cpp)
+set(interface defaults.cpp error.cpp option_checks.cpp problem_checks.cpp result_checks.cpp simplematch.cpp tensor_checks.cpp
+  value_checks.cpp)
 list(TRANSFORM interface PREPEND csrc/c/)
 add_library(simplematch_c OBJECT ${interface})
 target_include_directories(simplematch_c PRIVATE csrc csrc/include)

@@ -148,6 +148,7 @@ class UpsampledProblem(TypedDict, total=False):
     localization: Localization
     height: int
     width: int
+    score_budget: int
 
 class CorrelationProblem(TypedDict, total=False):
     queries: View

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, TypeGuard
 
+from . import _check_shapes
 from ._check_shapes import TokenShape
 
 
@@ -34,6 +35,8 @@ def check_upsample(value: object, metric: str = "cosine") -> tuple[int, int] | N
             "metric must be 'cosine', 'dot' or 'l2' with upsample, because 'l1' of an upsampled map isn't made of "
             "that of the map; upsample the map yourself, got 'l1'"
         )
+    if size is not None:
+        _check_shapes.check_count("upsample", "cells", size[0] * size[1])
     return size
 
 

@@ -13,6 +13,10 @@ MAP, TOKENS, LIST = "(B, C, H, W)", "(B, H*W, C)", "(B, N, C)"
 SET = f"{LIST} or {MAP}"
 
 
+MOST_CELLS = 2**30
+"""Of a map, and most rows: numbers of 32 bits count them, up to a step past the last."""
+
+
 class TokenShape(NamedTuple):
     """The map of cells that tokens are, row by row, and the argument that says so."""
 
@@ -43,6 +47,19 @@ def _tokens_remedy(name: str, extra: int, argument: str) -> str:
 def check_equal(name: str, dimension: str, value: int, other_name: str, expected: int) -> None:
     if value != expected:
         raise ValueError(f"{name} must have the same {dimension} as {other_name}, got {value} and {expected}")
+
+
+def check_count(name: str, what: str, count: int) -> None:
+    if count > MOST_CELLS:
+        raise ValueError(f"{name} must have at most 2^30 {what}, got {count}")
+
+
+def check_counts(name: str, shape: str, got: Sequence[int]) -> None:
+    """Of features or scores of the size `got`: rows are what `shape` calls N, and cells H and W."""
+    if shape.startswith("(B, N"):
+        check_count(name, "rows", got[1])
+    if "H" in shape:
+        check_count(name, "cells", got[1] if shape == TOKENS else got[2] * got[3])
 
 
 def wrong_kind(name: str, kind: str, shape: str, value: object) -> TypeError:

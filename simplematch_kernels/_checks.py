@@ -14,7 +14,7 @@ from torch import Tensor
 
 from . import _check_shapes, _native
 from ._check_options import check_number
-from ._check_shapes import TokenShape, check_equal
+from ._check_shapes import TokenShape, check_count, check_equal
 from ._types import Rows, accumulation_dtype, descriptor_map
 
 INTEGER_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -34,6 +34,8 @@ def check_features(name: str, value: object, shape: str) -> Tensor:
     tensor = check_tensor(name, value, shape)
     if tensor.dtype not in FEATURE_DTYPES:
         raise _check_shapes.wrong_features(name, tensor.dtype)
+    if not torch.compiler.is_compiling():  # sizes may be symbols there, which this would bind
+        _check_shapes.check_counts(name, shape, tensor.shape)
     return tensor
 
 
@@ -94,6 +96,8 @@ def check_keypoints(keypoints: object, features: Tensor, features_name: str, nam
     if tensor.dtype == torch.bool or tensor.is_complex():
         raise _check_shapes.not_real(name, tensor.dtype)
     check_equal(name, "batch size", tensor.shape[0], features_name, features.shape[0])
+    if not torch.compiler.is_compiling():
+        check_count(name, "rows", tensor.shape[1])
     check_device(name, tensor, features_name, features)
 
 

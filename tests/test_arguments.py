@@ -192,6 +192,34 @@ def test_other_functions_name_their_arguments() -> None:
         smk.extract_windows(torch.randn(1, 1, 4, 4, device=DEVICE), window_size=-1)
 
 
+MANY = 2**30 + 1
+FEW = torch.zeros(1, 4, 5, 5)
+ROWS, WIDE = torch.zeros(1, 1, 4).expand(1, MANY, 4), torch.zeros(1, 4, 1, 1).expand(1, 4, 1, MANY)  # without memory
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "options", "message"),
+    [
+        ("sparse_window_match", (FEW, WIDE, torch.zeros(1, 3, 2)), {}, "target must have at most 2^30 cells"),
+        ("sparse_window_match", (FEW, FEW, torch.zeros(1, 1, 2).expand(1, MANY, 2)), {}, "keypoints .* 2^30 rows"),
+        ("match_descriptors", (ROWS, FEW), {}, "descriptors must have at most 2^30 rows"),
+        ("localize", (WIDE,), {}, "scores must have at most 2^30 cells"),
+        ("localize", (FEW,), {"upsample": (2**20, 2**20)}, "upsample must have at most 2^30 cells"),
+        ("local_correlation", (ROWS, FEW, torch.zeros(1, 3, 2)), {"radius": 1}, "queries must have at most 2^30 rows"),
+        ("match_all", (ROWS, ROWS), {}, "a must have at most 2^30 rows"),
+        ("match_all", (FEW, WIDE), {}, "b must have at most 2^30 cells"),
+    ],
+)
+def test_more_cells_or_rows_than_32_bits_count(
+    function: str, arguments: tuple[torch.Tensor, ...], options: dict[str, Any], message: str
+) -> None:
+    pattern = message.replace("^", r"\^")
+    with pytest.raises(ValueError, match=pattern):
+        getattr(smk, function)(*arguments, **options)
+    with pytest.raises(ValueError, match=pattern):
+        getattr(smk_numpy, function)(*(x.numpy() for x in arguments), **options)
+
+
 def test_integer_keypoints_are_pixels_too(backend: str) -> None:
     keypoints = torch.tensor([[[1, 2], [3, 4], [5, 0]]] * 2, device=DEVICE)
     assert torch.equal(

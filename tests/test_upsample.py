@@ -167,7 +167,20 @@ def test_in_blocks_of_queries(name: str, backend: str, monkeypatch: pytest.Monke
     whole = run(inputs, backend, "source", "target")
     plain = run(inputs, backend).matches
     monkeypatch.setattr(_resolved, "SCORE_BUDGET_BYTES", 1)
+    budgets = []
+    if backend in ("cpu", "cuda"):  # they take the budget with each call
+        from simplematch_kernels.native import _records
+
+        for operator in ("localize_upsampled", "localize_upsampled_backward"):
+            call = getattr(_records._C, operator)
+
+            def spy(problem: Any, *rest: Any, call: Any = call) -> None:
+                budgets.append(problem["score_budget"])
+                call(problem, *rest)
+
+            monkeypatch.setattr(_records._C, operator, spy)
     blocks = run(inputs, backend, "source", "target")
+    assert set(budgets) == ({1} if backend in ("cpu", "cuda") else set()) and len(budgets) in (0, 2)
     for a, b, c in zip(plain, run(inputs, backend).matches, whole.matches, strict=True):
         if backend == "reference":  # a matrix product rounds by its size
             assert relative_error(a, b) < 1e-5 and relative_error(a, c) < 1e-5

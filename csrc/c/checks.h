@@ -16,6 +16,14 @@ struct Sizes {
     int64_t samples = 0;  // K of local_correlation
 };
 
+// The members of a Rows, as messages name them.
+struct RowsNames {
+    const char *num_keypoints, *valid, *target_mask;
+};
+constexpr RowsNames kRowsNames = {"rows.num_keypoints", "rows.valid", "rows.target_mask"};
+constexpr RowsNames kRowsNamesOfA = {"rows_a.num_keypoints", "rows_a.valid", "rows_a.target_mask"};
+constexpr RowsNames kRowsNamesOfB = {"rows_b.num_keypoints", "rows_b.valid", "rows_b.target_mask"};
+
 Sizes check_problem(MatchProblem& problem);
 Sizes check_problem(LocalizeProblem& problem);
 Sizes check_problem(GatherProblem& problem);
@@ -24,6 +32,7 @@ Sizes check_problem(CrossEntropyProblem& problem);
 Sizes check_problem(NeighbourProblem& problem);
 Sizes check_problem(UpsampledProblem& problem);  // height and width of the upsampled map
 Sizes check_problem(CorrelationProblem& problem);
+Sizes check_problem(MatchAllProblem& problem);  // N queries, the cells of a, and the map b
 
 void check_result(const MatchResult& result, const MatchProblem& problem, const Sizes& sizes);
 void check_result(const Matches& result, const LocalizeProblem& problem, const Sizes& sizes);
@@ -33,6 +42,7 @@ void check_result(const CrossEntropyResult& result, const CrossEntropyProblem& p
 void check_result(const NeighbourResult& result, const NeighbourProblem& problem, const Sizes& sizes);
 void check_result(const Matches& result, const UpsampledProblem& problem, const Sizes& sizes);
 void check_result(const CorrelationResult& result, const CorrelationProblem& problem, const Sizes& sizes);
+void check_result(const MatchAllResult& result, const MatchAllProblem& problem, const Sizes& sizes);
 
 void check_upstream(Upstream& upstream, const Sizes& sizes);
 // The covariance of the forward is there if a gradient arrives at it.
@@ -42,6 +52,7 @@ void check_upstream(SimilarityUpstream& upstream, const Sizes& sizes);
 void check_upstream(CrossEntropyUpstream& upstream, const Sizes& sizes);
 void check_upstream(NeighbourUpstream& upstream, const Sizes& sizes);
 void check_upstream(CorrelationUpstream& upstream, const Sizes& sizes);
+void check_upstream(MatchAllUpstream& upstream, const Sizes& sizes);
 
 void check_gradients(MatchGradients& wanted, const MatchProblem& problem);
 void check_gradients(LocalizeGradients& wanted, const LocalizeProblem& problem);
@@ -51,25 +62,26 @@ void check_gradients(CorrelationGradients& wanted, const CorrelationProblem& pro
 void check_gradients(NeighbourGradients& wanted, const NeighbourProblem& problem);
 void check_gradients(UpsampledGradients& wanted, const UpsampledProblem& problem);
 void check_gradients(MatchGradients& wanted, const CrossEntropyProblem& problem);
-
-// A gradient that arrives.
-void check_arriving(const char* name, View& gradient, const char* shape, std::initializer_list<int64_t> size, int32_t dtype);
-// A gradient to compute, of an input that must be given if the gradient is.
-void check_gradient(const char* name, View& gradient, const char* input_name, const View& input, int dimensions);
-
-Sizes check_problem(MatchAllProblem& problem);
-void check_result(const MatchAllResult& result, const MatchAllProblem& problem, const Sizes& sizes);
-void check_upstream(MatchAllUpstream& upstream, const Sizes& sizes);
 void check_gradients(MatchAllGradients& wanted, const MatchAllProblem& problem);
 
-// These read memory, so they serve the CPU alone.
+// These read memory, so they serve the CPU alone; where there is nothing to check, the templates match.
+void check_values(const MatchProblem& problem, const Sizes& sizes);
+void check_values(const LocalizeProblem& problem, const Sizes& sizes);
+void check_values(const GatherProblem& problem, const Sizes& sizes);
+void check_values(const CrossEntropyProblem& problem, const Sizes& sizes);
+void check_values(const UpsampledProblem& problem, const Sizes& sizes);
+void check_values(const CorrelationProblem& problem, const Sizes& sizes);
 void check_values(const MatchAllProblem& problem, const Sizes& sizes);
+template <class Problem>
+void check_values(const Problem&, const Sizes&) {}
+
+// What the backward goes by, as the forward wrote it.
+void check_forward(const MatchResult& forward, const MatchProblem& problem, const Sizes& sizes);
+void check_forward(const Matches& forward, const LocalizeProblem& problem, const Sizes& sizes);
+void check_forward(const Matches& forward, const UpsampledProblem& problem, const Sizes& sizes);
+void check_forward(const CrossEntropyResult& forward, const CrossEntropyProblem& problem, const Sizes& sizes);
 void check_forward(const MatchAllResult& forward, const MatchAllProblem& problem, const Sizes& sizes);
-void check_counts(const Rows& rows, const Sizes& sizes);
-void check_image_sizes(const char* name, const int64_t* sizes, int64_t batch);
-// The peaks of the rows that count lie in the map: the backward goes by them.
-void check_peaks(const Matches& forward, const Rows& rows, const Sizes& sizes);
-// So do the nearest cells, or are -1.
-void check_true_cells(const CrossEntropyResult& forward, const Sizes& sizes);
+template <class Forward, class Problem>
+void check_forward(const Forward&, const Problem&, const Sizes&) {}
 
 }  // namespace simplematch::abi

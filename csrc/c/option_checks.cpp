@@ -52,7 +52,8 @@ void check_localization(const simplematch_localization& l, int64_t batch, bool n
         refuse("window.outside_value must be -inf or a finite number, got %g", l.window.outside_value);
     if (!(l.window.sigma >= 0) || std::isinf(l.window.sigma))
         refuse("window.sigma must be 0 or a finite number above 0, got %g", l.window.sigma);
-    if (l.second.height < 0) refuse("second.height must be at least 1 cell, or 0 for that of window, got %" PRId64, l.second.height);
+    if (l.second.height < 0)
+        refuse("second.height must be at least 1 cell, or 0 for that of window, got %" PRId64, l.second.height);
     if (l.second.height > 0) {
         check_at_least_one("second.width", l.second.width, "cell");
         check_flag("second.shift", l.second.shift);

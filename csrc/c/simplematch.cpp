@@ -21,44 +21,6 @@ struct Call {
     bool on_cpu() const { return device.kind == SIMPLEMATCH_CPU; }
 };
 
-void check_values(const GatherProblem& problem, const Sizes& sizes) {
-    check_image_sizes("sampling.image_sizes", problem.sampling.image_sizes, sizes.batch);
-}
-void check_values(const LocalizeProblem& problem, const Sizes& sizes) {
-    check_counts(problem.rows, sizes);
-    check_image_sizes("localization.image_sizes", problem.localization.image_sizes, sizes.batch);
-}
-void check_values(const MatchProblem& problem, const Sizes& sizes) {
-    check_counts(problem.rows, sizes);
-    check_image_sizes("sampling.image_sizes", problem.sampling.image_sizes, sizes.batch);
-    check_image_sizes("localization.image_sizes", problem.localization.image_sizes, sizes.batch);
-}
-void check_values(const SimilarityProblem&, const Sizes&) {}
-void check_values(const CrossEntropyProblem& problem, const Sizes& sizes) {
-    check_counts(problem.rows, sizes);
-    check_image_sizes("sampling.image_sizes", problem.sampling.image_sizes, sizes.batch);
-}
-void check_values(const NeighbourProblem&, const Sizes&) {}
-void check_values(const UpsampledProblem& problem, const Sizes& sizes) {
-    check_counts(problem.rows, sizes);
-    check_image_sizes("localization.image_sizes", problem.localization.image_sizes, sizes.batch);
-}
-void check_values(const CorrelationProblem& problem, const Sizes& sizes) { check_counts(problem.rows, sizes); }
-
-void check_forward(const MatchResult& forward, const MatchProblem& problem, const Sizes& sizes) {
-    check_peaks(forward.matches, problem.rows, sizes);
-}
-void check_forward(const Matches& forward, const LocalizeProblem& problem, const Sizes& sizes) {
-    check_peaks(forward, problem.rows, sizes);
-}
-void check_forward(const Matches& forward, const UpsampledProblem& problem, const Sizes& sizes) {
-    check_peaks(forward, problem.rows, sizes);
-}
-void check_forward(const SimilarityResult&, const SimilarityProblem&, const Sizes&) {}
-void check_forward(const CrossEntropyResult& forward, const CrossEntropyProblem&, const Sizes& sizes) {
-    check_true_cells(forward, sizes);
-}
-
 void check_read(const MatchResult& forward, const Upstream& upstream, const Sizes& sizes) {
     check_covariance(forward.matches, upstream, sizes);
 }
@@ -126,186 +88,47 @@ simplematch_status backward_workspace(const Problem* problem, const Gradients* g
 
 using namespace simplematch;
 
-simplematch_status simplematch_sparse_window_match(
-    const MatchProblem* problem, const MatchResult* result, const Device* device) {
-    return abi::forward(problem, result, device);
-}
+// The functions of an operator but for its backward.
+#define SIMPLEMATCH_DEFINE_FORWARD(NAME, PROBLEM, RESULT, GRADIENTS)                                                       \
+    simplematch_status simplematch_##NAME(const PROBLEM* problem, const RESULT* result, const Device* device) {            \
+        return abi::forward(problem, result, device);                                                                      \
+    }                                                                                                                      \
+    simplematch_status simplematch_##NAME##_workspace(const PROBLEM* problem, const Device* device, int64_t* bytes) {      \
+        return abi::forward_workspace(problem, device, bytes);                                                             \
+    }                                                                                                                      \
+    simplematch_status simplematch_##NAME##_backward_workspace(const PROBLEM* problem, const GRADIENTS* gradients,         \
+                                                               const Device* device, int64_t* bytes) {                     \
+        return abi::backward_workspace(problem, gradients, device, bytes);                                                 \
+    }
 
-simplematch_status simplematch_sparse_window_match_workspace(
-    const MatchProblem* problem, const Device* device, int64_t* bytes) {
-    return abi::forward_workspace(problem, device, bytes);
-}
+// All functions of an operator whose backward reads what the forward left,
+#define SIMPLEMATCH_DEFINE(NAME, PROBLEM, RESULT, UPSTREAM, GRADIENTS)                                                     \
+    SIMPLEMATCH_DEFINE_FORWARD(NAME, PROBLEM, RESULT, GRADIENTS)                                                           \
+    simplematch_status simplematch_##NAME##_backward(const PROBLEM* problem, const RESULT* forward,                        \
+                                                     const UPSTREAM* upstream, const GRADIENTS* gradients,                 \
+                                                     const Device* device) {                                               \
+        return abi::backward(problem, upstream, gradients, device, forward);                                               \
+    }
 
-simplematch_status simplematch_sparse_window_match_backward(
-    const MatchProblem* problem, const MatchResult* forward, const Upstream* upstream, const MatchGradients* gradients,
-    const Device* device) {
-    return abi::backward(problem, upstream, gradients, device, forward);
-}
+// and of one whose backward does not.
+#define SIMPLEMATCH_DEFINE_INDEPENDENT(NAME, PROBLEM, RESULT, UPSTREAM, GRADIENTS)                                         \
+    SIMPLEMATCH_DEFINE_FORWARD(NAME, PROBLEM, RESULT, GRADIENTS)                                                           \
+    simplematch_status simplematch_##NAME##_backward(const PROBLEM* problem, const UPSTREAM* upstream,                     \
+                                                     const GRADIENTS* gradients, const Device* device) {                   \
+        return abi::backward(problem, upstream, gradients, device);                                                        \
+    }
 
-simplematch_status simplematch_sparse_window_match_backward_workspace(
-    const MatchProblem* problem, const MatchGradients* gradients, const Device* device, int64_t* bytes) {
-    return abi::backward_workspace(problem, gradients, device, bytes);
-}
+SIMPLEMATCH_DEFINE(sparse_window_match, MatchProblem, MatchResult, Upstream, MatchGradients)
+SIMPLEMATCH_DEFINE(localize, LocalizeProblem, Matches, Upstream, LocalizeGradients)
+SIMPLEMATCH_DEFINE_INDEPENDENT(gather_keypoints, GatherProblem, GatherResult, GatherUpstream, GatherGradients)
+SIMPLEMATCH_DEFINE(cosine_similarity, SimilarityProblem, SimilarityResult, SimilarityUpstream, SimilarityGradients)
+SIMPLEMATCH_DEFINE(sparse_match_cross_entropy, CrossEntropyProblem, CrossEntropyResult, CrossEntropyUpstream, MatchGradients)
+SIMPLEMATCH_DEFINE(match_all, MatchAllProblem, MatchAllResult, MatchAllUpstream, MatchAllGradients)
+SIMPLEMATCH_DEFINE_INDEPENDENT(neighbour_products, NeighbourProblem, NeighbourResult, NeighbourUpstream, NeighbourGradients)
+SIMPLEMATCH_DEFINE(localize_upsampled, UpsampledProblem, Matches, Upstream, UpsampledGradients)
+SIMPLEMATCH_DEFINE_INDEPENDENT(local_correlation, CorrelationProblem, CorrelationResult, CorrelationUpstream,
+                               CorrelationGradients)
 
-simplematch_status simplematch_localize(const LocalizeProblem* problem, const Matches* result, const Device* device) {
-    return abi::forward(problem, result, device);
-}
-
-simplematch_status simplematch_localize_workspace(const LocalizeProblem* problem, const Device* device, int64_t* bytes) {
-    return abi::forward_workspace(problem, device, bytes);
-}
-
-simplematch_status simplematch_localize_backward(
-    const LocalizeProblem* problem, const Matches* forward, const Upstream* upstream, const LocalizeGradients* gradients,
-    const Device* device) {
-    return abi::backward(problem, upstream, gradients, device, forward);
-}
-
-simplematch_status simplematch_localize_backward_workspace(
-    const LocalizeProblem* problem, const LocalizeGradients* gradients, const Device* device, int64_t* bytes) {
-    return abi::backward_workspace(problem, gradients, device, bytes);
-}
-
-simplematch_status simplematch_gather_keypoints(
-    const GatherProblem* problem, const GatherResult* result, const Device* device) {
-    return abi::forward(problem, result, device);
-}
-
-simplematch_status simplematch_gather_keypoints_workspace(
-    const GatherProblem* problem, const Device* device, int64_t* bytes) {
-    return abi::forward_workspace(problem, device, bytes);
-}
-
-simplematch_status simplematch_gather_keypoints_backward(
-    const GatherProblem* problem, const GatherUpstream* upstream, const GatherGradients* gradients, const Device* device) {
-    return abi::backward(problem, upstream, gradients, device);
-}
-
-simplematch_status simplematch_gather_keypoints_backward_workspace(
-    const GatherProblem* problem, const GatherGradients* gradients, const Device* device, int64_t* bytes) {
-    return abi::backward_workspace(problem, gradients, device, bytes);
-}
-
-simplematch_status simplematch_cosine_similarity(
-    const SimilarityProblem* problem, const SimilarityResult* result, const Device* device) {
-    return abi::forward(problem, result, device);
-}
-
-simplematch_status simplematch_cosine_similarity_workspace(
-    const SimilarityProblem* problem, const Device* device, int64_t* bytes) {
-    return abi::forward_workspace(problem, device, bytes);
-}
-
-simplematch_status simplematch_cosine_similarity_backward(
-    const SimilarityProblem* problem, const SimilarityResult* forward, const SimilarityUpstream* upstream,
-    const SimilarityGradients* gradients, const Device* device) {
-    return abi::backward(problem, upstream, gradients, device, forward);
-}
-
-simplematch_status simplematch_cosine_similarity_backward_workspace(
-    const SimilarityProblem* problem, const SimilarityGradients* gradients, const Device* device, int64_t* bytes) {
-    return abi::backward_workspace(problem, gradients, device, bytes);
-}
-
-simplematch_status simplematch_sparse_match_cross_entropy(
-    const CrossEntropyProblem* problem, const CrossEntropyResult* result, const Device* device) {
-    return abi::forward(problem, result, device);
-}
-
-simplematch_status simplematch_sparse_match_cross_entropy_workspace(
-    const CrossEntropyProblem* problem, const Device* device, int64_t* bytes) {
-    return abi::forward_workspace(problem, device, bytes);
-}
-
-simplematch_status simplematch_sparse_match_cross_entropy_backward(
-    const CrossEntropyProblem* problem, const CrossEntropyResult* forward, const CrossEntropyUpstream* upstream,
-    const MatchGradients* gradients, const Device* device) {
-    return abi::backward(problem, upstream, gradients, device, forward);
-}
-
-simplematch_status simplematch_sparse_match_cross_entropy_backward_workspace(
-    const CrossEntropyProblem* problem, const MatchGradients* gradients, const Device* device, int64_t* bytes) {
-    return abi::backward_workspace(problem, gradients, device, bytes);
-}
-
-simplematch_status simplematch_match_all(const MatchAllProblem* problem, const MatchAllResult* result, const Device* device) {
-    return abi::forward(problem, result, device);
-}
-
-simplematch_status simplematch_match_all_workspace(const MatchAllProblem* problem, const Device* device, int64_t* bytes) {
-    return abi::forward_workspace(problem, device, bytes);
-}
-
-simplematch_status simplematch_match_all_backward(
-    const MatchAllProblem* problem, const MatchAllResult* forward, const MatchAllUpstream* upstream,
-    const MatchAllGradients* gradients, const Device* device) {
-    return abi::backward(problem, upstream, gradients, device, forward);
-}
-
-simplematch_status simplematch_match_all_backward_workspace(
-    const MatchAllProblem* problem, const MatchAllGradients* gradients, const Device* device, int64_t* bytes) {
-    return abi::backward_workspace(problem, gradients, device, bytes);
-}
-
-simplematch_status simplematch_neighbour_products(
-    const NeighbourProblem* problem, const NeighbourResult* result, const Device* device) {
-    return abi::forward(problem, result, device);
-}
-
-simplematch_status simplematch_neighbour_products_workspace(
-    const NeighbourProblem* problem, const Device* device, int64_t* bytes) {
-    return abi::forward_workspace(problem, device, bytes);
-}
-
-simplematch_status simplematch_neighbour_products_backward(
-    const NeighbourProblem* problem, const NeighbourUpstream* upstream, const NeighbourGradients* gradients,
-    const Device* device) {
-    return abi::backward(problem, upstream, gradients, device);
-}
-
-simplematch_status simplematch_neighbour_products_backward_workspace(
-    const NeighbourProblem* problem, const NeighbourGradients* gradients, const Device* device, int64_t* bytes) {
-    return abi::backward_workspace(problem, gradients, device, bytes);
-}
-
-simplematch_status simplematch_localize_upsampled(
-    const UpsampledProblem* problem, const Matches* result, const Device* device) {
-    return abi::forward(problem, result, device);
-}
-
-simplematch_status simplematch_localize_upsampled_workspace(
-    const UpsampledProblem* problem, const Device* device, int64_t* bytes) {
-    return abi::forward_workspace(problem, device, bytes);
-}
-
-simplematch_status simplematch_localize_upsampled_backward(
-    const UpsampledProblem* problem, const Matches* forward, const Upstream* upstream,
-    const UpsampledGradients* gradients, const Device* device) {
-    return abi::backward(problem, upstream, gradients, device, forward);
-}
-
-simplematch_status simplematch_localize_upsampled_backward_workspace(
-    const UpsampledProblem* problem, const UpsampledGradients* gradients, const Device* device, int64_t* bytes) {
-    return abi::backward_workspace(problem, gradients, device, bytes);
-}
-
-simplematch_status simplematch_local_correlation(
-    const CorrelationProblem* problem, const CorrelationResult* result, const Device* device) {
-    return abi::forward(problem, result, device);
-}
-
-simplematch_status simplematch_local_correlation_workspace(
-    const CorrelationProblem* problem, const Device* device, int64_t* bytes) {
-    return abi::forward_workspace(problem, device, bytes);
-}
-
-simplematch_status simplematch_local_correlation_backward(
-    const CorrelationProblem* problem, const CorrelationUpstream* upstream, const CorrelationGradients* gradients,
-    const Device* device) {
-    return abi::backward(problem, upstream, gradients, device);
-}
-
-simplematch_status simplematch_local_correlation_backward_workspace(
-    const CorrelationProblem* problem, const CorrelationGradients* gradients, const Device* device, int64_t* bytes) {
-    return abi::backward_workspace(problem, gradients, device, bytes);
-}
+#undef SIMPLEMATCH_DEFINE_FORWARD
+#undef SIMPLEMATCH_DEFINE
+#undef SIMPLEMATCH_DEFINE_INDEPENDENT

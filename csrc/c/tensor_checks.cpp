@@ -105,6 +105,13 @@ void check_dtype(const char* name, const View& t, std::initializer_list<int32_t>
     refuse("%s must be %s, got %s", name, names.c_str(), dtype_name(t.dtype));
 }
 
+void check_optional(const char* name, View& t, const char* shape, std::initializer_list<int64_t> size, int32_t dtype) {
+    if (!is_given(t)) return;
+    check_tensor(name, t, shape, int(size.size()));
+    check_dtype(name, t, {dtype});
+    check_shape(name, t, shape, size);
+}
+
 void check_distinct(const char* name, const View& t) {
     if (is_empty(t)) return;
     struct Side {

@@ -29,6 +29,8 @@ void check_tensor(const char* name, View& tensor, const char* shape, int dimensi
 void check_required(const char* name, View& tensor, const char* shape, int dimensions);
 void check_shape(const char* name, const View& tensor, const char* shape, std::initializer_list<int64_t> size);
 void check_dtype(const char* name, const View& tensor, std::initializer_list<int32_t> allowed);
+// All of that, of a tensor that may be missing.
+void check_optional(const char* name, View& tensor, const char* shape, std::initializer_list<int64_t> size, int32_t dtype);
 // No two elements at one address.
 void check_distinct(const char* name, const View& tensor);
 

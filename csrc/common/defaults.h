@@ -48,7 +48,7 @@ template <>
 inline constexpr NeighbourProblem kDefault<NeighbourProblem> = {kNotGiven};
 template <>
 inline constexpr UpsampledProblem kDefault<UpsampledProblem> = {
-    kNotGiven, nullptr, kNotGiven, kAllRows, {SIMPLEMATCH_DOT, 0, 1e-8}, kDefault<Localization>, 1, 1};
+    kNotGiven, nullptr, kNotGiven, kAllRows, {SIMPLEMATCH_DOT, 0, 1e-8}, kDefault<Localization>, 1, 1, kDefaultScoreBudget};
 template <>
 inline constexpr CorrelationProblem kDefault<CorrelationProblem> = {
     kNotGiven, kNotGiven, kNotGiven, kNotGiven, kAllRows,

@@ -58,7 +58,8 @@ void BlockGradients<T>::set_query_own(int64_t i, T norm, double sum, double sum_
     double factor = 0;
     if (metric.kind == SIMPLEMATCH_L2) {
         factor = 2 * sum;
-    } else if (metric.kind == SIMPLEMATCH_COSINE && sum_with_score != 0 && norm != 0 && !(metric.clamp_eps && norm < T(metric.eps))) {
+    } else if (metric.kind == SIMPLEMATCH_COSINE && sum_with_score != 0 && norm != 0 &&
+               !(metric.clamp_eps && norm < T(metric.eps))) {
         const double length = double(norm);  // the query comes as q / D(q): this makes it q / |q|
         factor = sum_with_score * ((metric.clamp_eps ? length : length + double(T(metric.eps))) / length);
     }

@@ -5,9 +5,9 @@
 #pragma once
 
 #include "common/window.h"
+#include "local_correlation.h"
 #include "match_all.h"
 #include "upsampling.h"
-#include "local_correlation.h"
 
 namespace simplematch::cpu {
 
@@ -223,7 +223,7 @@ struct Kernels {
     void (*upsampled_terms)(const Upsampling<T>&, const Metric&, int64_t y, T* terms, double* scratch);
     void (*upsampled_terms_backward)(const Upsampling<T>&, const Metric&, int64_t y, const T* sums, double* squares,
                                      double* scratch);
-    const CorrelationSteps<T>& (*correlation)();
+    CorrelationSteps<T> correlation;
 };
 
 // Numbers from one row of cells to the next, [cell][channel]: whole vectors, and one line so that rows do not share few

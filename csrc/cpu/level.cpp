@@ -46,7 +46,7 @@ template <class T>
 MatchAllSteps<T> match_all_steps();
 
 template <class T>
-const CorrelationSteps<T>& correlation_steps();
+CorrelationSteps<T> correlation_steps();
 
 template <class T>
 const Kernels<T>& kernels() {
@@ -55,7 +55,7 @@ const Kernels<T>& kernels() {
         localize_small<T>, localize_small_backward<T>, read_side_by_side<T>, write_side_by_side<T>, weights<T>,
         target_and_query_backward<T>, match_all_steps<T>(), neighbour_products<T>,
         neighbour_products_backward<T>, upsample<T>, upsample_backward<T>, upsampled_terms<T>, upsampled_terms_backward<T>,
-        correlation_steps<T>};
+        correlation_steps<T>()};
     return table;
 }
 

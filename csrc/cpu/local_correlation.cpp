@@ -4,8 +4,7 @@
 #include <type_traits>
 
 #include "common/metric.h"
-#include "kernels.h"
-#include "simd.h"
+#include "pack.h"
 
 namespace simplematch::cpu::SIMPLEMATCH_LEVEL {
 namespace {
@@ -135,6 +134,7 @@ __attribute__((noinline)) void add_queries_to(const CellGroup<T>& g, const T* we
     add_queries_some<T, Q, 1>(g, weights, stride, gradient, c);
 }
 
+// Not by the tiles of pack.h: a row of cells may have any length, and a tile is a whole number of vectors.
 template <class T, class S>
 void read_cells_of(const View& map, const S* from, int64_t count, T* to, int64_t stride) {
     constexpr int n = kLanes<T>;
@@ -144,11 +144,12 @@ void read_cells_of(const View& map, const S* from, int64_t count, T* to, int64_t
         for (int64_t i = 0; i < count; ++i) {
             const S* const cell = from + i * step;
             T* const row = to + i * stride;
-            int64_t c = 0;
-            if (plane == 1)
-                for (; c + n <= channels; c += n) store<T>(row + c, load<T>(cell + c));
-            for (; c < channels; ++c) row[c] = T(to_float(cell[c * plane]));
-            for (; c < padded; ++c) row[c] = 0;
+            if (plane == 1) {
+                read_run(cell, row, channels);
+            } else {
+                for (int64_t c = 0; c < channels; ++c) row[c] = T(to_float(cell[c * plane]));
+            }
+            for (int64_t c = channels; c < padded; ++c) row[c] = 0;
         }
         return;
     }
@@ -240,7 +241,8 @@ void finish_gradient(T* gradient, const T* vector, int64_t channels, T norm, con
     const double own = flat ? 0 : double(sum<T>(products)) / double(divisor) / double(norm);
     const T factor = T(own);
     if (factor - factor != 0 && own - own == 0) {  // leaves float32, its product with the vector may not
-        for (int64_t c = 0; c < channels; ++c) gradient[c] = T((double(gradient[c]) - own * double(vector[c])) / double(divisor));
+        for (int64_t c = 0; c < channels; ++c)
+            gradient[c] = T((double(gradient[c]) - own * double(vector[c])) / double(divisor));
         return;
     }
     for (int64_t c = 0; c < channels; c += kLanes<T>)
@@ -343,14 +345,12 @@ void write_cells(const View& map, int64_t b, int64_t y, int64_t left, int64_t ri
 }
 
 template <class T>
-const CorrelationSteps<T>& correlation_steps() {
-    static constexpr CorrelationSteps<T> steps = {
-        correlate<T>, add_cells<T>, add_queries<T>, finish_gradient<T>,
-        finish_scores<T>, blend<T>, unblend<T>, finish_weights<T>, read_cells<T>, write_cells<T>};
-    return steps;
+CorrelationSteps<T> correlation_steps() {
+    return {correlate<T>, add_cells<T>, add_queries<T>, finish_gradient<T>, finish_scores<T>, blend<T>, unblend<T>,
+            finish_weights<T>, read_cells<T>, write_cells<T>};
 }
 
-template const CorrelationSteps<float>& correlation_steps<float>();
-template const CorrelationSteps<double>& correlation_steps<double>();
+template CorrelationSteps<float> correlation_steps<float>();
+template CorrelationSteps<double> correlation_steps<double>();
 
 }  // namespace simplematch::cpu::SIMPLEMATCH_LEVEL

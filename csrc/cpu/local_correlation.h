@@ -8,9 +8,9 @@
 //     add_queries   dcell_i += sum_q w[q][i] query_q
 #pragma once
 
-#include "simplematch/simplematch.h"
-
 #include <cstdint>
+
+#include "simplematch/simplematch.h"
 
 namespace simplematch::cpu {
 

@@ -6,6 +6,8 @@
 //
 // The first pass leaves the weights of every query for the cells of its group. The second asks, for every tile of cells,
 // which groups cover it: a gather, so there is nothing to add to from two threads.
+#include <memory>
+
 #include "common/affine.h"
 #include "local_correlation_driver.h"
 
@@ -55,7 +57,7 @@ struct Backward {
 
     // Weights of the cells of the group for one query.
     void weigh(const ClusterPlan& plan, const Place& place, const Box& group, T* weights, Scratch<T>& scratch) const {
-        const CorrelationSteps<T>& steps = kernels<T>().correlation();
+        const CorrelationSteps<T>& steps = kernels<T>().correlation;
         const int64_t columns = group.right - group.left;
         std::fill(weights, weights + area_of(group), T(0));
         if (is_whole(place, plan.cluster, p)) {
@@ -118,7 +120,7 @@ struct Backward {
 
     void run_group(const ClusterPlan& plan, int64_t image, int64_t first, T* for_target, Scratch<T>& scratch) const {
         const GroupPlan& of_group = plan.groups[first];
-        const CorrelationSteps<T>& steps = kernels<T>().correlation();
+        const CorrelationSteps<T>& steps = kernels<T>().correlation;
         const int64_t all = queries_of(p), channels = p.target.size[1], stride = scratch.stride;
         const bool cosine = p.metric.kind == SIMPLEMATCH_COSINE;
         CellGroup<T> group{of_group.count, {}, area_of(of_group.box), scratch.cells.row.get(),
@@ -181,60 +183,90 @@ struct Backward {
             for (int64_t x = left; x < right; ++x)
                 row[x - left] = sums + ((y - tile.top) * (tile.right - tile.left) + x - tile.left) * stride;
             const T* const from = weights + of_group.offset + (y - box.top) * (box.right - box.left) + left - box.left;
-            kernels<T>().correlation().add_queries(group, from, area_of(box), row);
+            kernels<T>().correlation.add_queries(group, from, area_of(box), row);
         }
         return true;
     }
 };
 
+// Tiles of cells, to each of which a thread adds what reaches it, cluster after cluster: the plan and the weights of one
+// cluster are gone when those of the next are made.
 template <class T>
-struct TargetScratch {
-    TargetScratch(const CorrelationProblem& p)
-        : reader(p.target, true, kCellRows * kCellColumns), sums(kCellRows * kCellColumns * packed_row(p.target.size[1])) {}
-    CellReader<T> reader;
-    Buffer<T> sums;
-};
+class TargetGradient {
+public:
+    TargetGradient(const Backward<T>& backward, size_t clusters, int threads)
+        : backward_(backward), p_(backward.p), channels_(p_.target.size[1]), stride_(packed_row(channels_)), threads_(threads),
+          down_((p_.target.size[2] + kCellRows - 1) / kCellRows),
+          across_((p_.target.size[3] + kCellColumns - 1) / kCellColumns), tiles_(p_.target.size[0] * down_ * across_),
+          alone_(clusters == 1), sums_((alone_ ? threads : tiles_) * kCellRows * kCellColumns * stride_), reached_(tiles_) {
+        for (int i = 0; i < threads; ++i) readers_.emplace_back(p_.target, true, kCellRows * kCellColumns);
+    }
 
-template <class T>
-void write_target(const Backward<T>& backward, const std::vector<ClusterPlan>& plans, const std::vector<Buffer<T>>& weights,
-                  int64_t image, const Box& tile, TargetScratch<T>& scratch) {
-    const CorrelationProblem& p = backward.p;
-    const CorrelationSteps<T>& steps = kernels<T>().correlation();
-    const int64_t channels = p.target.size[1], stride = packed_row(channels), columns = tile.right - tile.left;
-    T* const sums = scratch.sums.get();
-    std::fill(sums, sums + area_of(tile) * stride, T(0));
-    T* row[kCellColumns];
-    bool reached = false;
-    for (size_t i = 0; i < plans.size(); ++i) {
-        const ClusterPlan& plan = plans[i];
+    // The first cluster finds no sums, and the last leaves the gradient.
+    void add(const ClusterPlan& plan, const T* weights, bool first, bool last) {
+#pragma omp parallel for schedule(dynamic) num_threads(threads_) if (threads_ > 1)
+        for (int64_t t = 0; t < tiles_; ++t) {
+            const int64_t image = t / (down_ * across_), top = t / across_ % down_ * kCellRows, left = t % across_ * kCellColumns;
+            const Box tile{top, left, std::min(top + kCellRows, p_.target.size[2]),
+                           std::min(left + kCellColumns, p_.target.size[3])};
+            T* const sums = sums_.get() + (alone_ ? thread_index() : t) * kCellRows * kCellColumns * stride_;
+            if (first) {
+                std::fill(sums, sums + area_of(tile) * stride_, T(0));
+                reached_[t] = 0;
+            }
+            if (add_cluster(plan, weights, image, tile, sums)) reached_[t] = 1;
+            if (last) write(image, tile, sums, reached_[t] != 0);
+        }
+    }
+
+private:
+    // Whether the cluster reaches the tile.
+    bool add_cluster(const ClusterPlan& plan, const T* weights, int64_t image, const Box& tile, T* sums) const {
+        T* row[kCellColumns];
+        bool reached = false;
         const int64_t first_row = plan.tile_of_row(tile.top - plan.cluster.rows);
         const int64_t last_row = plan.tile_of_row(tile.bottom);
         const int64_t first_column = plan.tile_of_column(tile.left - plan.cluster.columns);
         const int64_t last_column = plan.tile_of_column(tile.right);
-        for (int64_t ty = first_row; ty <= last_row; ++ty)
-            for (int64_t tx = first_column; tx <= last_column; ++tx) {
-                const TilePlan& from = plan.tiles[size_t((image * plan.tile_rows + ty) * plan.tile_columns + tx)];
-                for (int64_t j = from.first; j < from.last; j += plan.groups[j].count)
-                    reached |= backward.add_group(plan, image, j, weights[i].get(), tile, sums, row);
+        for (int64_t y = first_row; y <= last_row; ++y)
+            for (int64_t x = first_column; x <= last_column; ++x) {
+                const TilePlan& from = plan.tiles[size_t((image * plan.tile_rows + y) * plan.tile_columns + x)];
+                for (int64_t i = from.first; i < from.last; i += plan.groups[i].count)
+                    reached |= backward_.add_group(plan, image, i, weights, tile, sums, row);
             }
+        return reached;
     }
-    if (reached && p.metric.kind == SIMPLEMATCH_COSINE) {
-        scratch.reader.read(image, tile);
-        for (int64_t y = tile.top; y < tile.bottom; ++y)
-            for (int64_t x = 0; x < columns; ++x)
-                steps.finish_gradient(sums + ((y - tile.top) * columns + x) * stride,
-                                      scratch.reader.row(y, tile.left) + x * scratch.reader.stride(),
-                                      round_up(channels, kChannelUnit), scratch.reader.norms(y, tile.left)[x], p.metric);
+
+    void write(int64_t image, const Box& tile, T* sums, bool reached) {
+        const CorrelationSteps<T>& steps = kernels<T>().correlation;
+        CellReader<T>& reader = readers_[size_t(thread_index())];
+        const int64_t columns = tile.right - tile.left;
+        const bool moves = reached && p_.metric.kind == SIMPLEMATCH_COSINE;
+        if (moves) reader.read(image, tile);
+        for (int64_t y = tile.top; y < tile.bottom; ++y) {
+            T* const row = sums + (y - tile.top) * columns * stride_;
+            for (int64_t x = 0; moves && x < columns; ++x)
+                steps.finish_gradient(row + x * stride_, reader.row(y, tile.left) + x * reader.stride(),
+                                      round_up(channels_, kChannelUnit), reader.norms(y, tile.left)[x], p_.metric);
+            steps.write_cells(backward_.wanted.target, image, y, tile.left, tile.right, row, stride_);
+        }
     }
-    for (int64_t y = tile.top; y < tile.bottom; ++y)
-        steps.write_cells(backward.wanted.target, image, y, tile.left, tile.right,
-                          sums + (y - tile.top) * columns * stride, stride);
-}
+
+    const Backward<T>& backward_;
+    const CorrelationProblem& p_;
+    const int64_t channels_, stride_;
+    const int threads_;
+    const int64_t down_, across_, tiles_;
+    const bool alone_;  // one cluster: its sums need not be kept
+    const Buffer<T> sums_;
+    const Buffer<uint8_t> reached_;
+    std::vector<CellReader<T>> readers_;
+};
 
 // Rows (B, N) of `gradient` to the map of queries.
 template <class T>
 void write_queries(const CorrelationProblem& p, const View& to, const QueryRows<T>& queries, T* gradient, int threads) {
-    const CorrelationSteps<T>& steps = kernels<T>().correlation();
+    const CorrelationSteps<T>& steps = kernels<T>().correlation;
     const int64_t batch = to.size[0], height = to.size[2], width = to.size[3], channels = to.size[1];
     const int64_t stride = packed_row(channels), pieces = (width + kTile - 1) / kTile;
 #pragma omp parallel for schedule(dynamic, 4) num_threads(threads) if (threads > 1)
@@ -279,32 +311,24 @@ void correlate_all_backward(const CorrelationProblem& p, const CorrelationUpstre
                                is_given(wanted.queries) ? query_gradient.get() : nullptr,
                                is_given(wanted.coords) ? point_gradient.get() : nullptr};
 
-    std::vector<ClusterPlan> plans;
-    std::vector<Buffer<T>> weights;
-    for (const Cluster& cluster : count == 0 ? std::vector<Cluster>{} : list_clusters(p)) {
-        plans.push_back(plan_cluster(p, cluster, rows.get(), threads));
-        const ClusterPlan& plan = plans.back();
-        weights.emplace_back(is_given(wanted.target) ? plan.weights : 0);
-        T* const for_target = is_given(wanted.target) ? weights.back().get() : nullptr;
+    // Without queries too, there is a gradient of the target to write.
+    const std::vector<Cluster> clusters = count == 0 ? std::vector<Cluster>{{0, 0, 1, 1}} : list_clusters(p);
+    std::unique_ptr<TargetGradient<T>> target;
+    if (is_given(wanted.target)) target = std::make_unique<TargetGradient<T>>(backward, clusters.size(), threads);
+    for (size_t i = 0; i < clusters.size(); ++i) {
+        const ClusterPlan plan = plan_cluster(p, clusters[i], rows.get(), threads);
+        const Buffer<T> weights(target == nullptr ? 0 : plan.weights);
         std::vector<Scratch<T>> scratch;
-        for (int i = 0; i < threads; ++i) scratch.emplace_back(p, plan, channels);
+        for (int k = 0; k < threads; ++k) scratch.emplace_back(p, plan, channels);
         const int64_t tiles = int64_t(plan.tiles.size());
 #pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1)
         for (int64_t t = 0; t < tiles; ++t)
-            backward.run_tile(plan, plan.tiles[size_t(t)], for_target, scratch[size_t(thread_index())]);
+            backward.run_tile(plan, plan.tiles[size_t(t)], target == nullptr ? nullptr : weights.get(),
+                              scratch[size_t(thread_index())]);
+        if (target != nullptr) target->add(plan, weights.get(), i == 0, i + 1 == clusters.size());
     }
     if (is_given(wanted.queries)) write_queries(p, wanted.queries, queries, query_gradient.get(), threads);
     if (is_given(wanted.coords)) write_points(p, wanted.coords, point_gradient.get());
-    if (!is_given(wanted.target)) return;
-    std::vector<TargetScratch<T>> scratch;
-    for (int i = 0; i < threads; ++i) scratch.emplace_back(p);
-    const int64_t down = (height + kCellRows - 1) / kCellRows, across = (width + kCellColumns - 1) / kCellColumns;
-#pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1)
-    for (int64_t t = 0; t < batch * down * across; ++t) {
-        const int64_t image = t / (down * across), top = t / across % down * kCellRows, left = t % across * kCellColumns;
-        const Box tile{top, left, std::min(top + kCellRows, height), std::min(left + kCellColumns, width)};
-        write_target(backward, plans, weights, image, tile, scratch[size_t(thread_index())]);
-    }
 }
 
 }  // namespace

@@ -31,7 +31,7 @@ struct Forward {
 
     void write_samples(const Place& place, const Box& group, const T* scores, T* box) const {
         const int64_t of_query = samples_of(p), all = queries_of(p), columns = group.right - group.left;
-        const CorrelationSteps<T>& steps = kernels<T>().correlation();
+        const CorrelationSteps<T>& steps = kernels<T>().correlation;
         T* const to = result + place.query * of_query;
         if (is_whole(place, plan.cluster, p)) {
             const T* const first = scores + (place.top - group.top) * columns + place.left - group.left;

@@ -37,7 +37,7 @@ public:
             const int64_t left = task % pieces * piece, right = std::min(left + piece, width);
             const int64_t y = task / pieces % height, b = task / pieces / height, n = y * width + left;
             const int64_t at = b * height * width + n;
-            if (!in_place_) steps.correlation().read_cells(map, b, y, left, right, rows_.get() + at * stride_, stride_);
+            if (!in_place_) steps.correlation.read_cells(map, b, y, left, right, rows_.get() + at * stride_, stride_);
             if (!with_norms) continue;
             for (int64_t i = 0; i < right - left; ++i)
                 steps.norms(row(b, n + i), 0, channels, 1, norm_.get() + at + i);
@@ -74,7 +74,7 @@ public:
         box_ = box;
         for (int64_t y = box.top; y < box.bottom; ++y) {
             T* const to = rows_.get() + (y - box.top) * columns * stride_;
-            if (!in_place_) steps.correlation().read_cells(target_, b, y, box.left, box.right, to, stride_);
+            if (!in_place_) steps.correlation.read_cells(target_, b, y, box.left, box.right, to, stride_);
             if (with_norms_)
                 steps.norms(row(y, box.left), stride_, target_.size[1], columns, norm_.get() + (y - box.top) * columns);
         }
@@ -146,7 +146,7 @@ private:
             all_safe = false;
             if (length - length == 0) continue;
             unknown[i] = std::numeric_limits<T>::quiet_NaN();
-            if (zeros != nullptr) row[i] = zeros;
+            if (zeros != nullptr) row[i] = zeros, divisor[i] = 1;  // of weights, of which those that are 0 stay that
         }
     }
 };
@@ -155,13 +155,13 @@ private:
 template <class T>
 void score_group(const CellGroup<T>& group, const GroupCells<T>& cells, const T* query_norm, const Metric& metric,
                  int64_t channels, T* scores, int64_t stride) {
-    kernels<T>().correlation().correlate(group, scores, stride);
+    kernels<T>().correlation.correlate(group, scores, stride);
     const bool cosine = metric.kind == SIMPLEMATCH_COSINE, exact = std::is_same<T, double>::value;
     for (int64_t q = 0; q < group.queries; ++q) {
         T* const row = scores + q * stride;
         const T divisor = cosine ? denominator(query_norm[q], metric) : T(1);
         const T* const divisors = cosine ? cells.divisor.get() : nullptr;
-        const bool finite = kernels<T>().correlation().finish_scores(row, cells.count, divisor, divisors);
+        const bool finite = kernels<T>().correlation.finish_scores(row, cells.count, divisor, divisors);
         const bool safe = !cosine || is_safe_norm(query_norm[q]);
         if (exact || (cosine ? safe && cells.all_safe : finite)) continue;
         for (int64_t i = 0; i < cells.count; ++i) {

@@ -2,6 +2,8 @@
 //
 // The backward computes them again. What the queries of a block leave, their ds and their coarse gradients, is summed over
 // queries in their order, each cell by one thread, so that results don't depend on the number of threads.
+#include <algorithm>
+
 #include "common/metric.h"
 #include "localization.h"
 #include "rows.h"
@@ -9,7 +11,7 @@
 namespace simplematch::cpu {
 namespace {
 
-constexpr int64_t kBlockBytes = int64_t(16) << 20;  // of what the queries of a block leave, and of the terms of images
+constexpr int64_t kMostBytes = int64_t(16) << 20;
 
 template <class T>
 class AxisTable {
@@ -51,8 +53,10 @@ struct Work {
 
     int32_t kind() const { return p.products == nullptr ? int32_t(SIMPLEMATCH_DOT) : p.metric.kind; }
     int threads(int wanted) const { return threads_for(wanted, double(batch) * double(count) * double(fine) * 4); }
+    // Bytes of what the queries of a block leave, and of the terms of images.
+    int64_t budget() const { return std::min(kMostBytes, p.score_budget); }
     int64_t images_at_a_time() const {
-        return std::max<int64_t>(1, std::min(batch, kBlockBytes / (fine * int64_t(sizeof(T)))));
+        return std::max<int64_t>(1, std::min(batch, budget() / (fine * int64_t(sizeof(T)))));
     }
     Upsampling<T> image(int64_t b, const T* terms) const {
         return {y.view(), x.view(), kind(), p.products == nullptr ? nullptr : p.products + b * 5 * coarse, terms};
@@ -61,14 +65,16 @@ struct Work {
         return T(denominator(__builtin_sqrt(p.products[b * 5 * coarse + i]), p.metric));
     }
 
+    // Of each thread, for the terms of a row of fine cells and their gradient.
+    int64_t wide_numbers() const { return kind() == SIMPLEMATCH_DOT ? 0 : 3 * p.scores.size[3] + 1; }
+
     // Called by all threads of a team: the terms of images [b, b + images), and D(f) for the cosine.
-    void prepare(int64_t b, int64_t images, T* terms, T* norms) const {
+    void prepare(int64_t b, int64_t images, T* terms, T* norms, double* wide) const {
         if (kind() == SIMPLEMATCH_DOT) return;
-        std::vector<double> scratch(size_t(3 * p.scores.size[3]));
 #pragma omp for schedule(static)
         for (int64_t row = 0; row < images * p.height; ++row) {
             const int64_t i = row / p.height, here = row % p.height;
-            steps.upsampled_terms(image(b + i, nullptr), p.metric, here, terms + row * p.width, scratch.data());
+            steps.upsampled_terms(image(b + i, nullptr), p.metric, here, terms + row * p.width, wide);
         }
         if (kind() != SIMPLEMATCH_COSINE) return;
 #pragma omp for schedule(static)
@@ -109,11 +115,12 @@ void localize_all(const UpsampledProblem& p, const Matches& matches, int wanted_
     const bool has_terms = work.kind() != SIMPLEMATCH_DOT;
     const Buffer<T> terms(has_terms ? most * work.fine : 0), norms(has_terms ? most * work.coarse : 0);
     const ThreadScratch<T> scratch(threads, work.scratch_numbers());
+    const ThreadScratch<double> wide(threads, work.wide_numbers());
     for (int64_t b = 0; b < work.batch; b += most) {
         const int64_t images = std::min(most, work.batch - b);
 #pragma omp parallel num_threads(threads) if (threads > 1)
         {
-            work.prepare(b, images, terms.get(), norms.get());
+            work.prepare(b, images, terms.get(), norms.get(), wide.mine());
 #pragma omp for schedule(dynamic)
             for (int64_t task = 0; task < images * work.count; ++task) {
                 const int64_t i = task / work.count, n = task % work.count, at = (b + i) * work.count + n;
@@ -214,7 +221,7 @@ struct Backward {
     }
 
     // Called by all threads of a team: the products' gradient of image b from these sums; `squares`: H W numbers.
-    void write_products(int64_t b, const T* fine_sums, const double* coarse_sums, double* squares) const;
+    void write_products(int64_t b, const T* fine_sums, const double* coarse_sums, double* squares, double* wide) const;
 };
 
 // dL/d of the five products of coarse row j, from dL/d|F|^2.
@@ -254,17 +261,17 @@ void gather_row(const UpsampledAxis<T>& y, const UpsampledAxis<T>& x, bool l2, i
 }
 
 template <class T>
-void Backward<T>::write_products(int64_t b, const T* fine_sums, const double* coarse_sums, double* squares) const {
+void Backward<T>::write_products(int64_t b, const T* fine_sums, const double* coarse_sums, double* squares,
+                                 double* wide) const {
     const UpsampledProblem& p = work.p;
     const Upsampling<T> u = work.image(b, nullptr);
     double* const products = wanted.products + b * 5 * work.coarse;
-    std::vector<double> scratch(size_t(3 * u.x.cells + 1));
 #pragma omp for schedule(static)
     for (int64_t y = 0; y < p.height; ++y)
-        work.steps.upsampled_terms_backward(u, p.metric, y, fine_sums + y * p.width, squares + y * p.width, scratch.data());
+        work.steps.upsampled_terms_backward(u, p.metric, y, fine_sums + y * p.width, squares + y * p.width, wide);
 #pragma omp for schedule(static)
     for (int64_t j = 0; j < u.y.cells; ++j) {
-        gather_row(u.y, u.x, u.kind == SIMPLEMATCH_L2, j, squares, products, scratch.data());
+        gather_row(u.y, u.x, u.kind == SIMPLEMATCH_L2, j, squares, products, wide);
         if (u.kind != SIMPLEMATCH_COSINE) continue;
         for (int64_t m = j * u.x.cells; m < (j + 1) * u.x.cells; ++m) {  // dD = sum / D, and d|f|^2 = dD / (2 |f|)
             const double g = coarse_sums[m], norm = __builtin_sqrt(u.products[m]);
@@ -286,7 +293,7 @@ void localize_all_backward(const UpsampledProblem& p, const Matches& matches, co
     const int threads = work.threads(wanted_threads);
     const int64_t box_size = box_rows(p.localization.window, p.height) * box_columns(p.localization.window, p.width);
     const Backward<T> backward{work, matches, upstream, wanted, box_size};
-    BlockSize most = block_size(work.batch, work.count, (box_size + work.coarse) * int64_t(sizeof(T)), kBlockBytes);
+    BlockSize most = block_size(work.batch, work.count, (box_size + work.coarse) * int64_t(sizeof(T)), work.budget());
     most.images = std::min(most.images, work.images_at_a_time());
     const int64_t slots = most.images * most.queries;
     Block<T> block{0, 0, 0, Buffer<T>(slots * box_size), Buffer<T>(slots * work.coarse), Buffer<Box>(slots)};
@@ -294,6 +301,7 @@ void localize_all_backward(const UpsampledProblem& p, const Matches& matches, co
     const Buffer<T> fine_sums(sums ? most.images * work.fine : 0);
     const Buffer<double> coarse_sums(sums ? most.images * work.coarse : 0), squares(sums ? work.fine : 0);
     const ThreadScratch<T> scratch(threads, work.scratch_numbers());
+    const ThreadScratch<double> wide(threads, work.wide_numbers());
     for (int64_t b = 0; b < work.batch; b += most.images) {
         block.images = std::min(most.images, work.batch - b);
         if (sums) {
@@ -304,7 +312,7 @@ void localize_all_backward(const UpsampledProblem& p, const Matches& matches, co
             block.queries = std::min(most.queries, work.count - block.first);
 #pragma omp parallel num_threads(threads) if (threads > 1)
             {
-                if (block.first == 0) work.prepare(b, block.images, terms.get(), norms.get());
+                if (block.first == 0) work.prepare(b, block.images, terms.get(), norms.get(), wide.mine());
 #pragma omp for schedule(dynamic)
                 for (int64_t task = 0; task < block.images * block.queries; ++task)
                     backward.run_query(block, b, task / block.queries, task % block.queries, terms.get(), norms.get(),
@@ -315,7 +323,7 @@ void localize_all_backward(const UpsampledProblem& p, const Matches& matches, co
         for (int64_t i = 0; sums && i < block.images; ++i) {
 #pragma omp parallel num_threads(threads) if (threads > 1)
             backward.write_products(b + i, fine_sums.get() + i * work.fine, coarse_sums.get() + i * work.coarse,
-                                    squares.get());
+                                    squares.get(), wide.mine());
         }
     }
 }

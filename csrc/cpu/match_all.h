@@ -101,18 +101,18 @@ struct ScoreGradientWork {
     int64_t panel;
     SoftmaxWeights<T> of_rows, of_columns;
     T* gradients;    // (rows rounded up to panels, panel_columns)
-    T* lines;        // (panel_columns, stride)
+    T* lines;        // (panel_columns, stride), or null: not wanted
     int64_t stride;
     double* moment;  // sum of ds * s, or null: not wanted
     T* scratch;
 };
 
-// Sums of the lines of one set with weights ds. `channels` from channel `first_channel` on.
+// Sums of the lines of one set with weights ds, over `channels` channels from a first one on.
 template <class T>
 struct LineSums {
     const T* gradients;  // of all panels: (panels, row_capacity, panel_columns)
     int64_t row_capacity, rows, columns;
-    const T* lines;      // of the other set, from `first_channel` on
+    const T* lines;      // of the other set, from the first channel on
     T* sums;             // of this set, likewise
     int64_t stride, channels;
     bool add;
@@ -142,6 +142,8 @@ struct MatchAllSteps {
     void (*pack_lines)(const VectorSet<T>& set, int64_t first, T* lines, int64_t stride, T* scratch);
     // sum += weight * line, of vector i; elements that are not finite count as 0.
     void (*add_line)(const VectorSet<T>& set, int64_t i, T weight, T* sum);
+    // The score of one pair from float64 products of what the sets hold, for marks of kSeparate.
+    double (*separate_score)(const VectorSet<T>& a, int64_t n, const VectorSet<T>& b, int64_t m);
     void (*match)(const MatchAllWork<T>& work);
     void (*score_gradients)(const ScoreGradientWork<T>& work);
     // sums_n += sum_m ds[n, m] line_m for panel_rows rows, whose gradients begin at `gradients`

@@ -70,7 +70,7 @@ void score_gradients(const ScoreGradientWork<T>& w) {
     T* const panel = w.scratch;
     T* const tile = panel + (channels + 1) * W;
     pack_panel<T, W>(w.b, first, panel);
-    lines_of_panel(panel, channels, w.lines, w.stride);
+    if (w.lines != nullptr) lines_of_panel(panel, channels, w.lines, w.stride);
     ScoreGradients<T> gradients{w, tile, T(w.summation.inverse_temperature), T(w.summation.shift), {}, {}, {}};
     gradients.begin_columns(first, count);
     const bool separate = any_separate(w.b, first, count);

@@ -16,18 +16,19 @@ public:
         : p_(p), wanted_(wanted), steps_(kernels<T>().match_all), threads_(threads),
           dense_(is_given(upstream.log_sum_exp_a) || is_given(upstream.log_sum_exp_b)),
           signs_(p.metric.kind == SIMPLEMATCH_L1),
-          a_(p.a, p.rows_a, p.metric, {upstream.score_a, upstream.log_sum_exp_a, forward.index_a, forward.score_a,
-                                       forward.log_sum_exp_a, forward.norm_a}, wanted.a, steps_),
-          b_(p.b, p.rows_b, p.metric, {upstream.score_b, upstream.log_sum_exp_b, forward.index_b, forward.score_b,
-                                       forward.log_sum_exp_b, forward.norm_b}, wanted.b, steps_),
+          a_(p.a, p.b, p.rows_a, p.metric, {upstream.score_a, upstream.log_sum_exp_a, forward.index_a, forward.score_a,
+                                            forward.log_sum_exp_a, forward.norm_a}, wanted.a, steps_),
+          b_(p.b, p.a, p.rows_b, p.metric, {upstream.score_b, upstream.log_sum_exp_b, forward.index_b, forward.score_b,
+                                            forward.log_sum_exp_b, forward.norm_b}, wanted.b, steps_),
           cut_(p, steps_), stride_(steps_.line_stride(p.a.size[1])),
           panels_(dense_ ? cut_.rows * p.a.size[1] + 64 : 0),
-          a_lines_(dense_ ? (cut_.rows + steps_.panel_columns) * stride_ : 0),
-          b_lines_(dense_ ? cut_.panels * steps_.panel_columns * stride_ : 0),
+          a_lines_(packs_a() ? (cut_.rows + steps_.panel_columns) * stride_ : 0),
+          b_lines_(packs_b() ? cut_.panels * steps_.panel_columns * stride_ : 0),
           gradients_(dense_ ? cut_.panels * steps_.panel_columns * cut_.rows : 0),
-          a_sums_(dense_ ? cut_.rows * stride_ : 0),
-          b_sums_(dense_ && is_given(wanted.b) ? round_up(cells_of(p.b), steps_.panel_columns) * stride_ : 0),
-          moments_(cut_.panels), scratch_(threads, steps_.match_scratch(p.a.size[1], 0) + 2 * stride_) {}
+          a_sums_(sums_a() ? cut_.rows * stride_ : 0),
+          b_sums_(sums_b() ? round_up(cells_of(p.b), steps_.panel_columns) * stride_ : 0),
+          moments_(std::max(cut_.panels, cells_of(p.a))),
+          scratch_(threads, steps_.match_scratch(p.a.size[1], 0) + 2 * stride_) {}
 
     void run(int64_t b) {
         a_.data.choose(b);
@@ -47,15 +48,22 @@ public:
         for (int64_t first = 0; first < count_a; first += rows) {
             const int64_t here = std::min(rows, count_a - first);
             if (dense && count_b > 0) add_block(first, here, softmax);
-            finish(a_, b_, first, here, dense && count_b > 0 ? a_sums_.get() : nullptr, softmax, b, true);
+            finish(a_, b_, first, here, dense && count_b > 0 && sums_a() ? a_sums_.get() : nullptr, softmax, b, true);
         }
-        finish(b_, a_, 0, count_b, dense && count_a > 0 && is_given(wanted_.b) ? b_sums_.get() : nullptr, softmax, b, false);
+        finish(b_, a_, 0, count_b, dense && count_a > 0 && sums_b() ? b_sums_.get() : nullptr, softmax, b, false);
         a_.write_padding(b);
         b_.write_padding(b);
         write_numbers(b, softmax);
     }
 
 private:
+    // Whether sums over the other side's vectors are made for one side's.
+    bool sums_a() const { return dense_ && is_given(wanted_.a); }
+    bool sums_b() const { return dense_ && is_given(wanted_.b); }
+    // Signs need the lines of both sides for either gradient, products those of the other side.
+    bool packs_a() const { return sums_b() || (signs_ && sums_a()); }
+    bool packs_b() const { return sums_a() || (signs_ && sums_b()); }
+
     // Rows [first, first + rows) of `a` and all of `b`.
     void add_block(int64_t first, int64_t rows, const Softmax& softmax) {
         const VectorSet<T>& a = a_.set();
@@ -63,7 +71,7 @@ private:
 #pragma omp parallel for schedule(static) num_threads(threads_) if (threads_ > 1)
         for (int64_t r = 0; r < rows; r += steps_.panel_rows)
             steps_.pack_rows(a, first + r, panels_.get() + r * a.channels());
-        if (is_given(wanted_.b) || (signs_ && is_given(wanted_.a))) {
+        if (packs_a()) {
 #pragma omp parallel for schedule(static) num_threads(threads_) if (threads_ > 1)
             for (int64_t r = 0; r < rows; r += columns)
                 steps_.pack_lines(a, first + r, a_lines_.get() + r * stride_, stride_, scratch_.mine());
@@ -81,9 +89,10 @@ private:
 #pragma omp parallel for schedule(dynamic) num_threads(threads_) if (threads_ > 1)
         for (int64_t i = 0; i < panels; ++i) {
             moments_[i] = 0;
+            T* const lines = packs_b() ? b_lines_.get() + i * columns * stride_ : nullptr;
+            double* const moment = want_moment ? moments_.get() + i : nullptr;
             steps_.score_gradients({a, b, softmax.summation, first, rows, panels_.get(), first_panel + i, a_.weights(),
-                                    b_.weights(), gradients_.get() + i * of_panel, b_lines_.get() + i * columns * stride_,
-                                    stride_, want_moment ? moments_.get() + i : nullptr, scratch_.mine()});
+                                    b_.weights(), gradients_.get() + i * of_panel, lines, stride_, moment, scratch_.mine()});
         }
         for (int64_t i = 0; i < panels; ++i) moment_ += moments_[i];
         if (signs_) return add_signs(first, rows, first_column, count);
@@ -92,7 +101,7 @@ private:
         const int64_t channels = a.channels() + (p_.metric.kind == SIMPLEMATCH_L2 ? 1 : 0);
         const int64_t parts = (channels + columns - 1) / columns, together = 8 * steps_.panel_rows;
         const int64_t groups = (rows + together - 1) / together;
-        if (is_given(wanted_.a)) {
+        if (sums_a()) {
 #pragma omp parallel for schedule(dynamic) num_threads(threads_) if (threads_ > 1)
             for (int64_t task = 0; task < parts * groups; ++task) {
                 const int64_t c = task / groups * columns, begin = task % groups * together;
@@ -102,7 +111,7 @@ private:
                                          first_panel > 0});
             }
         }
-        if (is_given(wanted_.b)) {
+        if (sums_b()) {
 #pragma omp parallel for schedule(dynamic) num_threads(threads_) if (threads_ > 1)
             for (int64_t i = 0; i < panels; ++i)
                 steps_.sum_for_columns({gradients_.get() + i * of_panel, cut_.rows, rows, columns, a_lines_.get(),
@@ -127,9 +136,8 @@ private:
     void finish(GradientSide<T>& side, GradientSide<T>& other, int64_t first, int64_t count, const T* sums,
                 const Softmax& softmax, int64_t b, bool with_moment) {
         const bool wanted = is_given(side.gradient);
-        double moment = 0;
-        if (!wanted && !(with_moment && side.any_separate(other))) return;
-        std::vector<double> moments(with_moment && side.any_separate(other) ? size_t(count) : 0);
+        with_moment = with_moment && is_given(wanted_.temperature) && side.any_separate(other);
+        if (!wanted && !with_moment) return;
 #pragma omp parallel for schedule(dynamic, 16) num_threads(threads_) if (threads_ > 1)
         for (int64_t i = 0; i < count; ++i) {
             T* const line = scratch_.mine();
@@ -140,12 +148,13 @@ private:
                 std::fill_n(line, stride_, T(0));
             }
             const double separate = side.add_separate(other, first + i, softmax, line);
-            if (!moments.empty()) moments[size_t(i)] = separate;
+            if (with_moment) moments_[i] = separate;
             if (!wanted) continue;
             side.add_bests(other, first + i, line);
             side.finish(other, b, first + i, line, own);
         }
-        for (const double x : moments) moment += x;
+        double moment = 0;
+        for (int64_t i = 0; with_moment && i < count; ++i) moment += moments_[i];
         moment_ += moment;
     }
 
@@ -174,7 +183,7 @@ private:
     const Chunks cut_;
     const int64_t stride_;
     const Buffer<T> panels_, a_lines_, b_lines_, gradients_, a_sums_, b_sums_;
-    const Buffer<double> moments_;
+    const Buffer<double> moments_;  // of the panels of a chunk, or of vectors of `a`
     const ThreadScratch<T> scratch_;
     double moment_ = 0;
 };

@@ -83,7 +83,7 @@ void add_signs(const VectorSet<T>& set, int64_t i, const VectorSet<T>& other, in
 template <class T>
 MatchAllSteps<T> match_all_steps() {
     return {kPanelRows, kPanelColumns<T>, kLanes<T>, measure<T>, pack_panel<T, kPanelRows>, pack_lines<T>, add_line<T>,
-            match<T>, score_gradients<T>, sum_for_rows<T>, sum_for_columns<T>,
+            separate_score<T>, match<T>, score_gradients<T>, sum_for_rows<T>, sum_for_columns<T>,
             sum_signs<T>, add_signs<T>};
 }
 

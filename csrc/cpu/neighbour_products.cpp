@@ -1,7 +1,8 @@
 // neighbour_products and its backward: a few cells of one image.
 //
 //     p0 = <f, f>   p1 = <f, right>   p2 = <f, below>   p3 = <f, below right>   p4 = <right, below>
-//     df = 2 g0 f + g1 right + g1' left + g2 below + g2' above + g3 below right + g3' above left + g4 below left + g4' above right
+//     df = 2 g0 f + g1 right + g1' left + g2 below + g2' above + g3 below right + g3' above left + g4 below left
+//          + g4' above right
 //
 // where g' is the gradient of the neighbour's product. Summed in float64: the norm of an upsampled cell is a difference of
 // products where its neighbours point in opposite directions. Each feature is read about 2.3 times, most of them from the

@@ -248,7 +248,6 @@ inline const Fields<CrossEntropyResult> kFields<CrossEntropyResult> = {
 template <>
 inline const Fields<CrossEntropyUpstream> kFields<CrossEntropyUpstream> = {field<&CrossEntropyUpstream::loss>("loss")};
 
-
 template <>
 inline const Fields<NeighbourProblem> kFields<NeighbourProblem> = {field<&NeighbourProblem::features>("features")};
 
@@ -271,6 +270,7 @@ inline const Fields<UpsampledProblem> kFields<UpsampledProblem> = {
     field<&UpsampledProblem::localization>("localization"),
     field<&UpsampledProblem::height>("height"),
     field<&UpsampledProblem::width>("width"),
+    field<&UpsampledProblem::score_budget>("score_budget"),
 };
 
 template <>

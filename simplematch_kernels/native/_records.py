@@ -209,6 +209,7 @@ def upsampled_problem(
         "localization": _twin(_C.Localization, localization),
         "height": upsample[0],
         "width": upsample[1],
+        "score_budget": _resolved.SCORE_BUDGET_BYTES,
     }
 
 

@@ -18,6 +18,7 @@ static void fill_inputs(fixture *f) {
     fill(f->arriving, sizeof f->arriving / sizeof(float), 5);
     for (int b = 0; b < B; ++b) {
         f->num_keypoints[b] = N;
+        f->image_temperature[b] = 0.5f;
         for (int n = 0; n < N; ++n) {
             f->valid[b][n] = 1;
             f->temperature[b][n] = 0.5f;
@@ -27,6 +28,11 @@ static void fill_inputs(fixture *f) {
             f->target_keypoints[b][n][1] = (float)b + 0.25f;
         }
         memset(f->target_mask[b], 1, M);
+        for (int k = 0; k < 5; ++k)
+            for (int m = 0; m < M; ++m) {
+                f->products[b][k][m] = k == 0 ? 1 + 0.1 * (m % 7) : 0.01 * (k + m % 5);
+                f->products_arriving[b][k][m] = 0.1 * (m % 5) - 0.2;
+            }
     }
 }
 
@@ -125,6 +131,50 @@ static void set_up_entropy(fixture *f) {
     f->entropy_upstream.loss = floats(f->arriving, B, N, 1, 1);
 }
 
+static void set_up_match_all(fixture *f) {
+    outputs *out = &f->out;
+    simplematch_match_all_problem *p = &f->match_all;
+    *p = simplematch_match_all_problem_default();
+    p->a = f->similarity.descriptors;
+    p->b = f->match.target;
+    p->temperature = floats(f->image_temperature, B, 1, 1, 1);
+    p->rows_a.num_keypoints = f->num_keypoints;
+    f->match_all_result = (simplematch_match_all_result){
+        out->index_a[0], out->score, out->log_sum_exp, out->second_score, out->index_b[0], out->score_b, out->log_sum_exp_b,
+        out->second_b, out->mutual[0], out->norm_a, out->target_norm};
+    f->match_all_upstream.score_a = f->match_all_upstream.log_sum_exp_a = floats(f->arriving, B, N, 1, 1);
+    f->match_all_upstream.score_b = f->match_all_upstream.log_sum_exp_b = floats(f->arriving, B, M, 1, 1);
+    f->match_all_gradients.a = f->similarity_gradients.descriptors;
+    f->match_all_gradients.b = f->gradients.target;
+    f->match_all_gradients.temperature = floats(out->image_gradient, B, 1, 1, 1);
+}
+
+static void set_up_upsampled(fixture *f) {
+    f->neighbours = simplematch_neighbour_problem_default();
+    f->neighbours.features = f->match.target;
+    f->neighbours_result.products = f->out.products[0][0];
+    f->neighbours_upstream.products = f->products_arriving[0][0];
+    f->neighbours_gradients.features = f->gradients.target;
+
+    f->upsampled = simplematch_upsampled_problem_default();
+    f->upsampled.scores = f->localize.scores;
+    f->upsampled.products = f->products[0][0];
+    f->upsampled.temperature = f->match.temperature;
+    f->upsampled.rows.num_keypoints = f->num_keypoints;
+    f->upsampled.metric.kind = SIMPLEMATCH_COSINE;
+    f->upsampled.localization = f->match.localization;
+    f->upsampled.height = 2 * H;
+    f->upsampled.width = 2 * W;
+    f->upsampled_result = f->result.matches;
+    f->upsampled_result.covariance = f->upsampled_result.second_score = NULL;
+    f->upsampled_result.second_peak = NULL;
+    f->upsampled_upstream = f->upstream;
+    f->upsampled_upstream.covariance.data = NULL;
+    f->upsampled_gradients.scores = f->localize_gradients.scores;
+    f->upsampled_gradients.products = f->out.products_gradient[0][0];
+    f->upsampled_gradients.temperature = f->gradients.temperature;
+}
+
 void set_up(fixture *f) {
     memset(f, 0, sizeof *f);
     f->device = simplematch_device_default();
@@ -133,4 +183,6 @@ void set_up(fixture *f) {
     set_up_match(f);
     set_up_parts(f);
     set_up_entropy(f);
+    set_up_match_all(f);
+    set_up_upsampled(f);
 }

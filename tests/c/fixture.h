@@ -16,8 +16,13 @@ enum { B = 2, C = 5, N = 3, H = 4, W = 6, M = H * W, WINDOW = 3 };
 typedef struct outputs {
     float keypoints[B][N][2], score[B][N], log_sum_exp[B][N], target_norm[B][M], window_scores[B][N][WINDOW][WINDOW];
     float covariance[B][N][2][2], second_score[B][N];
-    int64_t peak[B][N], second_peak[B][N], cell[B][N];
+    /* not floats: from peak to cell */
+    int64_t peak[B][N], second_peak[B][N], index_a[B][N], index_b[B][M];
+    double products[B][5][M], products_gradient[B][5][M];
+    uint8_t mutual[B][N];
+    int64_t cell[B][N];
     float source_gradient[B][C][H][W], target_gradient[B][C][H][W], keypoints_gradient[B][N][2], temperature_gradient[B][N];
+    float score_b[B][M], log_sum_exp_b[B][M], second_b[B][M], norm_a[B][N], image_gradient[B];
     float loss[B][N];
     float descriptors[B][N][C], descriptors_gradient[B][N][C], scores[B][N][M], scores_gradient[B][N][M];
     float correlation[B][N][9];
@@ -46,9 +51,23 @@ typedef struct fixture {
     simplematch_correlation_result correlation_result;
     simplematch_correlation_upstream correlation_upstream;
     simplematch_correlation_gradients correlation_gradients;
+    simplematch_match_all_problem match_all;
+    simplematch_match_all_result match_all_result;
+    simplematch_match_all_upstream match_all_upstream;
+    simplematch_match_all_gradients match_all_gradients;
+    simplematch_neighbour_problem neighbours;
+    simplematch_neighbour_result neighbours_result;
+    simplematch_neighbour_upstream neighbours_upstream;
+    simplematch_neighbour_gradients neighbours_gradients;
+    simplematch_upsampled_problem upsampled; /* of the scores, as a map of twice the height and width */
+    simplematch_matches upsampled_result;
+    simplematch_upstream upsampled_upstream;
+    simplematch_upsampled_gradients upsampled_gradients;
     int64_t num_keypoints[B];
     uint8_t valid[B][N], target_mask[B][M];
-    float source[B][C][H][W], target[B][C][H][W], keypoints[B][N][2], target_keypoints[B][N][2], temperature[B][N], scores[B][N][M];
+    float source[B][C][H][W], target[B][C][H][W], keypoints[B][N][2], target_keypoints[B][N][2];
+    float temperature[B][N], image_temperature[B], scores[B][N][M];
+    double products[B][5][M], products_arriving[B][5][M];
     float descriptors[B][C][1][N], arriving[B][N][M];
     outputs out;
 } fixture;

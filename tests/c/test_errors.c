@@ -1,44 +1,10 @@
-/* Every wrong argument: its status, its sentence, and that not one byte of the outputs changed. */
+/* Every wrong argument of a match and its steps, of the device and of the helpers. */
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #if defined(__unix__)
 #include <sys/resource.h>
 #endif
 
-#include "fixture.h"
-
-static fixture f;
-static int failures;
-static unsigned char before[sizeof(outputs)];
-
-static void fail(int line, const char *what) {
-    fprintf(stderr, "test_errors.c:%d: %s\n", line, what);
-    ++failures;
-}
-
-/* The outputs as some forward left them, so that a backward may read them: peaks inside the map. */
-static void begin(void) {
-    set_up(&f);
-    memset(&f.out, 0xA5, sizeof f.out);
-    memset(f.out.peak, 0, sizeof f.out.peak);
-    memset(f.out.cell, 0, sizeof f.out.cell);
-}
-
-static void expect(int line, simplematch_status status, simplematch_status wanted, const char *words) {
-    const char *message = simplematch_error_message();
-    if (status != wanted) {
-        fprintf(stderr, "test_errors.c:%d: status %d instead of %d (\"%s\")\n", line, (int)status, (int)wanted, message);
-        ++failures;
-        return;
-    }
-    if (strstr(message, words) == NULL) {
-        fprintf(stderr, "test_errors.c:%d: \"%s\" does not say \"%s\"\n", line, message, words);
-        ++failures;
-    }
-    if (memcmp(before, &f.out, sizeof f.out) != 0) fail(line, "outputs changed");
-}
+#include "refusals.h"
 
 static simplematch_status match(void) { return simplematch_sparse_window_match(&f.match, &f.result, &f.device); }
 static simplematch_status match_backward(void) {
@@ -60,38 +26,6 @@ static simplematch_status similarity_backward(void) {
     return simplematch_cosine_similarity_backward(
         &f.similarity, &f.similarity_result, &f.similarity_upstream, &f.similarity_gradients, &f.device);
 }
-
-static simplematch_status entropy(void) {
-    return simplematch_sparse_match_cross_entropy(&f.entropy, &f.entropy_result, &f.device);
-}
-static simplematch_status entropy_backward(void) {
-    return simplematch_sparse_match_cross_entropy_backward(
-        &f.entropy, &f.entropy_result, &f.entropy_upstream, &f.gradients, &f.device);
-}
-static simplematch_status correlation(void) {
-    return simplematch_local_correlation(&f.correlation, &f.correlation_result, &f.device);
-}
-static simplematch_status correlation_backward(void) {
-    return simplematch_local_correlation_backward(
-        &f.correlation, &f.correlation_upstream, &f.correlation_gradients, &f.device);
-}
-
-/* After the statement `spoil`, `call` refuses with these words. */
-#define REFUSES_AS(status, spoil, call, words)      \
-    do {                                            \
-        begin();                                    \
-        spoil;                                      \
-        memcpy(before, &f.out, sizeof before);      \
-        expect(__LINE__, (call), (status), (words)); \
-    } while (0)
-#define REFUSES(spoil, call, words) REFUSES_AS(SIMPLEMATCH_INVALID_ARGUMENT, spoil, call, words)
-
-#define ACCEPTS(spoil, call)                                                             \
-    do {                                                                                 \
-        begin();                                                                         \
-        spoil;                                                                           \
-        if ((call) != SIMPLEMATCH_OK) fail(__LINE__, simplematch_error_message());       \
-    } while (0)
 
 static void test_null_structs(void) {
     REFUSES((void)0, simplematch_sparse_window_match(NULL, &f.result, &f.device), "problem must point to a struct");
@@ -115,37 +49,6 @@ static void test_null_structs(void) {
                                                             &f.similarity_gradients, NULL), "forward must point");
     REFUSES((void)0, simplematch_cosine_similarity_backward(&f.similarity, &f.similarity_result, NULL,
                                                             &f.similarity_gradients, NULL), "upstream must point");
-}
-
-static void test_correlation(void) {
-    simplematch_correlation_problem *p = &f.correlation;
-    ACCEPTS((void)0, correlation());
-    ACCEPTS((void)0, correlation_backward());
-    REFUSES((void)0, simplematch_local_correlation(NULL, &f.correlation_result, NULL), "problem must point to a struct");
-    REFUSES((void)0, simplematch_local_correlation(p, NULL, NULL), "result must point to a struct");
-    REFUSES((void)0, simplematch_local_correlation_backward(p, NULL, &f.correlation_gradients, NULL), "upstream must point");
-    REFUSES(f.correlation_result.correlation = NULL, correlation(), "correlation must point to (2, 3, 9) elements, got NULL");
-    REFUSES(p->queries.data = NULL, correlation(), "queries must be given");
-    REFUSES(p->queries.size[1] = 4, correlation(), "queries must have the same number of channels as target");
-    REFUSES(p->queries.dtype = SIMPLEMATCH_FLOAT64, correlation(), "queries");
-    REFUSES(p->queries.size[3] = 2, correlation(), "coords must have one point for each of the 2 queries, got 3");
-    REFUSES(p->coords.data = NULL, correlation(), "coords must be given");
-    REFUSES(p->coords.size[2] = 1, correlation(), "coords must have shape (B, N, 2)");
-    REFUSES(p->radius_x = -1, correlation(), "radius_x must be from 0 to 1048576 cells, got -1");
-    REFUSES(p->radius_y = INT64_MAX, correlation(), "radius_y must be from 0 to 1048576 cells");
-    REFUSES(p->offsets = p->coords; p->offsets.size[2] = 1, correlation(), "offsets must have shape (B, K, 2)");
-    REFUSES(p->offsets = p->coords; p->offsets.size[1] = 0, correlation(), "offsets must have at least one sample");
-    REFUSES(p->offsets = p->coords; p->offsets.dtype = SIMPLEMATCH_FLOAT16, correlation(), "offsets must");
-    REFUSES(p->rows.target_mask = f.target_mask[0], correlation(), "rows.target_mask must be NULL for local_correlation");
-    REFUSES(f.num_keypoints[1] = N + 1, correlation(), "rows.num_keypoints must lie between 0 and N = 3, got 4");
-    REFUSES(p->sampling.mode = SIMPLEMATCH_FLOOR, correlation(), "sampling.mode must be 1 (round) or 2 (bilinear)");
-    REFUSES(p->metric.kind = SIMPLEMATCH_L2, correlation(), "metric.kind must be 0 (cosine) or 1 (dot)");
-    REFUSES(p->metric.kind = SIMPLEMATCH_L1, correlation(), "metric.kind must be 0 (cosine) or 1 (dot) for local");
-    REFUSES(p->scale = NAN, correlation(), "scale must be a finite number");
-    REFUSES(f.correlation_upstream.correlation.size[2] = 8, correlation_backward(),
-            "upstream.correlation must have shape (B, N, K)");
-    REFUSES(f.correlation_gradients.coords.stride[2] = 0, correlation_backward(), "gradients.coords is written");
-    REFUSES(f.correlation_gradients.queries.size[3] = 4, correlation_backward(), "gradients.queries must have the shape");
 }
 
 static void test_null_data(void) {
@@ -172,7 +75,8 @@ static void test_null_data(void) {
     REFUSES(f.result.matches.second_peak = NULL, match(), "matches.second_peak must point to (2, 3) elements, got NULL");
     REFUSES(f.result.matches.covariance = NULL, match_backward(), "matches.covariance must point to (2, 3, 2, 2) elements");
     REFUSES(f.result.matches.covariance = NULL, localize_backward(), "matches.covariance must point");
-    ACCEPTS(f.result.matches.covariance = NULL; f.result.matches.second_score = NULL; f.result.matches.second_peak = NULL, match());
+    ACCEPTS(f.result.matches.covariance = NULL; f.result.matches.second_score = NULL; f.result.matches.second_peak = NULL,
+            match());
     ACCEPTS(f.result.matches.covariance = NULL; f.upstream.covariance.data = NULL, match_backward());
     ACCEPTS(f.match.kept_queries = 0; f.result.window_scores = NULL, match());
     ACCEPTS(f.gradients.source.data = NULL; f.gradients.keypoints.data = NULL, match_backward());
@@ -214,12 +118,31 @@ static void test_sizes(void) {
     REFUSES(f.localize.scores.size[2] = 0, localize(), "scores must have at least one cell");
     REFUSES(f.localize.scores.size[1] = 2, localize(), "temperature must have shape (B, N) = (2, 2)");
     REFUSES(f.gather.keypoints.size[0] = 3, gather(), "keypoints must have the same batch size as features");
-    REFUSES(f.gather_upstream.descriptors.size[2] = 4, gather_backward(), "upstream.descriptors must have shape (B, N, C) = (2, 3, 5)");
+    REFUSES(f.gather_upstream.descriptors.size[2] = 4, gather_backward(),
+            "upstream.descriptors must have shape (B, N, C) = (2, 3, 5)");
     REFUSES(f.similarity.descriptors.size[2] = 2, similarity(), "descriptors must have shape (B, C, 1, N)");
     REFUSES(f.similarity.descriptors.size[1] = 4, similarity(), "descriptors must have the same number of channels");
     REFUSES(f.similarity_upstream.scores.size[3] = 7, similarity_backward(), "upstream.scores must have shape (B, N, H, W)");
     ACCEPTS(f.match.keypoints.size[1] = 0; f.match.kept_queries = 0; f.match.temperature.size[1] = 0;
             memset(f.num_keypoints, 0, sizeof f.num_keypoints), match());
+}
+
+/* Cells and rows that numbers of 32 bits do not count; no memory is behind strides of 0. */
+static void test_counts(void) {
+    const int64_t many = (INT64_C(1) << 30) + 1;
+#define REPEATED(tensor, dimension) memset((tensor).stride, 0, sizeof (tensor).stride); (tensor).size[dimension] = many
+    REFUSES(REPEATED(f.match.target, 3), match(), "target must have at most 2^30 cells, got 4294967300");
+    REFUSES(REPEATED(f.match.source, 3); f.match.source.size[2] = 1, match(),
+            "source must have at most 2^30 cells, got 1073741825");
+    REFUSES(REPEATED(f.match.keypoints, 1), match(), "keypoints must have at most 2^30 rows, got 1073741825");
+    REFUSES(f.match.keypoints.data = NULL; f.match.source = f.similarity.descriptors; REPEATED(f.match.source, 3), match(),
+            "source must have at most 2^30 rows");
+    REFUSES(REPEATED(f.gather.features, 2), gather(), "features must have at most 2^30 cells");
+    REFUSES(REPEATED(f.gather.keypoints, 1), gather(), "keypoints must have at most 2^30 rows");
+    REFUSES(REPEATED(f.similarity.descriptors, 3), similarity(), "descriptors must have at most 2^30 rows");
+    REFUSES(REPEATED(f.similarity.target, 2), similarity(), "target must have at most 2^30 cells");
+    REFUSES(REPEATED(f.localize.scores, 2), localize(), "scores must have at most 2^30 cells");
+    REFUSES(REPEATED(f.localize.scores, 1), localize(), "scores must have at most 2^30 rows");
 }
 
 static void test_strides(void) {
@@ -242,7 +165,8 @@ static void test_strides(void) {
             match_backward());
     /* a side of one element is never stepped along */
     ACCEPTS(f.match.keypoints.stride[3] = INT64_MIN; f.similarity.descriptors.stride[2] = INT64_MAX, match());
-    ACCEPTS(f.similarity.descriptors.stride[2] = INT64_MAX; f.similarity_gradients.descriptors.stride[2] = 0, similarity_backward());
+    ACCEPTS(f.similarity.descriptors.stride[2] = INT64_MAX; f.similarity_gradients.descriptors.stride[2] = 0,
+            similarity_backward());
 }
 
 static void test_options(void) {
@@ -305,37 +229,6 @@ static void test_values(void) {
     ACCEPTS(f.out.peak[0][0] = f.out.peak[0][1] = f.out.peak[0][2] = -1; memset(f.target_mask[0], 0, M), match_backward());
 }
 
-static void test_cross_entropy(void) {
-    simplematch_truth *t = &f.entropy.truth;
-    int64_t bytes = -1;
-    REFUSES((void)0, simplematch_sparse_match_cross_entropy(NULL, &f.entropy_result, NULL), "problem must point to a struct");
-    REFUSES((void)0, simplematch_sparse_match_cross_entropy_backward(&f.entropy, &f.entropy_result, NULL, &f.gradients, NULL),
-            "upstream must point to a struct");
-    REFUSES(f.entropy.target_keypoints.data = NULL, entropy(), "target_keypoints must be given");
-    REFUSES(f.entropy.target_keypoints.dtype = SIMPLEMATCH_FLOAT16, entropy(), "target_keypoints must be float32 or float64");
-    REFUSES(f.entropy.target_keypoints.size[1] = 2, entropy(), "target_keypoints must have the same number of rows as keypoints");
-    REFUSES(f.entropy.target_keypoints.size[0] = 1, entropy(), "target_keypoints must have the same batch size as target");
-    REFUSES(f.entropy_result.loss = NULL, entropy(), "loss must point to (2, 3) elements, got NULL");
-    REFUSES(f.entropy_result.cell = NULL, entropy_backward(), "cell must point to (2, 3) elements, got NULL");
-    REFUSES(f.entropy_upstream.loss.data = NULL, entropy_backward(), "upstream.loss must be given");
-    REFUSES(f.entropy_upstream.loss.size[1] = 2, entropy_backward(), "upstream.loss must have shape (B, N) = (2, 3)");
-    REFUSES(f.gradients.target.size[3] = 5, entropy_backward(), "gradients.target must have the shape of target");
-    REFUSES(t->kernel_size = 0, entropy(), "truth.kernel_size must be at least 1 cell, got 0");
-    REFUSES(t->sigma = 0, entropy(), "truth.sigma must be a finite number above 0, got 0");
-    REFUSES(t->sigma = NAN, entropy(), "truth.sigma");
-    REFUSES(t->to_cells_x.denominator = 0, entropy(), "truth.to_cells_x.denominator must not be 0");
-    REFUSES(f.entropy.temperature.data = NULL; t->temperature = 0, entropy(), "truth.temperature must be a finite");
-    REFUSES(f.entropy.score_budget = 0, entropy(), "score_budget must be at least 1 byte");
-    REFUSES(f.num_keypoints[1] = 4, entropy(), "rows.num_keypoints must lie between 0 and N = 3");
-    REFUSES(f.out.cell[1][2] = M, entropy_backward(), "cell must hold -1 or cells up to 23 as the forward wrote them, got 24");
-    ACCEPTS(f.out.cell[1][2] = -1, entropy_backward());
-    ACCEPTS(t->kernel_size = INT64_MAX; t->sigma = 1e300, entropy());
-    ACCEPTS(f.entropy.keypoints.data = NULL; f.entropy.source = f.similarity.descriptors, entropy());
-    ACCEPTS((void)0, simplematch_sparse_match_cross_entropy_workspace(&f.entropy, NULL, &bytes));
-    ACCEPTS((void)0, simplematch_sparse_match_cross_entropy_backward_workspace(&f.entropy, &f.gradients, NULL, &bytes));
-    if (bytes != 0) fail(__LINE__, "the CPU needs no workspace");
-}
-
 static void test_device(void) {
     REFUSES(f.device.kind = 2, match(), "device.kind must be 0 (CPU) or 1 (CUDA), got 2");
     REFUSES(f.device.index = -1, match(), "device.index must be at least 0");
@@ -353,12 +246,12 @@ static void test_device(void) {
 static void test_workspace(void) {
     int64_t bytes = -1;
     REFUSES(f.match.metric.eps = -1, simplematch_sparse_window_match_workspace(&f.match, &f.device, &bytes), "metric.eps");
-    if (bytes != -1) fail(__LINE__, "a refused query wrote its answer");
+    if (bytes != -1) fail(__FILE__, __LINE__, "a refused query wrote its answer");
 #define NEEDS_NONE(call)                                              \
     do {                                                              \
         bytes = -1;                                                   \
         ACCEPTS((void)0, call);                                       \
-        if (bytes != 0) fail(__LINE__, "the CPU needs no workspace"); \
+        if (bytes != 0) fail(__FILE__, __LINE__, "the CPU needs no workspace"); \
     } while (0)
     NEEDS_NONE(simplematch_sparse_window_match_workspace(&f.match, NULL, &bytes));
     NEEDS_NONE(simplematch_sparse_window_match_backward_workspace(&f.match, &f.gradients, NULL, &bytes));
@@ -381,7 +274,7 @@ static void test_coordinates(void) {
     REFUSES((void)0, simplematch_sampling_in_pixels(NULL, 0, 4, 4, 16, 16), "sampling must point");
     REFUSES((void)0, simplematch_sampling_in_pixels(&sampling, 0, 4, 4, 16, INT64_MAX), "image_width must be from 1");
     REFUSES((void)0, simplematch_localization_in_pixels(&f.match.localization, 0, 4, 0, 16, 16), "map_width");
-    if (map.numerator != 7 || sampling.to_cells_x.numerator != 1) fail(__LINE__, "a refused call wrote its answer");
+    if (map.numerator != 7 || sampling.to_cells_x.numerator != 1) fail(__FILE__, __LINE__, "a refused call wrote its answer");
 }
 
 /* A map of 2^28 cells that costs no memory, its scores of one query 1 GiB, under a limit of 256 MiB. */
@@ -404,22 +297,21 @@ static void test_versions(void) {
     char header[32];
     snprintf(header, sizeof header, "%d.%d.%d", SIMPLEMATCH_VERSION_MAJOR, SIMPLEMATCH_VERSION_MINOR,
              SIMPLEMATCH_VERSION_PATCH);
-    if (strcmp(header, simplematch_version()) != 0) fail(__LINE__, "header and library are of different versions");
-    if (simplematch_simd_level()[0] == '\0') fail(__LINE__, "no instruction set");
+    if (strcmp(header, simplematch_version()) != 0) fail(__FILE__, __LINE__, "header and library are of different versions");
+    if (simplematch_simd_level()[0] == '\0') fail(__FILE__, __LINE__, "no instruction set");
 }
 
 int main(void) {
-    if (simplematch_error_message()[0] != '\0') fail(__LINE__, "a message before any failure");
+    if (simplematch_error_message()[0] != '\0') fail(__FILE__, __LINE__, "a message before any failure");
     test_versions();
     test_null_structs();
-    test_correlation();
     test_null_data();
     test_dtypes();
     test_sizes();
+    test_counts();
     test_strides();
     test_options();
     test_values();
-    test_cross_entropy();
     test_device();
     test_workspace();
     test_coordinates();

@@ -166,14 +166,20 @@ static void test_errors(void) {
     REFUSES(p.a.size[0] = 1, forward(), "a must have the same batch size as b");
     REFUSES(p.a.size[1] = 2, forward(), "a must have the same number of channels as b");
     REFUSES((p.a.size[1] = 0, p.b.size[1] = 0), forward(), "a must have at least one channel");
+    REFUSES((p.a.size[3] = (INT64_C(1) << 30) + 1, memset(p.a.stride, 0, sizeof p.a.stride)), forward(),
+            "a must have at most 2^30 cells, got 1073741825");
+    REFUSES((p.b.size[2] = INT64_C(1) << 30, memset(p.b.stride, 0, sizeof p.b.stride)), forward(),
+            "b must have at most 2^30 cells, got 3221225472");
     REFUSES(p.temperature.size[0] = 3, forward(), "temperature must have shape (B,)");
     REFUSES(p.bin_score.dtype = SIMPLEMATCH_FLOAT32, forward(), "bin_score must");
-    REFUSES(p.rows_a.num_keypoints = too_many, forward(), "rows_a.num_keypoints must lie between 0 and 7");
-    REFUSES(p.rows_b.num_keypoints = too_many, forward(), "rows_b.num_keypoints must lie between 0 and 6");
+    REFUSES(p.rows_a.num_keypoints = too_many, forward(), "rows_a.num_keypoints must lie between 0 and N = 7");
+    REFUSES(p.rows_b.num_keypoints = too_many, forward(), "rows_b.num_keypoints must lie between 0 and M = 6");
     REFUSES(p.rows_b.target_mask = mask, forward(), "rows_b.target_mask must be NULL");
     REFUSES(p.metric.kind = 9, forward(), "metric");
-    REFUSES((p.temperature.data = NULL, p.fixed_temperature = 0), forward(), "fixed_temperature must be a finite number above 0");
-    REFUSES((p.bin_score.data = NULL, p.fixed_bin_score = NAN), forward(), "fixed_bin_score must be a finite number or -INFINITY");
+    REFUSES((p.temperature.data = NULL, p.fixed_temperature = 0), forward(),
+            "fixed_temperature must be a finite number above 0");
+    REFUSES((p.bin_score.data = NULL, p.fixed_bin_score = NAN), forward(),
+            "fixed_bin_score must be a finite number or -INFINITY");
     REFUSES(p.score_budget = 0, forward(), "score_budget");
     REFUSES(r.index_a = NULL, forward(), "index_a");
     REFUSES(r.mutual = NULL, forward(), "mutual");

@@ -16,9 +16,10 @@ typedef struct simplematch_correlation_problem {
     simplematch_tensor coords;  /* (B, N, 2) float32 or float64 as (x, y); not finite: the row becomes NaN */
     simplematch_tensor offsets; /* (B, K, 2) float32 or float64, in cells; or not given: the window. Not finite: NaN */
     simplematch_rows rows;      /* target_mask must be NULL */
-    simplematch_sampling sampling; /* SIMPLEMATCH_ROUND or SIMPLEMATCH_BILINEAR; the padding holds for both */
+    simplematch_sampling sampling; /* SIMPLEMATCH_ROUND or SIMPLEMATCH_BILINEAR; the padding holds for both. image_sizes
+                                      must be NULL: coords of images of several sizes come in cells */
     simplematch_metric metric;     /* SIMPLEMATCH_COSINE or SIMPLEMATCH_DOT */
-    int64_t radius_y, radius_x;    /* at least 0; unused with offsets */
+    int64_t radius_y, radius_x;    /* from 0 to 2^20, also beside offsets, which leave them unused */
     double scale;                  /* multiplies the result; finite */
 } simplematch_correlation_problem;
 

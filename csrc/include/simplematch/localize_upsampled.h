@@ -21,9 +21,10 @@ typedef struct simplematch_upsampled_problem {
     simplematch_localization localization;
     int64_t height; /* of the upsampled map; at least 1 */
     int64_t width;
+    int64_t score_budget; /* at least 1: most bytes of scores held at a time */
 } simplematch_upsampled_problem;
 
-/* Metric "dot": what scores without vectors need. */
+/* Nothing given; metric "dot", which is what scores without vectors need, a map of 1 x 1, score_budget 64 MiB. */
 SIMPLEMATCH_API simplematch_upsampled_problem simplematch_upsampled_problem_default(void);
 
 /* Gradients to compute, as in simplematch_match_gradients. */
@@ -33,6 +34,7 @@ typedef struct simplematch_upsampled_gradients {
     simplematch_tensor temperature;
 } simplematch_upsampled_gradients;
 
+/* The covariance, second_score and second_peak of the result must be NULL, and no gradient arrives at a covariance. */
 SIMPLEMATCH_API simplematch_status simplematch_localize_upsampled(
     const simplematch_upsampled_problem *problem, const simplematch_matches *result, const simplematch_device *device);
 SIMPLEMATCH_API simplematch_status simplematch_localize_upsampled_workspace(

@@ -95,8 +95,8 @@ typedef struct simplematch_sampling {
 enum { SIMPLEMATCH_COSINE = 0, SIMPLEMATCH_DOT = 1, SIMPLEMATCH_L2 = 2, SIMPLEMATCH_L1 = 3 };
 
 /* The cosine divides by |x| + eps, or by max(|x|, eps) if `clamp_eps`; that of a zero vector is 0. l2 is -|q - f|^2,
-   l1 minus the sum of |q_c - f_c|, whose derivative is 0 where both are equal. Scores are right at any magnitude of float32
-   features, and NaN and infinities lead where docs/semantics.md says. */
+ * l1 minus the sum of |q_c - f_c|, whose derivative is 0 where both are equal. Scores are right at any magnitude of float32
+ * features, and NaN and infinities lead where docs/semantics.md says. */
 typedef struct simplematch_metric {
     int32_t kind;      /* SIMPLEMATCH_COSINE, ... */
     int32_t clamp_eps; /* 0 or 1 */
