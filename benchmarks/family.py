@@ -252,6 +252,54 @@ def absolute(side: int, channels: int, heavy: bool = False) -> Problem:
     return Problem("match_descriptors", sizes, inputs, providers, modes, 1e-3, bars, heavy=heavy, rounds=rounds)
 
 
+# ---- cosine_similarity, match_descriptors -----------------------------------------------------------------------------
+
+
+def all_scores(batch: int, queries: int, channels: int, side: int) -> Problem:
+    """The scores of so many descriptors that their products are those of large matrices."""
+
+    def inputs(generator: torch.Generator) -> Tensors:
+        descriptors = torch.randn(batch, queries, channels, generator=generator)
+        return descriptors, torch.randn(batch, channels, side, side, generator=generator)
+
+    def ours(descriptors: Tensor, target: Tensor) -> Tensors:
+        return (smk.cosine_similarity(descriptors, target),)
+
+    def eager(descriptors: Tensor, target: Tensor) -> Tensors:
+        scores = F.normalize(descriptors, dim=2) @ F.normalize(target.flatten(2), dim=1)
+        return (scores.unflatten(2, (side, side)),)
+
+    sizes = {"B": batch, "N": queries, "C": channels, "map": f"{side}x{side}"}
+    providers = {"ours": ours, "eager": eager}
+    modes = ("forward", "forward+backward")
+    bars = {mode: {"eager": 1.0, "compile": 1.0} for mode in modes}
+    return Problem("cosine_similarity", sizes, inputs, providers, modes, bars=bars, compiled=True)
+
+
+def many_descriptors(queries: int, channels: int, side: int) -> Problem:
+    """The expected point of many descriptors over the whole map."""
+
+    def inputs(generator: torch.Generator) -> Tensors:
+        descriptors = torch.randn(1, queries, channels, generator=generator)
+        return descriptors, torch.randn(1, channels, side, side, generator=generator)
+
+    def ours(descriptors: Tensor, target: Tensor) -> Tensors:
+        found = smk.match_descriptors(descriptors, target, localization="global", temperature=TEMPERATURE)
+        return (found.keypoints,)
+
+    def eager(descriptors: Tensor, target: Tensor) -> Tensors:
+        y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+        xy = torch.stack((x, y), -1).flatten(0, 1).to(target)
+        cells = F.normalize(target.flatten(2), dim=1)
+        return (soft_argmax(F.normalize(descriptors, dim=2), cells, xy),)
+
+    sizes = {"N": queries, "C": channels, "map": f"{side}x{side}", "localization": "global"}
+    providers = {"ours": ours, "eager": eager}
+    bars = {"forward+backward": {"compile": 1.3}}
+    modes = ("forward", "forward+backward")
+    return Problem("match_descriptors", sizes, inputs, providers, modes, 1e-3, bars, compiled=True)
+
+
 # ---- upsample ------------------------------------------------------------------------------------------------------
 
 
@@ -354,6 +402,10 @@ def problems() -> list[Problem]:
         flow(112, 768, "global", heavy=True),
         absolute(32, 256),
         absolute(60, 768, heavy=True),
+        all_scores(1, 1024, 256, 32),
+        all_scores(1, 4096, 256, 64),
+        all_scores(2, 1024, 768, 56),
+        many_descriptors(1024, 256, 32),
         upsampled(48, (375, 500), 1280, 20),
         lookup(64, 256, 4),
         cross_entropy(8, 30, 768, 63),

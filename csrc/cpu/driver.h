@@ -164,9 +164,9 @@ private:
 template <class T>
 void similarity_of_block(const View& target, const Queries<T>& queries, int64_t images, const Metric& metric, T* scores,
                          T* target_norm, bool norm_known, const Kernels<T>& kernels, T* scratch,
-                         const int32_t* active = nullptr, const int32_t* active_count = nullptr) {
+                         const int32_t* active = nullptr, const int32_t* active_count = nullptr, bool past_cache = false) {
     const int64_t tiles = tiles_of(target.size[2] * target.size[3]);
-    const SimilarityWork<T> work{target, queries, metric, scores, target_norm, norm_known, active, active_count};
+    const SimilarityWork<T> work{target, queries, metric, scores, target_norm, norm_known, active, active_count, past_cache};
     // A thread takes several tiles in a row: it fetches the beginning of the next one ahead, and neighbours share lines.
     const int64_t together = std::max<int64_t>(1, std::min<int64_t>(8, images * tiles / (8 * team_size())));
 #pragma omp for schedule(dynamic, together)

@@ -36,6 +36,7 @@ struct SimilarityWork {
     bool norm_known;
     const int32_t* active = nullptr;        // (B, tiles, N): where given, rows that need the tile, which come first,
     const int32_t* active_count = nullptr;  // (B, tiles), in place of all valid rows
+    bool past_cache = false;                // the scores are larger than the caches: write them past them
 };
 
 using Box = BoxOf<int64_t>;
@@ -232,7 +233,18 @@ static inline int64_t cell_row(int64_t channels) { return round_up(channels, kTi
 
 constexpr int64_t kChannelsAtATime = 64;  // of `similarity`: 16 KiB of float32, half of the nearest cache
 
-static inline int64_t similarity_scratch(int64_t queries) { return kChannelsAtATime * kTile + (queries + 1) * kTile; }
+// From so many queries on, whose sums would fill the second level of the cache, `similarity` keeps the packed tile there
+// instead and takes some queries at a time, if the tile leaves room for them. Which way it goes changes no bit.
+constexpr int64_t kManyQueries = 1536, kQueriesTogether = 24, kMostChannelsKept = 2048;
+
+static inline bool keeps_tiles(int64_t queries, int64_t channels) {
+    return queries >= kManyQueries && channels <= kMostChannelsKept;
+}
+
+static inline int64_t similarity_scratch(int64_t queries, int64_t channels) {
+    const int64_t few = kChannelsAtATime + queries, many = channels + kQueriesTogether;
+    return kTile * (keeps_tiles(queries, channels) && many > few ? many : few);
+}
 static inline int64_t row_scratch(int64_t height, int64_t width) { return (height + 2) * round_up(width, kTile); }
 static inline int64_t gradient_scratch(int64_t channels) { return 3 * kTile * cell_row(channels); }
 

@@ -7,6 +7,10 @@
 
 namespace simplematch::cpu {
 
+// The scores of a block are read right after they are written: more of them would go to memory and back. No result of the
+// forward depends on the blocks.
+constexpr int64_t kScoresInCache = 16 << 20;
+
 template <class T>
 void match_forward(const MatchProblem& p, const MatchResult& result, const Losses* losses, int wanted_threads) {
     const View& target = p.target;
@@ -19,10 +23,10 @@ void match_forward(const MatchProblem& p, const MatchResult& result, const Losse
     const RowTable table = list_rows(p.rows, batch, count, height, width,
                                      needs_squares(p.localization, result.matches.covariance != nullptr));
     const int64_t bytes_per_query = (cells + round_up(channels, kTile)) * int64_t(sizeof(T));
-    const BlockSize most = block_size(batch, count, bytes_per_query, p.score_budget);
+    const BlockSize most = block_size(batch, count, bytes_per_query, std::min(p.score_budget, kScoresInCache));
     QueryBlock<T> block(most, channels);
     Buffer<T> scores(most.images * most.queries * cells);
-    const ThreadScratch<T> scratch(threads, std::max(similarity_scratch(most.queries), row_scratch(height, width)));
+    const ThreadScratch<T> scratch(threads, std::max(similarity_scratch(most.queries, channels), row_scratch(height, width)));
     T* const target_norm = static_cast<T*>(result.target_norm);
     const int64_t columns = box_columns(p.localization.window, width);
     const int64_t box_size = box_rows(p.localization.window, height) * columns;

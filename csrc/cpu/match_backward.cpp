@@ -85,7 +85,7 @@ private:
               gradients(most, a.height_, a.width_, a.channels_, several, is_given(a.wanted_.target)),
               active(recompute && a.has_windows() ? most.images * tiles_of(a.cells_) * most.queries : 0),
               active_count(recompute && a.has_windows() ? most.images * tiles_of(a.cells_) : 0),
-              scratch(a.threads_, std::max({similarity_scratch(most.queries), row_scratch(a.height_, a.width_),
+              scratch(a.threads_, std::max({similarity_scratch(most.queries, a.channels_), row_scratch(a.height_, a.width_),
                                             gradient_scratch(std::min(a.channels_, kMostChannels))})) {}
     };
 

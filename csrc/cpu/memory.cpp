@@ -25,17 +25,21 @@ int64_t span(const View& output) {
 
 bool is_large(const View& output) { return span(output) > (16 << 20); }
 
-void prepare_output(const View& output) {
+void prepare_memory(void* data, int64_t count) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-    constexpr uintptr_t page = 4096, large = 4 << 20;
-    const uintptr_t bytes = uintptr_t(span(output));
-    if (bytes < large) return;
-    const uintptr_t first = (reinterpret_cast<uintptr_t>(output.data) + page - 1) / page * page;
-    const uintptr_t last = (reinterpret_cast<uintptr_t>(output.data) + bytes) / page * page;
-    madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);  // a hint: failing changes nothing
+    constexpr uintptr_t page = 4096;
+    const uintptr_t first = (reinterpret_cast<uintptr_t>(data) + page - 1) / page * page;
+    const uintptr_t last = (reinterpret_cast<uintptr_t>(data) + uintptr_t(count)) / page * page;
+    if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);  // a hint: failing changes nothing
 #else
-    (void)output;
+    (void)data;
+    (void)count;
 #endif
+}
+
+void prepare_output(const View& output) {
+    const int64_t bytes = span(output);
+    if (bytes >= 4 << 20) prepare_memory(output.data, bytes);
 }
 
 }  // namespace simplematch::cpu

@@ -9,6 +9,15 @@
 
 namespace simplematch::cpu {
 
+// Asks for huge pages behind memory that is about to be written for the first time: fresh memory then costs one page fault
+// for 2 MiB instead of 512, and threads that touch it don't queue for the kernel's lock.
+void prepare_memory(void* data, int64_t bytes);
+
+// The same for a large output.
+void prepare_output(const View& output);
+
+constexpr size_t kLargeBuffer = 8 << 20;
+
 // Uninitialised memory, aligned to a cache line and padded by one line for whole vectors at the end.
 template <class T>
 class Buffer {
@@ -18,6 +27,7 @@ public:
         const size_t bytes = (size_t(count) * sizeof(T) + 127) / 64 * 64;
         data_ = static_cast<T*>(std::aligned_alloc(64, bytes));
         if (data_ == nullptr) throw std::bad_alloc();
+        if (bytes >= kLargeBuffer) prepare_memory(data_, int64_t(bytes));
     }
     Buffer(Buffer&& other) noexcept : data_(other.data_) { other.data_ = nullptr; }
     Buffer& operator=(Buffer&& other) noexcept {
@@ -34,10 +44,6 @@ public:
 private:
     T* data_ = nullptr;
 };
-
-// Asks for huge pages behind a large output that is about to be written for the first time: fresh memory then costs
-// one page fault for 2 MiB instead of 512.
-void prepare_output(const View& output);
 
 // Whether an output is larger than what caches hold until somebody reads it.
 bool is_large(const View& output);

@@ -234,7 +234,10 @@ void similarity_all(const SimilarityProblem& p, const SimilarityResult& result, 
     const RowTable table = list_rows(kAllRows, batch, count, height, width);
     const BlockSize most = block_size(batch, count, round_up(channels, kTile) * int64_t(sizeof(T)), p.score_budget);
     QueryBlock<T> block(most, channels);
-    const ThreadScratch<T> scratch(threads, similarity_scratch(most.queries));
+    const ThreadScratch<T> scratch(threads, similarity_scratch(most.queries, channels));
+    const View output{scores, arithmetic_of(p.target.dtype), {batch, count, height, width}, {count * cells, cells, width, 1}};
+    prepare_output(output);
+    const bool past_cache = is_large(output);
     for (int64_t b = 0; b < batch; b += most.images) {
         const int64_t images = std::min(most.images, batch - b);
         for (int64_t n0 = 0; n0 == 0 || n0 < count; n0 += most.queries) {
@@ -246,10 +249,48 @@ void similarity_all(const SimilarityProblem& p, const SimilarityResult& result, 
                 block.load(images_from(p.descriptors, b), steps);
                 similarity_of_block(images_from(p.target, b), block.view(), images, p.metric,
                                     scores + (b * count + n0) * cells, target_norm + b * cells, n0 > 0, steps,
-                                    scratch.mine());
+                                    scratch.mine(), nullptr, nullptr, past_cache);
             }
             if (queries == 0) break;
         }
+    }
+}
+
+// Of a row of gradients of scores ds: the sums of ds and of ds * s. Gradients that meet scores which are no numbers are none.
+struct RowSums {
+    double sum, with_score;
+    bool finite;
+};
+
+template <class T>
+RowSums sum_row(const T* row, const T* scores, int64_t cells) {
+    constexpr int64_t n = 8;  // sums, so that none waits for the one before
+    double sum[n] = {}, with_score[n] = {};
+    T rest[n] = {};  // NaN where a number is not finite, else 0
+    const auto add = [&](int64_t m, int64_t i) {
+        const T ds = row[m], s = ds == 0 ? T(0) : scores[m];
+        sum[i] += double(ds);
+        with_score[i] += double(ds) * double(s);
+        rest[i] += (ds - ds) + (s - s);
+    };
+    int64_t m = 0;
+    for (; m + n <= cells; m += n)
+        for (int64_t i = 0; i < n; ++i) add(m + i, i);
+    for (; m < cells; ++m) add(m, m % n);
+    RowSums sums{0, 0, true};
+    for (int64_t i = 0; i < n; ++i) {
+        sums.sum += sum[i];
+        sums.with_score += with_score[i];
+        sums.finite &= rest[i] == 0;
+    }
+    return sums;
+}
+
+template <class T>
+void copy_row(const T* from, const T* scores, int64_t cells, T* to) {
+    for (int64_t m = 0; m < cells; ++m) {
+        const bool finite = from[m] - from[m] == 0 && scores[m] - scores[m] == 0;
+        to[m] = from[m] == 0 || finite ? from[m] : T(__builtin_nan(""));
     }
 }
 
@@ -269,6 +310,11 @@ void similarity_all_backward(const SimilarityProblem& p, const SimilarityResult&
     prepare_output(wanted.target);
     QueryBlock<T> block(most, channels);
     Buffer<T> dense(most.images * most.queries * cells);
+    std::vector<RowSums> sums(size_t(most.images * most.queries));
+    // Rows of the gradients that arrive are read where they lie, if they lie in rows and all of them are numbers.
+    const View& arrives = upstream.scores;
+    const bool has_place = batch > 0 && count > 0 && row_in_place<T>(arrives, 0, 0) != nullptr;
+    const WindowScores<T> in_place{static_cast<const T*>(arrives.data), arrives.stride[0], arrives.stride[1], width, true};
     Buffer<T> query_gradient(want_query ? most.images * most.queries * stride : 0);
     BlockGradients<T> gradients(most, height, width, channels, most.queries < count, is_given(wanted.target));
     const ThreadScratch<T> scratch(threads, gradient_scratch(std::min(channels, kMostChannels)));
@@ -279,26 +325,39 @@ void similarity_all_backward(const SimilarityProblem& p, const SimilarityResult&
             block.choose(table, count, b, images, n0, queries,
                          [&](int64_t, int64_t n) { return sample_descriptor(p.descriptors, n); });
             const WindowScores<T> sources{scores + (b * count + n0) * cells, count * cells, cells, width, true};
-            const WindowScores<T> results{dense.get(), queries * cells, cells, width, true};
+            WindowScores<T> arriving = in_place;
+            arriving.data += b * in_place.image_stride + n0 * in_place.query_stride;
+            bool take_them = false;
 #pragma omp parallel num_threads(threads) if (threads > 1)
             {
                 block.load(images_from(p.descriptors, b), steps);
 #pragma omp for schedule(static)
                 for (int64_t task = 0; task < images * queries; ++task) {
-                    const int64_t i = task / queries, n = n0 + task % queries;
-                    T* const row = dense.get() + task * cells;
-                    const T* const from = contiguous_row(upstream.scores, b + i, n, row);
-                    if (from != row) std::copy_n(from, cells, row);
-                    const T* const s = scores + ((b + i) * count + n) * cells;
-                    double sum = 0, sum_with_score = 0;
-                    for (int64_t m = 0; m < cells; ++m) {
-                        const bool finite = row[m] - row[m] == 0 && s[m] - s[m] == 0;
-                        row[m] = row[m] == 0 || finite ? row[m] : T(__builtin_nan(""));
-                        sum += double(row[m]);
-                        sum_with_score += row[m] == 0 ? 0.0 : double(row[m]) * double(s[m]);
+                    const int64_t i = task / queries, n = task % queries;
+                    const T* const s = sources.data + i * sources.image_stride + n * sources.query_stride;
+                    if (has_place) {
+                        const T* const row = arriving.data + i * arriving.image_stride + n * arriving.query_stride;
+                        sums[size_t(task)] = sum_row(row, s, cells);
                     }
                     gradients.box(task) = {0, 0, height, width};
-                    gradients.set_query_own(task, block.view().norm[task], sum, sum_with_score, p.metric);
+                }
+#pragma omp single
+                take_them = has_place && std::all_of(sums.begin(), sums.begin() + images * queries,
+                                                     [](const RowSums& x) { return x.finite; });
+                const WindowScores<T> results =
+                    take_them ? arriving : WindowScores<T>{dense.get(), queries * cells, cells, width, true};
+#pragma omp for schedule(static)
+                for (int64_t task = 0; task < images * queries; ++task) {
+                    const int64_t i = task / queries, n = task % queries;
+                    if (!take_them) {
+                        const T* const s = sources.data + i * sources.image_stride + n * sources.query_stride;
+                        T* const row = dense.get() + task * cells;
+                        const T* const from = contiguous_row(upstream.scores, b + i, n0 + n, row);
+                        copy_row(from, s, cells, row);
+                        sums[size_t(task)] = sum_row(row, s, cells);
+                    }
+                    gradients.set_query_own(task, block.view().norm[task], sums[size_t(task)].sum,
+                                            sums[size_t(task)].with_score, p.metric);
                 }
                 block.to_units(p.metric, steps);
                 const BlockTerms<T> terms{images_from(p.target, b), images_from(wanted.target, b), nullptr, block.view(),

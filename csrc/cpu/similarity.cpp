@@ -2,11 +2,14 @@
 //
 //     s[n, m] = <q_n, f_m> / D(q_n) / D(f_m)      dot: <q_n, f_m>      l2: 2 <q_n, f_m> - |q_n|^2 - |f_m|^2
 //
-// The tile is read once, 64 channels at a time, into float32 rows of channels in the cache; each such block meets all
-// queries. 2 N C operations for C * sizeof(S) bytes of a cell.
+// The tile is read once, 64 channels at a time, into float32 rows of channels in the cache. Few queries meet each such part
+// while it is in the first level. Of many, the sums and the pieces of their vectors would not stay in the cache: there all
+// channels of the tile stay in the second level, and meet some queries at a time. Both make the same sums in the same order.
+// 2 N C operations for C * sizeof(S) bytes of a cell.
 #include <type_traits>
 
 #include "exact.h"
+#include "write.h"
 
 namespace simplematch::cpu::SIMPLEMATCH_LEVEL {
 
@@ -133,64 +136,106 @@ void correct_row(const T* query, T query_norm, const Tile<S>& tile, int64_t chan
         if (correct[j]) scores[j] = T(exact_score(query, tile, j, channels, metric));
 }
 
+// One tile and what is computed of it. All channels of the tile stay packed where `keep` says so, else one step of them.
 template <class T, class S>
-void similarity_of(const SimilarityWork<T>& w, int64_t b, int64_t tile, T* scratch) {
-    const Queries<T>& q = w.queries;
-    const int64_t channels = w.target.size[1], cells_of_map = w.target.size[2] * w.target.size[3];
-    T* const packed = scratch;
-    T* const norm = packed + kChannelsAtATime * kTile;
-    T* const sums = norm + kTile;
-    Tile<S> here, next;
-    locate_tile(w.target, b, tile, here);
-    const bool more_tiles = (tile + 1) * kTile < cells_of_map;
-    if (more_tiles) locate_tile(w.target, b, tile + 1, next);
-
-    for (int64_t j = 0; j < kTile; ++j) norm[j] = 0;
-    const T* vectors = q.vectors + b * q.count * q.stride;
-    const int64_t row_count = w.active == nullptr ? q.row_count[b] : w.active_count[b * tiles_of(cells_of_map) + tile];
-    const int32_t* const rows =
-        w.active == nullptr ? q.rows + b * q.count : w.active + (b * tiles_of(cells_of_map) + tile) * q.count;
-    if (row_count == 0 && w.norm_known) return;
+struct TileSimilarity {
+    const SimilarityWork<T>& w;
+    int64_t b, tile;
+    int64_t channels = w.target.size[1], cells_of_map = w.target.size[2] * w.target.size[3];
     // A distance is a difference of such sums: shorter sums lose fewer of its digits.
-    const int64_t step = w.metric.kind == SIMPLEMATCH_L2 ? kChannelsAtATime / 2 : kChannelsAtATime;
-    for (int64_t c = 0; c < channels; c += step) {
-        const int64_t end = c + step < channels ? c + step : channels;
+    int64_t step = w.metric.kind == SIMPLEMATCH_L2 ? kChannelsAtATime / 2 : kChannelsAtATime;
+    Tile<S> here, next;
+    bool more_tiles = (tile + 1) * kTile < cells_of_map;
+    const int32_t* rows;
+    int64_t row_count, together;
+    bool keep, past_cache;
+    T *packed, *sums;
+    T norm[kTile], inverse[kTile];
+    bool safe[kTile], all_safe = true;
+
+    TileSimilarity(const SimilarityWork<T>& work, int64_t image, int64_t number, T* scratch) : w(work), b(image), tile(number) {
+        const Queries<T>& q = w.queries;
+        const int64_t at = b * tiles_of(cells_of_map) + tile;
+        rows = w.active == nullptr ? q.rows + b * q.count : w.active + at * q.count;
+        row_count = w.active == nullptr ? q.row_count[b] : w.active_count[at];
+        keep = keeps_tiles(row_count, channels);
+        together = keep ? kQueriesTogether : row_count;
+        packed = scratch;
+        sums = packed + (keep ? channels : kChannelsAtATime) * kTile;
+        past_cache = w.past_cache && cells_of_map * int64_t(sizeof(T)) % 64 == 0;
+        locate_tile(w.target, b, tile, here);
+        if (more_tiles) locate_tile(w.target, b, tile + 1, next);
+        for (int64_t j = 0; j < kTile; ++j) norm[j] = 0;
+    }
+
+    int64_t end_of_step(int64_t c) const { return c + step < channels ? c + step : channels; }
+
+    // The next step of the tile with its first queries; with its last ones the beginning of the next tile.
+    Prefetch ahead(int64_t c, int64_t first, int64_t count) const {
+        const int64_t end = end_of_step(c);
         Prefetch prefetch;
-        if (end < channels) {
-            prefetch = fetch_ahead(here, end, end + step < channels ? end + step : channels);
-        } else if (more_tiles) {
-            prefetch = fetch_ahead(next, 0, step < channels ? step : channels);
+        if (first == 0 && end < channels) {
+            prefetch = fetch_ahead(here, end, end_of_step(end));
+        } else if (end == channels && first + count == row_count && more_tiles) {
+            prefetch = fetch_ahead(next, 0, end_of_step(0));
         }
         prefetch.nearest = here.channel_stride != 1;  // rows of cells may share few sets of the first level
-        prefetch.spread((row_count + kRows - 1) / kRows * ((here.cells + kStrip<T> - 1) / kStrip<T>) * (end - c));
-        const TileProduct<T> products{vectors + c, q.stride, rows, row_count, sums, end - c, c > 0,
-                                      &prefetch};
-        const bool in_place = lies_in_rows(here) && row_count > 0;
-        if (in_place) {
-            add_first_products(products, rows_of(here, c), packed);
-        } else {
-            read_channels(here, c, end, packed);
-        }
-        add_squares(packed, end - c, norm);
-        add_products(products, in_place ? kRows : 0, packed, here.cells);
+        prefetch.spread((count + kRows - 1) / kRows * ((here.cells + kStrip<T> - 1) / kStrip<T>) * (end - c));
+        return prefetch;
     }
 
-    T* const target_norm = w.target_norm + b * cells_of_map + tile * kTile;
-    bool safe[kTile];
-    finish_norms(here, channels, norm, safe, w.metric);
-    T inverse[kTile];
-    bool all_safe = true;
-    for (int64_t j = 0; j < kTile; ++j) inverse[j] = 1 / denominator(norm[j], w.metric);
-    for (int64_t j = 0; j < here.cells; ++j) all_safe &= safe[j];
-    if (!w.norm_known)
-        for (int64_t j = 0; j < here.cells; ++j) target_norm[j] = norm[j];
-    for (int64_t r = 0; r < row_count; ++r) {
-        const int64_t n = b * q.count + rows[r];
-        T* scores = w.scores + n * cells_of_map + tile * kTile;
-        finish_row(sums + r * kTile, q.norm[n], norm, inverse, here.cells, w.metric, scores);
-        correct_row(q.vectors + n * q.stride, q.norm[n], here, channels, norm, safe, all_safe, w.metric, scores);
+    // The sums of rows [first, first + count) of the list.
+    void multiply(int64_t first, int64_t count) {
+        const Queries<T>& q = w.queries;
+        const T* const vectors = q.vectors + b * q.count * q.stride;
+        for (int64_t c = 0; c < channels; c += step) {
+            const int64_t end = end_of_step(c);
+            T* const part = packed + (keep ? c * kTile : 0);
+            Prefetch prefetch = ahead(c, first, count);
+            const TileProduct<T> products{vectors + c, q.stride, rows + first, count, sums, end - c, c > 0, &prefetch};
+            const bool in_place = first == 0 && count > 0 && lies_in_rows(here);
+            if (in_place) {
+                add_first_products(products, rows_of(here, c), part);
+            } else if (first == 0) {
+                read_channels(here, c, end, part);
+            }
+            if (first == 0) add_squares(part, end - c, norm);
+            add_products(products, in_place ? kRows : 0, part, here.cells);
+        }
     }
-}
+
+    void find_norms() {
+        finish_norms(here, channels, norm, safe, w.metric);
+        for (int64_t j = 0; j < kTile; ++j) inverse[j] = 1 / denominator(norm[j], w.metric);
+        for (int64_t j = 0; j < here.cells; ++j) all_safe &= safe[j];
+        T* const target_norm = w.target_norm + b * cells_of_map + tile * kTile;
+        for (int64_t j = 0; !w.norm_known && j < here.cells; ++j) target_norm[j] = norm[j];
+    }
+
+    void write_scores(int64_t first, int64_t count) const {
+        const Queries<T>& q = w.queries;
+        T scores[kTile];
+        for (int64_t r = 0; r < count; ++r) {
+            const int64_t n = b * q.count + rows[first + r];
+            finish_row(sums + r * kTile, q.norm[n], norm, inverse, here.cells, w.metric, scores);
+            correct_row(q.vectors + n * q.stride, q.norm[n], here, channels, norm, safe, all_safe, w.metric, scores);
+            write_values<T>(w.scores + n * cells_of_map + tile * kTile, here.cells, past_cache,
+                            [&](int64_t i) { return load<T>(scores + i); });
+        }
+    }
+
+    void run() {
+        if (row_count == 0 && w.norm_known) return;
+        for (int64_t first = 0; first == 0 || first < row_count; first += together) {
+            const int64_t count = row_count - first < together ? row_count - first : together;
+            multiply(first, count);
+            if (first == 0) find_norms();
+            write_scores(first, count);
+            if (count == 0) break;
+        }
+        if (past_cache) end_streaming();
+    }
+};
 
 }  // namespace
 
@@ -198,7 +243,7 @@ template <class T>
 void similarity(const SimilarityWork<T>& w, int64_t b, int64_t tile, T* scratch) {
     if (w.metric.kind == SIMPLEMATCH_L1) return absolute_similarity(w, b, tile, scratch);
     with_storage(w.target.dtype, [&](auto* type) {
-        similarity_of<T, typename std::remove_pointer<decltype(type)>::type>(w, b, tile, scratch);
+        TileSimilarity<T, typename std::remove_pointer<decltype(type)>::type>(w, b, tile, scratch).run();
     });
 }
 

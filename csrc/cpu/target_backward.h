@@ -7,6 +7,7 @@
 
 #include "pack.h"
 #include "product.h"
+#include "write.h"
 
 namespace simplematch::cpu::SIMPLEMATCH_LEVEL {
 namespace {
@@ -86,18 +87,6 @@ void sum_into_cells(const TileTerms<T>& t, int64_t cells, const Sums<T>& sums, i
         }
         finish(m, group, rows);
     }
-}
-
-// to[i] = value(i), where value gives the vector from i on. Whole lines go `past_cache` if they begin with `to`.
-template <class T, class S, class F>
-SIMPLEMATCH_INLINE void write_values(S* to, int64_t count, bool past_cache, F&& value) {
-    constexpr int n = kLanes<T>;
-    constexpr int64_t line = 64 / sizeof(S);
-    int64_t i = 0;
-    if (past_cache && reinterpret_cast<uintptr_t>(to) % 64 == 0)
-        for (; i + n <= count / line * line; i += n) stream<T>(to + i, value(i));
-    for (; i + n <= count; i += n) store<T>(to + i, value(i));
-    if (i < count) store_first<T>(to + i, value(i), count - i);
 }
 
 // Channels [first, first + count) of the tile: sums - factor * features; `features`, from channel `first`, or data null.
