@@ -226,4 +226,8 @@ private:
 
 constexpr int64_t kMostChannels = 256;  // of a task of the backward
 
+// A block of queries whose gradients fill the map is read and written several times: more than this goes to memory and back,
+// and is cleared by the system first. Much smaller blocks would carry the sums of the target's gradient too often.
+constexpr int64_t kGradientsInCache = 32 << 20;
+
 }  // namespace simplematch::cpu

@@ -40,11 +40,14 @@ public:
         const int64_t stride = round_up(channels_, kTile);
         const int64_t vectors = want_query_ && !sampled_ ? 2 : 1;
         const int64_t per_query = (recompute ? cells_ : 0) + box_size_ + tiles_of(cells_) * kTile + vectors * stride;
-        BlockSize most = block_size(batch_, count_, per_query * int64_t(sizeof(T)), p_.score_budget);
+        const auto block_within = [&](int64_t bytes) {
+            const int64_t most = has_windows() ? bytes : std::min(bytes, kGradientsInCache);
+            return block_size(batch_, count_, per_query * int64_t(sizeof(T)), most);
+        };
+        BlockSize most = block_within(p_.score_budget);
         if (most.queries < count_ && is_given(wanted_.target)) {  // the sums of the target's gradient share the budget
             const int64_t sums = tiles_of(cells_) * kTile * stride * int64_t(sizeof(T));
-            const int64_t left = std::max(p_.score_budget / 2, p_.score_budget - sums);
-            most = block_size(batch_, count_, per_query * int64_t(sizeof(T)), left);
+            most = block_within(std::max(p_.score_budget / 2, p_.score_budget - sums));
         }
         const bool split = p_.kept_queries > 0 && recompute;  // a block has all of its window scores, or none
         if (split) most.images = 1;

@@ -1,6 +1,7 @@
 // The steps as operators of their own: localize, gather_keypoints, cosine_similarity.
 #include "driver.h"
 #include "localization.h"
+#include "row_sums.h"
 #include "rows.h"
 #include "source_backward.h"
 
@@ -256,44 +257,6 @@ void similarity_all(const SimilarityProblem& p, const SimilarityResult& result, 
     }
 }
 
-// Of a row of gradients of scores ds: the sums of ds and of ds * s. Gradients that meet scores which are no numbers are none.
-struct RowSums {
-    double sum, with_score;
-    bool finite;
-};
-
-template <class T>
-RowSums sum_row(const T* row, const T* scores, int64_t cells) {
-    constexpr int64_t n = 8;  // sums, so that none waits for the one before
-    double sum[n] = {}, with_score[n] = {};
-    T rest[n] = {};  // NaN where a number is not finite, else 0
-    const auto add = [&](int64_t m, int64_t i) {
-        const T ds = row[m], s = ds == 0 ? T(0) : scores[m];
-        sum[i] += double(ds);
-        with_score[i] += double(ds) * double(s);
-        rest[i] += (ds - ds) + (s - s);
-    };
-    int64_t m = 0;
-    for (; m + n <= cells; m += n)
-        for (int64_t i = 0; i < n; ++i) add(m + i, i);
-    for (; m < cells; ++m) add(m, m % n);
-    RowSums sums{0, 0, true};
-    for (int64_t i = 0; i < n; ++i) {
-        sums.sum += sum[i];
-        sums.with_score += with_score[i];
-        sums.finite &= rest[i] == 0;
-    }
-    return sums;
-}
-
-template <class T>
-void copy_row(const T* from, const T* scores, int64_t cells, T* to) {
-    for (int64_t m = 0; m < cells; ++m) {
-        const bool finite = from[m] - from[m] == 0 && scores[m] - scores[m] == 0;
-        to[m] = from[m] == 0 || finite ? from[m] : T(__builtin_nan(""));
-    }
-}
-
 template <class T>
 void similarity_all_backward(const SimilarityProblem& p, const SimilarityResult& forward,
                              const SimilarityUpstream& upstream, const SimilarityGradients& wanted, int wanted_threads) {
@@ -305,7 +268,7 @@ void similarity_all_backward(const SimilarityProblem& p, const SimilarityResult&
     const Kernels<T>& steps = kernels<T>();
     const RowTable table = list_rows(kAllRows, batch, count, height, width);
     const int64_t per_query = (cells + tiles_of(cells) * kTile + stride) * int64_t(sizeof(T));
-    const BlockSize most = block_size(batch, count, per_query, p.score_budget);
+    const BlockSize most = block_size(batch, count, per_query, std::min(p.score_budget, kGradientsInCache));
     const bool want_query = is_given(wanted.descriptors);
     prepare_output(wanted.target);
     QueryBlock<T> block(most, channels);
@@ -326,7 +289,7 @@ void similarity_all_backward(const SimilarityProblem& p, const SimilarityResult&
                          [&](int64_t, int64_t n) { return sample_descriptor(p.descriptors, n); });
             const WindowScores<T> sources{scores + (b * count + n0) * cells, count * cells, cells, width, true};
             WindowScores<T> arriving = in_place;
-            arriving.data += b * in_place.image_stride + n0 * in_place.query_stride;
+            if (has_place) arriving.data += b * in_place.image_stride + n0 * in_place.query_stride;
             bool take_them = false;
 #pragma omp parallel num_threads(threads) if (threads > 1)
             {
