@@ -166,7 +166,8 @@ def _family(rows: list[Row]) -> Iterator[Claim]:
     for row in rows:
         what = f"{describe(row)}, {row['mode']}"
         for rival, bar in row["bars"].items():
-            yield Claim(f"{what}, faster than {rival}", bar, row["faster_than"][rival], "x")
+            miss = row.get("known_miss", "")
+            yield Claim(f"{what}, faster than {rival}", bar, row["faster_than"][rival], "x", known_miss=miss)
 
 
 def _throughput(rows: list[Row], gpu: bool) -> Iterator[Claim]:

@@ -41,7 +41,7 @@ def test_family(case: Problem, device: torch.device, rounds: int, timings: Timin
         peaks = {name: measure.peak_bytes(run, device) for name, run in work.items()}
         seconds = timings.interleaved(work, case.rounds or rounds, mode, warmup=1, **case.sizes)
         row = {"operator": case.operator, "sizes": case.sizes, "mode": mode, "threads": torch.get_num_threads()}
-        row |= {"bars": case.bars.get(mode, {})}
+        row |= {"bars": case.bars.get(mode, {}), "known_miss": case.known_misses.get(mode, "")}
         times = {name: measure.summary(x) if len(x) > 1 else single(x) for name, x in seconds.items()}
         faster = {name: measure.ratio(seconds["ours"], x) for name, x in seconds.items() if name != "ours"}
         record("family", row | {"times": times, "faster_than": faster, "peak_bytes": peaks, "errors": errors})
