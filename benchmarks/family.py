@@ -262,7 +262,7 @@ def absolute(side: int, channels: int, heavy: bool = False) -> Problem:
     return Problem("match_descriptors", sizes, inputs, providers, modes, 1e-3, bars, heavy=heavy, rounds=rounds)
 
 
-# ---- cosine_similarity, match_descriptors -----------------------------------------------------------------------------
+# ---- cosine_similarity, match_descriptors ---------------------------------------------------------------------------
 
 
 def all_scores(batch: int, queries: int, channels: int, side: int) -> Problem:

@@ -1,7 +1,7 @@
 """Many queries, whose products take another way through the caches: each query's results are those it has among few.
 
-The sizes lie on both sides of the limits of csrc/cpu: kManyQueries queries, scores beyond kScoresInCache, results that are
-written past the caches. `SIMPLEMATCH_SIMD` chooses the instructions, as for all tests.
+The sizes lie on both sides of the limits of csrc/cpu: kManyQueries queries, scores beyond kScoresInCache, results that
+are written past the caches. `SIMPLEMATCH_SIMD` chooses the instructions, as for all tests.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def gradients(descriptors: Tensor, target: Tensor, upstream: Tensor, **options: 
 @pytest.mark.parametrize("metric", ["cosine", "dot", "l2"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_gradients(dtype: torch.dtype, metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Against the reference in float64, and in one block of queries or several. A query's gradient is that among few."""
+    """Against the reference in float64, in one block of queries or several. A query's gradient is that among few."""
     descriptors, target = inputs(MANY, 9, 17, dtype)
     upstream = torch.randn(2, MANY, 9, 17, generator=torch.Generator().manual_seed(1)).to(dtype)
     leaves = [x.double().requires_grad_() for x in (descriptors, target)]
