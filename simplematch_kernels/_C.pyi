@@ -49,6 +49,7 @@ class Rows(TypedDict, total=False):
     num_keypoints: int | None
     valid: int | None
     target_mask: int | None
+    target_mask_stride: int
 
 class Matches(TypedDict, total=False):
     keypoints: int

@@ -60,16 +60,27 @@ def check_token_shape(name: str, value: object) -> TokenShape:
     return TokenShape(name, *pair)
 
 
-def check_window_size(value: object) -> tuple[int, int]:
-    """k or (kh, kw) as (kh, kw) cells."""
+def check_window_size(value: object, remedy: str = "") -> tuple[int, int]:
+    """k or (kh, kw) as (kh, kw) cells; `remedy` says where real numbers may come."""
     if _is_count(value):
         return value, value
     side = as_integer(value)
     pair = _as_pair(value) if side is None else (side, side)
     if pair is None:
-        raise TypeError(f"window_size must be a whole number of cells, or (height, width), got {shown(value)}")
+        remedy = "" if _as_reals(value) is None else remedy
+        raise TypeError(f"window_size must be a whole number of cells, or (height, width), got {shown(value)}{remedy}")
     if pair[0] < 1 or pair[1] < 1:
         raise ValueError(f"window_size must be at least 1 cell, got {shown(value)}")
+    return pair
+
+
+def check_disc_size(value: object) -> tuple[float, float]:
+    """Real k or (kh, kw) as (kh, kw) cells."""
+    pair = _as_reals(value)
+    if pair is None:
+        raise TypeError(f"window_size must be a number of cells, or (height, width), for a disc, got {shown(value)}")
+    if not all(1 <= side < math.inf for side in pair):  # NaN fails every comparison
+        raise ValueError(f"window_size must be a finite number of cells of at least 1, got {shown(value)}")
     return pair
 
 
@@ -123,6 +134,20 @@ def _as_pair(value: object) -> tuple[int, int] | None:
         return None
     first, second = (as_integer(item) for item in items)
     return None if first is None or second is None else (first, second)
+
+
+def _as_reals(value: object) -> tuple[float, float] | None:
+    """One real number twice, or two: a tuple, a list, or an array or a tensor of shape (2,)."""
+    items: Any = value
+    side = as_number(value)
+    if side is not None:
+        items = (side, side)
+    elif not isinstance(value, (tuple, list)):
+        items = value.tolist() if getattr(value, "shape", None) == (2,) and hasattr(value, "tolist") else ()
+    if len(items) != 2:
+        return None
+    first, second = (as_number(item) for item in items)
+    return None if first is None or second is None else (float(first), float(second))
 
 
 def as_integer(value: Any) -> int | None:

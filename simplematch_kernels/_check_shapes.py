@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 MAP, TOKENS, LIST = "(B, C, H, W)", "(B, H*W, C)", "(B, N, C)"
 SET = f"{LIST} or {MAP}"
+MASK, MASKS = "(B, H, W)", "(B, N, H, W)"
 
 
 MOST_CELLS = 2**30
@@ -95,7 +96,7 @@ def not_integers(name: str, dtype: object) -> TypeError:
 
 
 def not_bool(name: str, dtype: object) -> TypeError:
-    return TypeError(f"{name} must be bool, got {dtype}")
+    return TypeError(f"{name} must be bool, got {dtype}; `{name} > 0` makes it so")
 
 
 def wrong_mask_shape(name: str, shape: str, expected: Sequence[int], got: Sequence[int]) -> ValueError:

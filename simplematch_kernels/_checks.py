@@ -119,8 +119,22 @@ def check_rows(rows: Rows, queries: int, target: Tensor, size: tuple[int, int] |
     if valid is not None:
         valid = check_mask("valid", valid, "(B, N)", (batch, queries), target).contiguous()
     if target_mask is not None:
-        target_mask = check_mask("target_mask", target_mask, "(B, H, W)", (batch, height, width), target).flatten(1)
-    return Rows(num_keypoints, valid, None if target_mask is None else target_mask.contiguous())
+        target_mask = _check_target_mask(target_mask, (batch, queries, height, width), target)
+    return Rows(num_keypoints, valid, target_mask)
+
+
+def _check_target_mask(mask: object, expected: tuple[int, int, int, int], target: Tensor) -> Tensor:
+    """(B, M) of a mask (B, H, W), (B, N, M) of one for each query; contiguous."""
+    batch, queries, height, width = expected
+    one, several = _check_shapes.MASK, _check_shapes.MASKS
+    if not isinstance(mask, Tensor) or mask.dim() not in (3, 4):
+        check_tensor("target_mask", mask, f"{one} or {several}")
+    if isinstance(mask, Tensor) and mask.dim() == 3:
+        return check_mask("target_mask", mask, one, (batch, height, width), target).flatten(1).contiguous()
+    mask = check_mask("target_mask", mask, several, expected, target)
+    if queries > 1 and mask.stride(1) == 0:  # one, expanded
+        return mask[:, 0].flatten(1).contiguous()
+    return mask.flatten(2).contiguous()
 
 
 def check_integers(name: str, value: object, shape: str, of: str, features: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from typing import Any, Generic, NamedTuple, TypedDict, TypeVar, cast, get_type_
 
 from ._check_options import (
     check_choice,
+    check_disc_size,
     check_no_token_shape,
     check_number,
     check_radius,
@@ -30,12 +31,14 @@ from ._check_options import (
 from ._check_shapes import TokenShape
 from ._resolved import (
     IDENTITY,
+    LARGEST_DISC,
     AffineMap,
     Localization,
     Metric,
     Sampling,
     Window,
     cells_from_pixels,
+    disc_box,
     pixels_from_cells,
 )
 from ._result_options import (
@@ -54,7 +57,8 @@ COORDINATES = ("corner", "half_pixel", "align_corners")
 METRICS = ("cosine", "dot", "l2", "l1")
 EPS_MODES = ("add", "clamp")
 LOCALIZATIONS = ("argmax", "window", "global", "gaussian")
-WINDOW_SHAPES = ("square", "disc")
+WINDOW_SHAPES = ("square", "plus", "disc")
+DISC_EDGES = ("open", "closed")
 BORDERS = ("shift", "shrink")
 DEFAULT_TEMPERATURE = 0.02
 
@@ -188,8 +192,9 @@ class SimilarityKeywords(LayoutKeywords, MetricKeywords, total=False):
 
 class LocalizationKeywords(TypedDict, Generic[Array], total=False):
     localization: str
-    window_size: int | Sequence[int]
+    window_size: float | Sequence[float]
     window_shape: str
+    disc_edge: str
     border: str
     outside_value: float
     sigma: float | None
@@ -202,11 +207,13 @@ class LocalizationOptions(NamedTuple):
     """How scores become coordinates.
 
     `fixed_temperature` is None where a tensor has one for each query, `target_size` where it has one for each image.
+    Checked, `window_size` is the box of a disc, and `disc_size` its own (kh, kw); else that is None.
     """
 
     localization: str = "window"
     window_size: int | Sequence[int] = 45
     window_shape: str = "square"
+    disc_edge: str = "open"
     border: str = "shift"
     outside_value: float = -math.inf
     sigma: float | None = None
@@ -215,18 +222,22 @@ class LocalizationOptions(NamedTuple):
     output_offset: float = 0.0
     fixed_temperature: float | None = DEFAULT_TEMPERATURE
     second_radius: int | None = None
+    disc_size: Sequence[float] | None = None
 
     def checked(self) -> LocalizationOptions:
         check_choice("localization", self.localization, LOCALIZATIONS)
         check_choice("window_shape", self.window_shape, WINDOW_SHAPES)
+        check_choice("disc_edge", self.disc_edge, DISC_EDGES)
         check_choice("border", self.border, BORDERS)
         check_choice("target_coords", self.target_coords, COORDINATES)
         if self.localization == "gaussian" and self.sigma is None:
             raise ValueError("sigma must be given, in cells, for localization 'gaussian', got None")
+        box, disc = self._checked_window()
         return LocalizationOptions(
             localization=self.localization,
-            window_size=check_window_size(self.window_size),
+            window_size=box,
             window_shape=self.window_shape,
+            disc_edge=self.disc_edge,
             border=self.border,
             outside_value=check_number("outside_value", self.outside_value, or_minus_infinity=True),
             sigma=None if self.sigma is None else check_number("sigma", self.sigma, above=0.0),
@@ -235,7 +246,16 @@ class LocalizationOptions(NamedTuple):
             output_offset=check_number("output_offset", self.output_offset),
             fixed_temperature=self.fixed_temperature,
             second_radius=_radius_of_second(self.second_radius),
+            disc_size=disc,
         )
+
+    def _checked_window(self) -> tuple[tuple[int, int], tuple[float, float] | None]:
+        """(rows, columns) of the box, and (kh, kw) of a disc."""
+        if self.window_shape != "disc":
+            return check_window_size(self.window_size, "; other sizes need window_shape='disc'"), None
+        height, width = (min(side, LARGEST_DISC) for side in check_disc_size(self.window_size))
+        closed = self.disc_edge == "closed"
+        return (disc_box(height, closed), disc_box(width, closed)), (height, width)
 
     def resolve(self, height: int, width: int, *, image_sizes: Any = None) -> Localization:
         """image_sizes: (B, 2) int64, contiguous, in place of `target_size`."""
@@ -268,7 +288,7 @@ def _second(o: LocalizationOptions, window: Window, side: int) -> Window:
         cells = 2 * min(o.second_radius, side) + 1
         return Window(cells, cells, shift=False)
     if o.localization == "window":
-        return Window(window.height, window.width, window.shift, window.disc)
+        return window
     return Window(3, 3, shift=False)
 
 
@@ -277,7 +297,10 @@ def _window(o: LocalizationOptions, height: int, width: int) -> Window:
         return Window(1, 1)
     if o.localization == "window":
         rows, columns = check_window_size(o.window_size)
-        return Window(rows, columns, o.border == "shift", o.window_shape == "disc", o.outside_value)
+        disc_height, disc_width = o.disc_size or (0.0, 0.0)
+        shape = "closed_disc" if o.disc_size and o.disc_edge == "closed" else o.window_shape
+        shift = o.border == "shift" and shape == "square"
+        return Window(rows, columns, shift, shape, disc_height, disc_width, o.outside_value)
     return Window(height, width, sigma=o.sigma or 0.0 if o.localization == "gaussian" else 0.0)
 
 

@@ -7,7 +7,7 @@ so that no option costs an extra pass or another kernel:
 
     localisation   window                     what differs
     argmax         1 x 1                      nothing: the expectation over one cell is that cell
-    window         k x k around the peak      border, disc, outside value
+    window         k x k around the peak      border, shape, outside value
     global         the whole map              nothing
     gaussian       the whole map              scores are multiplied by exp(-d^2 / (2 sigma^2)) first
 """
@@ -84,25 +84,64 @@ class Metric:
     clamp_eps: bool
 
 
+_ON_EDGE = 2.0**-48  # relative; rounding moves either side by less
+
+LARGEST_DISC = 2.0**40
+"""Cells across, as many as a larger disc has of any map."""
+
+
+def disc_box(size: float, closed: bool) -> int:
+    """The cells that a disc of `size` cells across reaches along an axis, an odd number."""
+    reach = int(size / 2)
+    if not closed and 2 * reach == size:
+        reach -= 1
+    return 2 * reach + 1
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """The cells around the peak that take part in the soft-argmax.
 
-    `height` and `width` may exceed the map. With `shift` the window is pushed inside the map whole, otherwise
-    the part of the centred window that exists is used; `disc` keeps (2 dx / width)^2 + (2 dy / height)^2 < 1 of it.
+    `height` and `width` are those of its box, which may exceed the map. With `shift` a square that leaves the map is
+    pushed inside whole; else, and for the other shapes, which stay round the peak, the part of the box that exists is
+    used. Of its cells, offset by (dx, dy) from the peak, the `shape` has
+
+        "square"        all
+        "plus"          dx = 0 or dy = 0
+        "disc"          (2 dx / disc_width)^2 + (2 dy / disc_height)^2 < 1
+        "closed_disc"   (2 dx / disc_width)^2 + (2 dy / disc_height)^2 <= 1
+
     Cells outside count as scores of `outside_value` (-inf: not at all). `sigma` > 0 weighs scores around the peak.
     """
 
     height: int
     width: int
     shift: bool = True
-    disc: bool = False
+    shape: str = "square"
+    disc_height: float = 0.0
+    disc_width: float = 0.0
     outside_value: float = -math.inf
     sigma: float = 0.0
 
     @property
     def has_outside(self) -> bool:
         return self.outside_value != -math.inf
+
+    @property
+    def is_disc(self) -> bool:
+        return self.shape in ("disc", "closed_disc")
+
+    @property
+    def ellipse(self) -> tuple[float, float, float]:
+        """(a, b, c): a disc has the cells with a dx^2 + b dy^2 <= c; all backends take these very numbers.
+
+        Of a circle a and b are 1, so that the left side is exact. A cell within a few roundings of the edge lies on it.
+        """
+        height, width = self.disc_height, self.disc_width
+        edge = 1 + (_ON_EDGE if self.shape == "closed_disc" else -_ON_EDGE)
+        half = height / 2 if height == width else height * width / 2
+        across, down = (1.0, 1.0) if height == width else (height * height, width * width)
+        return across, down, half * half * edge
 
     def box(self, map_height: int, map_width: int) -> tuple[int, int]:
         """(rows, columns) of the largest box of cells a window can cover: the layout of kept window scores."""

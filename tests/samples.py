@@ -42,7 +42,7 @@ class Sample:
     source_map: tuple[int, int] = (7, 9)
     target_map: tuple[int, int] = (9, 8)
     layout: str = "contiguous"
-    rows: tuple[str, ...] = ()  # of "num_keypoints", "valid", "target_mask", "empty_target_mask"
+    rows: tuple[str, ...] = ()  # of "num_keypoints", "valid", "target_mask", "empty_target_mask", "query_masks"
     temperature: str = "number"  # or "scalar", "rows"
     keypoints: str = "inside"  # or "border": on and outside the border
     own_sizes: bool = False  # whether the images behind the maps differ in size
@@ -101,6 +101,10 @@ class Sample:
             made["target_mask"] = torch.rand(self.batch, *self.target_map, generator=generator) < 0.6
         if "empty_target_mask" in self.rows:
             made["target_mask"][0] = False
+        if "query_masks" in self.rows:  # the second query has none
+            chosen = torch.rand(self.batch, self.queries, *self.target_map, generator=generator) < 0.6
+            chosen[:, 1:2] = False
+            made["target_mask"] = chosen
         return made
 
 
@@ -182,6 +186,15 @@ SAMPLES: tuple[Sample, ...] = (
     Sample("window-one-cell", {"window_size": 1}),
     Sample("disc", {"window_size": 5, "window_shape": "disc"}),
     Sample("disc-shrink", {"window_size": (6, 5), "window_shape": "disc", "border": "shrink"}),
+    Sample("disc-real", {"window_size": 5.5, "window_shape": "disc"}),
+    Sample(
+        "disc-real-closed",
+        {"window_size": (2 * 5**0.5, 6.0), "window_shape": "disc", "disc_edge": "closed", "border": "shrink"},
+    ),
+    Sample("disc-closed-larger-than-map", {"window_size": 20, "window_shape": "disc", "disc_edge": "closed"}),
+    Sample("plus", {"window_size": 3, "window_shape": "plus"}),
+    Sample("plus-even", {"window_size": (6, 4), "window_shape": "plus", "border": "shrink"}),
+    Sample("outside-plus", {"window_size": 5, "window_shape": "plus", "outside_value": 0.1}, rows=("target_mask",)),
     Sample("outside-zero", {"window_size": 3, "outside_value": 0.0, "border": "shrink"}),
     Sample("outside-above-all-scores", {"window_size": 3, "outside_value": 1.5}),
     Sample(
@@ -235,6 +248,15 @@ SAMPLES: tuple[Sample, ...] = (
     Sample("num-keypoints", {"window_size": 5}, rows=("num_keypoints",)),
     Sample("valid", {"window_size": 5, "sampling": "bilinear"}, rows=("valid",), temperature="rows"),
     Sample("target-mask", {"window_size": 5}, rows=("target_mask",)),
+    Sample("query-masks", {"window_size": 5}, rows=("query_masks",)),
+    Sample("query-masks-global", {"localization": "global", "sampling": "bilinear"}, rows=("query_masks",)),
+    Sample(
+        "query-masks-outside-disc",
+        {"window_size": 4.5, "window_shape": "disc", "outside_value": -0.1},
+        rows=("query_masks", "num_keypoints"),
+        temperature="rows",
+    ),
+    Sample("query-masks-many", {"window_size": 3}, queries=37, target_map=(13, 11), rows=("query_masks", "valid")),
     Sample("all-restrictions", {"window_size": 5}, rows=("num_keypoints", "valid", "empty_target_mask")),
     # layouts
     *(Sample(layout, {"window_size": 5}, layout=layout) for layout in (*LAYOUTS[1:], "tokens")),

@@ -63,6 +63,31 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
         r"target_mask must have shape \(B, H, W\) = \(2, 7, 4\), got \(2, 4, 7\)",
     ),
     (
+        {"target_mask": torch.ones(2, 1, 7, 4, dtype=torch.bool, device=DEVICE)},
+        ValueError,
+        r"target_mask must have shape \(B, N, H, W\) = \(2, 3, 7, 4\), got \(2, 1, 7, 4\)",
+    ),
+    (
+        {"target_mask": torch.ones(2, 28, dtype=torch.bool, device=DEVICE)},
+        ValueError,
+        r"target_mask must have shape \(B, H, W\) or \(B, N, H, W\), got \(2, 28\)",
+    ),
+    (
+        {"target_mask": [True]},
+        TypeError,
+        r"target_mask must be (a tensor|an array) of shape \(B, H, W\) or \(B, N, H, W\), got list",
+    ),
+    (
+        {"target_mask": torch.ones(2, 7, 4, device=DEVICE)},
+        TypeError,
+        "target_mask must be bool, got (torch.)?float32; `target_mask > 0` makes it so",
+    ),
+    (
+        {"target_mask": torch.ones(2, 3, 7, 4, device=DEVICE)},
+        TypeError,
+        "target_mask must be bool, got (torch.)?float32; `target_mask > 0` makes it so",
+    ),
+    (
         {"source_size": 252},
         TypeError,
         r"source_size must be \(height, width\) in whole pixels, \(B, 2\) integers or None, got 252",
@@ -102,7 +127,32 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"window_size": 0}, ValueError, "window_size must be at least 1 cell, got 0"),
     ({"window_size": 4.0}, TypeError, r"window_size must be a whole number of cells, or \(height, width\), got 4.0"),
     ({"window_size": (3, 3, 3)}, TypeError, "window_size must be a whole number of cells"),
-    ({"window_shape": "circle"}, ValueError, "window_shape must be one of 'square', 'disc', got 'circle'"),
+    ({"window_shape": "circle"}, ValueError, "window_shape must be one of 'square', 'plus', 'disc', got 'circle'"),
+    ({"window_size": 2.5}, TypeError, "got 2.5; other sizes need window_shape='disc'"),
+    (
+        {"window_size": (3, 2.5), "window_shape": "plus"},
+        TypeError,
+        r"got \(3, 2.5\); other sizes need window_shape='disc'",
+    ),
+    (
+        {"window_size": "big"},
+        TypeError,
+        r"window_size must be a whole number of cells, or \(height, width\), got 'big'$",
+    ),
+    (
+        {"window_size": (3, 3, 3), "window_shape": "disc"},
+        TypeError,
+        r"window_size must be a number of cells, or \(height, width\), for a disc, got \(3, 3, 3\)",
+    ),
+    ({"window_size": True, "window_shape": "disc"}, TypeError, "window_size must be a number of cells, .* got True"),
+    (
+        {"window_size": 0.5, "window_shape": "disc"},
+        ValueError,
+        "window_size must be a finite number of cells of at least 1, got 0.5",
+    ),
+    ({"window_size": (3.0, math.nan), "window_shape": "disc"}, ValueError, r"of at least 1, got \(3.0, nan\)"),
+    ({"window_size": math.inf, "window_shape": "disc"}, ValueError, "window_size must be a finite number .*, got inf"),
+    ({"disc_edge": "sharp"}, ValueError, "disc_edge must be one of 'open', 'closed', got 'sharp'"),
     ({"border": "pad"}, ValueError, "border must be one of 'shift', 'shrink', got 'pad'"),
     ({"outside_value": math.nan}, ValueError, "outside_value must be -inf or a finite number, got nan"),
     ({"outside_value": math.inf}, ValueError, "outside_value must be -inf or a finite number, got inf"),
@@ -228,14 +278,25 @@ def test_integer_keypoints_are_pixels_too(backend: str) -> None:
     )
 
 
+DETAILS = {"return_covariance": True, "return_second": True}
 SAME: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"window_size": 3}, {"window_size": np.int64(3)}),
     ({"window_size": 3}, {"window_size": torch.tensor([3])}),
     ({"window_size": (3, 2)}, {"window_size": np.array([3, 2])}),
+    ({"window_size": 4.5, "window_shape": "disc"}, {"window_size": np.float64(4.5), "window_shape": "disc"}),
+    ({"window_size": 4.5, "window_shape": "disc"}, {"window_size": torch.tensor(4.5), "window_shape": "disc"}),
+    ({"window_size": (2, 4.5), "window_shape": "disc"}, {"window_size": np.array([2, 4.5]), "window_shape": "disc"}),
+    ({"window_size": 3, "window_shape": "plus"}, {"window_size": np.array([3]), "window_shape": "plus"}),
     ({"source_size": (20, 24)}, {"source_size": (np.int32(20), torch.tensor(24))}),
     ({"target_size": (20, 24)}, {"target_size": torch.tensor([20, 24])}),
     ({"eps": 0.5}, {"eps": np.float32(0.5)}),
+    ({"eps": 0.5}, {"eps": torch.tensor([0.5])}),
     ({"output_offset": 2.0}, {"output_offset": torch.tensor(2)}),
+    ({"output_offset": 2.0}, {"output_offset": np.array(2)}),
+    ({"outside_value": 0.25}, {"outside_value": torch.tensor(0.25)}),
+    ({"localization": "gaussian", "sigma": 2.0}, {"localization": "gaussian", "sigma": torch.tensor([2])}),
+    ({"temperature": 0.25}, {"temperature": np.array(0.25)}),
+    ({**DETAILS, "second_radius": 2}, {**DETAILS, "second_radius": np.array([2])}),
     ({"outside_value": 0.25}, {"outside_value": np.array([0.25])}),
     ({"localization": "gaussian", "sigma": 2.0}, {"localization": "gaussian", "sigma": np.float64(2)}),
     ({"temperature": 0.25}, {"temperature": np.float16(0.25)}),

@@ -144,7 +144,7 @@ def test_scores_localize_as_the_whole_operator_does(sample: Sample, backend: str
     matches = smk.localize(
         scores,
         **pick("target_size", "target_coords", "output_offset", "localization", "window_size", "window_shape"),
-        **pick("border", "outside_value", "sigma", "temperature", "target_mask"),
+        **pick("disc_edge", "border", "outside_value", "sigma", "temperature", "target_mask"),
         backend=backend,
     )
     for a, b in zip(matches, exact.matches, strict=True):

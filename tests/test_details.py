@@ -200,12 +200,15 @@ def test_second_is_the_best_of_the_other_cells(
             return max(abs(y - peak_y), abs(x - peak_x)) > radius
         if options.get("localization") is not None:
             return max(abs(y - peak_y), abs(x - peak_x)) > 1
+        if options.get("window_shape") == "disc":
+            assert options["disc_edge"] == "closed"
+            return (2 * (y - peak_y)) ** 2 + (2 * (x - peak_x)) ** 2 > options["window_size"] ** 2
         top, left = peak_y - rows // 2, peak_x - columns // 2
-        if options.get("border") != "shrink":
+        if options.get("border") != "shrink" and "window_shape" not in options:
             top, left = min(max(top, 0), height - rows), min(max(left, 0), width - columns)
         inside = top <= y < top + rows and left <= x < left + columns
-        if options.get("window_shape") == "disc":
-            inside = inside and (2 * (y - peak_y)) ** 2 + (2 * (x - peak_x)) ** 2 < rows**2
+        if options.get("window_shape") == "plus":
+            inside = inside and (y == peak_y or x == peak_x)
         return not inside
 
     target_mask = None if mask is None else mask.view(1, height, width).to(DEVICE)

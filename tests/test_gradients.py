@@ -19,7 +19,8 @@ LOCALIZATIONS: dict[str, dict[str, Any]] = {
     "argmax": {"localization": "argmax"},
     "window": {"window_size": 3},
     "window-outside": {"window_size": (3, 2), "outside_value": 0.1},
-    "disc": {"window_size": 4, "window_shape": "disc"},
+    "disc": {"window_size": 2.9, "window_shape": "disc", "disc_edge": "closed"},
+    "plus": {"window_size": 3, "window_shape": "plus"},
     "global": {"localization": "global"},
     "gaussian": {"localization": "gaussian", "sigma": 1.3},
 }
@@ -128,7 +129,9 @@ def test_a_subset_gets_the_gradients_of_the_whole(needs: tuple[str, ...], backen
 
 
 @pytest.mark.parametrize(
-    "rows", [("num_keypoints",), ("valid",), ("target_mask",), ("empty_target_mask", "valid")], ids="+".join
+    "rows",
+    [("num_keypoints",), ("valid",), ("target_mask",), ("empty_target_mask", "valid"), ("query_masks",)],
+    ids="+".join,
 )
 @pytest.mark.parametrize("padding", ["zeros", "border"])
 def test_restricted_rows_and_cells(rows: tuple[str, ...], padding: str, backend: str) -> None:

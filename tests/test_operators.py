@@ -20,6 +20,8 @@ BY_NAME = {sample.name: sample for sample in SAMPLES}
 OPCHECKED = (
     "window",
     "outside-disc-masked",
+    "disc-real-closed",
+    "query-masks",
     "gaussian-masked",
     "argmax",
     "bilinear-border",
@@ -68,7 +70,9 @@ def weighted_sum(inputs: Inputs, backend: str | None) -> Tensor:
     return (matches.keypoints.sum(-1) * matches.score).sum() + matches.log_sum_exp.sum()
 
 
-@pytest.mark.parametrize("name", ["window", "bilinear-border", "valid", "gaussian-masked", "channels_last"])
+@pytest.mark.parametrize(
+    "name", ["window", "bilinear-border", "valid", "gaussian-masked", "query-masks-outside-disc", "channels_last"]
+)
 def test_compiles_whole(name: str, backend: str) -> None:
     """torch.compile(fullgraph=True): no graph break, same values and gradients."""
     inputs = BY_NAME[name].make(torch.float64)

@@ -41,5 +41,5 @@ def test_integer_pixels_fall_on_exact_cells() -> None:
 
 
 def test_box_is_cut_to_the_map() -> None:
-    window = Window(45, 3, True, False, float("-inf"), 0.0)
+    window = Window(45, 3)
     assert window.box(20, 30) == (20, 3)

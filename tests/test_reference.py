@@ -34,8 +34,8 @@ def match_one(inputs: Inputs, b: int, n: int) -> tuple[int, float, float, float,
     if not is_valid(o, b, n):
         return -1, -1.0, -1.0, 0.0, 0.0
     q = descriptor(inputs, b, n)
-    mask = o.get("target_mask")
-    cells = [(y, x) for y in range(height) for x in range(width) if mask is None or mask[b, y, x]]
+    mask = mask_of(o, b, n)
+    cells = [(y, x) for y in range(height) for x in range(width) if mask is None or mask[y, x]]
     score = {(y, x): similarity(q, inputs.target[b, :, y, x], o) for y, x in cells}
     peak = max(cells, key=lambda cell: (score[cell], -cell[0], -cell[1]))
     temperature = o.get("temperature", 0.02)
@@ -71,7 +71,15 @@ def is_valid(o: dict[str, Any], b: int, n: int) -> bool:
         return False
     if "valid" in o and not o["valid"][b, n]:
         return False
-    return "target_mask" not in o or bool(o["target_mask"][b].any())
+    mask = mask_of(o, b, n)
+    return mask is None or bool(mask.any())
+
+
+def mask_of(o: dict[str, Any], b: int, n: int) -> Tensor | None:
+    mask = o.get("target_mask")
+    if mask is None:
+        return None
+    return mask[b, n] if mask.dim() == 4 else mask[b]
 
 
 def in_support(cell: tuple[int, int], peak: tuple[int, int], size: tuple[int, int], o: dict[str, Any]) -> bool:
@@ -81,15 +89,20 @@ def in_support(cell: tuple[int, int], peak: tuple[int, int], size: tuple[int, in
     if localization in ("global", "gaussian"):
         return True
     k = o.get("window_size", 45)
-    k = (k, k) if isinstance(k, int) else k
+    k = k if isinstance(k, tuple) else (k, k)
+    dy, dx = cell[0] - peak[0], cell[1] - peak[1]
+    if o.get("window_shape") == "disc":
+        distance = (2 * dy / k[0]) ** 2 + (2 * dx / k[1]) ** 2
+        return distance < 1 - 1e-12 if o.get("disc_edge", "open") == "open" else distance < 1 + 1e-12
+    if o.get("window_shape") == "plus":
+        below, right = (-(side // 2) <= d < side - side // 2 for d, side in zip((dy, dx), k, strict=True))
+        return below and right and 0 in (dy, dx)
     for at, best, side, window in zip(cell, peak, size, k, strict=True):
         first = best - window // 2
         if o.get("border", "shift") == "shift":
             first = min(max(first, 0), max(side - window, 0))
         if not first <= at < first + window:
             return False
-    if o.get("window_shape") == "disc":
-        return (2 * (cell[0] - peak[0]) / k[0]) ** 2 + (2 * (cell[1] - peak[1]) / k[1]) ** 2 < 1 - 1e-12
     return True
 
 

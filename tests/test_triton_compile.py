@@ -72,7 +72,7 @@ def test_kernels_take_few_arguments() -> None:
 def test_codes_are_those_of_the_c_interface() -> None:
     if reason := _native.why_not():
         pytest.skip(reason)
-    for name, code in (_arguments.SAMPLINGS | _arguments.METRICS).items():
+    for name, code in (_arguments.SAMPLINGS | _arguments.METRICS | _arguments.SHAPES).items():
         assert code == _native.load().CODES[name]
 
 

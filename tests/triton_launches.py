@@ -70,6 +70,7 @@ class Variant:
     window_shape: str = "square"
     outside_value: float = -math.inf
     masked: bool = False
+    query_masks: bool = False  # a mask for each query
     temperature: float | None = 0.02
     B: int = 8
     N: int = 30
@@ -142,9 +143,11 @@ def launches_of(variant: Variant, platform: str) -> list[Launch]:
     localization = LocalizationOptions(
         localization=v.localization, window_size=(45, 45), window_shape=v.window_shape, outside_value=v.outside_value,
         sigma=7.0, fixed_temperature=v.temperature, target_size=(441, 441),
-    ).resolve(v.H, v.W, image_sizes=sizes)  # fmt: skip
+    ).checked().resolve(v.H, v.W, image_sizes=sizes)  # fmt: skip
     metric = MetricOptions(v.metric).resolve()
     mask = torch.empty(v.B, v.H * v.W, dtype=torch.bool, device="meta") if v.masked else None
+    if v.query_masks:
+        mask = torch.empty(v.B, v.N, v.H * v.W, dtype=torch.bool, device="meta")
     rows = Rows(torch.empty(v.B, dtype=torch.int64, device="meta"), None, mask)
     temperature = torch.empty(v.B, v.N, dtype=dtype, device="meta") if v.temperature is None else None
     if v.sampling is None:

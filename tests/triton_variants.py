@@ -72,6 +72,8 @@ MODES = [
     ),
     Variant(torch.float32, details=True, window_shape="disc", outside_value=0.0, masked=True, temperature=None),
     Variant(torch.float64, details=True, sampling=None, metric="l2", outside_value=0.0),
+    Variant(torch.float32, details=True, window_shape="plus", query_masks=True),
+    Variant(torch.bfloat16, window_shape="disc", query_masks=True, outside_value=0.0, layout="channels_last"),
     Variant(torch.float16, details=True, B=1, N=4096, H=64, W=64, kept=False),
 ]
 ENTROPY = [
@@ -165,9 +167,11 @@ def _specialize(
     if isinstance(value, tuple):
         kinds = [_specialize(x, (*path, i), True, constants, divisible) for i, x in enumerate(value)]
         return type(value)(*kinds) if hasattr(value, "_fields") else tuple(kinds)
-    if value is None or (specialized and not isinstance(value, Tensor) and value == 1):
+    if value is None or (specialized and isinstance(value, int) and value == 1):
         constants.append((path, value))
         return "constexpr"
+    if isinstance(value, float):
+        return "fp32"
     number = value.storage_offset() * value.element_size() if isinstance(value, Tensor) else value
     if specialized and number % 16 == 0:
         divisible.append(path)

@@ -22,6 +22,19 @@ void check_coordinates(const char* name, int32_t value) {
     check_choice(name, value, SIMPLEMATCH_ALIGN_CORNERS, "0 (corner), 1 (half_pixel) or 2 (align_corners)");
 }
 
+void check_disc(const char* window, const char* side, double cells) {
+    if (!(cells >= 1) || cells > 0x1p62)
+        refuse("%s.%s must be a number of cells from 1 to 2^62 for a disc, got %g", window, side, cells);
+}
+
+void check_shape(const char* name, const simplematch_window& window) {
+    if (window.shape < SIMPLEMATCH_SQUARE || window.shape > SIMPLEMATCH_CLOSED_DISC)
+        refuse("%s.shape must be 0 (square), 1 (plus), 2 (disc) or 3 (closed disc), got %" PRId32, name, window.shape);
+    if (window.shape != SIMPLEMATCH_DISC && window.shape != SIMPLEMATCH_CLOSED_DISC) return;
+    check_disc(name, "disc_height", window.disc_height);
+    check_disc(name, "disc_width", window.disc_width);
+}
+
 void check_at_least_one(const char* name, int64_t value, const char* unit) {
     if (value < 1) refuse("%s must be at least 1 %s, got %" PRId64, name, unit, value);
 }
@@ -47,7 +60,7 @@ void check_localization(const simplematch_localization& l, int64_t batch, bool n
     check_at_least_one("window.height", l.window.height, "cell");
     check_at_least_one("window.width", l.window.width, "cell");
     check_flag("window.shift", l.window.shift);
-    check_flag("window.disc", l.window.disc);
+    check_shape("window", l.window);
     if (std::isnan(l.window.outside_value) || l.window.outside_value == INFINITY)
         refuse("window.outside_value must be -inf or a finite number, got %g", l.window.outside_value);
     if (!(l.window.sigma >= 0) || std::isinf(l.window.sigma))
@@ -57,7 +70,7 @@ void check_localization(const simplematch_localization& l, int64_t batch, bool n
     if (l.second.height > 0) {
         check_at_least_one("second.width", l.second.width, "cell");
         check_flag("second.shift", l.second.shift);
-        check_flag("second.disc", l.second.disc);
+        check_shape("second", l.second);
     }
     if (number && (!(l.temperature > 0) || std::isinf(l.temperature)))
         refuse("localization.temperature must be a finite number above 0, got %g", l.temperature);

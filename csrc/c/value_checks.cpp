@@ -32,22 +32,20 @@ void check_image_sizes(const Localization& localization, const Sizes& s) {
     check_image_sizes("localization.image_sizes", localization.image_sizes, s.batch);
 }
 
-// Whether image b has a cell to select.
-bool any_cell(const Rows& rows, const Sizes& s, int64_t b) {
-    if (rows.target_mask == nullptr) return true;
+// Whether query n of image b has a cell to select.
+bool any_cell(const Rows& rows, const Sizes& s, int64_t b, int64_t n) {
     const int64_t cells = s.height * s.width;
-    const uint8_t* const mask = rows.target_mask + b * cells;
-    return std::any_of(mask, mask + cells, [](uint8_t cell) { return cell != 0; });
+    const uint8_t* const mask = masks_of(rows, s.queries, cells).of(b, n);
+    return mask == nullptr || std::any_of(mask, mask + cells, [](uint8_t cell) { return cell != 0; });
 }
 
 // The peaks of the rows that count lie in the map: the backward goes by them.
 void check_peaks(const Matches& forward, const Rows& rows, const Sizes& s) {
     const int64_t cells = s.height * s.width;
     for (int64_t b = 0; b < s.batch; ++b) {
-        if (!any_cell(rows, s, b)) continue;
         for (int64_t n = 0; n < s.queries; ++n) {
             const int64_t peak = forward.peak[b * s.queries + n];
-            if (is_valid(rows, b, n, s.queries) && (peak < 0 || peak >= cells))
+            if ((peak < 0 || peak >= cells) && is_valid(rows, b, n, s.queries) && any_cell(rows, s, b, n))
                 refuse("matches.peak must hold cells from 0 to %" PRId64 " as the forward wrote them, got %" PRId64
                        " in image %" PRId64 ", row %" PRId64, cells - 1, peak, b, n);
         }

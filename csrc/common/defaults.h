@@ -18,7 +18,8 @@ inline constexpr Sampling kDefault<Sampling> = {
 template <>
 inline constexpr Metric kDefault<Metric> = {SIMPLEMATCH_COSINE, 0, 1e-8};
 template <>
-inline constexpr Window kDefault<Window> = {45, 45, 1, 0, -std::numeric_limits<double>::infinity(), 0};
+inline constexpr Window kDefault<Window> = {
+    45, 45, 1, SIMPLEMATCH_SQUARE, 0, 0, -std::numeric_limits<double>::infinity(), 0};
 template <>
 inline constexpr Localization kDefault<Localization> = {
     kDefault<Window>, 0.02, kIdentity, kIdentity, 0, nullptr, SIMPLEMATCH_CORNER, {}};

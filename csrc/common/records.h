@@ -66,7 +66,7 @@ using CorrelationUpstream = simplematch_correlation_upstream;
 using CorrelationGradients = simplematch_correlation_gradients;
 
 constexpr View kNotGiven = {nullptr, SIMPLEMATCH_FLOAT32, {1, 1, 1, 1}, {0, 0, 0, 0}};
-constexpr Rows kAllRows = {nullptr, nullptr, nullptr};
+constexpr Rows kAllRows = {nullptr, nullptr, nullptr, 0};
 
 SIMPLEMATCH_HOST_DEVICE static constexpr bool is_given(const View& view) { return view.data != nullptr; }
 
@@ -98,7 +98,22 @@ static constexpr int64_t samples_of(const CorrelationProblem& p) {
     return is_given(p.offsets) ? p.offsets.size[1] : (2 * p.radius_y + 1) * (2 * p.radius_x + 1);
 }
 
-// Whether query n of image b is no padding; whether its image has a cell to select is not looked at.
+// The masks of queries over a target's cells, `image` and `query` bytes apart; data null: all cells take part.
+struct CellMasks {
+    const uint8_t* data;
+    int64_t image, query;  // query 0: one for all queries of an image
+
+    SIMPLEMATCH_HOST_DEVICE constexpr const uint8_t* of(int64_t b, int64_t n) const {
+        return data == nullptr ? nullptr : data + b * image + n * query;
+    }
+};
+
+SIMPLEMATCH_HOST_DEVICE static constexpr CellMasks masks_of(const Rows& rows, int64_t queries, int64_t cells) {
+    const int64_t query = rows.target_mask_stride;
+    return {rows.target_mask, query == 0 ? cells : queries * query, query};
+}
+
+// Whether query n of image b is no padding; whether it has a cell to select is not looked at.
 SIMPLEMATCH_HOST_DEVICE static constexpr bool is_valid(const Rows& rows, int64_t b, int64_t n, int64_t queries) {
     if (rows.num_keypoints != nullptr && n >= rows.num_keypoints[b]) return false;
     return rows.valid == nullptr || rows.valid[b * queries + n] != 0;

@@ -98,12 +98,6 @@ void to_units(T* rows, int64_t stride, int64_t channels, int64_t count, const T*
 namespace {
 
 template <class T>
-void clear_masked(T* tile, int64_t cells, int64_t channels, int64_t cell_step, int64_t channel_step, const uint8_t* mask) {
-    for (int64_t j = 0; j < cells; ++j)
-        for (int64_t c = 0; c < (mask[j] ? 0 : channels); ++c) tile[j * cell_step + c * channel_step] = 0;
-}
-
-template <class T>
 void clear_where_not_finite(T* rows, int64_t count, int64_t stride, int64_t length) {
     for (int64_t i = 0; i < count; ++i)
         for (int64_t j = 0; j < length; ++j) {
@@ -121,20 +115,16 @@ struct TileMemory {
     T* sums;
 };
 
-// The rows that are needed of channels [first, last): read once, turned in the cache. `mask` of the tile, or null.
-// `in_place`: rows of channels are those of the map.
+// The rows that are needed of channels [first, last): read once, turned in the cache. `in_place`: rows of channels are
+// those of the map.
 template <class T, class S>
-void read_tile(const Tile<S>& from, int64_t first, int64_t last, const uint8_t* mask, bool in_place, bool need_cells,
-               bool need_channels, const TileMemory<T>& memory) {
+void read_tile(const Tile<S>& from, int64_t first, int64_t last, bool in_place, bool need_cells, bool need_channels,
+               const TileMemory<T>& memory) {
     const int64_t channels = last - first;
     const bool by_cells = from.channel_stride == 1;
-    if (!in_place && (need_channels || (need_cells && !by_cells))) {
-        read_channels(from, first, last, memory.channel_rows);
-        if (mask != nullptr) clear_masked(memory.channel_rows, from.cells, channels, int64_t(1), kTile, mask);
-    }
+    if (!in_place && (need_channels || (need_cells && !by_cells))) read_channels(from, first, last, memory.channel_rows);
     if (need_cells && by_cells) {
         read_cells(from, first, last, memory.cell_rows, memory.stride);
-        if (mask != nullptr) clear_masked(memory.cell_rows, from.cells, channels, memory.stride, int64_t(1), mask);
     } else if (need_cells && in_place) {
         transpose_rows(rows_of(from, first), channels, from.cells, memory.cell_rows, memory.stride);
     } else if (need_cells) {
@@ -197,11 +187,9 @@ void gradients_of(const GradientWork<T>& w, int64_t b, int64_t first, int64_t la
         from = next;
         if (want_target) locate_tile(w.gradient, b, tile, to);
 
-        const uint8_t* mask = w.target_mask == nullptr ? nullptr : w.target_mask + b * cells_of_map + tile * kTile;
-        const bool in_place =
-            !extreme && lies_in_rows(from) && mask == nullptr && (!want_target || by_cells || lies_in_rows(to));
+        const bool in_place = !extreme && lies_in_rows(from) && (!want_target || by_cells || lies_in_rows(to));
         const bool need_cells = need_query || (own_term && by_cells), need_channels = own_term && !by_cells;
-        read_tile(from, first, last, mask, in_place, need_cells, need_channels, memory);
+        read_tile(from, first, last, in_place, need_cells, need_channels, memory);
         if (extreme && need_cells) clear_where_not_finite(memory.cell_rows, from.cells, stride, channels);
         if (extreme && need_channels) clear_where_not_finite(memory.channel_rows, channels, kTile, from.cells);
         Prefetch prefetch;

@@ -16,40 +16,49 @@ CellSquares squares_of_map(const uint8_t* mask, int64_t height, int64_t width) {
     return sums;
 }
 
+bool has_cell(const uint8_t* mask, int64_t cells) {
+    return mask == nullptr || std::any_of(mask, mask + cells, [](uint8_t cell) { return cell != 0; });
+}
+
+CellTotals totals_of_map(const uint8_t* mask, int64_t height, int64_t width) {
+    if (mask == nullptr)
+        return {double(height) * double(width), double(height) * double(width) * double(width - 1) / 2,
+                double(width) * double(height) * double(height - 1) / 2};
+    int64_t count = 0, sum_x = 0, sum_y = 0;
+    for (int64_t y = 0; y < height; ++y) {
+        int64_t in_row = 0;
+        for (int64_t x = 0; x < width; ++x) {
+            in_row += mask[y * width + x] ? 1 : 0;
+            sum_x += mask[y * width + x] ? x : 0;
+        }
+        count += in_row;
+        sum_y += in_row * y;
+    }
+    return {double(count), double(sum_x), double(sum_y)};
+}
+
 }  // namespace
 
-RowTable list_rows(const Rows& rows, int64_t batch, int64_t queries, int64_t height, int64_t width, bool with_squares) {
-    RowTable table{Buffer<uint8_t>(batch * queries), Buffer<CellTotals>(batch), rows.target_mask,
-                   Buffer<CellSquares>(with_squares ? batch : 0)};
-    const int64_t cells = height * width;
-    for (int64_t b = 0; b < batch; ++b) {
-        CellTotals totals{double(cells), double(height) * double(width) * double(width - 1) / 2,
-                          double(width) * double(height) * double(height - 1) / 2};
-        if (rows.target_mask != nullptr) {
-            const uint8_t* mask = rows.target_mask + b * cells;
-            int64_t count = 0, sum_x = 0, sum_y = 0;
-            for (int64_t y = 0; y < height; ++y) {
-                int64_t in_row = 0;
-                for (int64_t x = 0; x < width; ++x) {
-                    in_row += mask[y * width + x] ? 1 : 0;
-                    sum_x += mask[y * width + x] ? x : 0;
-                }
-                count += in_row;
-                sum_y += in_row * y;
+RowTable list_rows(const Rows& rows, int64_t batch, int64_t queries, int64_t height, int64_t width, Outside outside) {
+    const int64_t cells = height * width, of_image = rows.target_mask_stride == 0 ? 1 : queries, masks = batch * of_image;
+    RowTable table{Buffer<uint8_t>(batch * queries), masks_of(rows, queries, cells), of_image,
+                   Buffer<CellTotals>(outside == Outside::nothing ? 0 : masks),
+                   Buffer<CellSquares>(outside == Outside::squares ? masks : 0)};
+    bool some = true;
+    for (int64_t b = 0; b < batch; ++b)
+        for (int64_t n = 0; n < queries; ++n) {
+            if (n < of_image) {  // another mask
+                const uint8_t* const mask = table.mask(b, n);
+                const int64_t slot = table.slot(b, n);
+                const bool repeated = mask == nullptr && slot > 0;
+                some = has_cell(mask, cells);
+                if (outside != Outside::nothing)
+                    table.totals[slot] = repeated ? table.totals[0] : totals_of_map(mask, height, width);
+                if (outside == Outside::squares)
+                    table.squares[slot] = repeated ? table.squares[0] : squares_of_map(mask, height, width);
             }
-            totals = {double(count), double(sum_x), double(sum_y)};
+            table.valid[b * queries + n] = some && is_valid(rows, b, n, queries);
         }
-        table.totals[b] = totals;
-        if (with_squares) {  // images without a mask are alike
-            const bool first = b == 0 || rows.target_mask != nullptr;
-            table.squares[b] = !first ? table.squares[0]
-                                      : squares_of_map(rows.target_mask == nullptr ? nullptr : rows.target_mask + b * cells,
-                                                       height, width);
-        }
-        for (int64_t n = 0; n < queries; ++n)
-            table.valid[b * queries + n] =
-                totals.count > 0 && is_valid(rows, b, n, queries);
-    }
     return table;
 }
 
@@ -77,7 +86,7 @@ void BlockGradients<T>::run(const BlockTerms<T>& block, const Metric& metric, co
 #pragma omp for schedule(dynamic)
     for (int64_t task = 0; task < images * tiles_; ++task) kernels.weights(weigh, task / tiles_, task % tiles_);
 
-    const GradientWork<T> work{target, block.gradient, block.target_mask, block.queries, weights_.get(), active_.get(),
+    const GradientWork<T> work{target, block.gradient, block.queries, weights_.get(), active_.get(),
                                active_count_.get(), cell_own_.get(), cell_inverse_.get(), extreme_.get(), metric,
                                block.query_gradient, block.query_image_stride, query_own_.get(),
                                has_sums_ ? sums_.get() : nullptr, block.first, block.last, is_large(block.gradient)};

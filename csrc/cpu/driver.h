@@ -48,23 +48,32 @@ static inline View images_from(const View& view, int64_t first) {
     return shifted;
 }
 
-// Which rows are valid, and what can be selected in each image.
-struct RowTable {
-    Buffer<uint8_t> valid;      // (B, N)
-    Buffer<CellTotals> totals;  // (B,)
-    const uint8_t* mask;        // (B, M) or null
-    Buffer<CellSquares> squares;  // (B,) or empty
+// What has to be known of all cells that can be selected, those outside the window too.
+enum class Outside { nothing, totals, squares };
 
-    const CellSquares* squares_of(int64_t b) const { return squares.get() == nullptr ? nullptr : squares.get() + b; }
-};
-
-// Whether covariances need the squares: where cells outside the window count.
-static inline bool needs_squares(const Localization& localization, bool with_covariance) {
-    return with_covariance && localization.window.outside_value != -__builtin_inf();
+// Cells outside count where they have a value; covariances then need the squares.
+static inline Outside outside_of(const Localization& localization, bool with_covariance) {
+    if (localization.window.outside_value == -__builtin_inf()) return Outside::nothing;
+    return with_covariance ? Outside::squares : Outside::totals;
 }
 
-RowTable list_rows(const Rows& rows, int64_t batch, int64_t queries, int64_t height, int64_t width,
-                   bool with_squares = false);
+// Which rows are valid, and which cells each can select.
+struct RowTable {
+    Buffer<uint8_t> valid;  // (B, N)
+    CellMasks masks;
+    int64_t masks_of_image;       // 1, or N
+    Buffer<CellTotals> totals;    // (B, masks_of_image) or empty
+    Buffer<CellSquares> squares;  // likewise
+
+    int64_t slot(int64_t b, int64_t n) const { return masks_of_image == 1 ? b : b * masks_of_image + n; }
+    const uint8_t* mask(int64_t b, int64_t n) const { return masks.of(b, n); }
+    CellTotals totals_of(int64_t b, int64_t n) const { return totals.get() == nullptr ? CellTotals{} : totals[slot(b, n)]; }
+    const CellSquares* squares_of(int64_t b, int64_t n) const {
+        return squares.get() == nullptr ? nullptr : squares.get() + slot(b, n);
+    }
+};
+
+RowTable list_rows(const Rows& rows, int64_t batch, int64_t queries, int64_t height, int64_t width, Outside outside);
 
 // A block of queries of some images: at most `queries` of at most `images`.
 struct BlockSize {
@@ -177,7 +186,6 @@ void similarity_of_block(const View& target, const Queries<T>& queries, int64_t 
 template <class T>
 struct BlockTerms {
     View target, gradient;           // gradient data null: not wanted
-    const uint8_t* target_mask;
     Queries<T> queries;
     int64_t images;
     WindowScores<T> gradients, scores;

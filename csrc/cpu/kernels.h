@@ -127,7 +127,8 @@ struct SmallMaps {
 
 // Whether the softmax of every peak is that of the whole map.
 static inline bool covers_map(const Window& window, int64_t height, int64_t width) {
-    return !(window.sigma > 0) && !window.disc && window.shift && window.height >= height && window.width >= width;
+    const bool square = window.shape == SIMPLEMATCH_SQUARE;
+    return !(window.sigma > 0) && square && window.shift && window.height >= height && window.width >= width;
 }
 
 // Rows whose numbers of one cell lie side by side.
@@ -180,7 +181,6 @@ template <class T>
 struct GradientWork {
     View target;
     View gradient;               // dFt, or data null
-    const uint8_t* target_mask;  // (B, M) or null
     Queries<T> queries;
     const T* weights;
     const int32_t* active;

@@ -49,7 +49,8 @@ struct Work {
     Work(const UpsampledProblem& problem)
         : p(problem), steps(kernels<T>()), batch(p.scores.size[0]), count(p.scores.size[1]), coarse(cells_of(p.scores)),
           fine(p.height * p.width), y(p.scores.size[2], p.height), x(p.scores.size[3], p.width),
-          table(list_rows(p.rows, batch, count, p.height, p.width)), strip(p.height, p.width) {}
+          table(list_rows(p.rows, batch, count, p.height, p.width, outside_of(p.localization, false))),
+          strip(p.height, p.width) {}
 
     int32_t kind() const { return p.products == nullptr ? int32_t(SIMPLEMATCH_DOT) : p.metric.kind; }
     int threads(int wanted) const { return threads_for(wanted, double(batch) * double(count) * double(fine) * 4); }
@@ -101,7 +102,7 @@ struct Work {
     }
     RowWork<T> row(int64_t b, int64_t n, const T* scores, T* scratch) const {
         return {p.height, p.width, p.localization.window, scores, p.width,
-                table.mask == nullptr ? nullptr : table.mask + b * fine, table.totals[b],
+                table.mask(b, n), table.totals_of(b, n),
                 T(temperature_of(p.temperature, p.localization, b, n)), scratch, strip.view()};
     }
 };

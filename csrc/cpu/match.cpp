@@ -21,7 +21,7 @@ void match_forward(const MatchProblem& p, const MatchResult& result, const Losse
     const Kernels<T>& steps = kernels<T>();
 
     const RowTable table = list_rows(p.rows, batch, count, height, width,
-                                     needs_squares(p.localization, result.matches.covariance != nullptr));
+                                     outside_of(p.localization, result.matches.covariance != nullptr));
     const int64_t bytes_per_query = (cells + round_up(channels, kTile)) * int64_t(sizeof(T));
     const BlockSize most = block_size(batch, count, bytes_per_query, std::min(p.score_budget, kScoresInCache));
     QueryBlock<T> block(most, channels);
@@ -63,9 +63,9 @@ void match_forward(const MatchProblem& p, const MatchResult& result, const Losse
                     }
                     const T* const row = scores.get() + task * cells;
                     const RowWork<T> work{height, width, p.localization.window, row, width,
-                                          table.mask == nullptr ? nullptr : table.mask + image * cells,
-                                          table.totals[image], T(temperature_of(p.temperature, p.localization, image, n)),
-                                          mine, {}, table.squares_of(image)};
+                                          table.mask(image, n), table.totals_of(image, n),
+                                          T(temperature_of(p.temperature, p.localization, image, n)), mine, {},
+                                          table.squares_of(image, n)};
                     const RowResult match = steps.localize(work);
                     if (losses != nullptr) {
                         losses->of.write_loss(work, match.log_sum_exp, image, n, losses->result);

@@ -80,7 +80,7 @@ private:
 
         Work(const Backward& a, BlockSize most, bool recompute, bool several)
             : table(list_rows(a.p_.rows, a.batch_, a.count_, a.height_, a.width_,
-                              needs_squares(a.p_.localization, is_given(a.upstream_.covariance)))),
+                              outside_of(a.p_.localization, is_given(a.upstream_.covariance)))),
               block(most, a.channels_),
               scores(recompute ? most.images * most.queries * a.cells_ : 0),
               window_gradient(most.images * most.queries * a.box_size_),
@@ -131,8 +131,7 @@ private:
             if (want_features_) {
                 work.block.to_units(p_.metric, steps_);
                 const BlockTerms<T> terms{
-                    target, images_from(wanted_.target, at.b), work.table.mask ? work.table.mask + at.b * cells_ : nullptr,
-                    work.block.view(), at.images, windows.gradients, windows.scores, target_norm,
+                    target, images_from(wanted_.target, at.b), work.block.view(), at.images, windows.gradients, windows.scores, target_norm,
                     want_query_ ? work.query_gradient.get() + (sampled_ ? at.first * stride : 0) : nullptr,
                     (sampled_ ? count_ : at.count) * stride, at.first == 0, at.first + at.count == count_};
                 work.gradients.run(terms, p_.metric, steps_, threads_, mine);
@@ -192,9 +191,9 @@ private:
         gradient.scores = const_cast<T*>(first_of_box(windows.gradients, i, local, box));
         gradient.stride = columns_;
         const RowWork<T> row{height_, width_, p_.localization.window, first_of_box(windows.scores, i, local, box),
-                             windows.scores.row_stride, work.table.mask == nullptr ? nullptr : work.table.mask + b * cells_,
-                             work.table.totals[b], T(temperature_of(p_.temperature, p_.localization, b, n)), scratch, {},
-                             work.table.squares_of(b)};
+                             windows.scores.row_stride, work.table.mask(b, n), work.table.totals_of(b, n),
+                             T(temperature_of(p_.temperature, p_.localization, b, n)), scratch, {},
+                             work.table.squares_of(b, n)};
         steps_.localize_backward(row, gradient);
         if (truth_ != nullptr) truth_->subtract(row, gradient, b, n);
         write_row_gradient(wanted_.temperature, b, n, gradient.temperature);

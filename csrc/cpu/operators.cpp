@@ -13,8 +13,8 @@ RowWork<T> row_work(const LocalizeProblem& p, const RowTable& table, const Strip
                     const T* scores, T* scratch) {
     const int64_t height = p.scores.size[2], width = p.scores.size[3];
     return {height, width, p.localization.window, scores, width,
-            table.mask == nullptr ? nullptr : table.mask + b * height * width, table.totals[b],
-            T(temperature_of(p.temperature, p.localization, b, n)), scratch, strip.view(), table.squares_of(b)};
+            table.mask(b, n), table.totals_of(b, n), T(temperature_of(p.temperature, p.localization, b, n)), scratch,
+            strip.view(), table.squares_of(b, n)};
 }
 
 constexpr int64_t kMostRows = 64;   // of a group
@@ -26,7 +26,7 @@ SmallMaps<T> small_maps(const LocalizeProblem& p, const RowTable& table, const S
                         int64_t first, int64_t last, const Lines<const T>& lines, T* temperature) {
     const int64_t height = p.scores.size[2], width = p.scores.size[3];
     SmallMaps<T> maps{height, width, 0, lines.first, lines.stride, temperature, strip.view()};
-    const bool whole = table.mask == nullptr && covers_map(p.localization.window, height, width);
+    const bool whole = table.masks.data == nullptr && covers_map(p.localization.window, height, width);
     if (!whole || height * width > kTile || p.scores.size[1] < kFewestRows) return maps;
     maps.rows = last - first;
     for (int64_t n = first; n < last; ++n) temperature[n - first] = T(temperature_of(p.temperature, p.localization, b, n));
@@ -39,7 +39,7 @@ void localize_all(const LocalizeProblem& p, const Matches& matches, int wanted_t
     const int threads = threads_for(wanted_threads, double(batch) * double(count) * double(height * width) * 4);
     const Kernels<T>& steps = kernels<T>();
     const RowTable table =
-        list_rows(p.rows, batch, count, height, width, needs_squares(p.localization, matches.covariance != nullptr));
+        list_rows(p.rows, batch, count, height, width, outside_of(p.localization, matches.covariance != nullptr));
     const StripTable<T> strip(height, width);
     const RowGroups groups = group_rows<T>(p.scores, is_side_by_side<T>(p.scores), threads);
     const bool details = matches.covariance != nullptr || matches.second_peak != nullptr;
@@ -130,7 +130,7 @@ void localize_all_backward(const LocalizeProblem& p, const Matches& matches, con
     const Kernels<T>& steps = kernels<T>();
     const LocalizeBackward<T> rows{p, matches, upstream, wanted,
                                    list_rows(p.rows, batch, count, height, width,
-                                             needs_squares(p.localization, is_given(upstream.covariance))),
+                                             outside_of(p.localization, is_given(upstream.covariance))),
                                    StripTable<T>(height, width)};
     const bool side_by_side = is_side_by_side<T>(p.scores) || is_side_by_side<T>(wanted.scores);
     const RowGroups groups = group_rows<T>(p.scores, side_by_side, threads);
@@ -232,7 +232,7 @@ void similarity_all(const SimilarityProblem& p, const SimilarityResult& result, 
     const int64_t cells = height * width, count = p.descriptors.size[3];
     const int threads = threads_for(wanted_threads, double(batch) * double(cells) * double(channels) * double(count + 4));
     const Kernels<T>& steps = kernels<T>();
-    const RowTable table = list_rows(kAllRows, batch, count, height, width);
+    const RowTable table = list_rows(kAllRows, batch, count, height, width, Outside::nothing);
     const BlockSize most = block_size(batch, count, round_up(channels, kTile) * int64_t(sizeof(T)), p.score_budget);
     QueryBlock<T> block(most, channels);
     const ThreadScratch<T> scratch(threads, similarity_scratch(most.queries, channels));
@@ -266,7 +266,7 @@ void similarity_all_backward(const SimilarityProblem& p, const SimilarityResult&
     const int64_t cells = height * width, count = p.descriptors.size[3], stride = round_up(channels, kTile);
     const int threads = threads_for(wanted_threads, double(batch) * double(cells) * double(channels) * double(count + 4));
     const Kernels<T>& steps = kernels<T>();
-    const RowTable table = list_rows(kAllRows, batch, count, height, width);
+    const RowTable table = list_rows(kAllRows, batch, count, height, width, Outside::nothing);
     const int64_t per_query = (cells + tiles_of(cells) * kTile + stride) * int64_t(sizeof(T));
     const BlockSize most = block_size(batch, count, per_query, std::min(p.score_budget, kGradientsInCache));
     const bool want_query = is_given(wanted.descriptors);
@@ -323,7 +323,7 @@ void similarity_all_backward(const SimilarityProblem& p, const SimilarityResult&
                                             sums[size_t(task)].with_score, p.metric);
                 }
                 block.to_units(p.metric, steps);
-                const BlockTerms<T> terms{images_from(p.target, b), images_from(wanted.target, b), nullptr, block.view(),
+                const BlockTerms<T> terms{images_from(p.target, b), images_from(wanted.target, b), block.view(),
                                           images, results, sources, target_norm + b * cells,
                                           want_query ? query_gradient.get() : nullptr, queries * stride, n0 == 0,
                                           n0 + queries == count};

@@ -89,7 +89,7 @@ void backward(const CrossEntropyProblem& p, const CrossEntropyResult& forward, c
         arriving[i] = g == 0 ? T(0) : lost ? T(NAN) : T(g);
     }
     MatchProblem match = match_of(p);
-    match.rows = {nullptr, valid.get(), p.rows.target_mask};
+    match.rows = {nullptr, valid.get(), p.rows.target_mask, p.rows.target_mask_stride};
     MatchResult of_match{};
     of_match.matches.peak = forward.cell;  // any cell of the map will do
     of_match.target_norm = forward.target_norm;

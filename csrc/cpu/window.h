@@ -11,17 +11,23 @@ struct Segment {
     int64_t left, right;
 };
 
-// The cells of row y of the box that belong to the window: all of them, or those of the disc around the peak.
+// How far a disc reaches to both sides in the row dy below the peak, but no farther than `most`; -1: it doesn't.
+inline int64_t reach_of_disc(const Window& window, int64_t dy, int64_t most) {
+    const Ellipse ellipse = ellipse_of(window);
+    if (!ellipse.has(dy, 0)) return -1;
+    const double rest = ellipse.most - ellipse.down * (double(dy) * double(dy));
+    const double about = rest > 0 ? __builtin_sqrt(rest / ellipse.across) : 0;
+    int64_t reach = about < double(most) ? int64_t(about) : most;
+    while (!ellipse.has(dy, reach)) --reach;
+    while (reach < most && ellipse.has(dy, reach + 1)) ++reach;
+    return reach;
+}
+
+// The cells of row y of the box that belong to the window: all of them, or those of a shape around the peak.
 inline Segment segment_of_row(const Window& window, const Box& box, int64_t peak_y, int64_t peak_x, int64_t y) {
-    if (!window.disc) return {box.left, box.right};
-    // (2 dx h)^2 + (2 dy w)^2 < (w h)^2
-    const double h = double(window.height), w = double(window.width), dy = 2.0 * double(y - peak_y) * w;
-    const double rest = w * w * h * h - dy * dy;
-    if (!(rest > 0)) return {box.left, box.left};
-    int64_t reach = int64_t(__builtin_sqrt(rest) / (2 * h));
-    const auto inside = [&](int64_t dx) { return 4.0 * double(dx) * double(dx) * h * h < rest; };
-    while (reach > 0 && !inside(reach)) --reach;
-    while (inside(reach + 1)) ++reach;
+    if (window.shape == SIMPLEMATCH_SQUARE || (window.shape == SIMPLEMATCH_PLUS && y == peak_y)) return {box.left, box.right};
+    const int64_t columns = box.right - box.left;
+    const int64_t reach = window.shape == SIMPLEMATCH_PLUS ? 0 : reach_of_disc(window, y - peak_y, columns);
     const int64_t left = peak_x - reach, right = peak_x + reach + 1;
     const Segment segment{left > box.left ? left : box.left, right < box.right ? right : box.right};
     return segment.left < segment.right ? segment : Segment{box.left, box.left};

@@ -16,7 +16,7 @@ struct Details {
     View scores;
     TileBest best;
     int64_t tile;  // cells of one of `best`
-    const uint8_t* target_mask;
+    CellMasks masks;
     View temperature;
     Localization localization;
     Block block;
@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(kThreads, 1) details_kernel(Details a) {
     const int32_t height = int32_t(a.scores.size[2]), width = int32_t(a.scores.size[3]), cell = int32_t(peak);
     Row<S> row{static_cast<const S*>(a.scores.data) + b * a.scores.stride[0] + local * a.scores.stride[1],
                a.scores.stride[2], a.scores.stride[3],
-               a.target_mask == nullptr ? nullptr : a.target_mask + b * height * width, height, width, cell / width,
+               a.masks.of(b, n), height, width, cell / width,
                cell % width, window_box(a.localization.window, cell, height, width), a.localization.window,
                temperature_of<T>(a.temperature, a.localization, b, n)};
     if (covariance != nullptr) write_covariance(a, row, b, covariance, memory);
@@ -115,7 +115,8 @@ __global__ void __launch_bounds__(kThreads, 1) details_kernel(Details a) {
 void details(const View& scores, const TileBest& best, int64_t tile, const Rows& rows, const View& temperature,
              const Localization& localization, const Block& block, const Matches& matches, Stream stream) {
     if (matches.covariance == nullptr && matches.second_peak == nullptr) return;
-    const Details arguments{scores, best, tile, rows.target_mask, temperature, localization, block, matches};
+    const CellMasks masks = masks_of(rows, block.total, scores.size[2] * scores.size[3]);
+    const Details arguments{scores, best, tile, masks, temperature, localization, block, matches};
     with_storage(scores.dtype, [&](auto* type) {
         using S = std::remove_pointer_t<decltype(type)>;
         launch(details_kernel<S>, block.images * block.count, kThreads, arguments, stream, "details");

@@ -68,7 +68,8 @@ inline Localization from(Localization localization, int64_t b) {
 }
 
 inline Rows from(const Rows& rows, int64_t b, int64_t queries, int64_t cells) {
-    return {from(rows.num_keypoints, b), from(rows.valid, b * queries), from(rows.target_mask, b * cells)};
+    return {from(rows.num_keypoints, b), from(rows.valid, b * queries),
+            from(rows.target_mask, b * masks_of(rows, queries, cells).image), rows.target_mask_stride};
 }
 
 inline View contiguous(void* data, int32_t dtype, int64_t a, int64_t b, int64_t c, int64_t d) {
@@ -102,7 +103,8 @@ struct SimilarityScratch {
         TileBest found = best;
         found.tiles = similarity_tiles(target, block, stream);
         gather(from, rows, block, queries, stream);
-        similarity({queries, from, target, rows.target_mask, metric, scores, norms, found}, block, stream);
+        const CellMasks masks = masks_of(rows, block.total, cells_of(target));
+        similarity({queries, from, target, masks, metric, scores, norms, found}, block, stream);
         return found;
     }
 };

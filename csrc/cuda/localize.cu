@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(kThreads, 1) localize_kernel(Localize a) {
     const int64_t b = blockIdx.x / a.block.count, local = blockIdx.x % a.block.count, n = a.block.first + local;
     const int32_t height = int32_t(a.scores.size[2]), width = int32_t(a.scores.size[3]);
     const S* const scores = static_cast<const S*>(a.scores.data) + b * a.scores.stride[0] + local * a.scores.stride[1];
-    const uint8_t* const mask = a.rows.target_mask == nullptr ? nullptr : a.rows.target_mask + b * height * width;
+    const uint8_t* const mask = masks_of(a.rows, a.block.total, int64_t(height) * width).of(b, n);
     const Window& window = a.localization.window;
 
     Best best{kNoKey, 0};

@@ -128,7 +128,7 @@ __device__ Sums<T> differentiate(const Arguments& a, int64_t b, int64_t local, i
     const CellValues<const S> values{static_cast<const S*>(step.scores.data), step.scores.image, step.scores.query,
                                      step.scores.row, step.scores.column, step.scores.whole_map};
     const Row<S> row{values.origin(b, local, box), step.scores.row, step.scores.column,
-                     step.target_mask == nullptr ? nullptr : step.target_mask + b * step.height * step.width,
+                     step.masks.of(b, n),
                      height, width, is_given(step.truth.points) ? -1 : at / width, at % width, box, window,
                      temperature_of<T>(step.temperature, step.localization, b, n)};
     const Arriving<T> g(step, b, n);

@@ -277,7 +277,7 @@ void localize_block_backward(const UpsampledProblem& p, const BackwardPlan& held
     step.dtype = held.plan.dtype;
     step.height = s.y.fine, step.width = s.x.fine;
     step.peak = forward.peak;
-    step.target_mask = p.rows.target_mask;
+    step.masks = masks_of(p.rows, block.total, cells);
     step.temperature = p.temperature;
     step.localization = p.localization;
     step.upstream = upstream;

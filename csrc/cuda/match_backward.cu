@@ -89,7 +89,7 @@ private:
         step.dtype = dtype_;
         step.height = height_, step.width = width_;
         step.peak = from(forward.matches.peak, b * count_);
-        step.target_mask = rows.target_mask;
+        step.masks = masks_of(rows, count_, cells_);
         step.temperature = from(p_.temperature, 0, b);
         step.localization = from(p_.localization, b);
         step.upstream = {from(upstream.keypoints, 0, b), from(upstream.score, 0, b), from(upstream.log_sum_exp, 0, b),

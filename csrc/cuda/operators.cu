@@ -41,7 +41,7 @@ void run_backward(const LocalizeProblem& p, const Matches& forward, const Upstre
     step.dtype = p.scores.dtype;
     step.height = p.scores.size[2], step.width = p.scores.size[3];
     step.peak = forward.peak;
-    step.target_mask = p.rows.target_mask;
+    step.masks = masks_of(p.rows, p.scores.size[1], step.height * step.width);
     step.temperature = p.temperature;
     step.localization = p.localization;
     step.upstream = upstream;

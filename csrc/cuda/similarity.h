@@ -29,17 +29,17 @@ struct Place {
 template <class G, class T, class Score>
 __device__ void write_scores(const SimilarityArguments& a, const Place<G>& at, Score&& score) {
     const int lane = threadIdx.x % kWarp;
-    const uint8_t* const mask = a.target_mask == nullptr ? nullptr : a.target_mask + at.b * at.M + at.m0;
     for (int r = threadIdx.x / kWarp; r < G::BN && at.n0 + r < a.block.count; r += G::THREADS / kWarp) {
         const int64_t slot = at.b * a.block.count + at.n0 + r;
         T* const row = static_cast<T*>(a.scores) + slot * at.M + at.m0;
         Best best{kNoKey, 0};
+        const uint8_t* const mask = a.masks.of(at.b, a.block.first + at.n0 + r);
 #pragma unroll
         for (int j = lane; j < G::BM; j += kWarp) {
             if (at.m0 + j >= at.M) break;
             const T s = score(r, j);
             row[j] = s;
-            if (mask == nullptr || mask[j] != 0) best = better(best, {ordered(s), int32_t(at.m0 + j)});
+            if (mask == nullptr || mask[at.m0 + j] != 0) best = better(best, {ordered(s), int32_t(at.m0 + j)});
         }
         if (a.best.key == nullptr) continue;
         best = best_of_warp(best);

@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(kThreads, 1) cross_entropy_kernel(CrossEntropy
     const int64_t b = blockIdx.x / a.block.count, local = blockIdx.x % a.block.count, n = a.block.first + local;
     const int32_t height = int32_t(a.scores.size[2]), width = int32_t(a.scores.size[3]);
     const T* const scores = static_cast<const T*>(a.scores.data) + b * a.scores.stride[0] + local * a.scores.stride[1];
-    const uint8_t* const mask = a.rows.target_mask == nullptr ? nullptr : a.rows.target_mask + b * height * width;
+    const uint8_t* const mask = masks_of(a.rows, a.block.total, int64_t(height) * width).of(b, n);
     const int64_t out = b * a.block.total + n;
     const Gaussian g = gaussian_of<kThreads>(a.points, b, n, mask, height, width, memory);
     if (!is_valid(a.rows, b, n, a.block.total) || !(g.total > 0)) {

@@ -80,7 +80,7 @@ struct Similarity {
     QueryTiles queries;  // as `gather` sampled them from `from`
     QuerySource from;
     View target;
-    const uint8_t* target_mask;
+    CellMasks masks;
     Metric metric;
     void* scores;
     void* norms;
@@ -121,7 +121,7 @@ struct LocalizeBackward {
     bool given;                     // ds is there already; only the terms of the queries are made
     int64_t height, width;
     const int64_t* peak;            // (B, total)
-    const uint8_t* target_mask;
+    CellMasks masks;
     View temperature;
     Localization localization;
     Upstream upstream;

@@ -42,11 +42,7 @@ struct Row {
 
     // Whether a cell of the box takes part.
     __device__ bool supports(int32_t y, int32_t x) const {
-        if (window.disc) {
-            const double across = 2.0 * (x - peak_x) * double(window.height), down = 2.0 * (y - peak_y) * double(window.width);
-            const double size = double(window.height) * double(window.width);
-            if (across * across + down * down >= size * size) return false;
-        }
+        if (!in_shape(window, y - peak_y, x - peak_x)) return false;
         return mask == nullptr || mask[int64_t(y) * width + x] != 0;
     }
 

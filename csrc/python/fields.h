@@ -34,7 +34,9 @@ inline const Fields<Window> kFields<Window> = {
     field<&Window::height>("height"),
     field<&Window::width>("width"),
     field<&Window::shift>("shift"),
-    field<&Window::disc>("disc"),
+    field<&Window::shape>("shape"),
+    field<&Window::disc_height>("disc_height"),
+    field<&Window::disc_width>("disc_width"),
     field<&Window::outside_value>("outside_value"),
     field<&Window::sigma>("sigma"),
 };
@@ -64,6 +66,7 @@ inline const Fields<Rows> kFields<Rows> = {
     field<&Rows::num_keypoints>("num_keypoints"),
     field<&Rows::valid>("valid"),
     field<&Rows::target_mask>("target_mask"),
+    field<&Rows::target_mask_stride>("target_mask_stride"),
 };
 
 template <>

@@ -67,7 +67,9 @@ py::dict codes() {
                     "border"_a = int(SIMPLEMATCH_BORDER), "cosine"_a = int(SIMPLEMATCH_COSINE),
                     "dot"_a = int(SIMPLEMATCH_DOT), "l2"_a = int(SIMPLEMATCH_L2), "l1"_a = int(SIMPLEMATCH_L1),
                     "corner"_a = int(SIMPLEMATCH_CORNER), "half_pixel"_a = int(SIMPLEMATCH_HALF_PIXEL),
-                    "align_corners"_a = int(SIMPLEMATCH_ALIGN_CORNERS));
+                    "align_corners"_a = int(SIMPLEMATCH_ALIGN_CORNERS), "square"_a = int(SIMPLEMATCH_SQUARE),
+                    "plus"_a = int(SIMPLEMATCH_PLUS), "disc"_a = int(SIMPLEMATCH_DISC),
+                    "closed_disc"_a = int(SIMPLEMATCH_CLOSED_DISC));
 }
 
 // The least and the largest number of a tensor (B, N, 2) or (B, N), float32 or float64; NaN if one is NaN.

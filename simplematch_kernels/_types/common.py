@@ -15,8 +15,8 @@ class Rows(NamedTuple):
     """Which query rows and which target cells take part. Every field may be None: no restriction.
 
     num_keypoints: (B,) int64, rows n >= num_keypoints[b] are padding.
-    valid: (B, N) bool, contiguous; False rows are padding. target_mask: (B, M) bool, contiguous; False cells
-        can be neither peak nor support, and a row without a True cell is invalid.
+    valid: (B, N) bool, contiguous; False rows are padding. target_mask: (B, M) bool, or (B, N, M) with a mask for each
+        query, contiguous; False cells can be neither peak nor support, and a row without a True cell is invalid.
     """
 
     num_keypoints: Tensor | None = None

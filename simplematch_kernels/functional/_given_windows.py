@@ -135,11 +135,12 @@ def windows_around(
     (height, width), (rows, columns) = size, window.box(*size)
     x_of, inside_x = _line(x, width, window.width, columns, window.shift)
     y_of, inside_y = _line(y, height, window.height, rows, window.shift)
-    if whole and mask is None and window.shift and not window.disc and (rows, columns) == size:
+    if whole and mask is None and window.shift and (rows, columns) == size:
         every = torch.ones((), dtype=torch.bool, device=x.device).expand(*x.shape, *size)
         return Windows(x_of, y_of, every, whole, all_count=True)
     counts = inside_y[..., :, None] & inside_x[..., None, :]
-    counts = counts & in_shape(window, (x_of - x[..., None])[..., None, :], (y_of - y[..., None])[..., :, None])
+    dx, dy = (x_of - x[..., None]).round(), (y_of - y[..., None]).round()  # whole, but for squares moved inside the map
+    counts = counts & in_shape(window, dx[..., None, :], dy[..., :, None])
     windows = Windows(x_of, y_of, counts, whole)
     return windows if mask is None else windows._replace(counts=counts & _selected(windows, mask, size))
 

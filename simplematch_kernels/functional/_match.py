@@ -164,11 +164,12 @@ def interpolate(
     if target.device.type == "cpu" and is_plain((keypoints, target), target.device):  # else the operator checks
         _checks.check_values(keypoints, rows, temperature, queries.number)
         _checks.check_image_size_values("source_size", sizes)
-    in_cells = checked._replace(sampling=SamplingOptions())
+    in_cells, size = checked._replace(sampling=SamplingOptions()), checked.upsample or target.shape[-2:]
 
     def of_cells(cells: Tensor, rows: Rows, temperature: Tensor | None) -> Matches:
-        changed: dict[str, Any] = {"num_keypoints": rows.num_keypoints, "valid": rows.valid}
-        changed["temperature"] = temperature  # None: a number, in `checked`
+        mask = rows.target_mask
+        changed: dict[str, Any] = {**rows._asdict(), "temperature": temperature}  # None: a number, in `checked`
+        changed["target_mask"] = None if mask is None else mask.unflatten(-1, tuple(size))
         return match(Queries(source, cells), target, in_cells, backend, {**options, **changed})
 
     sampling = checked.sampling

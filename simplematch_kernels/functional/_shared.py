@@ -109,10 +109,11 @@ def without_padding(x: Tensor, rows: Rows) -> Tensor:
 
 def rows_of_block(rows: Rows, first: int, last: int) -> Rows:
     """The restrictions of queries first..last - 1."""
+    counts, valid, mask = rows
     return Rows(
-        None if rows.num_keypoints is None else (rows.num_keypoints - first).clamp(0, last - first),
-        None if rows.valid is None else rows.valid[:, first:last].contiguous(),
-        rows.target_mask,
+        None if counts is None else (counts - first).clamp(0, last - first),
+        None if valid is None else valid[:, first:last].contiguous(),
+        mask if mask is None or mask.dim() == 2 else mask[:, first:last].contiguous(),
     )
 
 

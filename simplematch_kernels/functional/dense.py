@@ -8,7 +8,7 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
-from .. import _checks
+from .. import _check_shapes, _checks
 from .._options import DenseKeywords, SamplingOptions, axes, pick, with_options
 from .._resolved import pixels_from_cells
 from .._types import DenseMatches, Matches, accumulation_dtype
@@ -45,7 +45,8 @@ def dense_match(
         layout, source_shape, target_shape: as in `sparse_window_match`.
         source_size: (height, width) in pixels of the source image, or a (B, 2) tensor. None: flow starts at cells.
         source_coords: how source cells map to pixels: "corner", "half_pixel" or "align_corners".
-        target_mask: (B, Ht, Wt) bool; False cells can be neither peak nor support, nor mutual.
+        target_mask: (B, Ht, Wt) bool, one for all cells of an image; False cells can be neither peak nor support, nor
+            mutual.
         temperature: T, a number, a 0-d tensor or a (B, Hs, Ws) tensor; above zero.
 
     The other options mean what they mean in `sparse_window_match`.
@@ -62,6 +63,8 @@ def dense_match(
         TypeError, ValueError, RuntimeError: as `sparse_window_match`.
     """
     source, target = check_maps(source, target, options)
+    if options.get("target_mask") is not None:  # one for each query would hold N M cells
+        _checks.check_tensor("target_mask", options["target_mask"], _check_shapes.MASK)
     batch, _, height, width = source.shape
     given: dict[str, Any] = dict(options)
     if mask is not None:

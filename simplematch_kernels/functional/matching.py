@@ -84,14 +84,18 @@ def sparse_window_match(
         localization: "argmax" (the peak; its coordinates have no gradient), "window" (softmax inside the window),
             "global" (softmax over the map) or "gaussian" (scores times exp(-d^2 / (2 sigma^2)), d in cells from the
             peak, then softmax over the map).
-        window_size: k, or (kh, kw), in cells; k // 2 cells lie left of the peak. May exceed the map.
-        window_shape: "square", or "disc": the cells with (2 d)^2 < k^2, d in cells from the peak.
-        border: a window that leaves the map is moved inside ("shift") or cut ("shrink").
+        window_size: k, or (kh, kw), in whole cells, k // 2 of them left of the peak; of a disc, any
+            real number of at least 1. May exceed the map.
+        window_shape: "square"; "plus": its cells in the row or the column of the peak (k = 3: five cells); or "disc":
+            the cells with d < k / 2, d in cells from the peak, (2 dx / kw)^2 + (2 dy / kh)^2 < 1 where they differ.
+        disc_edge: "open", or "closed": d <= k / 2, exact for whole and half k.
+        border: a square that leaves the map is moved inside ("shift") or cut ("shrink"); other shapes are always cut.
         outside_value: score given to cells outside the window in the softmax; -inf leaves them out.
         sigma: width of the gaussian in cells; required by "gaussian", unused otherwise.
         temperature: T, a number, a 0-d tensor or a (B, N) tensor; above zero.
         second_radius: r of `return_second`, in cells.
-        target_mask: (B, Ht, Wt) bool; False cells can be neither peak nor support.
+        target_mask: (B, Ht, Wt) bool, or (B, N, Ht, Wt): a mask for each query. False cells can be neither peak nor
+            support, nor second best.
         return_covariance: also return the covariance (B, N, 2, 2) of the matched point under P.
         return_second: also return score and cell (B, N) of the best cell outside the window; under the other
             localizations, outside the 3 x 3 cells around the peak; with `second_radius`, outside its (2 r + 1)^2 cells.

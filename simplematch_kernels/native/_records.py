@@ -60,8 +60,16 @@ def cpu(threads: int) -> _C.Device:
     return _C.Device(kind=CODES["cpu"], threads=threads)
 
 
-def native_rows(num_keypoints: int | None, valid: int | None, target_mask: int | None) -> _C.Rows:
-    return {"num_keypoints": num_keypoints, "valid": valid, "target_mask": target_mask}
+def native_rows(
+    num_keypoints: int | None, valid: int | None, target_mask: int | None, *, target_mask_stride: int = 0
+) -> _C.Rows:
+    """target_mask_stride: from the mask of one query to the next; 0: one for all queries of an image."""
+    return {
+        "num_keypoints": num_keypoints,
+        "valid": valid,
+        "target_mask": target_mask,
+        "target_mask_stride": target_mask_stride,
+    }
 
 
 def native_matches(keypoints: int, score: int, peak: int, log_sum_exp: int) -> _C.Matches:

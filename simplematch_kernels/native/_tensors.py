@@ -32,7 +32,9 @@ def native_rows(rows: Rows) -> tuple[_C.Rows | None, list[Tensor]]:
         return None, []
     tensors = [None if x is None else x.contiguous() for x in rows]
     addresses = [None if x is None else x.data_ptr() for x in tensors]
-    return _records.native_rows(*addresses), [x for x in tensors if x is not None]
+    mask = rows.target_mask
+    of_query = mask.shape[2] if mask is not None and mask.dim() == 3 else 0
+    return _records.native_rows(*addresses, target_mask_stride=of_query), [x for x in tensors if x is not None]
 
 
 def addresses(tensors: Sequence[Tensor]) -> list[int]:

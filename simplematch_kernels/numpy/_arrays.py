@@ -117,7 +117,9 @@ class DenseMatches(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Which query rows and target cells take part, contiguous: int64 (B,), bool (B, N) and bool (B, H, W), or None."""
+    """Which query rows and target cells take part, or None: int64 (B,), bool (B, N) and bool (B, H, W) or (B, N, H, W),
+    contiguous.
+    """
 
     num_keypoints: Array | None = None
     valid: Array | None = None
@@ -143,7 +145,9 @@ def addresses(arrays: tuple[Array, ...]) -> list[int]:
 
 
 def native_rows(rows: Rows) -> _C.Rows:
-    return _records.native_rows(*(None if x is None else address(x) for x in rows))
+    mask = rows.target_mask
+    of_query = mask.shape[2] * mask.shape[3] if mask is not None and mask.ndim == 4 else 0
+    return _records.native_rows(*(None if x is None else address(x) for x in rows), target_mask_stride=of_query)
 
 
 @overload

@@ -94,8 +94,18 @@ def check_rows(rows: Rows, queries: int, target: Array, size: tuple[int, int] | 
     return Rows(
         check_counts("num_keypoints", num_keypoints, "target", batch, "keypoints", queries),
         None if valid is None else check_mask("valid", valid, "(B, N)", (batch, queries)),
-        None if target_mask is None else check_mask("target_mask", target_mask, "(B, H, W)", (batch, height, width)),
+        None if target_mask is None else _check_target_mask(target_mask, (batch, queries, height, width)),
     )
+
+
+def _check_target_mask(mask: object, expected: tuple[int, int, int, int]) -> Array:
+    """Of the shape (B, H, W), or (B, N, H, W) of one for each query; contiguous."""
+    one, several, dimensions = _check_shapes.MASK, _check_shapes.MASKS, getattr(mask, "ndim", 0)
+    if dimensions not in (3, 4):
+        check_array("target_mask", mask, f"{one} or {several}")
+    if dimensions == 3:
+        return check_mask("target_mask", mask, one, (expected[0], *expected[2:]))
+    return check_mask("target_mask", mask, several, expected)
 
 
 def check_counts(name: str, value: object, of_batch: str, batch: int, of: str, most: int) -> Array | None:

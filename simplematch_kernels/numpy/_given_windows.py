@@ -110,25 +110,28 @@ def windows_of(center: Array, features: Array, localizing: Localizing) -> Window
 def windows_around(
     x: Array, y: Array, window: Window, mask: Array | None, size: tuple[int, int], whole: bool
 ) -> Windows:
-    """Windows round (x, y), each (B, N) float64 in cells; mask (B, H, W) of cells that count."""
+    """Windows round (x, y), each (B, N) float64 in cells; mask (B, H, W), or (B, N, H, W), of cells that count."""
     (height, width), (rows, columns) = size, window.box(*size)
     x_of, inside_x = _line(x, width, window.width, columns, window.shift)
     y_of, inside_y = _line(y, height, window.height, rows, window.shift)
-    if whole and mask is None and window.shift and not window.disc and (rows, columns) == size:
+    if whole and mask is None and window.shift and (rows, columns) == size:
         every = np.broadcast_to(np.True_, (*x.shape, *size))
         return Windows(x_of, y_of, every, whole, all_count=True)
     counts = inside_y[..., :, None] & inside_x[..., None, :]
-    counts = counts & in_shape(window, (x_of - x[..., None])[..., None, :], (y_of - y[..., None])[..., :, None])
+    dx, dy = (x_of - x[..., None]).round(), (y_of - y[..., None]).round()  # whole, but for squares moved inside the map
+    counts = counts & in_shape(window, dx[..., None, :], dy[..., :, None])
     windows = Windows(x_of, y_of, counts, whole)
     return windows if mask is None else windows._replace(counts=counts & _selected(windows, mask, size))
 
 
 def in_shape(window: Window, dx: Array, dy: Array) -> Array:
     """Whether offsets from the peak lie in the shape of the window, not its box."""
-    if not window.disc:
-        return np.ones(np.broadcast_shapes(dx.shape, dy.shape), np.bool_)
-    scaled = (2 * dx * window.height) ** 2 + (2 * dy * window.width) ** 2
-    return np.asarray(scaled < (window.width * window.height) ** 2)
+    if window.shape == "plus":
+        return np.asarray((dx == 0) | (dy == 0))
+    if window.is_disc:
+        across, down, most = window.ellipse
+        return np.asarray(across * (dx * dx) + down * (dy * dy) <= most)
+    return np.ones(np.broadcast_shapes(dx.shape, dy.shape), np.bool_)
 
 
 def _line(center: Array, cells: int, reach: int, count: int, shift: bool) -> tuple[Array, Array]:
@@ -146,7 +149,8 @@ def _line(center: Array, cells: int, reach: int, count: int, shift: bool) -> tup
 def _selected(windows: Windows, mask: Array, size: tuple[int, int]) -> Array:
     """(B, N, kh, kw) bool: samples that read cells of the mask alone."""
     (batch, queries), selected = windows.counts.shape[:2], np.ones_like(windows.counts)
-    of_queries = np.broadcast_to(mask.reshape(batch, 1, -1), (batch, queries, size[0] * size[1]))
+    cells = size[0] * size[1]
+    of_queries = np.broadcast_to(mask.reshape(batch, queries if mask.ndim == 4 else 1, cells), (batch, queries, cells))
     for cell, weight in windows.corners(size):
         of_cell = np.take_along_axis(of_queries, cell.reshape(batch, queries, -1), 2).reshape(cell.shape)
         selected = selected & (of_cell | (weight == 0))

@@ -33,8 +33,11 @@ def interpolate_matches(
     weights = ((1 - right_x) * (1 - right_y), right_x * (1 - right_y), (1 - right_x) * right_y, right_x * right_y)
     nearest = np.stack(weights, -1).argmax(-1)[..., None]
     batch, count = keypoints.shape[:2]
+    mask = rows.target_mask
     of_cells = Rows(
-        None if rows.num_keypoints is None else 4 * rows.num_keypoints, _repeated(rows.valid), rows.target_mask
+        None if rows.num_keypoints is None else 4 * rows.num_keypoints,
+        _repeated(rows.valid),
+        mask if mask is None or mask.ndim == 3 else _repeated(mask),
     )
     matches = match(cells.reshape(batch, 4 * count, 2), of_cells, _repeated(temperature))
     peak = np.take_along_axis(matches.peak.reshape(batch, count, 4), nearest, 2)[..., 0]

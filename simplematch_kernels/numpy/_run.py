@@ -82,6 +82,8 @@ def rows_of_block(rows: Rows, first: int, last: int) -> Rows:
     counts, valid, mask = rows
     if counts is not None:
         counts = np.clip(counts - first, 0, last - first)
+    if mask is not None and mask.ndim == 4:
+        mask = np.ascontiguousarray(mask[:, first:last])
     return Rows(counts, None if valid is None else np.ascontiguousarray(valid[:, first:last]), mask)
 
 

@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from .._check_shapes import wrong_mask_shape
+from .._check_shapes import MASK, wrong_mask_shape
 from .._options import DenseKeywords, SamplingOptions, axes, pick, with_options
 from .._resolved import pixels_from_cells
 from . import _checks
@@ -46,6 +46,8 @@ def dense_match(
         TypeError, ValueError: as `sparse_window_match`.
     """
     source, target = check_maps(source, target, options)
+    if options.get("target_mask") is not None:  # one for each query would hold N M cells
+        _checks.check_array("target_mask", options["target_mask"], MASK)
     batch, _, height, width = source.shape
     given: dict[str, Any] = dict(options)
     if mask is not None:

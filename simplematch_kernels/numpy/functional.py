@@ -52,7 +52,8 @@ def sparse_window_match(
         num_keypoints: (B,) integers; rows n >= num_keypoints[b] are padding. Default: no padding.
         valid: (B, N) bool; False rows are padding. Default: all valid.
         temperature: a number, a 0-d array or a (B, N) array; above zero.
-        target_mask: (B, Ht, Wt) bool; False cells can be neither peak nor support.
+        target_mask: (B, Ht, Wt) bool, or (B, N, Ht, Wt): a mask for each query. False cells can be neither peak nor
+            support.
         threads: how many threads work; None: OMP_NUM_THREADS, or the cores of this process. Answers don't depend on it.
 
     The other arguments mean what they mean there; the full list is `help(simplematch_kernels.sparse_window_match)` or
@@ -264,15 +265,14 @@ def _interpolate(
 ) -> Matches:
     """`match` with source_interpolation "matches"."""
     count = keypoints.shape[1]
-    rows = _checks.check_rows(pick(Rows, options), count, target)
+    rows = _checks.check_rows(pick(Rows, options), count, target, check_upsample(options.get("upsample")))
     value = options.get("temperature", DEFAULT_TEMPERATURE)
     number, temperature = _checks.check_temperature(value, target.shape[0], count, target)
     _checks.check_values(keypoints, rows, temperature)
     in_cells = SamplingOptions().resolve(*source.shape[2:])
 
     def of_cells(cells: Array, rows: Rows, temperature: Array | None) -> Matches:
-        changed: dict[str, Any] = {"num_keypoints": rows.num_keypoints, "valid": rows.valid}
-        changed["temperature"] = number if temperature is None else temperature
+        changed: dict[str, Any] = {**rows._asdict(), "temperature": number if temperature is None else temperature}
         return match(source, cells, target, in_cells, threads, {**options, **changed})
 
     return interpolate_matches(source, keypoints, sampling, sizes, rows, temperature, of_cells)

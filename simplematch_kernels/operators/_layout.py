@@ -18,6 +18,7 @@ SCHEMA_TYPES: dict[Any, str] = {
     float: "float",
     float | None: "float?",
     int | None: "SymInt?",
+    Sequence[float] | None: "float[]?",
     int | Sequence[int]: "SymInt[]",
     Sequence[int]: "SymInt[]",
     Sequence[int] | None: "SymInt[]?",

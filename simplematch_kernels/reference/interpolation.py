@@ -58,9 +58,10 @@ def _inside(x: Tensor, cells: int) -> Tensor:
 
 def _of_cells(rows: Rows) -> Rows:
     counts = None if rows.num_keypoints is None else 4 * rows.num_keypoints
-    return Rows(counts, _repeated(rows.valid), rows.target_mask)
+    mask = rows.target_mask
+    return Rows(counts, _repeated(rows.valid), mask if mask is None or mask.dim() == 2 else _repeated(mask))
 
 
 def _repeated(x: Tensor | None) -> Tensor | None:
-    """(B, N) as (B, 4 N)."""
-    return None if x is None else x[..., None].expand(*x.shape, 4).flatten(1)
+    """(B, N, ...) as (B, 4 N, ...)."""
+    return None if x is None else x.unsqueeze(2).expand(*x.shape[:2], 4, *x.shape[2:]).flatten(1, 2)

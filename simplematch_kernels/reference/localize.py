@@ -250,7 +250,14 @@ def _divisor(temperature: Tensor | None, valid: Tensor, localization: Localizati
 
 def _selectable(rows: Rows, valid: Tensor) -> Tensor:
     """(B, N, 1 or M) bool: cells of the mask; every cell in invalid rows, whose softmax must stay finite."""
-    return torch.ones_like(valid) if rows.target_mask is None else rows.target_mask[:, None, :] | ~valid
+    mask = masks(rows)
+    return torch.ones_like(valid) if mask is None else mask | ~valid
+
+
+def masks(rows: Rows) -> Tensor | None:
+    """(B, 1 or N, M) bool: the target cells of each query that take part; None: all."""
+    mask = rows.target_mask
+    return mask[:, None] if mask is not None and mask.dim() == 2 else mask
 
 
 def valid_rows(rows: Rows, like: Tensor) -> Tensor:
@@ -261,9 +268,8 @@ def valid_rows(rows: Rows, like: Tensor) -> Tensor:
         valid = valid & (torch.arange(queries, device=device) < rows.num_keypoints[:, None])
     if rows.valid is not None:
         valid = valid & rows.valid
-    if rows.target_mask is not None:
-        valid = valid & rows.target_mask.any(1)[:, None]
-    return valid
+    mask = masks(rows)
+    return valid if mask is None else valid & mask.any(-1)
 
 
 def without_padding(keypoints: Tensor, rows: Rows) -> Tensor:
@@ -289,11 +295,13 @@ def inside_window(window: Window, peak: Tensor, height: int, width: int) -> Tens
 
 
 def in_shape(window: Window, dx: Tensor, dy: Tensor) -> Tensor:
-    """Whether offsets from the peak lie in the shape of the window, not its box."""
-    if not window.disc:
-        return torch.ones_like(dx + dy, dtype=torch.bool)
-    scaled = (2 * dx * window.height) ** 2 + (2 * dy * window.width) ** 2
-    return scaled < (window.width * window.height) ** 2
+    """Whether offsets from the peak, in cells, lie in the shape of the window, not its box."""
+    if window.shape == "plus":
+        return (dx == 0) | (dy == 0)
+    if window.is_disc:
+        across, down, most = window.ellipse
+        return across * dx.double().square() + down * dy.double().square() <= most
+    return torch.ones_like(dx + dy, dtype=torch.bool)
 
 
 def window_cells(window: Window, peak: Tensor, height: int, width: int) -> Tensor:

@@ -20,7 +20,7 @@ from .._types import (
     descriptors_of,
 )
 from .gather import gather_keypoints, source_backward
-from .localize import around_peak, covariance, find_peak, localize, second_best, valid_rows, without_padding
+from .localize import around_peak, covariance, find_peak, localize, masks, second_best, valid_rows, without_padding
 from .similarity import branches, query_backward, similarity, target_backward
 
 
@@ -69,8 +69,9 @@ def best_cell(scores: Tensor, target: Tensor, rows: Rows, excluded: Tensor | Non
     flat = scores.detach().flatten(2)
     best = flat.gather(-1, peak[..., None])
     earlier = torch.arange(flat.shape[-1], device=flat.device) < peak[..., None]
-    if rows.target_mask is not None:
-        earlier = earlier & rows.target_mask[:, None]
+    mask = masks(rows)
+    if mask is not None:
+        earlier = earlier & mask
     if excluded is not None:
         earlier = earlier & ~excluded
     candidates = (earlier & ((flat - best).abs() <= 1e-5 * best.abs())).nonzero()

@@ -19,7 +19,7 @@ from .._types import (
 )
 from . import match
 from .gather import to_cells
-from .localize import WindowSoftmax, softmax_over_window, valid_rows
+from .localize import WindowSoftmax, masks, softmax_over_window, valid_rows
 from .similarity import norm, similarity
 from .tangents import scores_and_tangents
 
@@ -56,8 +56,9 @@ def true_distribution(p: CrossEntropyProblem) -> TrueDistribution:
     y = torch.arange(height, device=points.device).repeat_interleave(width)
     cells = torch.stack((x, y), -1)  # (M, 2)
     allowed = ((cells >= first[:, :, None]) & (cells < first[:, :, None] + truth.kernel_size)).all(-1)  # (B, N, M)
-    if p.rows.target_mask is not None:
-        allowed = allowed & p.rows.target_mask[:, None]
+    mask = masks(p.rows)
+    if mask is not None:
+        allowed = allowed & mask
     valid = valid_rows(p.rows, known) & on_map & allowed.any(-1)
     distance = torch.where(allowed, (cells - points[:, :, None]).square().sum(-1), torch.inf)
     # Counted from the least, so that a narrow Gaussian between cells keeps the nearest one.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
+from functools import lru_cache
+
 from torch import Tensor
 
 from .._resolved import IDENTITY, AffineMap, Localization, Metric, Sampling, Window
 from ._groups import (
     AffineMaps,
     MapStrides,
+    MaskStrides,
     MetricSwitches,
     PointStrides,
     QueryStrides,
@@ -21,6 +25,7 @@ from ._groups import (
 SAMPLINGS = {"floor": 0, "round": 1, "bilinear": 2}
 METRICS = {"cosine": 0, "dot": 1, "l2": 2, "l1": 3}
 COORDINATES = {"corner": 0, "half_pixel": 1, "align_corners": 2}
+SHAPES = {"square": 0, "plus": 1, "disc": 2, "closed_disc": 3}
 DESCRIPTORS = SamplingSwitches(3, False)
 DOT = MetricSwitches(METRICS["dot"], False)
 ZERO = encode(0)
@@ -57,6 +62,13 @@ def row_strides(x: Tensor | None) -> tuple[int, int]:
         return ZERO, ZERO
     b, n = x.stride()
     return encode(b), encode(n)
+
+
+def mask_strides(mask: Tensor | None) -> MaskStrides:
+    """Those of (B, M), one for all queries of an image, or of (B, N, M), of which the cells are contiguous."""
+    if mask is None:
+        return MaskStrides(ZERO, ZERO)
+    return MaskStrides(encode(mask.stride(0)), encode(mask.stride(1) if mask.dim() == 3 else 0))
 
 
 def matrix_strides(x: Tensor | None) -> tuple[int, int, int, int]:
@@ -101,13 +113,27 @@ def metric_switches(metric: Metric) -> MetricSwitches:
 
 
 def window_switches(window: Window) -> WindowSwitches:
-    return WindowSwitches(window.shift, window.disc, window.sigma > 0, window.has_outside)
+    return WindowSwitches(window.shift, SHAPES[window.shape], window.sigma > 0, window.has_outside)
 
 
 def window_size(window: Window | None, rows: int, columns: int) -> WindowSize:
     """Without a window, 1 x 1: a kernel then makes no use of it."""
     height, width = (1, 1) if window is None else (window.height, window.width)
-    return WindowSize(encode(height), encode(width), encode(rows), encode(columns))
+    size = WindowSize(encode(height), encode(width), encode(rows), encode(columns))
+    if window is None or not window.is_disc:
+        return size
+    return WindowSize(*size[:4], *_in_float32(window.disc_height), *_in_float32(window.disc_width))
+
+
+@lru_cache(maxsize=64)
+def _in_float32(x: float) -> tuple[float, float, float]:
+    """Three float32 whose sum is x: Triton makes float32 of the numbers in a tuple."""
+    parts = []
+    for _ in range(3):
+        parts.append(ctypes.c_float(x).value)
+        x -= parts[-1]
+    first, second, third = parts
+    return first, second, third
 
 
 def temperature_value(localization: Localization) -> float:

@@ -24,8 +24,13 @@ def part_of_rows(rows: Rows, b: slice, n: slice) -> Rows:
     return Rows(
         None if rows.num_keypoints is None else rows.num_keypoints[b],
         part(rows.valid, b, n),
-        None if rows.target_mask is None else rows.target_mask[b],
+        part_of_mask(rows.target_mask, b, n),
     )
+
+
+def part_of_mask(mask: Tensor | None, b: slice, n: slice) -> Tensor | None:
+    """Of (B, M) or (B, N, M)."""
+    return mask[b, n] if mask is not None and mask.dim() == 3 else None if mask is None else mask[b]
 
 
 @dataclass(frozen=True, slots=True)

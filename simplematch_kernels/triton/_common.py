@@ -13,7 +13,7 @@ import os
 import triton
 import triton.language as tl
 
-from ._groups import AffineMaps, MapStrides, PointStrides, ScoreStrides, WindowSize
+from ._groups import AffineMaps, MapStrides, PointStrides, ScoreStrides
 from ._records import Image, Points
 
 INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
@@ -154,13 +154,6 @@ def map_strides(encoded):
 @triton.jit
 def point_strides(encoded):
     return PointStrides(decode(encoded.b), decode(encoded.n), decode(encoded.d))
-
-
-@triton.jit
-def window_size(encoded):
-    return WindowSize(
-        decode(encoded.height), decode(encoded.width), decode(encoded.rows), decode(encoded.columns)
-    )  # fmt: skip
 
 
 @triton.jit

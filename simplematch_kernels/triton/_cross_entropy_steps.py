@@ -13,12 +13,12 @@ from .._resolved import Truth
 from .._types import CrossEntropyProblem, CrossEntropyResult, CrossEntropyUpstream, MatchResult, Rows, Upstream
 from . import _arguments as to
 from . import _launch, _steps
-from ._blocks import Backward, Block, part, part_of_rows
+from ._blocks import Backward, Block, part, part_of_mask
 from ._groups import WindowSwitches, encode
 from ._step_records import Gradient, Queries, Source
 from .sparse_match_cross_entropy import cross_entropy_backward_kernel, cross_entropy_kernel
 
-WHOLE = WindowSwitches(SHIFT=True, DISC=False, GAUSSIAN=False, OUTSIDE=False)
+WHOLE = WindowSwitches(SHIFT=True, SHAPE=to.SHAPES["square"], GAUSSIAN=False, OUTSIDE=False)
 
 
 class EntropySizes(NamedTuple):
@@ -33,6 +33,8 @@ class EntropySizes(NamedTuple):
     temperature_b: int
     temperature_n: int
     out_b: int
+    mask_b: int
+    mask_n: int
 
 
 class EntropyBackwardSizes(NamedTuple):
@@ -52,6 +54,8 @@ class EntropyBackwardSizes(NamedTuple):
     temperature_n: int
     scalar_b: int
     queries_b: int
+    mask_b: int
+    mask_n: int
 
 
 def cross_entropy(
@@ -70,6 +74,7 @@ def cross_entropy(
     sizes = EntropySizes(
         encode(N), encode(H), encode(W), encode(first_query), encode(truth.kernel_size),
         to.row_strides(rows.valid)[0], *to.row_strides(temperature), encode(loss.stride(0)),
+        *to.mask_strides(rows.target_mask),
     )  # fmt: skip
     arguments = {
         "scores": scores, "points": points, "num_keypoints": rows.num_keypoints, "valid": rows.valid,
@@ -119,7 +124,11 @@ class EntropyBackward(Backward):
     ) -> None:
         B, N, H, W = scores.shape
         cell, loss, arriving = self.forward.peak[b, n], self.loss[b, n], self.arriving[b, n]
-        temperature, points = part(self.temperature, b, n), self.points[b, n]
+        temperature, points, mask = (
+            part(self.temperature, b, n),
+            self.points[b, n],
+            part_of_mask(self.rows.target_mask, b, n),
+        )
         scalars = temperature_out if queries is None else queries.scale
         C = source_rows = source_columns = queries_b = 0
         if queries is not None:
@@ -128,12 +137,12 @@ class EntropyBackward(Backward):
         sizes = EntropyBackwardSizes(
             encode(N), encode(C), encode(H), encode(W), encode(source_rows), encode(source_columns),
             encode(self.truth.kernel_size), encode(cell.stride(0)), *to.row_strides(arriving),
-            *to.row_strides(temperature), to.row_strides(scalars)[0], encode(queries_b),
+            *to.row_strides(temperature), to.row_strides(scalars)[0], encode(queries_b), *to.mask_strides(mask),
         )  # fmt: skip
         block = _launch.row_block(H * W, 512)
         arguments = {
             "scores": scores, "points": points, "cell": cell, "loss": loss,
-            "target_mask": part_of_rows(self.rows, b, n).target_mask, "temperature": temperature, "upstream": arriving,
+            "target_mask": mask, "temperature": temperature, "upstream": arriving,
             "ds_out": ds, "temperature_out": temperature_out, "sizes": sizes,
             "source_sizes": None if queries is None else to.source_sizes(queries.source.sampling),
             "scores_strides": to.score_strides(scores), "points_strides": to.point_strides(points),

@@ -43,10 +43,12 @@ def details(
     window, second = localization.window, localization.second
     box_rows, box_columns = window.box(H, W)
     temperature_b, temperature_n = to.row_strides(temperature)
+    mask_b, mask_n = to.mask_strides(rows.target_mask)
     sizes = LocalizeSizes(
         encode(N), encode(H), encode(W), tiles=encode(0 if best is None else best.shape[3]), first_query=to.ZERO,
         valid_b=to.ZERO, temperature_b=temperature_b, temperature_n=temperature_n,
         out_b=encode(outputs.peak.stride(0)), kept=to.ZERO, kept_b=to.ZERO,
+        mask_b=mask_b, mask_n=mask_n,
     )  # fmt: skip
     block = _launch.row_block(H * W, 512 if outputs.score.dtype == torch.float64 else 2048)
     arguments = {
@@ -61,7 +63,7 @@ def details(
         "outside_value": window.outside_value, "sigma": window.sigma, "WINDOW": to.window_switches(window),
         "SECOND": to.window_switches(second), "TILE": tile, "BLOCK": block,
     }  # fmt: skip
-    registers = _launch.ALL_REGISTERS if window.disc or second.disc else None
+    registers = _launch.ALL_REGISTERS if window.is_disc or second.is_disc else None
     _steps.launch(  # where tests replace it
         details_kernel, B * N, scores.device, arguments, _launch.row_warps(block), registers=registers
     )

@@ -50,6 +50,13 @@ class QueryStrides(NamedTuple):
     c: int
 
 
+class MaskStrides(NamedTuple):
+    """Strides of (B, N, M) masks, encoded."""
+
+    b: int
+    n: int
+
+
 class PointStrides(NamedTuple):
     """Strides of (B, N, 2) keypoints, encoded."""
 
@@ -91,16 +98,27 @@ class AffineMaps(NamedTuple):
 
 
 class WindowSize(NamedTuple):
-    """height x width of the window, and rows x columns of the largest box of cells that it covers, encoded."""
+    """height x width of the window's box, and rows x columns of the largest box of cells that it covers, encoded.
+
+    disc_*: the size of a disc, as the float32 of which it is the sum; None for other shapes.
+    """
 
     height: int
     width: int
     rows: int
     columns: int
+    disc_height: float | None = None
+    disc_height_rest: float | None = None
+    disc_height_last: float | None = None
+    disc_width: float | None = None
+    disc_width_rest: float | None = None
+    disc_width_last: float | None = None
 
 
 class LocalizeSizes(NamedTuple):
-    """Sizes of `localize`, encoded. kept: how many queries keep their window scores. *_b: strides of images."""
+    """Sizes of `localize`, encoded. kept: how many queries keep their window scores. *_b, *_n: strides of images and
+    queries.
+    """
 
     N: int
     H: int
@@ -113,10 +131,12 @@ class LocalizeSizes(NamedTuple):
     out_b: int
     kept: int
     kept_b: int
+    mask_b: int
+    mask_n: int
 
 
 class RowSizes(NamedTuple):
-    """Sizes of the kernels whose programs take one row of scores each, encoded. *_b: strides of images."""
+    """Sizes of the kernels whose programs take one row of scores each, encoded. *_b and *_n are strides."""
 
     N: int
     C: int
@@ -129,6 +149,8 @@ class RowSizes(NamedTuple):
     temperature_n: int
     scalar_b: int
     queries_b: int
+    mask_b: int
+    mask_n: int
 
 
 class SourceSizes(NamedTuple):
@@ -185,10 +207,10 @@ class MetricSwitches(NamedTuple):
 
 
 class WindowSwitches(NamedTuple):
-    """SHIFT it inside the map, DISC in place of a rectangle, GAUSSIAN weights, a score for the cells OUTSIDE."""
+    """SHIFT it inside the map, its SHAPE (SQUARE, ...), GAUSSIAN weights, a score for the cells OUTSIDE."""
 
     SHIFT: bool
-    DISC: bool
+    SHAPE: int
     GAUSSIAN: bool
     OUTSIDE: bool
 

@@ -54,7 +54,7 @@ class Norms(NamedTuple):
 
 
 class Row(NamedTuple):
-    """The scores of one query with H x W cells: a pointer to the first, and the mask of its image, or None."""
+    """The scores of one query with H x W cells: a pointer to the first, and its mask of the cells, or None."""
 
     pointer: Any
     H: Any
@@ -77,6 +77,17 @@ class Bounds(NamedTuple):
     left: Any
     bottom: Any
     right: Any
+
+
+class Extent(NamedTuple):
+    """A decoded `WindowSize`: disc_height and disc_width are float64, or None."""
+
+    height: Any
+    width: Any
+    rows: Any
+    columns: Any
+    disc_height: Any
+    disc_width: Any
 
 
 class Box(NamedTuple):

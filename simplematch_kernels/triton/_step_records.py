@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,7 +55,7 @@ class Queries:
         return Queries(self.source.part(b, n), self.metric, self.values[:, b, n], self.scale[b, n], self.own[b, n])
 
 
-WHOLE_MAP = Window(1, 1, True, False, -math.inf, 0.0)
+WHOLE_MAP = Window(1, 1)
 """The window of a gradient without peaks; its size is not used."""
 
 

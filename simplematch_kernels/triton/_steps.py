@@ -45,9 +45,11 @@ def similarity(
     tile = _launch.similarity_tile(target.dtype, native, B, N, M, processors, metric.kind)
     tiles = ceil_div(M, tile.m)
     best = torch.empty((2, B, N, tiles), dtype=torch.int64, device=target.device) if with_best else None
+    mask = rows.target_mask if with_best else None
+    per_query = mask is not None and mask.dim() == 3
     arguments = {
         "source": features, "keypoints": source.keypoints, "num_keypoints": rows.num_keypoints, "valid": rows.valid,
-        "target": target, "target_mask": rows.target_mask if with_best else None,
+        "target": target, "target_mask": mask, "mask_strides": to.mask_strides(mask) if per_query else None,
         "scores": scores, "norms": norms, "best": best, "C": C, "M": M, "W": W,
         "N": N, "source_H": features.shape[2], "source_W": features.shape[3], "first_query": first_query,
         "valid_b": 0 if rows.valid is None else rows.valid.stride(0),
@@ -95,12 +97,14 @@ def localize(
     box_rows, box_columns = window.box(H, W)
     kept = 0 if window_scores is None else window_scores.shape[1]
     temperature_b, temperature_n = to.row_strides(temperature)
+    mask_b, mask_n = to.mask_strides(rows.target_mask)
     sizes = LocalizeSizes(
         encode(N), encode(H), encode(W),
         tiles=encode(0 if best is None else best.shape[3]), first_query=encode(first_query),
         valid_b=to.row_strides(rows.valid)[0], temperature_b=temperature_b, temperature_n=temperature_n,
         out_b=encode(outputs.score.stride(0)), kept=encode(kept),
         kept_b=encode(0 if window_scores is None else window_scores.stride(0) // (box_rows * box_columns)),
+        mask_b=mask_b, mask_n=mask_n,
     )  # fmt: skip
     block = _launch.row_block(box_rows * box_columns, 512 if outputs.score.dtype == torch.float64 else 2048)
     arguments = {
@@ -115,7 +119,7 @@ def localize(
         "sigma": window.sigma, "output_offset": localization.output_offset,
         "WINDOW": to.window_switches(window), "BLOCK": block,
     }  # fmt: skip
-    registers = _launch.ALL_REGISTERS if window.disc else None
+    registers = _launch.ALL_REGISTERS if window.is_disc else None
     launch(localize_kernel, B * N, scores.device, arguments, _launch.row_warps(block), registers=registers)
 
 
@@ -149,7 +153,8 @@ def localize_backward(
         "upstream_log_sum_exp": upstream.log_sum_exp, "upstream_covariance": upstream.covariance,
         "covariance": None if upstream.covariance is None else covariance,
         "ds_out": outputs.ds, "window_scores": outputs.window_scores,
-        "temperature_out": temperature_out, "sizes": row_sizes(N, map_size, queries, scalars, peak, temperature),
+        "temperature_out": temperature_out,
+        "sizes": row_sizes(N, map_size, queries, scalars, peak, temperature, target_mask),
         "scores_strides": to.score_strides(scores),
         "ds_strides": None if outputs.ds is None else to.score_strides(outputs.ds),
         "upstream_strides": _upstream_strides(upstream, covariance),
@@ -167,7 +172,7 @@ def localize_backward(
         arguments["keypoints"], arguments["keypoints_strides"] = source.keypoints, to.point_strides(source.keypoints)
         arguments["to_cells"] = to.to_cells(source.sampling)
     warps = _launch.row_warps(max(block, shape.BLOCK_C))
-    registers = _launch.ALL_REGISTERS if window.disc else None
+    registers = _launch.ALL_REGISTERS if window.is_disc else None
     launch(localize_backward_kernel, B * N, scores.device, arguments, warps, registers=registers)
 
 
@@ -201,8 +206,10 @@ def row_sizes(
     scalars: Tensor | None,
     peak: Tensor | None = None,
     temperature: Tensor | None = None,
+    target_mask: Tensor | None = None,
 ) -> RowSizes:
     temperature_b, temperature_n = to.row_strides(temperature)
+    mask_b, mask_n = to.mask_strides(target_mask)
     C = source_H = source_W = queries_b = 0
     if queries is not None:
         C, queries_b = queries.values.shape[3], queries.values.stride(1)
@@ -210,7 +217,7 @@ def row_sizes(
     return RowSizes(
         encode(N), encode(C), encode(map_size[0]), encode(map_size[1]), encode(source_H), encode(source_W),
         peak_b=to.row_strides(peak)[0], temperature_b=temperature_b, temperature_n=temperature_n,
-        scalar_b=to.row_strides(scalars)[0], queries_b=encode(queries_b),
+        scalar_b=to.row_strides(scalars)[0], queries_b=encode(queries_b), mask_b=mask_b, mask_n=mask_n,
     )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from .._types import (
 from ..reference.similarity import denominator
 from . import _arguments as to
 from . import _steps
-from ._blocks import part, part_of_rows
+from ._blocks import part, part_of_mask, part_of_rows
 from ._groups import UpsampledSizes, encode
 from ._launch import ceil_div, launch
 from ._step_records import LocalizeOutputs
@@ -114,7 +114,7 @@ def localize_upsampled_backward(
             ds = torch.empty_like(fine)
             _steps.localize_backward(
                 Upstream(*(part(x, _EVERY, n) for x in upstream)), fine, result.peak[:, n], p.upsample,
-                p.rows.target_mask, part(p.temperature, _EVERY, n), p.localization,
+                part_of_mask(p.rows.target_mask, _EVERY, n), part(p.temperature, _EVERY, n), p.localization,
                 LocalizeOutputs(ds, None, part(temperature_out, _EVERY, n), None), dense=True,
             )  # fmt: skip
             if scores_out is not None:

@@ -7,7 +7,30 @@ import triton
 import triton.language as tl
 
 from ._common import decode, when
-from ._records import Bounds, Expectation
+from ._records import Bounds, Expectation, Extent
+
+SQUARE = tl.constexpr(0)  # codes of simplematch.h
+PLUS = tl.constexpr(1)
+CLOSED_DISC = tl.constexpr(3)
+
+
+@triton.jit
+def window_size(encoded):
+    disc_height, disc_width = None, None
+    if encoded.disc_height is not None:
+        disc_height = sum_of(encoded.disc_height, encoded.disc_height_rest, encoded.disc_height_last)
+        disc_width = sum_of(encoded.disc_width, encoded.disc_width_rest, encoded.disc_width_last)
+    return Extent(
+        decode(encoded.height), decode(encoded.width), decode(encoded.rows), decode(encoded.columns),
+        disc_height, disc_width,
+    )  # fmt: skip
+
+
+@triton.jit
+def sum_of(first, rest, last):
+    """The float64 that came as three float32."""
+    total = tl.full((), 0.0, tl.float64)
+    return total + first + rest + last
 
 
 @triton.jit
@@ -76,16 +99,28 @@ def temperature_of(temperature, value, b, n, sizes, ACC: tl.constexpr):
 
 
 @triton.jit
+def in_disc(dx, dy, window, CLOSED: tl.constexpr):
+    """Whether cells at offsets from the peak lie in a disc: `Window.ellipse`."""
+    height, width = window.disc_height, window.disc_width
+    circle = height == width
+    half = tl.where(circle, height / 2, height * width / 2)
+    edge = tl.full((), 3.552713678800501e-15, tl.float64)  # 2^-48
+    most = half * half * (1 + edge if CLOSED else 1 - edge)
+    across, down = tl.where(circle, 1.0, height * height), tl.where(circle, 1.0, width * width)
+    x, y = dx.to(tl.float64), dy.to(tl.float64)
+    return across * (x * x) + down * (y * y) <= most
+
+
+@triton.jit
 def support_of(x, y, inside, row, match, WINDOW: tl.constexpr):
     """Offsets (dx, dy) from the peak, whether a cell takes part in the softmax, and the weight of its score."""
     ACC: tl.constexpr = match.peak.score.dtype
     dx, dy = x - match.peak.x, y - match.peak.y
     support = inside
-    if WINDOW.DISC:
-        height, width = match.window.height, match.window.width
-        across, down = 2 * dx.to(tl.int64) * height, 2 * dy.to(tl.int64) * width
-        size = tl.full((), 1, tl.int64) * height * width
-        support = support & (across * across + down * down < size * size)
+    if WINDOW.SHAPE == PLUS:
+        support = support & ((dx == 0) | (dy == 0))
+    elif WINDOW.SHAPE != SQUARE:
+        support = support & in_disc(dx, dy, match.window, WINDOW.SHAPE == CLOSED_DISC)
     if row.target_mask is not None:
         selectable = tl.load(row.target_mask + (y.to(tl.int64) * row.W + x), mask=support, other=0)  # (BLOCK,)
         support = support & (selectable != 0)

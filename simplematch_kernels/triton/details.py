@@ -6,9 +6,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ._common import decode, least, maps_from_cells, names, ordered, score_strides, slopes, window_size
+from ._common import decode, least, maps_from_cells, names, ordered, score_strides, slopes
 from ._records import Box, Match, Peak, Row
-from ._window import outside_squares, soft_argmax, squares, support_of, temperature_of, window_bounds
+from ._window import outside_squares, soft_argmax, squares, support_of, temperature_of, window_bounds, window_size
 
 
 @triton.jit
@@ -106,7 +106,7 @@ def details_kernel(
     index = tl.maximum(index, 0)
     strides = score_strides(scores_strides)
     if target_mask is not None:
-        target_mask += b * H * W
+        target_mask += b * decode(sizes.mask_b) + n.to(tl.int64) * decode(sizes.mask_n)
     scores += b * strides.b + n.to(tl.int64) * strides.n
     row = Row(scores, H, W, strides.h, strides.w, target_mask)
     ACC: tl.constexpr = tl.float64 if scores.dtype.element_ty == tl.float64 else tl.float32

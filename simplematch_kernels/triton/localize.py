@@ -16,10 +16,9 @@ from ._common import (
     names,
     ordered,
     score_strides,
-    window_size,
 )
 from ._records import Box, Match, Peak, Row
-from ._window import soft_argmax, temperature_of, window_bounds
+from ._window import soft_argmax, temperature_of, window_bounds, window_size
 
 
 @triton.jit
@@ -89,7 +88,7 @@ def localize_kernel(
     active = is_valid(num_keypoints, valid, b, n, decode(sizes.first_query), N, decode(sizes.valid_b))
     strides = score_strides(scores_strides)
     if target_mask is not None:
-        target_mask += b * H * W
+        target_mask += b * decode(sizes.mask_b) + n.to(tl.int64) * decode(sizes.mask_n)
     pointer = scores + (b * strides.b + n.to(tl.int64) * strides.n)
     row = Row(pointer, H, W, strides.h, strides.w, target_mask)
     if best is not None:

@@ -15,11 +15,19 @@ from ._common import (
     score_strides,
     slopes,
     when,
-    window_size,
 )
 from ._queries import fill_query, query_points
 from ._records import Arriving, Box, Keypoints, Match, Peak, QueryOutputs, Row, Spread, Sums
-from ._window import outside_squares, soft_argmax, support_of, temperature_of, weigh, window_bounds, window_cell
+from ._window import (
+    outside_squares,
+    soft_argmax,
+    support_of,
+    temperature_of,
+    weigh,
+    window_bounds,
+    window_cell,
+    window_size,
+)
 
 
 @triton.jit
@@ -186,7 +194,7 @@ def localize_backward_kernel(
     window = window_size(window)
     bounds = window_bounds(cell, H, W, window, WINDOW.SHIFT)
     if target_mask is not None:
-        target_mask += b * H * W
+        target_mask += b * decode(sizes.mask_b) + wide_n * decode(sizes.mask_n)
     strides = score_strides(scores_strides)
     scores += b * strides.b + wide_n * strides.n
     if SHAPE.KEPT:  # the box stands where the map would

@@ -17,6 +17,7 @@ from ._common import (
     by_channel,
     cell_offsets,
     channel_offsets,
+    decode,
     denominator,
     image_of,
     is_finite,
@@ -112,9 +113,12 @@ def exact_where_needed(
 
 @triton.jit
 def store_best(best, score, selectable, slot, count, first_cell, in_rows):
-    """The largest score of each row of a tile as an integer that sorts like it, and the first cell that has it."""
+    """The largest score of each row of a tile as an integer that sorts like it, and the first cell that has it.
+
+    selectable: (BLOCK_N or 1, BLOCK_M).
+    """
     key = ordered(score)
-    key = tl.where(selectable[None, :], key, least(key))
+    key = tl.where(selectable, key, least(key))
     top, index = tl.max(key, 1, return_indices=True, return_indices_tie_break_left=True)
     wide = top.to(tl.int64)
     wide = tl.where(top == least(top), least(wide), wide)
@@ -131,7 +135,7 @@ def store_best(best, score, selectable, slot, count, first_cell, in_rows):
 def similarity_kernel(
     source, keypoints, source_sizes, num_keypoints, valid, target, target_mask, scores, norms, best,
     N, C, M, W, source_H, source_W, first_query, valid_b, source_strides, keypoints_b, keypoints_n, keypoints_d,
-    target_strides, to_cells, eps: tl.float64,
+    mask_strides, target_strides, to_cells, eps: tl.float64,
     SAMPLING: tl.constexpr, NATIVE: tl.constexpr, METRIC: tl.constexpr, PRECISION: tl.constexpr, WALK: tl.constexpr,
     PREFETCH: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
@@ -142,8 +146,9 @@ def similarity_kernel(
 
     source (B, C, Hs, Ws), target (B, C, H, W): any strides. keypoints (B, N, 2), or None: query n is
     source[:, :, 0, n].
-    scores (B, N, M) contiguous; norms (B, M) = |f_m|, or None; best (2, B, N, tiles) int64, or None: the largest score
-    of each tile of cells as an integer that sorts like it, and the first cell that has it.
+    target_mask (B, M), or (B, N, M) with its strides, or None. scores (B, N, M) contiguous; norms (B, M) = |f_m|, or
+    None; best (2, B, N, tiles) int64, or None: the largest score of each tile of cells, as an integer that sorts like
+    it, and the first cell that has it.
 
     Program = BLOCK_N queries x BLOCK_M cells of one image, queries fastest: the programs of one tile of cells run
     together, so the target comes from memory once. Bytes: the target, 4 N M of scores, and per program BLOCK_N
@@ -219,9 +224,12 @@ def similarity_kernel(
     if norms is not None:
         tl.store(norms + b * M + m, target_norm, mask=when(i_n == 0, in_map))
     if best is not None:
-        selectable = in_map
-        if target_mask is not None:
-            selectable = selectable & (tl.load(target_mask + b * M + m, mask=in_map, other=0) != 0)  # (BLOCK_M,)
+        selectable = in_map[None, :]
+        if mask_strides is not None:
+            masks = target_mask + (b * decode(mask_strides.b) + n.to(tl.int64) * decode(mask_strides.n))[:, None]
+            selectable = tl.load(masks + m[None, :], mask=in_scores, other=0) != 0  # (BLOCK_N, BLOCK_M)
+        elif target_mask is not None:
+            selectable = (tl.load(target_mask + b * M + m, mask=in_map, other=0) != 0)[None, :]
         slot = row.to(tl.int64) * cell_tiles + i_m
         count = tl.num_programs(0).to(tl.int64) // query_tiles * N
         store_best(best, score, selectable, slot, count, i_m.to(tl.int64) * BLOCK_M, n < N)

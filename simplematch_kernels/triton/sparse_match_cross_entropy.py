@@ -123,7 +123,7 @@ def cross_entropy_kernel(
     active = is_valid(num_keypoints, valid, b, n, decode(sizes.first_query), N, decode(sizes.valid_b))
     strides = score_strides(scores_strides)
     if target_mask is not None:
-        target_mask += b * H * W
+        target_mask += b * decode(sizes.mask_b) + n.to(tl.int64) * decode(sizes.mask_n)
     row = Row(scores + (b * strides.b + n.to(tl.int64) * strides.n), H, W, strides.h, strides.w, target_mask)
     T = temperature_of(temperature, temperature_value, b, n, sizes, ACC)
     point = true_point(points, points_strides, to_cells, decode(sizes.kernel_size), b, n, H, W)
@@ -186,7 +186,7 @@ def cross_entropy_backward_kernel(
     lost = ~is_finite(tl.load(loss + kept)) | ~is_finite(g)
     strides = score_strides(scores_strides)
     if target_mask is not None:
-        target_mask += b * H * W
+        target_mask += b * decode(sizes.mask_b) + wide_n * decode(sizes.mask_n)
     of_row = b * strides.b + wide_n * strides.n
     row = Row(scores + of_row, H, W, strides.h, strides.w, target_mask)
     T = temperature_of(temperature, temperature_value, b, n, sizes, ACC)

@@ -186,3 +186,12 @@ void set_up(fixture *f) {
     set_up_match_all(f);
     set_up_upsampled(f);
 }
+
+void use_query_masks(fixture *f) {
+    simplematch_rows *rows[] = {&f->match.rows, &f->localize.rows, &f->entropy.rows};
+    memset(f->query_masks, 1, sizeof f->query_masks);
+    for (int i = 0; i < 3; ++i) {
+        rows[i]->target_mask = f->query_masks[0][0];
+        rows[i]->target_mask_stride = M;
+    }
+}

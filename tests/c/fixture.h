@@ -64,7 +64,7 @@ typedef struct fixture {
     simplematch_upstream upsampled_upstream;
     simplematch_upsampled_gradients upsampled_gradients;
     int64_t num_keypoints[B];
-    uint8_t valid[B][N], target_mask[B][M];
+    uint8_t valid[B][N], target_mask[B][M], query_masks[B][N][M];
     float source[B][C][H][W], target[B][C][H][W], keypoints[B][N][2], target_keypoints[B][N][2];
     float temperature[B][N], image_temperature[B], scores[B][N][M];
     double products[B][5][M], products_arriving[B][5][M];
@@ -73,6 +73,9 @@ typedef struct fixture {
 } fixture;
 
 void set_up(fixture *f);
+
+/* A mask for each query of all problems, of all cells. */
+void use_query_masks(fixture *f);
 
 #ifdef __cplusplus
 }

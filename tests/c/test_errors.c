@@ -193,7 +193,19 @@ static void test_options(void) {
     REFUSES(l->window.height = 0, match(), "window.height must be at least 1 cell, got 0");
     REFUSES(l->window.width = -3, match(), "window.width must be at least 1 cell, got -3");
     REFUSES(l->window.shift = 2, match(), "window.shift");
-    REFUSES(l->window.disc = 7, match(), "window.disc");
+    REFUSES(l->window.shape = 4, match(),
+            "window.shape must be 0 (square), 1 (plus), 2 (disc) or 3 (closed disc), got 4");
+    REFUSES(f.localize.localization.window.shape = -1, localize(), "window.shape");
+    REFUSES(l->window.shape = SIMPLEMATCH_DISC; l->window.disc_width = 3, match(),
+            "window.disc_height must be a number of cells from 1 to 2^62 for a disc, got 0");
+    REFUSES(l->window.shape = SIMPLEMATCH_CLOSED_DISC; l->window.disc_height = 3; l->window.disc_width = 0.5, match(),
+            "window.disc_width must be a number of cells from 1 to 2^62 for a disc, got 0.5");
+    REFUSES(l->window.shape = SIMPLEMATCH_DISC; l->window.disc_height = NAN; l->window.disc_width = 3, match(),
+            "window.disc_height");
+    REFUSES(l->window.shape = SIMPLEMATCH_DISC; l->window.disc_height = 3; l->window.disc_width = 1e19, match(),
+            "window.disc_width");
+    ACCEPTS(l->window.shape = SIMPLEMATCH_PLUS; l->window.disc_height = NAN, match());
+    ACCEPTS(l->window.shape = SIMPLEMATCH_CLOSED_DISC; l->window.disc_height = l->window.disc_width = 0x1p62, match());
     REFUSES(l->window.outside_value = NAN, match(), "window.outside_value must be -inf or a finite number, got");
     REFUSES(l->window.outside_value = INFINITY, match(), "window.outside_value");
     REFUSES(l->window.sigma = -1, match(), "window.sigma must be 0 or a finite number above 0");
@@ -202,9 +214,11 @@ static void test_options(void) {
     REFUSES(l->output_offset = INFINITY, match(), "localization.output_offset must be a finite number");
     REFUSES(l->second.height = -1, match(), "second.height must be at least 1 cell, or 0 for that of window, got -1");
     REFUSES(l->second.height = 1; l->second.width = 0, match(), "second.width must be at least 1 cell, got 0");
-    REFUSES(l->second.height = l->second.width = 1; l->second.disc = 3, match(), "second.disc");
+    REFUSES(l->second.height = l->second.width = 1; l->second.shape = 4, match(), "second.shape must be 0 (square), 1");
+    REFUSES(l->second.height = l->second.width = 1; l->second.shape = SIMPLEMATCH_DISC, match(), "second.disc_height");
     ACCEPTS(l->second.height = l->second.width = INT64_MAX, match());
-    ACCEPTS(l->second.height = l->second.width = INT64_MAX; l->second.disc = l->second.shift = 1, match());
+    ACCEPTS(l->second.height = l->second.width = INT64_MAX; l->second.disc_height = l->second.disc_width = 4.5;
+            l->second.shape = SIMPLEMATCH_DISC; l->second.shift = 1, match());
     REFUSES(f.match.temperature.data = NULL; l->temperature = 0, match(), "localization.temperature must be a finite");
     REFUSES(f.match.temperature.data = NULL; l->temperature = NAN, match(), "localization.temperature");
     REFUSES(f.match.kept_queries = -1, match(), "kept_queries must be from 0 to N = 3, got -1");
@@ -227,6 +241,14 @@ static void test_values(void) {
     ACCEPTS(f.out.peak[1][2] = -1; f.valid[1][2] = 0, match_backward());
     ACCEPTS(f.out.peak[1][2] = -1; f.num_keypoints[1] = 2, match_backward());
     ACCEPTS(f.out.peak[0][0] = f.out.peak[0][1] = f.out.peak[0][2] = -1; memset(f.target_mask[0], 0, M), match_backward());
+    ACCEPTS(f.out.peak[1][2] = -1; use_query_masks(&f); memset(f.query_masks[1][2], 0, M), match_backward());
+    REFUSES(f.out.peak[1][1] = -1; use_query_masks(&f); memset(f.query_masks[1][2], 0, M), match_backward(),
+            "got -1 in image 1, row 1");
+    REFUSES(f.match.rows.target_mask_stride = M - 1, match(),
+            "rows.target_mask_stride must be 0 (one mask an image) or at least 24, the cells of a map, got 23");
+    REFUSES(f.localize.rows.target_mask_stride = -1, localize(), "rows.target_mask_stride must be 0");
+    REFUSES(f.match.rows.target_mask_stride = INT64_MAX, match(), "rows.target_mask must have at most 2^40 elements");
+    ACCEPTS(use_query_masks(&f), match());
 }
 
 static void test_device(void) {

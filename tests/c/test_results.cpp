@@ -27,8 +27,8 @@ int failures = 0;
 void set_options(fixture& f) {
     simplematch_sampling sampling = {
         {12, -6, 24}, {8, -4, 16}, SIMPLEMATCH_BILINEAR, SIMPLEMATCH_BORDER, nullptr, SIMPLEMATCH_CORNER};
-    simplematch_localization localization = {{3, 3, 0, 1, -0.5, 2.5}, 0.3, {5, 1, 2}, {7, 3, 4}, 0.25, nullptr,
-                                             SIMPLEMATCH_CORNER, {5, 3, 1, 0, 0, 0}};
+    simplematch_localization localization = {{3, 3, 0, SIMPLEMATCH_DISC, 3.5, 3, -0.5, 2.5}, 0.3, {5, 1, 2}, {7, 3, 4}, 0.25,
+                                             nullptr, SIMPLEMATCH_CORNER, {5, 3, 1, SIMPLEMATCH_SQUARE, 0, 0, 0, 0}};
     f.match.sampling = f.gather.sampling = sampling;
     f.match.localization = f.localize.localization = localization;
     f.match.metric = f.similarity.metric = {SIMPLEMATCH_COSINE, 1, 1.5};
@@ -65,6 +65,43 @@ void compare(const char* name, fixture& f, ByC&& by_c, ByKernels&& by_kernels) {
     check(by_c());
     if (!same(f.out, *expected)) std::fprintf(stderr, "%s: the two interfaces differ\n", name), ++failures;
     if (same(f.out, *start)) std::fprintf(stderr, "%s: nothing was written\n", name), ++failures;
+}
+
+// The cells of each shape, by numbers: equal scores but for the peak, and a query whose mask has its column only.
+void test_shapes_and_masks() {
+    const struct {
+        simplematch_window window;
+        double cells, masked;
+    } cases[] = {
+        {{3, 3, 1, SIMPLEMATCH_SQUARE, 0, 0, -INFINITY, 0}, 9, 3},
+        {{3, 3, 1, SIMPLEMATCH_PLUS, 0, 0, -INFINITY, 0}, 5, 3},
+        {{3, 5, 1, SIMPLEMATCH_PLUS, 0, 0, -INFINITY, 0}, 7, 3},
+        {{3, 3, 1, SIMPLEMATCH_DISC, 2.9, 2.9, -INFINITY, 0}, 9, 3},
+        {{3, 3, 1, SIMPLEMATCH_DISC, 2.5, 2.5, -INFINITY, 0}, 5, 3},
+        {{5, 5, 1, SIMPLEMATCH_DISC, 5, 5, -INFINITY, 0}, 21, 5},
+        {{3, 3, 1, SIMPLEMATCH_DISC, 4, 4, -INFINITY, 0}, 9, 3},
+        {{5, 5, 1, SIMPLEMATCH_CLOSED_DISC, 4, 4, -INFINITY, 0}, 13, 5},
+        {{3, 3, 1, SIMPLEMATCH_CLOSED_DISC, 2, 2, -INFINITY, 0}, 5, 3},
+        {{3, 3, 1, SIMPLEMATCH_DISC, 2, 2, -INFINITY, 0}, 1, 1},
+    };
+    double scores[2][7][9] = {}, keypoints[2][2], score[2], log_sum_exp[2];
+    int64_t peak[2];
+    uint8_t masks[2][7 * 9 + 1] = {};
+    scores[0][3][4] = scores[1][3][4] = 1;
+    for (int i = 0; i < 7 * 9; ++i) masks[0][i] = 1, masks[1][i] = i % 9 == 4;
+    LocalizeProblem p = simplematch_localize_problem_default();
+    p.scores = simplematch_contiguous(scores, SIMPLEMATCH_FLOAT64, 1, 2, 7, 9);
+    p.rows.target_mask = masks[0];
+    p.rows.target_mask_stride = sizeof masks[0];
+    p.localization.temperature = 1;
+    const Matches matches = {keypoints, score, peak, log_sum_exp, nullptr, nullptr, nullptr};
+    for (const auto& each : cases) {
+        p.localization.window = each.window;
+        check(simplematch_localize(&p, &matches, nullptr));
+        EXPECT(peak[0] == 3 * 9 + 4 && peak[1] == peak[0] && keypoints[1][0] == 4 && keypoints[1][1] == 3);
+        EXPECT(std::fabs(std::exp(log_sum_exp[0]) - (std::exp(1.0) + each.cells - 1)) < 1e-12);
+        EXPECT(std::fabs(std::exp(log_sum_exp[1]) - (std::exp(1.0) + each.masked - 1)) < 1e-12);
+    }
 }
 
 // A map of 2 x 3 cells read as one of 4 x 5, forward and backward, by C and by the kernels.
@@ -301,6 +338,7 @@ int main() {
     test_cross_entropy();
     test_upsampled();
     test_absolute();
+    test_shapes_and_masks();
     test_coordinates();
     test_image_sizes();
     test_wrapper();

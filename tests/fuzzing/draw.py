@@ -165,12 +165,15 @@ def draw_localization(random: Random, scale: float) -> dict[str, Any]:
     options: dict[str, Any] = {
         "localization": random.choice(("argmax", "window", "window", "window", "global", "gaussian")),
         "window_size": random.choice((1, 3, 4, (3, 2), 5, 45)),
-        "window_shape": random.choice(("square", "square", "disc")),
+        "window_shape": random.choice(("square", "square", "disc", "plus")),
+        "disc_edge": random.choice(("open", "closed")),
         "border": random.choice(("shift", "shrink")),
         "outside_value": random.choice((-math.inf, -math.inf, 0.0, 0.3 * scale)),
         "sigma": random.choice((0.5, 2.0, 7.0)),
         "temperature": random.choice((0.05, 0.3, 1.0)) * scale,
     }
+    if options["window_shape"] == "disc":
+        options["window_size"] = random.choice((1.5, 2 * math.sqrt(2), 4, (6.0, 3.3), 7.5, 1e9))
     return options
 
 
@@ -182,4 +185,5 @@ def restrict(
     if random.random() < 0.3:
         case.options["valid"] = (torch.rand(batch, queries, generator=generator) < 0.7).to(DEVICE)
     if random.random() < 0.4:
-        case.options["target_mask"] = (torch.rand(batch, *size, generator=generator) < 0.6).to(DEVICE)
+        shape = (batch, queries, *size) if random.random() < 0.4 else (batch, *size)
+        case.options["target_mask"] = (torch.rand(shape, generator=generator) < 0.6).to(DEVICE)

@@ -59,7 +59,9 @@ SIMPLEMATCH_API simplematch_tensor simplematch_contiguous(
 typedef struct simplematch_rows {
     const int64_t *num_keypoints; /* (B,) from 0 to N: rows n >= num_keypoints[b] are padding */
     const uint8_t *valid;         /* (B, N): rows that are 0 are padding */
-    const uint8_t *target_mask;   /* (B, M): cells that are 0 are neither peak nor support */
+    const uint8_t *target_mask;   /* (B, M), or (B, N, M): cells that are 0 are neither peak nor support */
+    int64_t target_mask_stride;   /* 0: the queries of an image share a mask, (B, M). Else from the mask of one query to that
+                                     of the next, at least M */
 } simplematch_rows;
 
 /* ---- options --------------------------------------------------------------------------------------------------- */
@@ -103,13 +105,23 @@ typedef struct simplematch_metric {
     double eps;        /* finite, at least 0 */
 } simplematch_metric;
 
-/* The cells around the peak that take part in the soft-argmax. 1 x 1 is the argmax; the map's size is the whole map.
- * height / 2 cells lie above the peak, width / 2 left of it; both may exceed the map. */
+/* Which cells of a window's box, (dx, dy) from the peak, belong to the window:
+ *     square         all
+ *     plus           dx = 0 or dy = 0
+ *     disc           (2 dx / disc_width)^2 + (2 dy / disc_height)^2 < 1
+ *     closed disc    (2 dx / disc_width)^2 + (2 dy / disc_height)^2 <= 1       within rounding, 2^-48, cells lie on the edge */
+enum { SIMPLEMATCH_SQUARE = 0, SIMPLEMATCH_PLUS = 1, SIMPLEMATCH_DISC = 2, SIMPLEMATCH_CLOSED_DISC = 3 };
+
+/* The cells around the peak that take part in the soft-argmax. 1 x 1 is the argmax; the map's size is the whole map. Of its
+ * box, height / 2 cells lie above the peak, width / 2 left of it; both may exceed the map. A disc needs a box of the odd
+ * numbers of cells that it reaches: what lies beyond the box is cut. */
 typedef struct simplematch_window {
-    int64_t height;       /* at least 1 */
+    int64_t height;       /* of the box, at least 1 */
     int64_t width;        /* at least 1 */
-    int32_t shift;        /* 1: a window that leaves the map is pushed inside; 0: it is cut */
-    int32_t disc;         /* 1: only cells with (2 dx / width)^2 + (2 dy / height)^2 < 1 */
+    int32_t shift;        /* 1: a square that leaves the map is pushed inside; 0: it is cut, as other shapes always are */
+    int32_t shape;        /* SIMPLEMATCH_SQUARE, ... */
+    double disc_height;   /* of a disc, in cells, real: from 1 to 2^62; of other shapes unused */
+    double disc_width;
     double outside_value; /* score of the cells outside: finite, or -INFINITY: they take no part */
     double sigma;         /* > 0: scores are multiplied by exp(-d^2 / (2 sigma^2)) around the peak; 0: they are not */
 } simplematch_window;

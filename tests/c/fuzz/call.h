@@ -31,7 +31,10 @@ void give_array(Memory& memory, T*& pointer, std::initializer_list<int64_t> size
 void give_rows(Memory& memory, simplematch_rows& r, int64_t batch, int64_t queries, int64_t height, int64_t width) {
     r.num_keypoints = memory.give_integers(r.num_keypoints, {batch}, 0, queries);
     r.valid = static_cast<const uint8_t*>(memory.give(r.valid, {batch, queries}, 1, Role::input));
-    r.target_mask = static_cast<const uint8_t*>(memory.give(r.target_mask, {batch, height, width}, 1, Role::input));
+    const int64_t stride = r.target_mask_stride;
+    r.target_mask = static_cast<const uint8_t*>(
+        stride == 0 ? memory.give(r.target_mask, {batch, height, width}, 1, Role::input)
+                    : memory.give(r.target_mask, {batch, queries, stride}, 1, Role::input));
 }
 
 void give_matches(Memory& memory, simplematch_matches& m, int64_t batch, int64_t queries, int64_t cells, int64_t item, Role role) {

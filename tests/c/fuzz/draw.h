@@ -82,21 +82,25 @@ public:
 
     int64_t side() { return in_.seldom() ? std::numeric_limits<int64_t>::max() - in_.below(9) : 1 + in_.below(12); }
 
+    double diameter() { return in_.seldom() ? 0x1p62 : 1 + double(in_.below(40)) / 4; }
+
     void localization(simplematch_localization& l) {
         constexpr double infinity = std::numeric_limits<double>::infinity();
-        l.window = {side(), side(), int32_t(in_.below(2)), int32_t(in_.below(2)),
+        l.window = {side(), side(), int32_t(in_.below(2)), int32_t(in_.below(4)), diameter(), diameter(),
                     in_.flip() ? -infinity : double(in_.below(5)) - 2, in_.flip() ? 0.0 : double(in_.below(9)) / 2};
         l.temperature = 0.02 + double(in_.below(200)) / 50;
         l.from_cells_x = affine();
         l.from_cells_y = affine();
         l.output_offset = double(in_.below(9)) - 4;
         l.coordinates = int32_t(in_.below(3));
-        l.second = {in_.flip() ? 0 : side(), side(), int32_t(in_.below(2)), int32_t(in_.below(2)), 0, 0};
+        l.second = {in_.flip() ? 0 : side(), side(), int32_t(in_.below(2)), int32_t(in_.below(4)), diameter(), diameter(), 0, 0};
         members_.integers.insert(members_.integers.end(), {&l.window.height, &l.window.width, &l.second.height, &l.second.width});
         members_.codes.insert(
-            members_.codes.end(), {&l.window.shift, &l.window.disc, &l.second.shift, &l.second.disc, &l.coordinates});
+            members_.codes.end(), {&l.window.shift, &l.window.shape, &l.second.shift, &l.second.shape, &l.coordinates});
         members_.reals.insert(
             members_.reals.end(), {&l.window.outside_value, &l.window.sigma, &l.temperature, &l.output_offset});
+        for (simplematch_window* window : {&l.window, &l.second})
+            members_.reals.insert(members_.reals.end(), {&window->disc_height, &window->disc_width});
         keep(l.from_cells_x);
         keep(l.from_cells_y);
     }
@@ -111,6 +115,8 @@ public:
         address(r.num_keypoints, in_.flip());
         address(r.valid, in_.flip());
         address(r.target_mask, in_.flip());
+        r.target_mask_stride = in_.flip() ? 0 : height * width + in_.below(3);
+        members_.integers.push_back(&r.target_mask_stride);
     }
 
     void budget(int64_t& bytes) {

@@ -60,6 +60,7 @@ void fuzz_upsampled(Input& in, Memory& memory, bool backward) {
     draw.address(p.products);
     p.height = 1 + in.below(40);
     p.width = 1 + in.below(40);
+    if (p.rows.target_mask_stride != 0) p.rows.target_mask_stride += p.height * p.width;
     simplematch_matches matches;
     draw_matches(draw, matches);
     matches.covariance = matches.second_score = nullptr;
