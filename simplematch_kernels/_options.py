@@ -299,7 +299,7 @@ def _window(o: LocalizationOptions, height: int, width: int) -> Window:
         rows, columns = check_window_size(o.window_size)
         disc_height, disc_width = o.disc_size or (0.0, 0.0)
         shape = "closed_disc" if o.disc_size and o.disc_edge == "closed" else o.window_shape
-        shift = o.border == "shift" and shape == "square"
+        shift = o.border == "shift" and shape != "plus"
         return Window(rows, columns, shift, shape, disc_height, disc_width, o.outside_value)
     return Window(height, width, sigma=o.sigma or 0.0 if o.localization == "gaussian" else 0.0)
 

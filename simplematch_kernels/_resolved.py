@@ -102,9 +102,9 @@ def disc_box(size: float, closed: bool) -> int:
 class Window:
     """The cells around the peak that take part in the soft-argmax.
 
-    `height` and `width` are those of its box, which may exceed the map. With `shift` a square that leaves the map is
-    pushed inside whole; else, and for the other shapes, which stay round the peak, the part of the box that exists is
-    used. Of its cells, offset by (dx, dy) from the peak, the `shape` has
+    `height` and `width` are those of its box, which may exceed the map. With `shift` a box that leaves the map is moved
+    inside whole, else the part of it that exists is used; a disc has the same cells either way, and a plus is never
+    moved. Of its cells, offset by (dx, dy) from the peak, the `shape` has
 
         "square"        all
         "plus"          dx = 0 or dy = 0

@@ -159,17 +159,22 @@ def sum_window(options: dict[str, Any], peak: int) -> list[tuple[int, int, float
     localization, (peak_y, peak_x) = options.get("localization", "window"), divmod(peak, WIDTH)
     size = options.get("window_size", 45)
     rows, columns = size if isinstance(size, tuple) else (size, size)
+    if options.get("window_shape") == "disc":
+        assert options["disc_edge"] == "closed"
+        rows = columns = 2 * int(size / 2) + 1
     if localization != "window":
         top, left, rows, columns = (peak_y, peak_x, 1, 1) if localization == "argmax" else (0, 0, HEIGHT, WIDTH)
     else:
         top, left = peak_y - rows // 2, peak_x - columns // 2
-        if options.get("border") != "shrink":
+        if options.get("border") != "shrink" and options.get("window_shape") is None:
             top, left = min(max(top, 0), max(HEIGHT - rows, 0)), min(max(left, 0), max(WIDTH - columns, 0))
     found = []
     for y in range(max(top, 0), min(top + rows, HEIGHT)):
         for x in range(max(left, 0), min(left + columns, WIDTH)):
             distance = (x - peak_x) ** 2 + (y - peak_y) ** 2
-            if options.get("window_shape") == "disc" and 4 * distance >= rows * rows:
+            if options.get("window_shape") == "disc" and 4 * distance > size**2:
+                continue
+            if options.get("window_shape") == "plus" and peak_x != x and peak_y != y:
                 continue
             factor = (
                 float(torch.exp(torch.tensor(-distance / (2 * options["sigma"] ** 2))))

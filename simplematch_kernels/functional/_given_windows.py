@@ -133,31 +133,35 @@ def windows_around(
 ) -> Windows:
     """Windows round (x, y), each (B, N) float64 in cells; mask (B, H*W), or (B, N, H*W), of cells that count."""
     (height, width), (rows, columns) = size, window.box(*size)
-    x_of, inside_x = _line(x, width, window.width, columns, window.shift)
-    y_of, inside_y = _line(y, height, window.height, rows, window.shift)
-    if whole and mask is None and window.shift and (rows, columns) == size:
+    x_of, dx, inside_x = _line(x, width, window.width, columns, window.shift)
+    y_of, dy, inside_y = _line(y, height, window.height, rows, window.shift)
+    square = window.shape == "square"
+    if whole and mask is None and window.shift and square and (rows, columns) == size:
         every = torch.ones((), dtype=torch.bool, device=x.device).expand(*x.shape, *size)
         return Windows(x_of, y_of, every, whole, all_count=True)
     counts = inside_y[..., :, None] & inside_x[..., None, :]
-    dx, dy = (x_of - x[..., None]).round(), (y_of - y[..., None]).round()  # whole, but for squares moved inside the map
     counts = counts & in_shape(window, dx[..., None, :], dy[..., :, None])
     windows = Windows(x_of, y_of, counts, whole)
     return windows if mask is None else windows._replace(counts=counts & _selected(windows, mask, size))
 
 
-def _line(center: Tensor, cells: int, reach: int, count: int, shift: bool) -> tuple[Tensor, Tensor]:
-    """Samples (B, N, count) of a line of the window, and which lie in the window and in the map.
+def _line(center: Tensor, cells: int, reach: int, count: int, shift: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Samples (B, N, count) of a line of the window, their offsets from the center, and which lie in the window
+    and in the map.
 
     reach: the length of the window, `count` that of the part which a map of that many cells can hold.
     """
     start = center - reach // 2
     if shift:
         first = start.clamp(0, cells - count)
-        last = first + count
+        moved, last = first - start, first + count
     else:
-        first, last = start + (-start).ceil().clamp(min=0), start + reach
-    line = first[..., None] + torch.arange(count, dtype=center.dtype, device=center.device)
-    return line, (line < last[..., None]) & (line <= cells - 1)
+        moved = (-start).ceil().clamp(min=0)
+        first, last = start + moved, start + reach
+    steps = torch.arange(count, dtype=center.dtype, device=center.device)
+    line = first[..., None] + steps
+    offset = (moved - reach // 2)[..., None] + steps  # exact where the window is not shifted
+    return line, offset, (line < last[..., None]) & (line <= cells - 1)
 
 
 def _selected(windows: Windows, mask: Tensor, size: tuple[int, int]) -> Tensor:
