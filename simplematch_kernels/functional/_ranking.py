@@ -11,6 +11,7 @@ from .._options import LocalizationOptions
 from .._result_options import ResultOptions
 from .._types import Matches, Rows, as_detailed
 from ..operators import localize as localize_operator
+from ..operators._torch import is_plain
 from ._shared import size_of
 
 _PEAK = LocalizationOptions("argmax", fixed_temperature=1.0).checked()
@@ -42,7 +43,10 @@ def overwrite_with_best(scores: Tensor, rows: Rows, results: ResultOptions, back
     for rank in range(results.top_k):
         if rank > 0:
             near = _near(ranks[-1][1], results.top_radius, size_of(scores))
-            scores = scores.flatten(2).scatter_(2, near, -torch.inf).view_as(scores)
+            fill = (
+                Tensor.scatter_ if is_plain((scores,), scores.device) else Tensor.scatter
+            )  # vmap has no rule in place
+            scores = fill(scores.flatten(2), 2, near, -torch.inf).view_as(scores)
         found = localize_operator.run(localize_operator.Arguments(scores, rows, None, None, _PEAK, backend))
         none = (found.score == -torch.inf) & (found.peak >= 0)
         ranks.append((found.score, torch.where(none, -1, found.peak)))
