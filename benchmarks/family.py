@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,45 +16,8 @@ from torch.utils.checkpoint import checkpoint
 
 import simplematch_kernels as smk
 
-Tensors = tuple[Tensor, ...]
-Provider = Callable[..., Tensors]
-
-TEMPERATURE = 0.05
-SAME_PRODUCTS = "both make the same products, which take more than half of the rival's time: docs/performance.md"
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Inputs and the providers that take them.
-
-    Attributes:
-        operator: the name of ours.
-        sizes: of the problem, by name.
-        inputs: makes the tensors, float32 ones differentiable.
-        providers: by name, ours first, the one that defines the result second.
-        modes: "forward" or "forward+backward".
-        tolerance: of results and gradients, relative to their largest value.
-        bars: required speedups over rivals, by mode.
-        known_misses: why a mode misses its bars, for those that do.
-        heavy: whether only scope "full" runs it.
-        compiled: whether torch.compile of the defining provider competes too.
-    """
-
-    operator: str
-    sizes: dict[str, Any]
-    inputs: Callable[[torch.Generator], Tensors]
-    providers: dict[str, Provider]
-    modes: tuple[str, ...] = ("forward",)
-    tolerance: float = 1e-4
-    bars: dict[str, dict[str, float]] = field(default_factory=dict)
-    heavy: bool = False
-    compiled: bool = False
-    rounds: int | None = field(default=None)
-    known_misses: dict[str, str] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        return " ".join([self.operator, *(f"{name}={value}" for name, value in self.sizes.items())])
-
+from .family_maps import absolute, all_scores, given_windows, many_descriptors, ranked
+from .family_problem import SAME_PRODUCTS, TEMPERATURE, Problem, Provider, Tensors, soft_argmax, soft_argmax_in_window
 
 # ---- match_all -----------------------------------------------------------------------------------------------------
 
@@ -210,107 +170,6 @@ def flow(side: int, channels: int, localization: str, heavy: bool = False) -> Pr
     return Problem("dense_match", sizes, inputs, providers, modes, 1e-3, bars, heavy=heavy, known_misses=misses)
 
 
-def soft_argmax(queries: Tensor, cells: Tensor, xy: Tensor) -> Tensor:
-    return (queries @ cells / TEMPERATURE).softmax(-1) @ xy
-
-
-def soft_argmax_in_window(queries: Tensor, cells: Tensor, xy: Tensor, window: int = 15) -> Tensor:
-    scores = queries @ cells
-    side = math.isqrt(scores.shape[2])
-    peak = scores.argmax(-1)
-    corner = torch.stack((peak % side, peak // side), -1) - window // 2
-    x, y = (corner.clamp(0, side - window)[..., None] + torch.arange(window)).unbind(-2)
-    inside = (y[..., :, None] * side + x[..., None, :]).flatten(2)
-    probability = (scores.gather(2, inside) / TEMPERATURE).softmax(-1)
-    return torch.einsum("bnk,bnkd->bnd", probability, xy[inside])
-
-
-# ---- metric="l1" ---------------------------------------------------------------------------------------------------
-
-
-def absolute(side: int, channels: int, heavy: bool = False) -> Problem:
-    """Expected points and best scores under absolute differences; the queries are the shuffled and moved cells.
-
-    Three operations for each number of a difference where a product has one multiply-add; the rival reads both vectors
-    for each pair.
-    """
-
-    def inputs(generator: torch.Generator) -> Tensors:
-        target = torch.randn(1, channels, side, side, generator=generator)
-        queries = target.flatten(2).mT[:, torch.randperm(side * side, generator=generator)]
-        return queries + 0.7 * torch.randn(queries.shape, generator=generator), target
-
-    temperature = channels / 16
-
-    def ours(queries: Tensor, target: Tensor) -> Tensors:
-        found = smk.match_descriptors(
-            queries, target, metric="l1", localization="global", temperature=temperature
-        )  # fmt: skip
-        return found.keypoints, found.score
-
-    def cdist(queries: Tensor, target: Tensor) -> Tensors:
-        scores = -torch.cdist(queries, target.flatten(2).mT, p=1)
-        y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-        xy = torch.stack((x, y), -1).flatten(0, 1).to(scores)
-        return (scores / temperature).softmax(2) @ xy, scores.max(2).values
-
-    sizes = {"map": f"{side}x{side}", "C": channels, "N": side * side, "metric": "l1"}
-    modes = ("forward", "forward+backward")
-    bars = {mode: {"cdist": 4.0} for mode in modes}
-    providers = {"ours": ours, "cdist": cdist}
-    rounds = 1 if heavy else None
-    return Problem("match_descriptors", sizes, inputs, providers, modes, 1e-3, bars, heavy=heavy, rounds=rounds)
-
-
-# ---- cosine_similarity, match_descriptors ---------------------------------------------------------------------------
-
-
-def all_scores(batch: int, queries: int, channels: int, side: int) -> Problem:
-    """The scores of so many descriptors that their products are those of large matrices."""
-
-    def inputs(generator: torch.Generator) -> Tensors:
-        descriptors = torch.randn(batch, queries, channels, generator=generator)
-        return descriptors, torch.randn(batch, channels, side, side, generator=generator)
-
-    def ours(descriptors: Tensor, target: Tensor) -> Tensors:
-        return (smk.cosine_similarity(descriptors, target),)
-
-    def eager(descriptors: Tensor, target: Tensor) -> Tensors:
-        scores = F.normalize(descriptors, dim=2) @ F.normalize(target.flatten(2), dim=1)
-        return (scores.unflatten(2, (side, side)),)
-
-    sizes = {"B": batch, "N": queries, "C": channels, "map": f"{side}x{side}"}
-    providers = {"ours": ours, "eager": eager}
-    modes = ("forward", "forward+backward")
-    bars = {mode: {"eager": 1.0, "compile": 1.0} for mode in modes}
-    return Problem("cosine_similarity", sizes, inputs, providers, modes, bars=bars, compiled=True)
-
-
-def many_descriptors(queries: int, channels: int, side: int) -> Problem:
-    """The expected point of many descriptors over the whole map."""
-
-    def inputs(generator: torch.Generator) -> Tensors:
-        descriptors = torch.randn(1, queries, channels, generator=generator)
-        return descriptors, torch.randn(1, channels, side, side, generator=generator)
-
-    def ours(descriptors: Tensor, target: Tensor) -> Tensors:
-        found = smk.match_descriptors(descriptors, target, localization="global", temperature=TEMPERATURE)
-        return (found.keypoints,)
-
-    def eager(descriptors: Tensor, target: Tensor) -> Tensors:
-        y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-        xy = torch.stack((x, y), -1).flatten(0, 1).to(target)
-        cells = F.normalize(target.flatten(2), dim=1)
-        return (soft_argmax(F.normalize(descriptors, dim=2), cells, xy),)
-
-    sizes = {"N": queries, "C": channels, "map": f"{side}x{side}", "localization": "global"}
-    providers = {"ours": ours, "eager": eager}
-    bars = {"forward+backward": {"compile": 1.3}}
-    modes = ("forward", "forward+backward")
-    misses = {"forward+backward": SAME_PRODUCTS}
-    return Problem("match_descriptors", sizes, inputs, providers, modes, 1e-3, bars, compiled=True, known_misses=misses)
-
-
 # ---- upsample ------------------------------------------------------------------------------------------------------
 
 
@@ -417,6 +276,8 @@ def problems() -> list[Problem]:
         all_scores(1, 4096, 256, 64),
         all_scores(2, 1024, 768, 56),
         many_descriptors(1024, 256, 32),
+        given_windows(4096, 128, 64, 5),
+        ranked(4096, 256, 64, 10),
         upsampled(48, (375, 500), 1280, 20),
         lookup(64, 256, 4),
         cross_entropy(8, 30, 768, 63),

@@ -30,7 +30,7 @@ def _family(rows: list[Row]) -> str:
             lines.append([describe(row), row["mode"], name, *times, f"**{ratio:.1f}x**", memory])
     about = (
         "Milliseconds and our speedup over each rival; the last column is the peak of memory above the inputs, in MB, "
-        "ours and the rival's. `benchmarks/family.py` has the rivals."
+        "ours and the rival's. `benchmarks/family*.py` have the rivals."
     )
     head = ["", "", "rival", "ours", "its time", "faster", "peak memory"]
     return f"### The other operators\n\n{about}\n\n" + table(head, lines)

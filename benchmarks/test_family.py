@@ -13,7 +13,8 @@ from torch import Tensor
 
 from . import measure
 from .conftest import Record
-from .family import Problem, Provider, Tensors, problems
+from .family import problems
+from .family_problem import Problem, Provider, Tensors
 from .timings import Timings
 
 

@@ -11,12 +11,10 @@ functions that take `**options`. An option is added to both, to `checked` and to
 from __future__ import annotations
 
 import dataclasses
-import functools
-import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Generic, NamedTuple, TypedDict, TypeVar, cast, get_type_hints
+from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
 
 from ._check_options import (
     check_choice,
@@ -48,6 +46,7 @@ from ._result_options import (
     NormalizationKeywords,
     ScoreKeywords,
 )
+from ._signatures import Function, show_options
 
 LAYOUTS = ("map", "tokens")
 SAMPLINGS = ("floor", "round", "bilinear")
@@ -63,7 +62,6 @@ BORDERS = ("shift", "shrink")
 DEFAULT_TEMPERATURE = 0.02
 
 Size = Sequence[int] | None
-Function = TypeVar("Function", bound=Callable[..., Any])
 Record = TypeVar("Record")
 Array = TypeVar("Array")
 _MOST = 1024  # resolved options that are kept
@@ -371,51 +369,8 @@ _DEFAULTS: dict[str, Any] = {
 
 
 def with_options(keywords: type[Any], array: Any = None) -> Callable[[Function], Function]:
-    """Show a function's `**options` in its signature, with their types and defaults, and refuse others by name.
-
-    Args:
-        keywords: the TypedDict of the options.
-        array: what `Array` stands for in it.
-    """
-    hints = get_type_hints(keywords)
-    shown = [
-        inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=_DEFAULTS[name], annotation=_with(array, hints[name])
-        )
-        for name in sorted(hints, key=list(_DEFAULTS).index)
-    ]
-
-    def decorate(function: Function) -> Function:
-        signature = inspect.signature(function)
-        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-        positional, keyword = ([p for p in own if (p.kind is p.KEYWORD_ONLY) == last] for last in (False, True))
-        accepted = {p.name for p in (*own, *shown)}
-
-        @functools.wraps(function)
-        def checked(*arguments: Any, **options: Any) -> Any:
-            for name in options:
-                if name not in accepted:
-                    raise _unknown(function.__name__, name, [p.name for p in shown])
-            return function(*arguments, **options)
-
-        whole = signature.replace(parameters=[*positional, *shown, *keyword])
-        checked.__signature__ = whole  # type: ignore[attr-defined]
-        return cast(Function, checked)
-
-    return decorate
-
-
-def _with(array: Any, hint: Any) -> Any:
-    """A type in which `Array` stands for `array`."""
-    return hint[array] if getattr(hint, "__parameters__", ()) else hint
-
-
-def _unknown(function: str, name: str, options: list[str]) -> TypeError:
-    import difflib  # takes longer to import than most calls take
-
-    close = difflib.get_close_matches(name, options, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(options)}"
-    return TypeError(f"{function}() got an unexpected keyword argument {name!r}; {hint}")
+    """`show_options` of one of the TypedDicts above; `array`: what `Array` stands for in it."""
+    return show_options(keywords, _DEFAULTS, array)
 
 
 def pick(group: type[Record], given: Mapping[str, Any]) -> Record:
