@@ -143,8 +143,9 @@ def markdown(kernels: list[Kernel]) -> str:
         "channels are contiguous, numbers per load, and the tile (queries, cells, channels, threads, and sums per",
         "thread). No variant spills or uses local memory, on any architecture from sm_75 to sm_120.",
         "",
-        "The bytes of a step are the least it must move at the paper's shape (B=8, N=30, C=768, 63 x 63, window",
-        "45), in float32 and 16 bits.",
+        "The steps of a match come first. Their bytes are the least they must move at the paper's shape (B=8, N=30,",
+        "C=768, 63 x 63, window 45), in float32 and 16 bits. The other kernels follow by name, the variants of each in",
+        "a line: the most registers and shared memory among them.",
     ]
     for step in STEPS:
         mine = [k for k in kernels if k.name == step]
@@ -158,6 +159,15 @@ def markdown(kernels: list[Kernel]) -> str:
                 cells.append(f"{k.registers}, {k.shared / 1024:.1f} KiB, {k.blocks} ({k.occupancy:.0%})")
                 threads = k.threads
             lines.append(f"| `{variant}` | {threads} | " + " | ".join(cells) + " |")
+    lines += ["", "## The other kernels", ""]
+    lines.append("| kernel | variants | " + " | ".join(f"sm_{c}: registers, shared" for c in SHOWN) + " |")
+    lines.append("|---|---|" + "---|" * len(SHOWN))
+    for name in sorted({k.name for k in kernels} - set(STEPS)):
+        cells = []
+        for chip in SHOWN:
+            mine = [k for k in kernels if k.name == name and k.chip == chip]
+            cells.append(f"{max(k.registers for k in mine)}, {max(k.shared for k in mine) / 1024:.1f} KiB")
+        lines.append(f"| `{name}` | {len(mine)} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 

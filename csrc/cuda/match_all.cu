@@ -180,14 +180,14 @@ __global__ void __launch_bounds__(kColumns * kSlices, 1) columns_kernel(Argument
 }
 
 // What is left where a set is empty. Block = 128 descriptors of one side.
-struct Lonely {
+struct WithoutCandidates {
     MatchAllProblem p;
     MatchAllResult result;
     int64_t count;
     bool of_a;
 };
 template <class T>
-__global__ void __launch_bounds__(kThreads, 1) lonely_kernel(Lonely a) {
+__global__ void __launch_bounds__(kThreads, 1) without_candidates_kernel(WithoutCandidates a) {
     const int64_t at = int64_t(blockIdx.x) * kThreads + threadIdx.x;
     if (at >= a.p.a.size[0] * a.count) return;
     const int64_t b = at / a.count;
@@ -223,8 +223,8 @@ void run_as(const MatchAllProblem& p, const MatchAllResult& result, const Plan& 
     if (set.empty()) {
         for (const bool of_a : {true, false}) {
             const int64_t count = of_a ? set.count : set.cells;
-            launch(lonely_kernel<T>, tiles_of(set.images * count, kThreads), kThreads, Lonely{p, result, count, of_a}, stream,
-                   "match_all");
+            launch(without_candidates_kernel<T>, tiles_of(set.images * count, kThreads), kThreads,
+                   WithoutCandidates{p, result, count, of_a}, stream, "match_all");
         }
         return;
     }
