@@ -24,6 +24,8 @@ WINDOWS: dict[str, dict[str, Any]] = {
     "shrink-even": {"window_size": (2, 6), "border": "shrink"},
     "larger-than-the-map": {"window_size": 20},
     "larger-shrink": {"window_size": 20, "border": "shrink"},
+    "as-large-as-the-map": {"window_size": (HEIGHT, WIDTH)},
+    "as-large-shrink": {"window_size": (HEIGHT, WIDTH), "border": "shrink"},
     "disc": {"window_size": 5, "window_shape": "disc"},
     "one-cell": {"window_size": 1},
 }

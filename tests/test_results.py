@@ -151,6 +151,7 @@ SUMS: dict[str, dict[str, Any]] = {
 }
 SUMS["even"] = {"window_size": 4}
 SUMS["shrink"] = {"window_size": (2, 5), "border": "shrink"}
+SUMS["shrink-as-large-as-the-map"] = {"window_size": (HEIGHT, WIDTH), "border": "shrink"}
 by_sum = pytest.mark.parametrize("name", SUMS)
 
 

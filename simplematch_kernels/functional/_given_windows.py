@@ -35,14 +35,15 @@ class Localizing(NamedTuple):
 class Windows(NamedTuple):
     """The samples of one window a query, a cell apart: columns at x (B, N, kw), rows at y (B, N, kh), in cells.
 
-    counts: (B, N, kh, kw) bool, which of them take part. whole: whether they all lie on cells. all_count: whether the
-        window has every cell of the map, whatever its center.
+    counts: (B, N, kh, kw) bool, which of them take part. whole: whether they all lie on cells. are_cells: whether they
+        are the cells of the map in order, whatever the center. all_count: whether in addition each takes part.
     """
 
     x: Tensor
     y: Tensor
     counts: Tensor
     whole: bool
+    are_cells: bool = False
     all_count: bool = False
 
     def counts_of_lines(self) -> tuple[Tensor | int, Tensor | int]:
@@ -97,8 +98,8 @@ def localize(scores: Tensor, center: Tensor, localizing: Localizing) -> Matches:
 
 def sample(scores: Tensor, windows: Windows) -> Tensor:
     """(B, N, kh, kw) of scores (B, N, H, W), in the dtype of the arithmetic; a cell of weight zero isn't read."""
-    if windows.whole and windows.counts.shape == scores.shape:
-        return scores.to(accumulation_dtype(scores))  # a window of the map's size
+    if windows.are_cells:
+        return scores.to(accumulation_dtype(scores))
     flat, total = scores.flatten(2), torch.zeros((), dtype=accumulation_dtype(scores), device=scores.device)
     for cell, weight in windows.corners(size_of(scores)):
         value = flat.gather(2, cell.flatten(2)).unflatten(2, cell.shape[2:]).to(total.dtype)
@@ -135,13 +136,13 @@ def windows_around(
     (height, width), (rows, columns) = size, window.box(*size)
     x_of, dx, inside_x = _line(x, width, window.width, columns, window.shift)
     y_of, dy, inside_y = _line(y, height, window.height, rows, window.shift)
-    square = window.shape == "square"
-    if whole and mask is None and window.shift and square and (rows, columns) == size:
+    are_cells = whole and window.shift and (rows, columns) == size
+    if are_cells and mask is None and window.shape == "square":
         every = torch.ones((), dtype=torch.bool, device=x.device).expand(*x.shape, *size)
-        return Windows(x_of, y_of, every, whole, all_count=True)
+        return Windows(x_of, y_of, every, whole, are_cells=True, all_count=True)
     counts = inside_y[..., :, None] & inside_x[..., None, :]
     counts = counts & in_shape(window, dx[..., None, :], dy[..., :, None])
-    windows = Windows(x_of, y_of, counts, whole)
+    windows = Windows(x_of, y_of, counts, whole, are_cells)
     return windows if mask is None else windows._replace(counts=counts & _selected(windows, mask, size))
 
 

@@ -30,14 +30,15 @@ class Localizing(NamedTuple):
 class Windows(NamedTuple):
     """The samples of one window a query, a cell apart: columns at x (B, N, kw), rows at y (B, N, kh), in cells.
 
-    counts: (B, N, kh, kw) bool, which of them take part. whole: whether they all lie on cells. all_count: whether the
-        window has every cell of the map, whatever its center.
+    counts: (B, N, kh, kw) bool, which of them take part. whole: whether they all lie on cells. are_cells: whether they
+        are the cells of the map in order, whatever the center. all_count: whether in addition each takes part.
     """
 
     x: Array
     y: Array
     counts: Array
     whole: bool
+    are_cells: bool = False
     all_count: bool = False
 
     def corners(self, size: tuple[int, int]) -> Iterator[tuple[Array, Array]]:
@@ -80,8 +81,8 @@ def localize(scores: Array, center: Array, localizing: Localizing) -> Matches:
 def sample(scores: Array, windows: Windows) -> Array:
     """(B, N, kh, kw) of scores (B, N, H, W), in the dtype of the arithmetic; a cell of weight zero isn't read."""
     dtype = _arrays.accumulation_dtype(scores)
-    if windows.whole and windows.counts.shape == scores.shape:
-        return scores.astype(dtype, copy=False)  # a window of the map's size
+    if windows.are_cells:
+        return scores.astype(dtype, copy=False)
     flat = scores.reshape(*scores.shape[:2], -1)
     total = np.zeros(windows.counts.shape, dtype)
     for cell, weight in windows.corners(scores.shape[2:]):
@@ -114,13 +115,13 @@ def windows_around(
     (height, width), (rows, columns) = size, window.box(*size)
     x_of, dx, inside_x = _line(x, width, window.width, columns, window.shift)
     y_of, dy, inside_y = _line(y, height, window.height, rows, window.shift)
-    square = window.shape == "square"
-    if whole and mask is None and window.shift and square and (rows, columns) == size:
+    are_cells = whole and window.shift and (rows, columns) == size
+    if are_cells and mask is None and window.shape == "square":
         every = np.broadcast_to(np.True_, (*x.shape, *size))
-        return Windows(x_of, y_of, every, whole, all_count=True)
+        return Windows(x_of, y_of, every, whole, are_cells=True, all_count=True)
     counts = inside_y[..., :, None] & inside_x[..., None, :]
     counts = counts & in_shape(window, dx[..., None, :], dy[..., :, None])
-    windows = Windows(x_of, y_of, counts, whole)
+    windows = Windows(x_of, y_of, counts, whole, are_cells)
     return windows if mask is None else windows._replace(counts=counts & _selected(windows, mask, size))
 
 
