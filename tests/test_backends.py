@@ -8,10 +8,9 @@ import torch
 import simplematch_kernels as smk
 from simplematch_kernels import _backends, _native, _resolved
 
-from .oracle import assert_as_good_as, gradients, relative_error, run_backend, run_reference
+from .oracle import NEEDS, assert_as_good_as, gradients, relative_error, run_backend, run_reference
 from .samples import BACKENDS, DEVICE, DTYPES, SAMPLES, SIMULATED, SPREAD, Sample
 
-NEEDS = ("source", "target", "keypoints", "temperature")
 by_sample = pytest.mark.parametrize("sample", SAMPLES, ids=str)
 by_spread_sample = pytest.mark.parametrize("sample", SPREAD, ids=str)
 by_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
@@ -28,7 +27,7 @@ def test_agrees_with_the_oracle(sample: Sample, dtype: torch.dtype, backend: str
     result = run_backend(inputs, backend, *NEEDS)
     if dtype in (torch.float64, torch.float32):  # else PyTorch's own rounding may move its peak
         assert torch.equal(rival.matches.peak, exact.matches.peak), "the sample has no clear best cell"
-    assert_as_good_as(result, rival, exact, dtype)
+    assert_as_good_as(result, rival, exact, dtype, sample=sample)
 
 
 @by_spread_sample

@@ -43,7 +43,9 @@ by_case = pytest.mark.parametrize("sample", CASES, ids=str)
 def test_agrees_with_the_oracle(sample: Sample, dtype: torch.dtype, backend: str, poisoned_memory: None) -> None:
     inputs = sample.make(dtype)
     exact = run_reference(inputs.to(torch.float64), torch.float64, *NEEDS)
-    assert_as_good_as(run_backend(inputs, backend, *NEEDS), run_reference(inputs, dtype, *NEEDS), exact, dtype)
+    assert_as_good_as(
+        run_backend(inputs, backend, *NEEDS), run_reference(inputs, dtype, *NEEDS), exact, dtype, sample=sample
+    )
 
 
 def blended(inputs: Inputs, b: int, n: int, backend: str) -> tuple[Tensor, float, int]:

@@ -65,12 +65,13 @@ def _sentence(error: OSError | ValueError) -> str:
 
 
 def _discard_output() -> None:
-    """Redirect standard output to the null device if it fails, so that the flush at exit prints no traceback."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    """Redirect standard output and error to the null device if they fail: the flush at exit would change the status."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def _log_to_standard_error() -> None:
