@@ -41,7 +41,7 @@ CellTotals totals_of_map(const uint8_t* mask, int64_t height, int64_t width) {
 
 RowTable list_rows(const Rows& rows, int64_t batch, int64_t queries, int64_t height, int64_t width, Outside outside) {
     const int64_t cells = height * width, of_image = rows.target_mask_stride == 0 ? 1 : queries, masks = batch * of_image;
-    RowTable table{Buffer<uint8_t>(batch * queries), masks_of(rows, queries, cells), of_image,
+    RowTable table{Buffer<uint8_t>(batch * queries), masks_of(rows, queries, cells), of_image, outside,
                    Buffer<CellTotals>(outside == Outside::nothing ? 0 : masks),
                    Buffer<CellSquares>(outside == Outside::squares ? masks : 0)};
     bool some = true;

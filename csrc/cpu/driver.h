@@ -62,14 +62,17 @@ struct RowTable {
     Buffer<uint8_t> valid;  // (B, N)
     CellMasks masks;
     int64_t masks_of_image;       // 1, or N
+    Outside outside;              // what there is of the next two
     Buffer<CellTotals> totals;    // (B, masks_of_image) or empty
     Buffer<CellSquares> squares;  // likewise
 
     int64_t slot(int64_t b, int64_t n) const { return masks_of_image == 1 ? b : b * masks_of_image + n; }
     const uint8_t* mask(int64_t b, int64_t n) const { return masks.of(b, n); }
-    CellTotals totals_of(int64_t b, int64_t n) const { return totals.get() == nullptr ? CellTotals{} : totals[slot(b, n)]; }
+    CellTotals totals_of(int64_t b, int64_t n) const {
+        return outside == Outside::nothing ? CellTotals{} : totals[slot(b, n)];
+    }
     const CellSquares* squares_of(int64_t b, int64_t n) const {
-        return squares.get() == nullptr ? nullptr : squares.get() + slot(b, n);
+        return outside == Outside::squares ? squares.get() + slot(b, n) : nullptr;
     }
 };
 

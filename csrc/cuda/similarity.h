@@ -33,12 +33,13 @@ __device__ void write_scores(const SimilarityArguments& a, const Place<G>& at, S
         const int64_t slot = at.b * a.block.count + at.n0 + r;
         T* const row = static_cast<T*>(a.scores) + slot * at.M + at.m0;
         Best best{kNoKey, 0};
-        const uint8_t* const mask = a.masks.of(at.b, a.block.first + at.n0 + r);
 #pragma unroll
         for (int j = lane; j < G::BM; j += kWarp) {
             if (at.m0 + j >= at.M) break;
             const T s = score(r, j);
             row[j] = s;
+            // Found again for each score: a pointer that waits for it takes registers that float16 tiles don't have.
+            const uint8_t* const mask = a.masks.of(at.b, a.block.first + at.n0 + r);
             if (mask == nullptr || mask[at.m0 + j] != 0) best = better(best, {ordered(s), int32_t(at.m0 + j)});
         }
         if (a.best.key == nullptr) continue;
