@@ -249,7 +249,11 @@ SAMPLES: tuple[Sample, ...] = (
     Sample("valid", {"window_size": 5, "sampling": "bilinear"}, rows=("valid",), temperature="rows"),
     Sample("target-mask", {"window_size": 5}, rows=("target_mask",)),
     Sample("query-masks", {"window_size": 5}, rows=("query_masks",)),
-    Sample("query-masks-global", {"localization": "global", "sampling": "bilinear"}, rows=("query_masks",)),
+    Sample(
+        "query-masks-global",
+        {"localization": "global", "sampling": "bilinear", "temperature": 0.1},
+        rows=("query_masks",),
+    ),
     Sample(
         "query-masks-outside-disc",
         {"window_size": 4.5, "window_shape": "disc", "outside_value": -0.1},
