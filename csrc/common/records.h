@@ -109,7 +109,7 @@ struct CellMasks {
 };
 
 SIMPLEMATCH_HOST_DEVICE static constexpr CellMasks masks_of(const Rows& rows, int64_t queries, int64_t cells) {
-    const int64_t query = rows.target_mask_stride;
+    const int64_t query = rows.target_mask == nullptr ? 0 : rows.target_mask_stride;  // of no mask it says nothing
     return {rows.target_mask, query == 0 ? cells : queries * query, query};
 }
 

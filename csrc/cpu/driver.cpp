@@ -40,8 +40,10 @@ CellTotals totals_of_map(const uint8_t* mask, int64_t height, int64_t width) {
 }  // namespace
 
 RowTable list_rows(const Rows& rows, int64_t batch, int64_t queries, int64_t height, int64_t width, Outside outside) {
-    const int64_t cells = height * width, of_image = rows.target_mask_stride == 0 ? 1 : queries, masks = batch * of_image;
-    RowTable table{Buffer<uint8_t>(batch * queries), masks_of(rows, queries, cells), of_image, outside,
+    const int64_t cells = height * width;
+    const CellMasks of_queries = masks_of(rows, queries, cells);
+    const int64_t of_image = of_queries.query == 0 ? 1 : queries, masks = batch * of_image;
+    RowTable table{Buffer<uint8_t>(batch * queries), of_queries, of_image, outside,
                    Buffer<CellTotals>(outside == Outside::nothing ? 0 : masks),
                    Buffer<CellSquares>(outside == Outside::squares ? masks : 0)};
     bool some = true;

@@ -249,6 +249,7 @@ static void test_values(void) {
     REFUSES(f.localize.rows.target_mask_stride = -1, localize(), "rows.target_mask_stride must be 0");
     REFUSES(f.match.rows.target_mask_stride = INT64_MAX, match(), "rows.target_mask must have at most 2^40 elements");
     ACCEPTS(use_query_masks(&f), match());
+    ACCEPTS(f.match.rows.target_mask = NULL; f.match.rows.target_mask_stride = INT64_MAX, match());
 }
 
 static void test_device(void) {
