@@ -64,7 +64,7 @@ void check_rows(const Rows& rows, const Sizes& s) {
     check_row_arrays(kRowsNames, rows, s.batch, s.queries);
     check_optional_array(kRowsNames.target_mask, rows.target_mask, {s.batch, s.height, s.width}, 1);
     const int64_t cells = s.height * s.width, stride = rows.target_mask_stride;
-    if (stride == 0) return;
+    if (rows.target_mask == nullptr || stride == 0) return;
     if (stride < cells)
         refuse("rows.target_mask_stride must be 0 (one mask an image) or at least %" PRId64 ", the cells of a map, got %" PRId64,
                cells, stride);
