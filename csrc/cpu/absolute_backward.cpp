@@ -6,7 +6,7 @@
 // query of a group has a weight are passed over. A sign is finite whatever the features hold, so nothing is cleared.
 #include <type_traits>
 
-#include "absolute.h"
+#include "sign_sums.h"
 #include "target_backward.h"
 
 namespace simplematch::cpu::SIMPLEMATCH_LEVEL {

@@ -5,6 +5,7 @@
 //     da_n = sum_m ds[n, m] sign(b_m - a_n)      db_m = -sum_n ds[n, m] sign(b_m - a_n)                  (l1)
 //
 // Three products of 2 N M C operations: scores, da, db. For l1 seven N M C: three, and four for both gradients.
+#include "sign_sums.h"
 #include "tile_scores.h"
 
 namespace simplematch::cpu::SIMPLEMATCH_LEVEL {

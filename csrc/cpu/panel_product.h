@@ -13,7 +13,7 @@
 #pragma once
 
 #include "match_all.h"
-#include "simd.h"
+#include "operation.h"
 
 namespace simplematch::cpu::SIMPLEMATCH_LEVEL {
 
@@ -48,8 +48,9 @@ struct PanelProduct {
     int64_t a_part = 0;  // this far from each other; b goes on
 };
 
-template <class T, int row, int step, int vectors>
+template <class T, int row, int step, int vectors, class Operation>
 SIMPLEMATCH_INLINE void panel_product_of(const PanelProduct<T>& p) {
+    const Operation operation{};
     Vector<T> sums[kPanelRows][vectors];
 #pragma GCC unroll 8
     for (int i = 0; i < kPanelRows; ++i)
@@ -67,7 +68,7 @@ SIMPLEMATCH_INLINE void panel_product_of(const PanelProduct<T>& p) {
             for (int i = 0; i < kPanelRows; ++i) {
                 const T coefficient = a[i * row];
 #pragma GCC unroll 8
-                for (int v = 0; v < vectors; ++v) sums[i][v] += coefficient * values[v];
+                for (int v = 0; v < vectors; ++v) sums[i][v] = operation(sums[i][v], coefficient, values[v]);
             }
         }
     }
@@ -86,9 +87,9 @@ SIMPLEMATCH_INLINE void panel_product_of(const PanelProduct<T>& p) {
 }
 
 // Kept out of line: one copy of the loop for each shape.
-template <class T, int row, int step, int vectors = kPanelVectors>
+template <class T, int row, int step, int vectors = kPanelVectors, class Operation = MultiplyAdd<T>>
 __attribute__((noinline)) void panel_product(const PanelProduct<T>& p) {
-    panel_product_of<T, row, step, vectors>(p);
+    panel_product_of<T, row, step, vectors, Operation>(p);
 }
 
 // `columns` numbers of c, rounded up to whole vectors; at most kPanelColumns.
@@ -102,13 +103,13 @@ SIMPLEMATCH_INLINE void panel_product_columns(const PanelProduct<T>& p, int64_t 
     panel_product<T, row, step, 1>(p);
 }
 
-// Scores of one panel of each set: c[i][j] = <a_i, b_j>, rows of kPanelColumns.
-template <class T>
+// Sums of one panel of each set: c[i][j] = <a_i, b_j>, or what another operation makes of both, rows of kPanelColumns.
+template <class Operation, class T>
 SIMPLEMATCH_INLINE void multiply_panels(const T* a, const T* b, int64_t channels, T* c) {
     for (int64_t k = 0; k == 0 || k < channels; k += kChain) {
         const int64_t depth = channels - k < kChain ? channels - k : kChain;
-        panel_product<T, 1, kPanelRows>({a + k * kPanelRows, b + k * kPanelColumns<T>, kPanelColumns<T>, depth, c,
-                                         kPanelColumns<T>, k > 0});
+        panel_product<T, 1, kPanelRows, kPanelVectors, Operation>(
+            {a + k * kPanelRows, b + k * kPanelColumns<T>, kPanelColumns<T>, depth, c, kPanelColumns<T>, k > 0});
     }
 }
 

@@ -2,6 +2,8 @@
 //
 //     c[i][j] (+)= sum over k < depth of a[i][k * a_step] * b[k * b_step + j]        i < rows, j < vectors * kLanes
 //
+// The metric l1 has another operation in place of the multiply-add, see operation.h.
+//
 // similarity:       k channel, i query, j cell        (a query vectors, b packed target)
 // target_backward:  k query, i channel, j cell        (a query vectors, b weights)        maps with contiguous cells
 //                   k query, i cell, j channel        (a weights, b query vectors)        channels_last maps
@@ -12,7 +14,7 @@
 #pragma once
 
 #include "kernels.h"
-#include "simd.h"
+#include "operation.h"
 
 namespace simplematch::cpu::SIMPLEMATCH_LEVEL {
 
@@ -60,8 +62,9 @@ struct Product {
     Prefetch* prefetch;
 };
 
-template <class T, int rows, int vectors, bool indexed, bool packs = false, class S = T>
+template <class Operation, class T, int rows, int vectors, bool indexed, bool packs = false, class S = T>
 __attribute__((noinline)) void product_of(const Product<T, S>& p) {
+    const Operation operation{};
     Vector<T> sums[rows][vectors];
 #pragma GCC unroll 8
     for (int i = 0; i < rows; ++i)
@@ -89,7 +92,7 @@ __attribute__((noinline)) void product_of(const Product<T, S>& p) {
         for (int i = 0; i < rows; ++i) {
             const T coefficient = a[i][position * a_step];
 #pragma GCC unroll 4
-            for (int v = 0; v < vectors; ++v) sums[i][v] += coefficient * values[v];
+            for (int v = 0; v < vectors; ++v) sums[i][v] = operation(sums[i][v], coefficient, values[v]);
         }
     };
     int64_t k = 0;
@@ -115,40 +118,40 @@ __attribute__((noinline)) void product_of(const Product<T, S>& p) {
         }
 }
 
-template <class T, bool indexed, int rows>
+template <class Operation, class T, bool indexed, int rows>
 SIMPLEMATCH_INLINE void product_with_rows(const Product<T>& p, int64_t vectors) {
     if constexpr (kVectors == 4) {
-        if (vectors == 4) return product_of<T, rows, kVectors, indexed>(p);
-        if (vectors == 3) return product_of<T, rows, kVectors - 1, indexed>(p);
+        if (vectors == 4) return product_of<Operation, T, rows, kVectors, indexed>(p);
+        if (vectors == 3) return product_of<Operation, T, rows, kVectors - 1, indexed>(p);
     }
-    if (vectors == 2) return product_of<T, rows, 2, indexed>(p);
-    return product_of<T, rows, 1, indexed>(p);
+    if (vectors == 2) return product_of<Operation, T, rows, 2, indexed>(p);
+    return product_of<Operation, T, rows, 1, indexed>(p);
 }
 
 // `columns` numbers of c rounded up to whole vectors, at most kStrip.
-template <class T, bool indexed>
+template <class T, bool indexed, class Operation = MultiplyAdd<T>>
 SIMPLEMATCH_INLINE void product(const Product<T>& p, int64_t rows, int64_t columns) {
     const int64_t vectors = columns >= kStrip<T> ? kVectors : (columns + kLanes<T> - 1) / kLanes<T>;
     switch (rows) {
-        case 6: return product_with_rows<T, indexed, 6>(p, vectors);
-        case 5: return product_with_rows<T, indexed, 5>(p, vectors);
-        case 4: return product_with_rows<T, indexed, 4>(p, vectors);
-        case 3: return product_with_rows<T, indexed, 3>(p, vectors);
-        case 2: return product_with_rows<T, indexed, 2>(p, vectors);
-        default: return product_with_rows<T, indexed, 1>(p, vectors);
+        case 6: return product_with_rows<Operation, T, indexed, 6>(p, vectors);
+        case 5: return product_with_rows<Operation, T, indexed, 5>(p, vectors);
+        case 4: return product_with_rows<Operation, T, indexed, 4>(p, vectors);
+        case 3: return product_with_rows<Operation, T, indexed, 3>(p, vectors);
+        case 2: return product_with_rows<Operation, T, indexed, 2>(p, vectors);
+        default: return product_with_rows<Operation, T, indexed, 1>(p, vectors);
     }
 }
 
 // kStrip numbers of c; leaves a packed copy of b.
-template <class T, class S>
+template <class Operation, class T, class S>
 SIMPLEMATCH_INLINE void packing_product(const Product<T, S>& p, int64_t rows) {
     switch (rows) {
-        case 6: return product_of<T, 6, kVectors, false, true>(p);
-        case 5: return product_of<T, 5, kVectors, false, true>(p);
-        case 4: return product_of<T, 4, kVectors, false, true>(p);
-        case 3: return product_of<T, 3, kVectors, false, true>(p);
-        case 2: return product_of<T, 2, kVectors, false, true>(p);
-        default: return product_of<T, 1, kVectors, false, true>(p);
+        case 6: return product_of<Operation, T, 6, kVectors, false, true>(p);
+        case 5: return product_of<Operation, T, 5, kVectors, false, true>(p);
+        case 4: return product_of<Operation, T, 4, kVectors, false, true>(p);
+        case 3: return product_of<Operation, T, 3, kVectors, false, true>(p);
+        case 2: return product_of<Operation, T, 2, kVectors, false, true>(p);
+        default: return product_of<Operation, T, 1, kVectors, false, true>(p);
     }
 }
 

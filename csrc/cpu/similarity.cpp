@@ -1,20 +1,18 @@
 // similarity (paper eq. 9): scores of every query with one tile of target cells, and the cells' norms.
 //
 //     s[n, m] = <q_n, f_m> / D(q_n) / D(f_m)      dot: <q_n, f_m>      l2: 2 <q_n, f_m> - |q_n|^2 - |f_m|^2
+//     l1: -sum_c |q_nc - f_mc|, by the same loops: no difference of large sums is taken, so float32 loses nothing
 //
 // The tile is read once, 64 channels at a time, into float32 rows of channels in the cache. Few queries meet each such part
 // while it is in the first level. Of many, the sums and the pieces of their vectors would not stay in the cache: there all
 // channels of the tile stay in the second level, and meet some queries at a time. Both make the same sums in the same order.
-// 2 N C operations for C * sizeof(S) bytes of a cell.
+// 2 N C operations, l1 3 N C, for C * sizeof(S) bytes of a cell.
 #include <type_traits>
 
 #include "exact.h"
 #include "write.h"
 
 namespace simplematch::cpu::SIMPLEMATCH_LEVEL {
-
-template <class T>
-void absolute_similarity(const SimilarityWork<T>&, int64_t, int64_t, T*);
 
 namespace {
 
@@ -54,21 +52,22 @@ void next_strip(Product<T, S>& p, int64_t rows) {
     if (p.packed != nullptr) p.packed += kStrip<T>;
 }
 
-template <class T>
+template <class Operation, class T>
 void add_products(const TileProduct<T>& tile, int64_t first, const T* packed, int64_t cells) {
     for (int64_t r = first; r < tile.row_count; r += kRows) {
         Product<T> p = tile.of_group(r, packed, kTile);
         for (int64_t j = 0; j < cells; j += kStrip<T>, next_strip(p, tile.group(r)))
-            product<T, false>(p, tile.group(r), cells - j);
+            product<T, false, Operation>(p, tile.group(r), cells - j);
     }
 }
 
 // The first group of queries meets the map's own rows and packs them on its way, which hides the wait for memory.
-template <class T, class S>
+template <class Operation, class T, class S>
 void add_first_products(const TileProduct<T>& tile, const ChannelRows<S>& map, T* packed) {
     Product<T, S> p = tile.of_group(0, map.data, map.stride);
     p.packed = packed;
-    for (int64_t j = 0; j < kTile; j += kStrip<T>, next_strip(p, tile.group(0))) packing_product(p, tile.group(0));
+    for (int64_t j = 0; j < kTile; j += kStrip<T>, next_strip(p, tile.group(0)))
+        packing_product<Operation>(p, tile.group(0));
 }
 
 template <class T>
@@ -100,6 +99,8 @@ void finish_row(T* sums, T query_norm, const T* norm, const T* inverse, int64_t 
         for (int64_t j = 0; j < cells; ++j) scores[j] = sums[j] / query_denominator / denominator(norm[j], metric);
     } else if (metric.kind == SIMPLEMATCH_DOT) {
         for (int64_t j = 0; j < cells; ++j) scores[j] = sums[j];
+    } else if (metric.kind == SIMPLEMATCH_L1) {
+        for (int64_t j = 0; j < cells; ++j) scores[j] = 0 - sums[j];
     } else {
         const T query_square = query_norm * query_norm;
         for (int64_t j = 0; j < cells; ++j) scores[j] = 2 * sums[j] - query_square - norm[j] * norm[j];
@@ -124,7 +125,7 @@ void correct_row(const T* query, T query_norm, const Tile<S>& tile, int64_t chan
                  bool all_safe, const Metric& metric, T* scores) {
     const T query_square = query_norm * query_norm;
     const bool safe_query = std::is_same<T, double>::value || is_safe_square(query_square, eps_is_small(metric));
-    if (metric.kind == SIMPLEMATCH_COSINE && safe_query && all_safe) return;
+    if (metric.kind == SIMPLEMATCH_L1 || (metric.kind == SIMPLEMATCH_COSINE && safe_query && all_safe)) return;
     bool correct[kTile], any = false;
     for (int64_t j = 0; j < tile.cells; ++j) {
         correct[j] = metric.kind == SIMPLEMATCH_COSINE ? !(safe_query && safe[j])
@@ -137,7 +138,7 @@ void correct_row(const T* query, T query_norm, const Tile<S>& tile, int64_t chan
 }
 
 // One tile and what is computed of it. All channels of the tile stay packed where `keep` says so, else one step of them.
-template <class T, class S>
+template <class T, class S, class Operation>
 struct TileSimilarity {
     const SimilarityWork<T>& w;
     int64_t b, tile;
@@ -195,12 +196,12 @@ struct TileSimilarity {
             const TileProduct<T> products{vectors + c, q.stride, rows + first, count, sums, end - c, c > 0, &prefetch};
             const bool in_place = first == 0 && count > 0 && lies_in_rows(here);
             if (in_place) {
-                add_first_products(products, rows_of(here, c), part);
+                add_first_products<Operation>(products, rows_of(here, c), part);
             } else if (first == 0) {
                 read_channels(here, c, end, part);
             }
             if (first == 0) add_squares(part, end - c, norm);
-            add_products(products, in_place ? kRows : 0, part, here.cells);
+            add_products<Operation>(products, in_place ? kRows : 0, part, here.cells);
         }
     }
 
@@ -241,9 +242,10 @@ struct TileSimilarity {
 
 template <class T>
 void similarity(const SimilarityWork<T>& w, int64_t b, int64_t tile, T* scratch) {
-    if (w.metric.kind == SIMPLEMATCH_L1) return absolute_similarity(w, b, tile, scratch);
     with_storage(w.target.dtype, [&](auto* type) {
-        TileSimilarity<T, typename std::remove_pointer<decltype(type)>::type>(w, b, tile, scratch).run();
+        using S = typename std::remove_pointer<decltype(type)>::type;
+        if (w.metric.kind == SIMPLEMATCH_L1) return TileSimilarity<T, S, AddDistance<T>>(w, b, tile, scratch).run();
+        TileSimilarity<T, S, MultiplyAdd<T>>(w, b, tile, scratch).run();
     });
 }
 

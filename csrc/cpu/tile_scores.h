@@ -1,7 +1,6 @@
 // Scores of a tile of match_all, kPanelRows x kPanelColumns, from the sums of its products.
 #pragma once
 
-#include "absolute.h"
 #include "panels.h"
 
 namespace simplematch::cpu::SIMPLEMATCH_LEVEL {
@@ -37,17 +36,8 @@ double separate_score(const VectorSet<T>& a, int64_t n, const VectorSet<T>& b, i
 // Scores of one panel of each set, as far as its numbers are enough: <a_i, b_j>, or -sum_c |a_ic - b_jc|.
 template <class T>
 SIMPLEMATCH_INLINE void meet_panels(const Metric& metric, const T* a, const T* b, int64_t channels, T* c) {
-    if (metric.kind != SIMPLEMATCH_L1) return multiply_panels(a, b, channels, c);
-    for (int64_t k = 0; k == 0 || k < channels; k += kChain) {
-        Distances<T, kPanelRows> p;
-        for (int i = 0; i < kPanelRows; ++i) p.a[i] = a + k * kPanelRows + i, p.c[i] = c + i * kPanelColumns<T>;
-        p.a_step = kPanelRows;
-        p.b = b + k * kPanelColumns<T>;
-        p.b_step = kPanelColumns<T>;
-        p.depth = channels - k < kChain ? channels - k : kChain;
-        p.add = k > 0;
-        sum_distances<T, kPanelRows, kPanelVectors>(p);
-    }
+    if (metric.kind != SIMPLEMATCH_L1) return multiply_panels<MultiplyAdd<T>>(a, b, channels, c);
+    multiply_panels<AddDistance<T>>(a, b, channels, c);
     for (int64_t i = 0; i < kPanelRows * kPanelColumns<T>; i += kLanes<T>) store<T>(c + i, Vector<T>{} - load<T>(c + i));
 }
 

@@ -1,33 +1,13 @@
-// The inner loops of the metric l1: distances of a few rows of numbers to rows of vectors, and sums of the signs of their
-// differences.
+// The inner loop of the gradients of the metric l1: sums of the signs of differences, to both sides.
 //
-//     distances:    c[i][j] (+)= sum over k < depth of |a[i][k * a_step] - b[k * b_step + j]|
-//     sign sums:    dx[i][c] += sum over k of w[i][k] s          dy[k][c] -= sum over i of w[i][k] s
-//                   s = sign(y[k][c] - x[i][c])
+//     dx[i][c] += sum over k of w[i][k] s          dy[k][c] -= sum over i of w[i][k] s          s = sign(y[k][c] - x[i][c])
 //
-// Three operations for each number where a product has one, a multiply-add; four for both sums of signs together.
+// Four operations for each sign, both sums together.
 #pragma once
 
 #include "product.h"
 
 namespace simplematch::cpu::SIMPLEMATCH_LEVEL {
-
-// 1, of which the compiler doesn't know: sum + |x| * 1 rounds like sum + |x|, but the processor has other units for it than for
-// the difference, which both share a cycle.
-template <class T>
-SIMPLEMATCH_INLINE Vector<T> hidden_one() {
-    Vector<T> one = broadcast(T(1));
-#if defined(__FMA__)
-    asm("" : "+v"(one));
-#endif
-    return one;
-}
-
-template <class T>
-SIMPLEMATCH_INLINE Vector<T> magnitude(Vector<T> x) {
-    using Bits = typename Simd<T>::Bits;
-    return (Vector<T>)((Bits)x & (~Bits{} >> 1));
-}
 
 // sign(y - x), 0 where both are equal or one is NaN.
 template <class T>
@@ -47,66 +27,6 @@ SIMPLEMATCH_INLINE Vector<T> sign_of_difference(Vector<T> y, Vector<T> x) {
     const Vector<T> one = broadcast(T(1)), zero{};
     return (y > x ? one : zero) - (y < x ? one : zero);
 #endif
-}
-
-template <class T, int rows>
-struct Distances {
-    const T* a[rows];
-    T* c[rows];
-    int64_t a_step;
-    const T* b;
-    int64_t b_step;
-    int64_t depth;
-    bool add;
-    Prefetch* prefetch = nullptr;
-};
-
-// vectors * kLanes numbers of c.
-template <class T, int rows, int vectors>
-__attribute__((noinline)) void sum_distances(const Distances<T, rows>& p) {
-    Vector<T> sums[rows][vectors];
-#pragma GCC unroll 8
-    for (int i = 0; i < rows; ++i)
-#pragma GCC unroll 8
-        for (int v = 0; v < vectors; ++v) sums[i][v] = Vector<T>{};
-    const T* a[rows];
-#pragma GCC unroll 8
-    for (int i = 0; i < rows; ++i) a[i] = p.a[i];
-    const int64_t a_step = p.a_step, b_step = p.b_step, depth = p.depth;
-    const T* const b = p.b;
-    const Vector<T> one = hidden_one<T>();
-    const auto step = [&](int64_t k) __attribute__((always_inline)) {
-        Vector<T> values[vectors];
-#pragma GCC unroll 8
-        for (int v = 0; v < vectors; ++v) values[v] = load<T>(b + k * b_step + v * kLanes<T>);
-#pragma GCC unroll 8
-        for (int i = 0; i < rows; ++i) {
-            const T number = a[i][k * a_step];
-#pragma GCC unroll 8
-            for (int v = 0; v < vectors; ++v) sums[i][v] += magnitude<T>(values[v] - number) * one;
-        }
-    };
-    int64_t k = 0;
-    if (p.prefetch != nullptr) {
-        Prefetch fetch = *p.prefetch;
-        for (; k + 4 <= depth; k += 4) {
-            fetch.fetch();
-            step(k);
-            step(k + 1);
-            step(k + 2);
-            step(k + 3);
-        }
-        *p.prefetch = fetch;
-    }
-    for (; k < depth; ++k) step(k);
-
-#pragma GCC unroll 8
-    for (int i = 0; i < rows; ++i)
-#pragma GCC unroll 8
-        for (int v = 0; v < vectors; ++v) {
-            T* const c = p.c[i] + v * kLanes<T>;
-            store<T>(c, p.add ? load<T>(c) + sums[i][v] : sums[i][v]);
-        }
 }
 
 constexpr int kSignRows = 4;
