@@ -63,7 +63,7 @@ __global__ void __launch_bounds__(kThreads, 1) absolute_kernel(SimilarityArgumen
             return cell != kNoCell && c < at.C ? target + cell + c * a.target.stride[1] : nullptr;
         });
     };
-    DifferenceSum<T, G::BN, G::BM, G::BC, 4, G::kColumns, G::kQueryStride, G::kTargetStride> sum;
+    DifferenceSum<T, G::BM, G::BC, 4, G::kColumns, G::kQueryStride, G::kTargetStride> sum;
     sum.clear();
     T square = 0;
     const int m = threadIdx.x % G::BM;
@@ -80,14 +80,14 @@ __global__ void __launch_bounds__(kThreads, 1) absolute_kernel(SimilarityArgumen
         }
         __syncthreads();
     }
-    sum.template put_negative<G::kScoreStride>(memory);
+    sum.template put<G::kScoreStride>(memory);
     target_squares[threadIdx.x / G::BM][m] = square;
     __syncthreads();
     if (a.norms != nullptr && at.i_n == 0 && threadIdx.x < G::BM && at.m0 + m < at.M) {
         for (int part = 1; part < kThreads / G::BM; ++part) square += target_squares[part][m];
         static_cast<T*>(a.norms)[at.b * at.M + at.m0 + m] = sqrt(square);
     }
-    write_scores<G, T>(a, at, [&](int r, int j) { return memory[r * G::kScoreStride + j]; });
+    write_scores<G, T>(a, at, [&](int r, int j) { return 0 - memory[r * G::kScoreStride + j]; });
 }
 
 template <class S, class G>

@@ -7,31 +7,16 @@
 
 namespace simplematch::cuda {
 
-// By fused multiply-add: a thread sums ROWS x COLUMNS numbers of a tile of BR x BC. a and b hold BK rows of A_STRIDE
-// and B_STRIDE numbers. Reads (ROWS + COLUMNS) numbers for ROWS * COLUMNS operations.
-template <class T, int BR, int BC, int BK, int ROWS, int COLUMNS, int A_STRIDE, int B_STRIDE>
-class FmaProduct {
+// What a thread sums of a tile of BC columns: ROWS x COLUMNS numbers. a and b hold BK rows of A_STRIDE and B_STRIDE numbers. Reads
+// (ROWS + COLUMNS) numbers for ROWS * COLUMNS operations.
+template <class T, int BC, int BK, int ROWS, int COLUMNS, int A_STRIDE, int B_STRIDE>
+class ThreadSums {
 public:
-    static constexpr int kThreads = BR / ROWS * (BC / COLUMNS);
-
     __device__ void clear() {
 #pragma unroll
         for (int r = 0; r < ROWS; ++r)
 #pragma unroll
             for (int j = 0; j < COLUMNS; ++j) total_[r][j] = 0;
-    }
-
-    __device__ void add(const T* a, const T* b) {
-        a += row(), b += column();
-#pragma unroll 4
-        for (int k = 0; k < BK; ++k) {
-            const auto x = *reinterpret_cast<const Vector<T, ROWS>*>(a + k * A_STRIDE);
-            const auto y = *reinterpret_cast<const Vector<T, COLUMNS>*>(b + k * B_STRIDE);
-#pragma unroll
-            for (int r = 0; r < ROWS; ++r)
-#pragma unroll
-                for (int j = 0; j < COLUMNS; ++j) total_[r][j] = fma(x.at[r], y.at[j], total_[r][j]);
-        }
     }
 
     // total[r][j] of the tile, in rows of STRIDE numbers
@@ -46,11 +31,38 @@ public:
         }
     }
 
-private:
+protected:
     __device__ static int row() { return threadIdx.x / (BC / COLUMNS) * ROWS; }
     __device__ static int column() { return threadIdx.x % (BC / COLUMNS) * COLUMNS; }
 
+    // total[r][j] = step(total[r][j], a[k, r], b[k, j], r, j) for every k
+    template <int UNROLLED, class Step>
+    __device__ void sum(const T* a, const T* b, Step&& step) {
+        a += row(), b += column();
+#pragma unroll UNROLLED
+        for (int k = 0; k < BK; ++k) {
+            const auto x = *reinterpret_cast<const Vector<T, ROWS>*>(a + k * A_STRIDE);
+            const auto y = *reinterpret_cast<const Vector<T, COLUMNS>*>(b + k * B_STRIDE);
+#pragma unroll
+            for (int r = 0; r < ROWS; ++r)
+#pragma unroll
+                for (int j = 0; j < COLUMNS; ++j) total_[r][j] = step(total_[r][j], x.at[r], y.at[j], r, j);
+        }
+    }
+
+private:
     T total_[ROWS][COLUMNS];
+};
+
+// By fused multiply-add, a tile of BR x BC.
+template <class T, int BR, int BC, int BK, int ROWS, int COLUMNS, int A_STRIDE, int B_STRIDE>
+class FmaProduct : public ThreadSums<T, BC, BK, ROWS, COLUMNS, A_STRIDE, B_STRIDE> {
+public:
+    static constexpr int kThreads = BR / ROWS * (BC / COLUMNS);
+
+    __device__ void add(const T* a, const T* b) {
+        this->template sum<4>(a, b, [](T total, T x, T y, int, int) { return fma(x, y, total); });
+    }
 };
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800

@@ -169,7 +169,7 @@ __global__ void __launch_bounds__(kThreads, (ABSOLUTE ? 1 : least_blocks<S, CHAN
             return offsets[cell] == kNoCell || c >= C ? nullptr : target + offsets[cell] + c * a.target.stride[1];
         });
     };
-    using Signs = SignSum<T, kQueries, kChannels, kCells, 4, 4, kWeightStride, kTargetStride, true>;
+    using Signs = SignSum<T, kChannels, kCells, 4, 4, kWeightStride, kTargetStride, true>;
     std::conditional_t<ABSOLUTE, Signs, FmaProduct<T, kQueries, kChannels, kCells, 4, 4, kWeightStride, kTargetStride>> product;
     product.clear();
     if constexpr (ABSOLUTE) {

@@ -131,7 +131,7 @@ __global__ void __launch_bounds__(kThreads, 1) target_backward_kernel(TargetBack
     if (a.previous.data != nullptr) list_cells<kCells>(a.previous, m0, M, cells.previous);
     const T norm = m < M ? static_cast<const T*>(a.target_norm)[b * M + m] : T(1), divisor = sum_divisor(norm, a.metric);
     Cell<T> cell{int32_t(m) / width, int32_t(m) % width, m < M, divisor < T(0x1p-120f) ? T(0x1p64f) : T(1), 0};
-    using Signs = SignSum<T, 64, 64, kQueries, 4, 4, kStride, kStride, CHANNELS_LAST>;
+    using Signs = SignSum<T, 64, kQueries, 4, 4, kStride, kStride, CHANNELS_LAST>;
     std::conditional_t<ABSOLUTE, Signs, FmaProduct<T, 64, 64, kQueries, 4, 4, kStride, kStride>> product;
     product.clear();
     if constexpr (ABSOLUTE) {
