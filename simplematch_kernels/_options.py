@@ -261,6 +261,10 @@ class LocalizationOptions(NamedTuple):
         return localization if image_sizes is None else dataclasses.replace(localization, image_sizes=image_sizes)
 
 
+PEAK = LocalizationOptions("argmax", window_size=(1, 1), fixed_temperature=1.0)
+"""The peak of scores and nothing else."""
+
+
 def _radius_of_second(value: object) -> int | None:
     return None if value is None else check_radius("second_radius", value, " or None")
 

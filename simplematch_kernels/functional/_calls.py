@@ -25,7 +25,7 @@ from ._shared import rows_and_temperature
 
 
 class Checked(NamedTuple):
-    """What the checks found."""
+    """What the checks found. takes_steps: whether a match is made by the operators of its steps, not the fused one."""
 
     source_shape: TokenShape | None = None
     target_shape: TokenShape | None = None
@@ -36,11 +36,7 @@ class Checked(NamedTuple):
     interpolation: str = "features"
     upsample: tuple[int, int] | None = None
     results: ResultOptions = ResultOptions()
-
-    @property
-    def takes_steps(self) -> bool:
-        """Whether a match is made by the operators of its steps."""
-        return self.upsample is not None or self.results.return_scores or self.results.top_k is not None
+    takes_steps: bool = False
 
 
 def check_match_call(source: Tensor, target: Tensor, keypoints: Tensor, **options: Any) -> Checked:
@@ -121,7 +117,11 @@ def check_localization(checked: Checked, target: Tensor, queries: int, options: 
 
 def _with_details(checked: Checked, options: Mapping[str, Any]) -> Checked:
     upsample = check_upsample(options.get("upsample"), checked.metric.metric)
-    return checked._replace(details=details_of(options), upsample=upsample, results=results_of(options))
+    results = results_of(options)
+    asks = results.return_scores or results.top_k is not None or options.get("center") is not None
+    return checked._replace(
+        details=details_of(options), upsample=upsample, results=results, takes_steps=asks or upsample is not None
+    )
 
 
 def _localization(options: Mapping[str, Any], scores: Tensor) -> LocalizationOptions:

@@ -9,27 +9,15 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from .._options import LocalizationOptions, MetricOptions, SamplingOptions, axes
+from .._options import MetricOptions, SamplingOptions, axes
 from .._resolved import Localization, Sampling, Window, cells_from_pixels
-from .._result_options import DetailOptions
 from .._types import Matches, Rows, accumulation_dtype, as_detailed, descriptor_map
 from ..operators import local_correlation as correlation_operator
 from ..operators import localize as localize_operator
 from ..operators._torch import is_plain
 from ..reference.gather import apply_affine, to_cells
 from ..reference.localize import in_shape, maps_from_cells, rates
-from ._shared import size_of
-
-
-class Localizing(NamedTuple):
-    """How the scores of windows become coordinates; sizes: (B, 2) of the target's images, if they differ."""
-
-    rows: Rows
-    temperature: Tensor | None
-    sizes: Tensor | None
-    options: LocalizationOptions
-    details: DetailOptions | None
-    backend: str
+from ._shared import Localizing, size_of
 
 
 class Windows(NamedTuple):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks, _resolved
-from .._options import SamplingOptions, axes
+from .._options import PEAK, SamplingOptions, axes
 from .._resolved import Sampling, cells_from_pixels
 from .._result_options import DetailOptions
 from .._types import (
@@ -18,9 +18,7 @@ from .._types import (
     MatchDetails,
     Matches,
     Rows,
-    accumulation_dtype,
     as_detailed,
-    concatenated,
     descriptors_of,
 )
 from ..operators import cosine_similarity as similarity_operator
@@ -30,8 +28,15 @@ from ..operators._torch import is_plain
 from ..reference.interpolation import interpolate_matches
 from . import _given_windows, _ranking, _upsampled
 from ._calls import Checked
-from ._given_windows import Localizing
-from ._shared import Queries, any_requires_grad, requested, rows_and_temperature, rows_of_block, without_padding
+from ._shared import (
+    Localizing,
+    Queries,
+    any_requires_grad,
+    in_blocks,
+    requested,
+    rows_and_temperature,
+    without_padding,
+)
 from .gather import gather
 
 
@@ -50,8 +55,10 @@ def match(
     source, keypoints, source_sizes = queries
     rows, temperature = rows_and_temperature(target, queries.number, options)
     target_sizes = _checks.check_image_sizes("target_size", options.get("target_size"), target)
-    if checked.takes_steps or options.get("center") is not None:
-        return _in_steps(queries, target, rows, temperature, target_sizes, checked, requested(backend), options)
+    if checked.takes_steps:
+        named = requested(backend)
+        localizing = Localizing(rows, temperature, target_sizes, checked.localization, checked.details, named)
+        return _in_steps(queries, target, checked, localizing, options)
     keep = torch.is_grad_enabled() and any_requires_grad(source, keypoints, target, temperature)
     tensors = (source, keypoints, target, rows, temperature, source_sizes, target_sizes)
     records = (checked.sampling, checked.metric, checked.localization)
@@ -87,56 +94,36 @@ def with_details(found: LocalizeDetails | MatchDetails, details: DetailOptions) 
 
 
 def _in_steps(
-    queries: Queries,
-    target: Tensor,
-    rows: Rows,
-    temperature: Tensor | None,
-    sizes: Tensor | None,
-    checked: Checked,
-    backend: str,
-    options: Mapping[str, Any],
+    queries: Queries, target: Tensor, checked: Checked, localizing: Localizing, options: Mapping[str, Any]
 ) -> Matches:
     """`match` from the descriptors on, by the operators of its steps: for options that the fused operator hasn't."""
+    rows, backend, results = localizing.rows, localizing.backend, checked.results
     descriptors = _descriptors(queries, rows, checked.sampling, backend)
     if checked.upsample is not None:
-        upsampling = _upsampled.Upsampling(checked.upsample, sizes, checked.localization, backend)
-        return _upsampled.match(descriptors, target, rows, temperature, checked.metric, upsampling)
-    localizing = Localizing(rows, temperature, sizes, checked.localization, checked.details, backend)
+        return _upsampled.match(descriptors, target, checked.upsample, checked.metric, localizing)
     if (center := options.get("center")) is not None:
         return _given_windows.match(descriptors, target, center, checked.metric, localizing)
-    results = checked.results
     if results.return_scores:
         scores = _scores(descriptors, target, checked, backend)
         found = localize_scores(scores, localizing)
         found = as_detailed(found, scores=without_padding(scores, rows))
         return _ranking.with_best(found, _ranking.best_of_scores(scores, rows, results, backend))
-    if torch.is_grad_enabled() and any_requires_grad(descriptors, *queries[:2], target, temperature):
-        without = checked._replace(results=results._replace(top_k=None))
-        found = match(queries, target, without, backend, options)
-        of_ranks = localizing._replace(options=localizing.options._replace(localization="argmax"), details=None)
-        with torch.no_grad():
-            ranked = _ranked_blocks(descriptors, target, of_ranks, checked)
-        assert ranked.top_score is not None and ranked.top_peak is not None
-        return as_detailed(found, top_score=ranked.top_score, top_peak=ranked.top_peak)
-    return _ranked_blocks(descriptors, target, localizing, checked)
 
+    def ranked(descriptors: Tensor, localizing: Localizing) -> Matches:
+        scores = _scores(descriptors, target, checked, backend)
+        matches = localize_scores(scores, localizing)
+        return _ranking.with_best(
+            matches, _ranking.overwrite_with_best(scores, localizing.rows, results, backend)
+        )  # fmt: skip
 
-def _ranked_blocks(descriptors: Tensor, target: Tensor, localizing: Localizing, checked: Checked) -> Matches:
-    """Matches with their best cells, without gradients, in blocks of queries under the score budget."""
-    queries, (batch, _, height, width) = descriptors.shape[1], target.shape
-    most = _resolved.queries_within_budget(batch * height * width * accumulation_dtype(target).itemsize)
-    rows, temperature, backend, found = localizing.rows, localizing.temperature, localizing.backend, []
-    for first in range(0, max(queries, 1), most):
-        last = min(first + most, queries)
-        of_block = localizing._replace(
-            rows=rows_of_block(rows, first, last),
-            temperature=None if temperature is None else temperature[:, first:last],
-        )
-        scores = _scores(descriptors[:, first:last], target, checked, backend)
-        matches = localize_scores(scores, of_block)
-        best = _ranking.overwrite_with_best(scores, of_block.rows, checked.results, backend)
-        found.append(_ranking.with_best(matches, best))
-    return found[0] if len(found) == 1 else concatenated(found)
+    if not torch.is_grad_enabled() or not any_requires_grad(descriptors, target, localizing.temperature):
+        return in_blocks(ranked, descriptors, target, localizing)
+    found = match(queries, target, checked._replace(takes_steps=False), backend, options)
+    of_ranks = localizing._replace(options=PEAK, temperature=None, details=None)
+    with torch.no_grad():
+        best = in_blocks(ranked, descriptors, target, of_ranks)
+    assert best.top_score is not None and best.top_peak is not None
+    return as_detailed(found, top_score=best.top_score, top_peak=best.top_peak)
 
 
 def _scores(descriptors: Tensor, target: Tensor, checked: Checked, backend: str) -> Tensor:

@@ -7,14 +7,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._options import LocalizationOptions
+from .._options import PEAK
 from .._result_options import ResultOptions
 from .._types import Matches, Rows, as_detailed
 from ..operators import localize as localize_operator
 from ..operators._torch import is_plain
 from ._shared import size_of
-
-_PEAK = LocalizationOptions("argmax", fixed_temperature=1.0).checked()
 
 
 class Best(NamedTuple):
@@ -47,7 +45,7 @@ def overwrite_with_best(scores: Tensor, rows: Rows, results: ResultOptions, back
                 Tensor.scatter_ if is_plain((scores,), scores.device) else Tensor.scatter
             )  # vmap has no rule in place
             scores = fill(scores.flatten(2), 2, near, -torch.inf).view_as(scores)
-        found = localize_operator.run(localize_operator.Arguments(scores, rows, None, None, _PEAK, backend))
+        found = localize_operator.run(localize_operator.Arguments(scores, rows, None, None, PEAK, backend))
         none = (found.score == -torch.inf) & (found.peak >= 0)
         ranks.append((found.score, torch.where(none, -1, found.peak)))
     return Best(*(torch.stack(of_ranks, -1) for of_ranks in zip(*ranks, strict=True)))

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from .. import _backends, _checks
+from .. import _backends, _checks, _resolved
 from .._check_options import check_choice, check_upsample
-from .._options import COORDINATES, pick
+from .._options import COORDINATES, LocalizationOptions, pick
 from .._resolved import IDENTITY, Sampling
-from .._types import ALL_ROWS, Rows
+from .._result_options import DetailOptions
+from .._types import ALL_ROWS, Matches, Rows, accumulation_dtype, concatenated
 from ..operators._torch import has_values
 from ..reference.gather import to_cells
 
@@ -105,6 +106,34 @@ def without_padding(x: Tensor, rows: Rows) -> Tensor:
         counted = torch.arange(x.shape[1], device=x.device) < rows.num_keypoints[:, None]
         valid = counted if valid is None else counted & valid
     return x if valid is None else torch.where(valid[(..., *[None] * (x.dim() - 2))], x, 0)
+
+
+class Localizing(NamedTuple):
+    """How scores become coordinates; sizes: (B, 2) of the target's images, or None if the options have one for all."""
+
+    rows: Rows
+    temperature: Tensor | None
+    sizes: Tensor | None
+    options: LocalizationOptions
+    details: DetailOptions | None
+    backend: str
+
+    def block(self, first: int, last: int) -> Localizing:
+        """Of queries first..last - 1."""
+        temperature = None if self.temperature is None else self.temperature[:, first:last]
+        return self._replace(rows=rows_of_block(self.rows, first, last), temperature=temperature)
+
+
+def in_blocks(
+    run: Callable[[Tensor, Localizing], Matches], descriptors: Tensor, target: Tensor, localizing: Localizing
+) -> Matches:
+    """Matches that `run` makes of some descriptors (B, n, C) at a time, whose scores take the budget at most."""
+    queries, (batch, _, height, width) = descriptors.shape[1], target.shape
+    most = _resolved.queries_within_budget(batch * height * width * accumulation_dtype(target).itemsize)
+    if queries <= most:
+        return run(descriptors, localizing)
+    ends = [(first, min(first + most, queries)) for first in range(0, queries, most)]
+    return concatenated([run(descriptors[:, first:last], localizing.block(first, last)) for first, last in ends])
 
 
 def rows_of_block(rows: Rows, first: int, last: int) -> Rows:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .._options import LocalizationOptions
+from .._options import PEAK
 from .._resolved import Window
 from .._result_options import DetailOptions
 from .._types import Matches, as_detailed
 from ..operators import localize as localize_operator
-from ._given_windows import Localizing, PointsOfMap, Windows, nearest_cell, rows_with_samples, sample, windows_around
+from ._given_windows import PointsOfMap, Windows, nearest_cell, rows_with_samples, sample, windows_around
 from ._given_windows import windows_of as windows_of_centers
-from ._shared import size_of
-
-_PEAK = LocalizationOptions("argmax", fixed_temperature=1.0).checked()
+from ._shared import Localizing, size_of
 
 
 def localize(scores: Tensor, center: Tensor | None, localizing: Localizing) -> Matches:
@@ -38,7 +36,7 @@ def localize(scores: Tensor, center: Tensor | None, localizing: Localizing) -> M
         values = sample(scores, windows)
         counted = torch.where(windows.counts, values, -torch.inf)
         rows = rows_with_samples(windows, localizing.rows)
-        best = localize_operator.run(localize_operator.Arguments(counted, rows, None, None, _PEAK, localizing.backend))
+        best = localize_operator.run(localize_operator.Arguments(counted, rows, None, None, PEAK, localizing.backend))
         cell = nearest_cell(windows, best.peak, size)
     moments = _Moments(values, windows, cell % width, cell // width, window)
     points = PointsOfMap(localizing.options.resolve(height, width, image_sizes=localizing.sizes), size)
@@ -59,7 +57,7 @@ def _peaks(scores: Tensor, localizing: Localizing) -> tuple[Matches, dict[str, T
     """The peaks of weights, and what return_second asks for."""
     rows, _, _, options, details, backend = localizing
     if details is None or not details.return_second:
-        return localize_operator.run(localize_operator.Arguments(scores, rows, None, None, _PEAK, backend)), {}
+        return localize_operator.run(localize_operator.Arguments(scores, rows, None, None, PEAK, backend)), {}
     second = DetailOptions(return_second=True)  # its cells depend on the window, so the softmax is made in vain
     own = options._replace(fixed_temperature=1.0, target_size=None)
     found = localize_operator.run_detailed(

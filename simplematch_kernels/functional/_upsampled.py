@@ -2,79 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-from .. import _resolved
-from .._options import LocalizationOptions, MetricOptions
-from .._types import Matches, Rows, accumulation_dtype, concatenated
+from .._options import MetricOptions
+from .._types import Matches
 from ..operators import cosine_similarity as similarity_operator
 from ..operators import localize_upsampled as localize_operator
 from ..operators import neighbour_products as products_operator
-from ._shared import rows_of_block
+from ._shared import Localizing, any_requires_grad, in_blocks
 
 _LINEAR = MetricOptions("dot")
-_Run = Callable[[Tensor, Rows, Tensor | None], Matches]
 
 
-class Upsampling(NamedTuple):
-    """To which H x W, and how matches are found there; target_sizes: (B, 2) sizes of the images, if they differ."""
-
-    size: tuple[int, int]
-    target_sizes: Tensor | None
-    localization: LocalizationOptions
-    backend: str
-
-
-def localize(scores: Tensor, rows: Rows, temperature: Tensor | None, upsampling: Upsampling) -> Matches:
+def localize(scores: Tensor, size: tuple[int, int], localizing: Localizing) -> Matches:
     """Matches of scores (B, N, h, w) upsampled to H x W."""
-    size, target_sizes, localization, backend = upsampling
-    return localize_operator.run(
-        localize_operator.Arguments(scores, None, rows, temperature, target_sizes, size, _LINEAR, localization, backend)
-    )
+    return _localize(scores, None, size, _LINEAR, localizing)
 
 
 def match(
-    descriptors: Tensor,
-    target: Tensor,
-    rows: Rows,
-    temperature: Tensor | None,
-    metric: MetricOptions,
-    upsampling: Upsampling,
+    descriptors: Tensor, target: Tensor, size: tuple[int, int], metric: MetricOptions, localizing: Localizing
 ) -> Matches:
     """Matches in target (B, C, h, w) upsampled to H x W; without gradients, in blocks under the score budget."""
-    size, target_sizes, localization, backend = upsampling
-    products = None
+    backend, products = localizing.backend, None
     if metric.metric != "dot":
         products = products_operator.run(products_operator.Arguments(target, backend)).products
 
-    def run(queries: Tensor, rows: Rows, temperature: Tensor | None) -> Matches:
+    def run(queries: Tensor, of_queries: Localizing) -> Matches:
         scores = similarity_operator.run(similarity_operator.Arguments(queries, target, metric, backend)).scores
-        return localize_operator.run(
-            localize_operator.Arguments(
-                scores, products, rows, temperature, target_sizes, size, metric, localization, backend
-            )
-        )
+        return _localize(scores, products, size, metric, of_queries)
 
-    inputs = (descriptors, target, temperature)
-    keeps = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
+    keeps = torch.is_grad_enabled() and any_requires_grad(descriptors, target, localizing.temperature)
     if keeps or torch.compiler.is_compiling():
-        return run(descriptors, rows, temperature)
-    return _in_blocks(run, descriptors, target, rows, temperature)
+        return run(descriptors, localizing)
+    return in_blocks(run, descriptors, target, localizing)
 
 
-def _in_blocks(run: _Run, descriptors: Tensor, target: Tensor, rows: Rows, temperature: Tensor | None) -> Matches:
-    queries, (batch, _, height, width) = descriptors.shape[1], target.shape
-    item = accumulation_dtype(target).itemsize
-    most = _resolved.queries_within_budget(batch * height * width * item)
-    if queries <= most:
-        return run(descriptors, rows, temperature)
-    found = []
-    for first in range(0, queries, most):
-        last = min(first + most, queries)
-        of_block = None if temperature is None else temperature[:, first:last]
-        found.append(run(descriptors[:, first:last], rows_of_block(rows, first, last), of_block))
-    return concatenated(found)
+def _localize(
+    scores: Tensor, products: Tensor | None, size: tuple[int, int], metric: MetricOptions, localizing: Localizing
+) -> Matches:
+    rows, temperature, sizes, options, _, backend = localizing
+    return localize_operator.run(
+        localize_operator.Arguments(scores, products, rows, temperature, sizes, size, metric, options, backend)
+    )

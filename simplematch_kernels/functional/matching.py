@@ -27,9 +27,8 @@ from ._calls import (
     check_match_call,
     check_similarity_call,
 )
-from ._given_windows import Localizing
 from ._match import interpolate, localize_scores, match
-from ._shared import Queries, once, requested, rows_and_temperature
+from ._shared import Localizing, Queries, once, requested, rows_and_temperature
 
 
 @with_options(MatchKeywords, Tensor)
@@ -185,18 +184,17 @@ def localize(scores: Tensor, *, backend: str | None = None, **options: Unpack[Lo
     checked = once(check_localize_call, (scores,), options)
     rows, temperature = rows_and_temperature(scores, scores.shape[1], options)
     sizes = _checks.check_image_sizes("target_size", options.get("target_size"), scores)
-    if checked.upsample is not None:
-        upsampling = _upsampled.Upsampling(checked.upsample, sizes, checked.localization, requested(backend))
-        return _upsampled.localize(scores, rows, temperature, upsampling)
     center, results = options.get("center"), checked.results
     localizing = Localizing(rows, temperature, sizes, checked.localization, checked.details, requested(backend))
+    if checked.upsample is not None:
+        return _upsampled.localize(scores, checked.upsample, localizing)
     if results.normalization == "sum":
         found = _sums.localize(scores, center, localizing)
     elif center is not None:
         found = _given_windows.localize(scores, center, localizing)
     else:
         found = localize_scores(scores, localizing)
-    return _ranking.with_best(found, _ranking.best_of_scores(scores, rows, results, requested(backend)))
+    return _ranking.with_best(found, _ranking.best_of_scores(scores, rows, results, localizing.backend))
 
 
 @with_options(SimilarityKeywords)

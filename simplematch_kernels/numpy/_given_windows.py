@@ -7,24 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._options import LocalizationOptions, SamplingOptions
+from .._options import SamplingOptions
 from .._resolved import AffineMap, Metric, Window
-from .._result_options import DetailOptions
-from ..native._records import _C
 from . import _arrays, _checks, _run
 from ._arrays import Array, Matches, Rows
 from ._interpolation import to_cells
-
-
-class Localizing(NamedTuple):
-    """How the scores of windows become coordinates; sizes: (B, 2) of the target's images, if they differ."""
-
-    rows: Rows
-    temperature: Array | None
-    sizes: Array | None
-    options: LocalizationOptions
-    details: DetailOptions | None
-    device: _C.Device
+from ._run import Localizing
 
 
 class Windows(NamedTuple):
@@ -175,11 +163,10 @@ def _neighbours(line: Array, cells: int, whole: bool) -> list[tuple[Array, Array
 
 def _localize(scores: Array, windows: Windows, size: tuple[int, int], localizing: Localizing) -> Matches:
     """Matches of the scores (B, N, kh, kw) of samples: those of a map of kh x kw cells, moved to the window's place."""
-    rows, temperature, _, options, details, device = localizing
     counted = np.where(windows.counts, scores, scores.dtype.type(-np.inf))
-    in_window = options._replace(localization="global", target_size=None, output_offset=0.0)
-    resolved = in_window.resolve(*scores.shape[2:])
-    found = _run.localize(counted, rows_with_samples(windows, rows), temperature, resolved, details, device)
+    in_window = localizing.options._replace(localization="global", target_size=None, output_offset=0.0)
+    rows = rows_with_samples(windows, localizing.rows)
+    found = _run.localize(counted, localizing._replace(rows=rows, options=in_window, sizes=None))
     there, origin = found.peak >= 0, np.stack((windows.x[..., 0], windows.y[..., 0]), -1)
     keypoints = to_output(origin + found.keypoints, localizing, size).astype(found.keypoints.dtype)
     peak = np.where(there, nearest_cell(windows, found.peak, size), -1)

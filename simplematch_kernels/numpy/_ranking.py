@@ -6,13 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._options import LocalizationOptions
 from .._result_options import ResultOptions
-from ..native._records import _C
 from . import _arrays, _run
-from ._arrays import Array, Matches, Rows
-
-_PEAK = LocalizationOptions("argmax", fixed_temperature=1.0).checked()
+from ._arrays import Array, Matches
+from ._run import Localizing
 
 
 class Best(NamedTuple):
@@ -22,23 +19,22 @@ class Best(NamedTuple):
     peak: Array
 
 
-def best_of_scores(scores: Array, rows: Rows, results: ResultOptions, device: _C.Device) -> Best | None:
+def best_of_scores(scores: Array, localizing: Localizing, results: ResultOptions) -> Best | None:
     """Of scores (B, N, H, W)."""
     if results.top_k is None:
         return None
-    return overwrite_with_best(np.array(scores, order="C") if results.top_k > 1 else scores, rows, results, device)
+    return overwrite_with_best(np.array(scores, order="C") if results.top_k > 1 else scores, localizing, results)
 
 
-def overwrite_with_best(scores: Array, rows: Rows, results: ResultOptions, device: _C.Device) -> Best:
+def overwrite_with_best(scores: Array, localizing: Localizing, results: ResultOptions) -> Best:
     """The peak, and again the peak without the cells around those found before, which -inf overwrites in the scores."""
     assert results.top_k is not None
-    localization = _PEAK.resolve(*scores.shape[2:])
     ranks: list[tuple[Array, Array]] = []
     for rank in range(results.top_k):
         if rank > 0:
             near = _near(ranks[-1][1], results.top_radius, scores.shape[2:])
             np.put_along_axis(scores.reshape(*scores.shape[:2], -1), near, -np.inf, 2)
-        found = _run.localize(scores, rows, None, localization, None, device)
+        found = _run.localize(scores, localizing.of_peak(localizing.rows))
         none = (found.score == -np.inf) & (found.peak >= 0)
         ranks.append((found.score, np.where(none, -1, found.peak)))
     return Best(*(np.stack(of_ranks, -1) for of_ranks in zip(*ranks, strict=True)))

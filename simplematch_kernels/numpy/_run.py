@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 
+from .. import _resolved
+from .._options import PEAK, LocalizationOptions
 from .._resolved import Localization, Metric, Sampling
 from .._result_options import DetailOptions
 from ..native import _records
@@ -12,20 +17,52 @@ from . import _arrays, _checks
 from ._arrays import Array, Matches, Rows, view
 
 
-def localize(
-    scores: Array,
-    rows: Rows,
-    temperature: Array | None,
-    localization: Localization,
-    details: DetailOptions | None,
-    device: _C.Device,
-) -> Matches:
+class Localizing(NamedTuple):
+    """How scores become coordinates; sizes: (B, 2) of the target's images, or None if the options have one for all."""
+
+    rows: Rows
+    temperature: Array | None
+    sizes: Array | None
+    options: LocalizationOptions
+    details: DetailOptions | None
+    device: _C.Device
+
+    def resolve(self, height: int, width: int) -> Localization:
+        return self.options.resolve(height, width, image_sizes=self.sizes)
+
+    def block(self, first: int, last: int) -> Localizing:
+        """Of queries first..last - 1."""
+        temperature = None if self.temperature is None else self.temperature[:, first:last]
+        return self._replace(rows=rows_of_block(self.rows, first, last), temperature=temperature)
+
+    def of_peak(self, rows: Rows) -> Localizing:
+        """The peak alone, in cells."""
+        return Localizing(rows, None, None, PEAK, None, self.device)
+
+
+def localize(scores: Array, localizing: Localizing) -> Matches:
     """Matches of scores (B, N, H, W)."""
+    rows, temperature, _, _, details, device = localizing
     matches = _arrays.empty_matches(scores.shape[0], scores.shape[1], _arrays.accumulation_dtype(scores))
     matches = _arrays.add_details(matches, details)
-    problem = _records.localize_problem(view(scores), _arrays.native_rows(rows), view(temperature), localization)
+    resolved = localizing.resolve(*scores.shape[2:])
+    problem = _records.localize_problem(view(scores), _arrays.native_rows(rows), view(temperature), resolved)
     _C.localize(problem, _arrays.native_matches(matches), device)
     return matches
+
+
+def in_blocks(
+    run: Callable[[Array, Localizing], Matches], descriptors: Array, target: Array, localizing: Localizing
+) -> Matches:
+    """Matches that `run` makes of some descriptors (B, C, 1, n) at a time, whose scores take the budget at most."""
+    queries, (batch, _, height, width) = descriptors.shape[3], target.shape
+    most = _resolved.queries_within_budget(batch * height * width * _arrays.accumulation_dtype(target).itemsize)
+    if queries <= most:
+        return run(descriptors, localizing)
+    ends = [(first, min(first + most, queries)) for first in range(0, queries, most)]
+    return _arrays.concatenated(
+        [run(descriptors[..., first:last], localizing.block(first, last)) for first, last in ends]
+    )
 
 
 def similarity(descriptors: Array, target: Array, metric: Metric, device: _C.Device) -> Array:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._options import LocalizationOptions
 from .._resolved import Window
 from .._result_options import DetailOptions
 from . import _arrays, _run
 from ._arrays import Array, Matches
 from ._given_windows import (
-    Localizing,
     Windows,
     nearest_cell,
     rates,
@@ -20,15 +18,14 @@ from ._given_windows import (
     windows_around,
     windows_of,
 )
-
-_PEAK = LocalizationOptions("argmax", fixed_temperature=1.0).checked()
+from ._run import Localizing
 
 
 def localize(scores: Array, center: Array | None, localizing: Localizing) -> Matches:
     """Matches of weights (B, N, H, W) in windows round their peaks, or round given centers."""
     size = height, width = scores.shape[2:]
-    rows, _, _, options, wanted, device = localizing
-    window = options.resolve(height, width).window
+    rows, wanted = localizing.rows, localizing.details
+    window = localizing.options.resolve(height, width).window
     details: dict[str, Array | None] = {}
     if center is None:
         best, details = _peaks(scores, localizing)
@@ -40,8 +37,7 @@ def localize(scores: Array, center: Array | None, localizing: Localizing) -> Mat
         windows = windows_of(center, scores, localizing)
         values = sample(scores, windows)
         counted = np.where(windows.counts, values, values.dtype.type(-np.inf))
-        peak = _PEAK.resolve(*counted.shape[2:])
-        best = _run.localize(counted, rows_with_samples(windows, rows), None, peak, None, device)
+        best = _run.localize(counted, localizing.of_peak(rows_with_samples(windows, rows)))
         cell = nearest_cell(windows, best.peak, size)
     there = best.peak >= 0
     mean, covariance, log_sum = _moments(values, windows, cell % width, cell // width, window)
@@ -59,12 +55,11 @@ def localize(scores: Array, center: Array | None, localizing: Localizing) -> Mat
 
 def _peaks(scores: Array, localizing: Localizing) -> tuple[Matches, dict[str, Array | None]]:
     """The peaks of weights, and what return_second asks for."""
-    rows, _, _, options, details, device = localizing
-    size = scores.shape[2:]
-    if details is None or not details.return_second:
-        return _run.localize(scores, rows, None, _PEAK.resolve(*size), None, device), {}
-    own = options._replace(fixed_temperature=1.0, target_size=None).resolve(*size)
-    found = _run.localize(scores, rows, None, own, DetailOptions(return_second=True), device)
+    if localizing.details is None or not localizing.details.return_second:
+        return _run.localize(scores, localizing.of_peak(localizing.rows)), {}
+    own = localizing.options._replace(fixed_temperature=1.0, target_size=None)
+    second = DetailOptions(return_second=True)  # its cells depend on the window, so the softmax is made in vain
+    found = _run.localize(scores, localizing._replace(options=own, sizes=None, temperature=None, details=second))
     return found, {"second_score": found.second_score, "second_peak": found.second_peak}
 
 

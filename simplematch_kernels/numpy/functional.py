@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Unpack
 
-from .. import _resolved
-from .._check_options import check_number, check_upsample
+from .._check_options import check_upsample
 from .._options import (
     DEFAULT_TEMPERATURE,
     DescriptorKeywords,
@@ -21,15 +20,15 @@ from .._options import (
     pick,
     with_options,
 )
-from .._resolved import Localization, Metric, Sampling
-from .._result_options import DetailOptions, ResultOptions, details_of, results_of
+from .._resolved import Metric, Sampling
+from .._result_options import details_of, results_of
 from ..native import _records
 from ..native._records import _C
 from . import _arrays, _checks, _given_windows, _ranking, _run, _sums, _upsampled
 from ._arrays import Array, Matches, Rows, view
 from ._checks import descriptor_map
 from ._interpolation import interpolate_matches
-from ._run import device_of
+from ._run import Localizing, device_of
 from .gather import gather
 
 
@@ -109,21 +108,19 @@ def localize(scores: Array, *, threads: int | None = None, **options: Unpack[Loc
     """
     scores = _checks.check_features("scores", scores, "(B, N, H, W)")
     _checks.check_cells("scores", scores, channels=False)
-    batch, queries = scores.shape[:2]
-    rows, temperature, localization = _localization(scores, queries, options)
-    _checks.check_values(None, rows, temperature)
-    details, results, upsample = details_of(options), results_of(options), check_upsample(options.get("upsample"))
-    device, center = device_of(threads), _checks.check_center(options.get("center"), batch, queries)
+    localizing = _localizing(scores, scores.shape[1], threads, options)
+    _checks.check_values(None, localizing.rows, localizing.temperature)
+    results, upsample = results_of(options), check_upsample(options.get("upsample"))
+    center = _checks.check_center(options.get("center"), *scores.shape[:2])
     if upsample is not None:
-        linear = _upsampled.LINEAR
-        return _upsampled.localize(scores, None, rows, temperature, linear, upsample, localization, device)
+        return _upsampled.localize(scores, upsample, localizing)
     if results.normalization == "sum":
-        found = _sums.localize(scores, center, _localizing(scores, rows, temperature, options, device))
+        found = _sums.localize(scores, center, localizing)
     elif center is not None:
-        found = _given_windows.localize(scores, center, _localizing(scores, rows, temperature, options, device))
+        found = _given_windows.localize(scores, center, localizing)
     else:
-        found = _run.localize(scores, rows, temperature, localization, details, device)
-    return _ranking.with_best(found, _ranking.best_of_scores(scores, rows, results, device))
+        found = _run.localize(scores, localizing)
+    return _ranking.with_best(found, _ranking.best_of_scores(scores, localizing, results))
 
 
 @with_options(SimilarityKeywords)
@@ -164,58 +161,41 @@ def match(
     threads: int | None,
     options: Mapping[str, Any],
 ) -> Matches:
+    """`sparse_window_match` of checked maps and queries; without keypoints the source is a list (B, C, 1, N)."""
     _checks.check_cells("target", target)
     queries = source.shape[3] if keypoints is None else keypoints.shape[1]
-    rows, temperature, localization = _localization(target, queries, options)
+    localizing = _localizing(target, queries, threads, options)
     metric = pick(MetricOptions, options).checked().resolve()
-    _checks.check_values(keypoints, rows, temperature)
-    details, results = details_of(options), results_of(options)
-    upsample = check_upsample(options.get("upsample"), metric.kind)
+    _checks.check_values(keypoints, localizing.rows, localizing.temperature)
+    results, upsample = results_of(options), check_upsample(options.get("upsample"), metric.kind)
     center = _checks.check_center(options.get("center"), target.shape[0], queries)
     if upsample is None and center is None and not results.return_scores and results.top_k is None:
-        return _fused(source, keypoints, target, sampling, rows, temperature, metric, localization, details, threads)
-    device = device_of(threads)
-    descriptors = _run.without_padding(source[:, :, 0].transpose(0, 2, 1), rows) if keypoints is None else None
-    if keypoints is not None and sampling is not None:
-        descriptors = gather(source, _run.without_padding(keypoints, rows), sampling, device)
-    assert descriptors is not None
-    queries_map = descriptor_map(descriptors)
+        return _fused(source, keypoints, target, sampling, metric, localizing)
+    descriptors = _descriptors(source, keypoints, sampling, localizing)
     if upsample is not None:
-        return _upsampled.match(queries_map, target, rows, temperature, metric, upsample, localization, device)
+        return _upsampled.match(descriptors, target, upsample, metric, localizing)
     if center is not None:
-        localizing = _localizing(target, rows, temperature, options, device)
-        return _given_windows.match(queries_map, target, center, metric, localizing)
+        return _given_windows.match(descriptors, target, center, metric, localizing)
     if results.return_scores:
-        scores = _run.similarity(queries_map, target, metric, device)
-        found = _run.localize(scores, rows, temperature, localization, details, device)
-        found = _arrays.as_detailed(found, scores=_run.without_padding(scores, rows))
-        return _ranking.with_best(found, _ranking.best_of_scores(scores, rows, results, device))
-    return _ranked_blocks(queries_map, target, rows, temperature, metric, localization, details, results, device)
+        scores = _run.similarity(descriptors, target, metric, localizing.device)
+        found = _run.localize(scores, localizing)
+        found = _arrays.as_detailed(found, scores=_run.without_padding(scores, localizing.rows))
+        return _ranking.with_best(found, _ranking.best_of_scores(scores, localizing, results))
+
+    def ranked(descriptors: Array, localizing: Localizing) -> Matches:
+        scores = _run.similarity(descriptors, target, metric, localizing.device)
+        matches = _run.localize(scores, localizing)
+        return _ranking.with_best(matches, _ranking.overwrite_with_best(scores, localizing, results))
+
+    return _run.in_blocks(ranked, descriptors, target, localizing)
 
 
-def _ranked_blocks(
-    descriptors: Array,
-    target: Array,
-    rows: Rows,
-    temperature: Array | None,
-    metric: Metric,
-    localization: Localization,
-    details: DetailOptions | None,
-    results: ResultOptions,
-    device: _C.Device,
-) -> Matches:
-    """Matches of descriptors (B, C, 1, N) with their best cells, in blocks of queries under the score budget."""
-    queries, (batch, _, height, width) = descriptors.shape[3], target.shape
-    most = _resolved.queries_within_budget(batch * height * width * _arrays.accumulation_dtype(target).itemsize)
-    found = []
-    for first in range(0, max(queries, 1), most):
-        last = min(first + most, queries)
-        scores = _run.similarity(descriptors[..., first:last], target, metric, device)
-        of_block = _run.rows_of_block(rows, first, last)
-        temperatures = None if temperature is None else temperature[:, first:last]
-        matches = _run.localize(scores, of_block, temperatures, localization, details, device)
-        found.append(_ranking.with_best(matches, _ranking.overwrite_with_best(scores, of_block, results, device)))
-    return _arrays.concatenated(found)
+def _descriptors(source: Array, keypoints: Array | None, sampling: Sampling | None, localizing: Localizing) -> Array:
+    """(B, C, 1, N) of checked queries; zeros, or those of point (0, 0), in rows of padding, which may hold NaN."""
+    rows = localizing.rows
+    if keypoints is None or sampling is None:
+        return descriptor_map(_run.without_padding(source[:, :, 0].transpose(0, 2, 1), rows))
+    return descriptor_map(gather(source, _run.without_padding(keypoints, rows), sampling, localizing.device))
 
 
 def _fused(
@@ -223,34 +203,31 @@ def _fused(
     keypoints: Array | None,
     target: Array,
     sampling: Sampling | None,
-    rows: Rows,
-    temperature: Array | None,
     metric: Metric,
-    localization: Localization,
-    details: DetailOptions | None,
-    threads: int | None,
+    localizing: Localizing,
 ) -> Matches:
     """`match` by the fused operator."""
     queries = source.shape[3] if keypoints is None else keypoints.shape[1]
     matches = _arrays.empty_matches(target.shape[0], queries, _arrays.accumulation_dtype(target))
-    matches = _arrays.add_details(matches, details)
-    kept = _arrays.empty_kept(target, localization.window)
+    matches = _arrays.add_details(matches, localizing.details)
+    localization = localizing.resolve(*target.shape[2:])
     problem = _records.match_problem(
         view(source),
         view(keypoints),
         view(target),
-        _arrays.native_rows(rows),
-        view(temperature),
+        _arrays.native_rows(localizing.rows),
+        view(localizing.temperature),
         sampling,
         metric,
         localization,
         kept_queries=0,
     )
+    kept = _arrays.empty_kept(target, localization.window)
     norm, scores = _arrays.addresses(kept)
     result: _C.MatchResult = {
         "matches": _arrays.native_matches(matches), "target_norm": norm, "window_scores": scores
     }  # fmt: skip
-    _C.sparse_window_match(problem, result, device_of(threads))
+    _C.sparse_window_match(problem, result, localizing.device)
     return matches
 
 
@@ -278,26 +255,14 @@ def _interpolate(
     return interpolate_matches(source, keypoints, sampling, sizes, rows, temperature, of_cells)
 
 
-def _localization(scores: Array, queries: int, options: Mapping[str, Any]) -> tuple[Rows, Array | None, Localization]:
-    """(rows, temperature if it is an array, localization) of a function that localises `queries` queries in a map."""
-    size = check_upsample(options.get("upsample"))
-    rows = _checks.check_rows(pick(Rows, options), queries, scores, size)
+def _localizing(scores: Array, queries: int, threads: int | None, options: Mapping[str, Any]) -> Localizing:
+    """Of a function that localises `queries` queries in a map."""
+    rows = _checks.check_rows(pick(Rows, options), queries, scores, check_upsample(options.get("upsample")))
     value = options.get("temperature", DEFAULT_TEMPERATURE)
     number, temperature = _checks.check_temperature(value, scores.shape[0], queries, scores)
-    options, sizes = split_sizes("target_size", options, scores)
-    localization = pick(LocalizationOptions, {**options, "fixed_temperature": number}).checked()
-    return rows, temperature, localization.resolve(*(size or scores.shape[2:]), image_sizes=sizes)
-
-
-def _localizing(
-    scores: Array, rows: Rows, temperature: Array | None, options: Mapping[str, Any], device: _C.Device
-) -> _given_windows.Localizing:
-    """Of checked options."""
-    options, sizes = split_sizes("target_size", options, scores)
-    value = options.get("temperature", DEFAULT_TEMPERATURE)
-    number = None if temperature is not None else check_number("temperature", value, above=0.0)
-    localization = pick(LocalizationOptions, {**options, "fixed_temperature": number}).checked()
-    return _given_windows.Localizing(rows, temperature, sizes, localization, details_of(options), device)
+    rest, sizes = split_sizes("target_size", options, scores)
+    localization = pick(LocalizationOptions, {**rest, "fixed_temperature": number}).checked()
+    return Localizing(rows, temperature, sizes, localization, details_of(options), device_of(threads))
 
 
 def check_maps(source: Array, target: Array, options: Mapping[str, Any]) -> tuple[Array, Array]:
