@@ -36,7 +36,7 @@ def check_upsample(value: object, metric: str = "cosine") -> tuple[int, int] | N
             "that of the map; upsample the map yourself, got 'l1'"
         )
     if size is not None:
-        _check_shapes.check_count("upsample", "cells", size[0] * size[1])
+        _check_shapes.check_limit("upsample", "cells", size[0] * size[1])
     return size
 
 
@@ -84,40 +84,21 @@ def check_disc_size(value: object) -> tuple[float, float]:
     return pair
 
 
-def check_radius(name: str, value: object, or_else: str = "") -> int:
-    """A radius in cells; `or_else`: what the option takes besides."""
-    radius = as_integer(value)
-    if radius is None:
-        raise TypeError(f"{name} must be a whole number of cells{or_else}, got {shown(value)}")
-    if radius < 0:
-        raise ValueError(f"{name} must be at least 0 cells, got {radius}")
-    return radius
-
-
-def check_count(name: str, value: object) -> int:
-    """A number of things, at least one."""
-    count = as_integer(value)
-    if count is None:
-        raise TypeError(f"{name} must be a whole number or None, got {shown(value)}")
-    if count < 1:
-        raise ValueError(f"{name} must be at least 1, got {count}")
-    return count
+def check_whole(name: str, value: object, at_least: int, unit: str = "", or_else: str = "") -> int:
+    """A whole number; `unit`: of what, `or_else`: what the option takes besides."""
+    number = as_integer(value)
+    if number is None:
+        raise TypeError(f"{name} must be a whole number{unit and f' of {unit}s'}{or_else}, got {shown(value)}")
+    if number < at_least:
+        plural = "s" if at_least != 1 else ""
+        raise ValueError(f"{name} must be at least {at_least}{unit and f' {unit}{plural}'}, got {number}")
+    return number
 
 
 def check_switch(name: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, got {shown(value)}")
     return value
-
-
-def check_kernel_size(value: object) -> int:
-    """k cells, as an int."""
-    side = as_integer(value)
-    if side is None:
-        raise TypeError(f"kernel_size must be a whole number of cells, got {shown(value)}")
-    if side < 1:
-        raise ValueError(f"kernel_size must be at least 1 cell, got {side}")
-    return side
 
 
 def _is_count(value: object) -> TypeGuard[int]:

@@ -50,17 +50,17 @@ def check_equal(name: str, dimension: str, value: int, other_name: str, expected
         raise ValueError(f"{name} must have the same {dimension} as {other_name}, got {value} and {expected}")
 
 
-def check_count(name: str, what: str, count: int) -> None:
+def check_limit(name: str, what: str, count: int) -> None:
     if count > MOST_CELLS:
         raise ValueError(f"{name} must have at most 2^30 {what}, got {count}")
 
 
-def check_counts(name: str, shape: str, got: Sequence[int]) -> None:
+def check_limits(name: str, shape: str, got: Sequence[int]) -> None:
     """Of features or scores of the size `got`: rows are what `shape` calls N, and cells H and W."""
     if shape.startswith("(B, N"):
-        check_count(name, "rows", got[1])
+        check_limit(name, "rows", got[1])
     if "H" in shape:
-        check_count(name, "cells", got[1] if shape == TOKENS else got[2] * got[3])
+        check_limit(name, "cells", got[1] if shape == TOKENS else got[2] * got[3])
 
 
 def wrong_kind(name: str, kind: str, shape: str, value: object) -> TypeError:

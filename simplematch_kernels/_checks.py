@@ -14,7 +14,7 @@ from torch import Tensor
 
 from . import _check_shapes, _native
 from ._check_options import check_number
-from ._check_shapes import TokenShape, check_count, check_equal
+from ._check_shapes import TokenShape, check_equal, check_limit
 from ._types import Rows, accumulation_dtype, descriptor_map
 
 INTEGER_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -35,7 +35,7 @@ def check_features(name: str, value: object, shape: str) -> Tensor:
     if tensor.dtype not in FEATURE_DTYPES:
         raise _check_shapes.wrong_features(name, tensor.dtype)
     if not torch.compiler.is_compiling():  # sizes may be symbols there, which this would bind
-        _check_shapes.check_counts(name, shape, tensor.shape)
+        _check_shapes.check_limits(name, shape, tensor.shape)
     return tensor
 
 
@@ -97,7 +97,7 @@ def check_keypoints(keypoints: object, features: Tensor, features_name: str, nam
         raise _check_shapes.not_real(name, tensor.dtype)
     check_equal(name, "batch size", tensor.shape[0], features_name, features.shape[0])
     if not torch.compiler.is_compiling():
-        check_count(name, "rows", tensor.shape[1])
+        check_limit(name, "rows", tensor.shape[1])
     check_device(name, tensor, features_name, features)
 
 

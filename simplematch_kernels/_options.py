@@ -21,9 +21,9 @@ from ._check_options import (
     check_disc_size,
     check_no_token_shape,
     check_number,
-    check_radius,
     check_size,
     check_token_shape,
+    check_whole,
     check_window_size,
 )
 from ._check_shapes import TokenShape
@@ -266,7 +266,7 @@ PEAK = LocalizationOptions("argmax", window_size=(1, 1), fixed_temperature=1.0)
 
 
 def _radius_of_second(value: object) -> int | None:
-    return None if value is None else check_radius("second_radius", value, " or None")
+    return None if value is None else check_whole("second_radius", value, 0, "cell", " or None")
 
 
 @lru_cache(maxsize=_MOST)

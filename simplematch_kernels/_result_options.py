@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
 
-from ._check_options import check_choice, check_count, check_radius, check_switch
+from ._check_options import check_choice, check_switch, check_whole
 
 Array = TypeVar("Array")
 NORMALIZATIONS = ("softmax", "sum")
@@ -71,8 +71,8 @@ def results_of(options: Mapping[str, Any]) -> ResultOptions:
     given: Any = options
     check_choice("normalization", normalization := given.get("normalization", "softmax"), NORMALIZATIONS)
     scores = check_switch("return_scores", given.get("return_scores", False))
-    count = None if given.get("top_k") is None else check_count("top_k", given["top_k"])
-    radius = check_radius("top_radius", given.get("top_radius", 0))
+    count = None if given.get("top_k") is None else check_whole("top_k", given["top_k"], 1, or_else=" or None")
+    radius = check_whole("top_radius", given.get("top_radius", 0), 0, "cell")
     if scores:
         _exclude("return_scores", "False", given, _OF_THE_FUSED_OPERATOR)
     if count is not None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Generic, NamedTuple, TypedDict
 
-from ._check_options import check_choice, check_kernel_size, check_number, check_size
+from ._check_options import check_choice, check_number, check_size, check_whole
 from ._options import (
     COORDINATES,
     DEFAULT_TEMPERATURE,
@@ -42,7 +42,7 @@ class TruthOptions(NamedTuple):
     def checked(self) -> TruthOptions:
         check_choice("target_coords", self.target_coords, COORDINATES)
         return TruthOptions(
-            kernel_size=check_kernel_size(self.kernel_size),
+            kernel_size=check_whole("kernel_size", self.kernel_size, 1, "cell"),
             sigma=None if self.sigma is None else check_number("sigma", self.sigma, above=0.0),
             target_size=check_size("target_size", self.target_size),
             target_coords=self.target_coords,

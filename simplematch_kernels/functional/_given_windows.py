@@ -13,10 +13,10 @@ from .._options import MetricOptions, SamplingOptions, axes
 from .._resolved import Localization, Sampling, Window, cells_from_pixels
 from .._types import Matches, Rows, accumulation_dtype, as_detailed, descriptor_map
 from ..operators import local_correlation as correlation_operator
-from ..operators import localize as localize_operator
 from ..operators._torch import is_plain
 from ..reference.gather import apply_affine, to_cells
 from ..reference.localize import in_shape, maps_from_cells, rates
+from ._localize import localize_scores
 from ._shared import Localizing, size_of
 
 
@@ -175,22 +175,19 @@ def _neighbours(line: Tensor, cells: int, whole: bool) -> list[tuple[Tensor, Ten
 
 def _localize(scores: Tensor, windows: Windows, size: tuple[int, int], localizing: Localizing) -> Matches:
     """Matches of the scores (B, N, kh, kw) of samples: those of a map of kh x kw cells, moved to the window's place."""
-    rows, temperature, sizes, options, details, backend = localizing
     origin = torch.stack((windows.x[..., 0], windows.y[..., 0]), -1)
     counted = torch.where(windows.counts, scores, -torch.inf)
-    in_window = options._replace(localization="global", target_size=None, output_offset=0.0)
-    inputs = (counted, rows_with_samples(windows, rows), temperature, None, in_window)
-    if details is None:
-        found, covariance = localize_operator.run(localize_operator.Arguments(*inputs, backend)), None
-    else:
-        detailed = localize_operator.run_detailed(localize_operator.DetailedArguments(*inputs, details, backend))
-        found, covariance = detailed.matches, detailed.covariance
-    points = PointsOfMap(options.resolve(*size, image_sizes=sizes), size)
+    in_window = localizing.options._replace(localization="global", target_size=None, output_offset=0.0)
+    rows = rows_with_samples(windows, localizing.rows)
+    found = localize_scores(counted, localizing._replace(rows=rows, options=in_window, sizes=None))
+    points = PointsOfMap(localizing.options.resolve(*size, image_sizes=localizing.sizes), size)
     there = found.peak >= 0
     keypoints = points.of_cells(origin + found.keypoints.double()).to(found.keypoints.dtype)
     peak = torch.where(there, nearest_cell(windows, found.peak, size), -1)
     located = Matches(torch.where(there[..., None], keypoints, -1), found.score, peak, found.log_sum_exp)
-    return located if covariance is None else as_detailed(located, covariance=covariance * points.rates(covariance))
+    if (covariance := found.covariance) is None:
+        return located
+    return as_detailed(located, covariance=covariance * points.rates(covariance))
 
 
 def rows_with_samples(windows: Windows, rows: Rows) -> Rows:

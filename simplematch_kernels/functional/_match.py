@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import _checks, _resolved
-from .._options import PEAK, SamplingOptions, axes
+from .._options import SamplingOptions, axes
 from .._resolved import Sampling, cells_from_pixels
-from .._result_options import DetailOptions
 from .._types import (
-    DetailedMatches,
-    LocalizeDetails,
-    MatchDetails,
     Matches,
     Rows,
     as_detailed,
     descriptors_of,
 )
 from ..operators import cosine_similarity as similarity_operator
-from ..operators import localize as localize_operator
 from ..operators import sparse_window_match as match_operator
 from ..operators._torch import is_plain
 from ..reference.interpolation import interpolate_matches
 from . import _given_windows, _ranking, _upsampled
 from ._calls import Checked
+from ._localize import localize_scores, with_details
 from ._shared import (
     Localizing,
     Queries,
@@ -72,27 +68,6 @@ def match(
     return Matches(result.keypoints, result.score, result.peak, result.log_sum_exp)
 
 
-def localize_scores(scores: Tensor, localizing: Localizing) -> Matches:
-    """`localize` of checked scores, as far as its operator does it."""
-    rows, temperature, sizes, options, details, backend = localizing
-    inputs = (scores, rows, temperature, sizes, options)
-    if details is not None:
-        arguments = localize_operator.DetailedArguments(*inputs, details, backend)
-        return with_details(localize_operator.run_detailed(arguments), details)
-    return localize_operator.run(localize_operator.Arguments(*inputs, backend))
-
-
-def with_details(found: LocalizeDetails | MatchDetails, details: DetailOptions) -> Matches:
-    """`DetailedMatches`, of which the types of the public functions say that they have the fields of `Matches`."""
-    detailed = DetailedMatches(
-        *found[:4],
-        found.covariance if details.return_covariance else None,
-        found.second_score if details.return_second else None,
-        found.second_peak if details.return_second else None,
-    )
-    return cast(Matches, detailed)
-
-
 def _in_steps(
     queries: Queries, target: Tensor, checked: Checked, localizing: Localizing, options: Mapping[str, Any]
 ) -> Matches:
@@ -107,21 +82,20 @@ def _in_steps(
         scores = _scores(descriptors, target, checked, backend)
         found = localize_scores(scores, localizing)
         found = as_detailed(found, scores=without_padding(scores, rows))
-        return _ranking.with_best(found, _ranking.best_of_scores(scores, rows, results, backend))
+        return _ranking.with_best(found, _ranking.best_of_scores(scores, localizing, results))
 
     def ranked(descriptors: Tensor, localizing: Localizing) -> Matches:
         scores = _scores(descriptors, target, checked, backend)
         matches = localize_scores(scores, localizing)
         return _ranking.with_best(
-            matches, _ranking.overwrite_with_best(scores, localizing.rows, results, backend)
+            matches, _ranking.overwrite_with_best(scores, localizing, results)
         )  # fmt: skip
 
     if not torch.is_grad_enabled() or not any_requires_grad(descriptors, target, localizing.temperature):
         return in_blocks(ranked, descriptors, target, localizing)
     found = match(queries, target, checked._replace(takes_steps=False), backend, options)
-    of_ranks = localizing._replace(options=PEAK, temperature=None, details=None)
     with torch.no_grad():
-        best = in_blocks(ranked, descriptors, target, of_ranks)
+        best = in_blocks(ranked, descriptors, target, localizing.of_peak(rows))
     assert best.top_score is not None and best.top_peak is not None
     return as_detailed(found, top_score=best.top_score, top_peak=best.top_peak)
 

@@ -7,12 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._options import PEAK
 from .._result_options import ResultOptions
-from .._types import Matches, Rows, as_detailed
-from ..operators import localize as localize_operator
+from .._types import Matches, as_detailed
 from ..operators._torch import is_plain
-from ._shared import size_of
+from ._localize import localize_scores
+from ._shared import Localizing, size_of
 
 
 class Best(NamedTuple):
@@ -22,15 +21,15 @@ class Best(NamedTuple):
     peak: Tensor
 
 
-def best_of_scores(scores: Tensor, rows: Rows, results: ResultOptions, backend: str) -> Best | None:
+def best_of_scores(scores: Tensor, localizing: Localizing, results: ResultOptions) -> Best | None:
     """Of scores (B, N, H, W)."""
     if results.top_k is None:
         return None
     with torch.no_grad():
-        return overwrite_with_best(scores.clone() if results.top_k > 1 else scores, rows, results, backend)
+        return overwrite_with_best(scores.clone() if results.top_k > 1 else scores, localizing, results)
 
 
-def overwrite_with_best(scores: Tensor, rows: Rows, results: ResultOptions, backend: str) -> Best:
+def overwrite_with_best(scores: Tensor, localizing: Localizing, results: ResultOptions) -> Best:
     """The peak, and again the peak without the cells around those found before, which -inf overwrites in the scores.
 
     Each round is the argmax of `localize`, so its rules for ties, NaN, masks and padding hold for every rank. Without
@@ -41,11 +40,10 @@ def overwrite_with_best(scores: Tensor, rows: Rows, results: ResultOptions, back
     for rank in range(results.top_k):
         if rank > 0:
             near = _near(ranks[-1][1], results.top_radius, size_of(scores))
-            fill = (
-                Tensor.scatter_ if is_plain((scores,), scores.device) else Tensor.scatter
-            )  # vmap has no rule in place
+            in_place = is_plain((scores,), scores.device)  # vmap has no rule for that
+            fill = Tensor.scatter_ if in_place else Tensor.scatter
             scores = fill(scores.flatten(2), 2, near, -torch.inf).view_as(scores)
-        found = localize_operator.run(localize_operator.Arguments(scores, rows, None, None, PEAK, backend))
+        found = localize_scores(scores, localizing.of_peak(localizing.rows))
         none = (found.score == -torch.inf) & (found.peak >= 0)
         ranks.append((found.score, torch.where(none, -1, found.peak)))
     return Best(*(torch.stack(of_ranks, -1) for of_ranks in zip(*ranks, strict=True)))

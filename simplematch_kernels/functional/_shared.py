@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .. import _backends, _checks, _resolved
 from .._check_options import check_choice, check_upsample
-from .._options import COORDINATES, LocalizationOptions, pick
+from .._options import COORDINATES, PEAK, LocalizationOptions, pick
 from .._resolved import IDENTITY, Sampling
 from .._result_options import DetailOptions
 from .._types import ALL_ROWS, Matches, Rows, accumulation_dtype, concatenated
@@ -122,6 +122,10 @@ class Localizing(NamedTuple):
         """Of queries first..last - 1."""
         temperature = None if self.temperature is None else self.temperature[:, first:last]
         return self._replace(rows=rows_of_block(self.rows, first, last), temperature=temperature)
+
+    def of_peak(self, rows: Rows) -> Localizing:
+        """The peak alone, in cells."""
+        return Localizing(rows, None, None, PEAK, None, self.backend)
 
 
 def in_blocks(

@@ -5,13 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .._options import PEAK
 from .._resolved import Window
 from .._result_options import DetailOptions
 from .._types import Matches, as_detailed
-from ..operators import localize as localize_operator
 from ._given_windows import PointsOfMap, Windows, nearest_cell, rows_with_samples, sample, windows_around
 from ._given_windows import windows_of as windows_of_centers
+from ._localize import localize_scores
 from ._shared import Localizing, size_of
 
 
@@ -36,7 +35,7 @@ def localize(scores: Tensor, center: Tensor | None, localizing: Localizing) -> M
         values = sample(scores, windows)
         counted = torch.where(windows.counts, values, -torch.inf)
         rows = rows_with_samples(windows, localizing.rows)
-        best = localize_operator.run(localize_operator.Arguments(counted, rows, None, None, PEAK, localizing.backend))
+        best = localize_scores(counted, localizing.of_peak(rows))
         cell = nearest_cell(windows, best.peak, size)
     moments = _Moments(values, windows, cell % width, cell // width, window)
     points = PointsOfMap(localizing.options.resolve(height, width, image_sizes=localizing.sizes), size)
@@ -55,15 +54,13 @@ def localize(scores: Tensor, center: Tensor | None, localizing: Localizing) -> M
 
 def _peaks(scores: Tensor, localizing: Localizing) -> tuple[Matches, dict[str, Tensor]]:
     """The peaks of weights, and what return_second asks for."""
-    rows, _, _, options, details, backend = localizing
-    if details is None or not details.return_second:
-        return localize_operator.run(localize_operator.Arguments(scores, rows, None, None, PEAK, backend)), {}
+    if localizing.details is None or not localizing.details.return_second:
+        return localize_scores(scores, localizing.of_peak(localizing.rows)), {}
+    own = localizing.options._replace(fixed_temperature=1.0, target_size=None)
     second = DetailOptions(return_second=True)  # its cells depend on the window, so the softmax is made in vain
-    own = options._replace(fixed_temperature=1.0, target_size=None)
-    found = localize_operator.run_detailed(
-        localize_operator.DetailedArguments(scores, rows, None, None, own, second, backend)
-    )
-    return found.matches, {"second_score": found.second_score, "second_peak": found.second_peak}
+    found = localize_scores(scores, localizing._replace(options=own, sizes=None, temperature=None, details=second))
+    assert found.second_score is not None and found.second_peak is not None
+    return found, {"second_score": found.second_score, "second_peak": found.second_peak}
 
 
 class _Moments:

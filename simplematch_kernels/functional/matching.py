@@ -27,7 +27,8 @@ from ._calls import (
     check_match_call,
     check_similarity_call,
 )
-from ._match import interpolate, localize_scores, match
+from ._localize import localize_scores
+from ._match import interpolate, match
 from ._shared import Localizing, Queries, once, requested, rows_and_temperature
 
 
@@ -194,7 +195,7 @@ def localize(scores: Tensor, *, backend: str | None = None, **options: Unpack[Lo
         found = _given_windows.localize(scores, center, localizing)
     else:
         found = localize_scores(scores, localizing)
-    return _ranking.with_best(found, _ranking.best_of_scores(scores, rows, results, localizing.backend))
+    return _ranking.with_best(found, _ranking.best_of_scores(scores, localizing, results))
 
 
 @with_options(SimilarityKeywords)

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import _check_shapes
 from .._check_options import as_integer, as_number, check_number
-from .._check_shapes import TokenShape, check_count, check_equal
+from .._check_shapes import TokenShape, check_equal, check_limit
 from ._arrays import CODES, Array, Rows, accumulation_dtype, addressable
 
 
@@ -31,7 +31,7 @@ def check_features(name: str, value: object, shape: str) -> Array:
     array = check_array(name, value, shape)
     if array.dtype.name not in CODES:
         raise _check_shapes.wrong_features(name, array.dtype)
-    _check_shapes.check_counts(name, shape, array.shape)
+    _check_shapes.check_limits(name, shape, array.shape)
     return addressable(array)
 
 
@@ -84,7 +84,7 @@ def check_keypoints(keypoints: object, features: Array, features_name: str, name
     if array.dtype.kind not in "iuf" and array.dtype.name not in CODES:
         raise _check_shapes.not_real(name, array.dtype)
     check_equal(name, "batch size", array.shape[0], features_name, features.shape[0])
-    check_count(name, "rows", array.shape[1])
+    check_limit(name, "rows", array.shape[1])
     return addressable(array if array.dtype.name in ("float32", "float64") else array.astype(np.float32))
 
 

@@ -145,7 +145,7 @@ class KeypointMatcher(nn.Module):
     def _project_rows(self, source: Tensor, keypoints: Tensor, image_size: int) -> Tensor:
         """Project the descriptors at keypoints (B, N, 2) to (B, N, C)."""
         if self.matching == "sparse":
-            rows = _rows(source, _cells(keypoints, source, image_size))
+            rows = _rows(source, cells_of(keypoints, source, image_size))
         else:
             rows = gather_keypoints(source, keypoints, size=(image_size, image_size))
         projected: Tensor = self.proj(rows)
@@ -198,7 +198,7 @@ class KeypointMatcher(nn.Module):
             )
         if return_covariance:
             raise ValueError(f'matching must be "fused" for return_covariance, got {self.matching!r}')
-        cells = _cells(keypoints, source, image_size)
+        cells = cells_of(keypoints, source, image_size)
         if self.matching == "sparse":
             return self._localize(_rows(source, cells), target, num_keypoints, image_size)
         every_cell = self._localize(source.flatten(2).transpose(1, 2), target, None, image_size)
@@ -242,7 +242,7 @@ def _unit(descriptors: Tensor) -> Tensor:
     return unit
 
 
-def _cells(keypoints: Tensor, features: Tensor, image_size: int) -> Tensor:
+def cells_of(keypoints: Tensor, features: Tensor, image_size: int) -> Tensor:
     """Return the flat index (B, N) of the cell that contains each keypoint (B, N, 2)."""
     height, width = features.shape[-2:]
     x = (keypoints[..., 0] * width / image_size).long().clamp(0, width - 1)

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from simplematch_kernels import match_all
 
+from .matching import cells_of
+
 
 @torch.no_grad()
 def mutual_at(source: Tensor, target: Tensor, keypoints: Tensor, image_size: int) -> Tensor:
@@ -22,8 +24,5 @@ def mutual_at(source: Tensor, target: Tensor, keypoints: Tensor, image_size: int
     Returns:
         (B, N) bool.
     """
-    height, width = source.shape[-2:]
-    x = (keypoints[..., 0] * width / image_size).long().clamp(0, width - 1)
-    y = (keypoints[..., 1] * height / image_size).long().clamp(0, height - 1)
-    mutual: Tensor = match_all(source, target, return_log_sum_exp=False).mutual.gather(1, y * width + x)
-    return mutual
+    mutual: Tensor = match_all(source, target, return_log_sum_exp=False).mutual
+    return mutual.gather(1, cells_of(keypoints, source, image_size))
