@@ -276,7 +276,7 @@ void similarity_all_backward(const SimilarityProblem& p, const SimilarityResult&
     std::vector<RowSums> sums(size_t(most.images * most.queries));
     // Rows of the gradients that arrive are read where they lie, if they lie in rows and all of them are numbers.
     const View& arrives = upstream.scores;
-    const bool has_place = batch > 0 && count > 0 && row_in_place<T>(arrives, 0, 0) != nullptr;
+    const bool has_rows = batch > 0 && count > 0 && row_in_place<T>(arrives, 0, 0) != nullptr;
     const WindowScores<T> in_place{static_cast<const T*>(arrives.data), arrives.stride[0], arrives.stride[1], width, true};
     Buffer<T> query_gradient(want_query ? most.images * most.queries * stride : 0);
     BlockGradients<T> gradients(most, height, width, channels, most.queries < count, is_given(wanted.target));
@@ -289,8 +289,8 @@ void similarity_all_backward(const SimilarityProblem& p, const SimilarityResult&
                          [&](int64_t, int64_t n) { return sample_descriptor(p.descriptors, n); });
             const WindowScores<T> sources{scores + (b * count + n0) * cells, count * cells, cells, width, true};
             WindowScores<T> arriving = in_place;
-            if (has_place) arriving.data += b * in_place.image_stride + n0 * in_place.query_stride;
-            bool take_them = false;
+            if (has_rows) arriving.data += b * in_place.image_stride + n0 * in_place.query_stride;
+            bool read_in_place = false;
 #pragma omp parallel num_threads(threads) if (threads > 1)
             {
                 block.load(images_from(p.descriptors, b), steps);
@@ -298,21 +298,21 @@ void similarity_all_backward(const SimilarityProblem& p, const SimilarityResult&
                 for (int64_t task = 0; task < images * queries; ++task) {
                     const int64_t i = task / queries, n = task % queries;
                     const T* const s = sources.data + i * sources.image_stride + n * sources.query_stride;
-                    if (has_place) {
+                    if (has_rows) {
                         const T* const row = arriving.data + i * arriving.image_stride + n * arriving.query_stride;
                         sums[size_t(task)] = sum_row(row, s, cells);
                     }
                     gradients.box(task) = {0, 0, height, width};
                 }
 #pragma omp single
-                take_them = has_place && std::all_of(sums.begin(), sums.begin() + images * queries,
+                read_in_place = has_rows && std::all_of(sums.begin(), sums.begin() + images * queries,
                                                      [](const RowSums& x) { return x.finite; });
                 const WindowScores<T> results =
-                    take_them ? arriving : WindowScores<T>{dense.get(), queries * cells, cells, width, true};
+                    read_in_place ? arriving : WindowScores<T>{dense.get(), queries * cells, cells, width, true};
 #pragma omp for schedule(static)
                 for (int64_t task = 0; task < images * queries; ++task) {
                     const int64_t i = task / queries, n = task % queries;
-                    if (!take_them) {
+                    if (!read_in_place) {
                         const T* const s = sources.data + i * sources.image_stride + n * sources.query_stride;
                         T* const row = dense.get() + task * cells;
                         const T* const from = contiguous_row(upstream.scores, b + i, n0 + n, row);
