@@ -215,21 +215,6 @@ def test_counts_equal_the_unpadded_call(backend: str) -> None:
     torch.testing.assert_close(padded.log_sum_exp_b[:, :67], whole.log_sum_exp_b)
 
 
-@pytest.mark.skipif(_backends.interpreting(), reason="minutes in the interpreter, which has no memory to overrun")
-def test_counts_that_divide_into_larger_blocks(backend: str) -> None:
-    """1025 rows are two blocks of 520 on a CPU, 1024 are one; so it is with panels of columns."""
-    a, b, _ = Sample("x", batch=2, of_a=(1025,), of_b=(3120,), channels=256).make()
-    counts = {"num_a": torch.tensor([1024, 1025], device=DEVICE), "num_b": torch.tensor([3072, 1536], device=DEVICE)}
-    padded = smk.match_all(a, b, **counts, backend=backend)
-    for i in range(2):
-        n, m = (int(x[i]) for x in counts.values())
-        whole = smk.match_all(a[i : i + 1, :n], b[i : i + 1, :m], backend=backend)
-        assert torch.equal(padded.index_a[i, :n], whole.index_a[0])
-        assert torch.equal(padded.index_b[i, :m], whole.index_b[0])
-        torch.testing.assert_close(padded.log_sum_exp_a[i, :n], whole.log_sum_exp_a[0])
-        torch.testing.assert_close(padded.log_sum_exp_b[i, :m], whole.log_sum_exp_b[0])
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("some", [True, False], ids=["some", "whole-panels"])
 def test_infinite_distances_beside_finite_ones(some: bool, dtype: torch.dtype, backend: str) -> None:
