@@ -1,7 +1,7 @@
 # The CPU kernels: the steps once for each instruction set, chosen among at run time, and the drivers around them.
 # Never -march=native, so that a build runs on every machine; never -ffast-math, which would lose NaN.
 
-set(steps similarity.cpp absolute_backward.cpp localize.cpp localize_backward.cpp details.cpp side_by_side.cpp small_maps.cpp backward.cpp match_all.cpp
+set(steps similarity.cpp absolute_backward.cpp localize.cpp localize_backward.cpp details.cpp side_by_side.cpp small_maps.cpp row_sums.cpp backward.cpp match_all.cpp
   match_all_backward.cpp match_all_steps.cpp neighbour_products.cpp upsample.cpp local_correlation.cpp
   level.cpp)
 list(TRANSFORM steps PREPEND csrc/cpu/)

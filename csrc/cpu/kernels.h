@@ -7,6 +7,7 @@
 #include "common/window.h"
 #include "local_correlation.h"
 #include "match_all.h"
+#include "row_sums.h"
 #include "upsampling.h"
 
 namespace simplematch::cpu {
@@ -212,6 +213,8 @@ struct Kernels {
     // To and from lines of `stride` numbers, at least round_up(cells, kTile).
     void (*read_side_by_side)(const SideBySide<const T>&, T* lines, int64_t stride);
     void (*write_side_by_side)(const SideBySide<T>&, const T* lines, int64_t stride);
+    RowSums (*sum_row)(const T* row, const T* scores, int64_t cells);
+    void (*copy_row)(const T* from, const T* scores, int64_t cells, T* to);
     void (*weights)(const WeightWork<T>&, int64_t b, int64_t tile);
     void (*target_and_query_backward)(const GradientWork<T>&, int64_t b, int64_t first, int64_t last, T* scratch);
     MatchAllSteps<T> match_all;

@@ -26,6 +26,10 @@ void read_side_by_side(const SideBySide<const T>&, T*, int64_t);
 template <class T>
 void write_side_by_side(const SideBySide<T>&, const T*, int64_t);
 template <class T>
+RowSums sum_row(const T*, const T*, int64_t);
+template <class T>
+void copy_row(const T*, const T*, int64_t, T*);
+template <class T>
 void weights(const WeightWork<T>&, int64_t, int64_t);
 template <class T>
 void target_and_query_backward(const GradientWork<T>&, int64_t, int64_t, int64_t, T*);
@@ -52,8 +56,8 @@ template <class T>
 const Kernels<T>& kernels() {
     static const Kernels<T> table = {
         similarity<T>, norms<T>, to_units<T>, localize<T>, localize_backward<T>, covariance<T>, second_best<T>,
-        localize_small<T>, localize_small_backward<T>, read_side_by_side<T>, write_side_by_side<T>, weights<T>,
-        target_and_query_backward<T>, match_all_steps<T>(), neighbour_products<T>,
+        localize_small<T>, localize_small_backward<T>, read_side_by_side<T>, write_side_by_side<T>, sum_row<T>, copy_row<T>,
+        weights<T>, target_and_query_backward<T>, match_all_steps<T>(), neighbour_products<T>,
         neighbour_products_backward<T>, upsample<T>, upsample_backward<T>, upsampled_terms<T>, upsampled_terms_backward<T>,
         correlation_steps<T>()};
     return table;

@@ -1,7 +1,6 @@
 // The steps as operators of their own: localize, gather_keypoints, cosine_similarity.
 #include "driver.h"
 #include "localization.h"
-#include "row_sums.h"
 #include "rows.h"
 #include "source_backward.h"
 
@@ -300,7 +299,7 @@ void similarity_all_backward(const SimilarityProblem& p, const SimilarityResult&
                     const T* const s = sources.data + i * sources.image_stride + n * sources.query_stride;
                     if (has_rows) {
                         const T* const row = arriving.data + i * arriving.image_stride + n * arriving.query_stride;
-                        sums[size_t(task)] = sum_row(row, s, cells);
+                        sums[size_t(task)] = steps.sum_row(row, s, cells);
                     }
                     gradients.box(task) = {0, 0, height, width};
                 }
@@ -316,8 +315,8 @@ void similarity_all_backward(const SimilarityProblem& p, const SimilarityResult&
                         const T* const s = sources.data + i * sources.image_stride + n * sources.query_stride;
                         T* const row = dense.get() + task * cells;
                         const T* const from = contiguous_row(upstream.scores, b + i, n0 + n, row);
-                        copy_row(from, s, cells, row);
-                        sums[size_t(task)] = sum_row(row, s, cells);
+                        steps.copy_row(from, s, cells, row);
+                        sums[size_t(task)] = steps.sum_row(row, s, cells);
                     }
                     gradients.set_query_own(task, block.view().norm[task], sums[size_t(task)].sum,
                                             sums[size_t(task)].with_score, p.metric);
@@ -333,8 +332,11 @@ void similarity_all_backward(const SimilarityProblem& p, const SimilarityResult&
 #pragma omp for schedule(static)
                     for (int64_t task = 0; task < images * queries; ++task) {
                         const int64_t at = (b + task / queries) * out.stride[0] + (n0 + task % queries) * out.stride[3];
-                        for (int64_t c = 0; c < channels; ++c)
-                            write_element(out, at + c * out.stride[1], double(query_gradient[task * stride + c]));
+                        with_storage(out.dtype, [&](auto* type) {
+                            auto to = static_cast<decltype(type)>(out.data) + at;
+                            for (int64_t c = 0; c < channels; ++c)
+                                from_float(query_gradient[task * stride + c], to + c * out.stride[1]);
+                        });
                     }
                 }
             }
