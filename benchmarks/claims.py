@@ -74,6 +74,7 @@ def claims(result: dict[str, Any]) -> list[Claim]:
         *operator(result.get("op", [])),
         *_graph(result.get("cuda_graph", [])),
         *_family(result.get("family", [])),
+        *_family(result.get("never_slower", [])),
         *_throughput(result.get("throughput", []), gpu),
     ]
 

@@ -41,8 +41,10 @@ def _never_slower(rows: list[Row]) -> str:
         return ""
     lines = []
     for row in rows:
-        shape = "x".join(str(row[name]) for name in ("batch", "queries", "height", "width"))
         times = [milliseconds(row["times"][name], 1e3, 0) for name in ("ours", "plain")]
-        lines.append([shape, row["mode"], *times, f"**{row['speedup']:.2f}x**"])
-    about = f"Microseconds of `localize` and of a softmax with a matrix product, {rows[0]['threads']} threads."
-    return f"### Soft-argmax of given maps\n\n{about}\n\n" + table(["maps", "", "ours", "plain", "faster"], lines)
+        lines.append([describe(row), row["mode"], *times, f"**{row['faster_than']['plain']:.2f}x**"])
+    about = (
+        "Microseconds, one thread: uses in other people's code where a few calls of PyTorch do the same, at their "
+        "shapes. `benchmarks/never_slower.py` has them."
+    )
+    return f"### Where plain PyTorch is hard to beat\n\n{about}\n\n" + table(["", "", "ours", "plain", "faster"], lines)

@@ -132,7 +132,7 @@ public:
             const int64_t i = task / groups, n = task % groups * group, here = std::min(group, count_ - n);
             const int64_t at = i * count_ + n;
             T* const vectors = vectors_.get() + at * stride_;
-            gather(map, i, samples_.get() + at, valid_.data() + at, here, 0, channels_, vectors, stride_);
+            gather_padded(map, i, samples_.get() + at, valid_.data() + at, here, 0, channels_, vectors, stride_);
             kernels.norms(vectors, stride_, channels_, here, norm_.get() + at);
         }
     }

@@ -86,40 +86,70 @@ double read_upstream(const View& view, int64_t b, int64_t n, int64_t i, int64_t 
 
 namespace {
 
+// The cells of a sample that are read, at one channel: a cell of weight zero is not, whatever it holds.
+template <class T, class S>
+struct ReadCells {
+    const S* at[4];
+    T weight[4];
+    int32_t count = 0;
+
+    ReadCells(const S* plane, const Sample& s) {
+        for (int32_t i = 0; i < s.count; ++i) {
+            if (s.weight[i] == 0) continue;
+            at[count] = plane + s.offset[i];
+            weight[count++] = T(s.weight[i]);
+        }
+    }
+
+    // row[c] for `channels` channels, `step` elements apart.
+    void blend(int64_t channels, int64_t step, T* __restrict row) const {
+        if (count == 4) {
+            const S *__restrict a = at[0], *__restrict b = at[1], *__restrict c = at[2], *__restrict d = at[3];
+            const T wa = weight[0], wb = weight[1], wc = weight[2], wd = weight[3];
+            for (int64_t i = 0; i < channels; ++i)
+                row[i] = T(0) + wa * T(to_float(a[i * step])) + wb * T(to_float(b[i * step])) +
+                         wc * T(to_float(c[i * step])) + wd * T(to_float(d[i * step]));
+            return;
+        }
+        std::fill(row, row + channels, T(0));
+        for (int32_t k = 0; k < count; ++k) {
+            const S* __restrict from = at[k];
+            for (int64_t i = 0; i < channels; ++i) row[i] += weight[k] * T(to_float(from[i * step]));
+        }
+    }
+};
+
+// Channels [first, last) of one row; `step` is 1 or the map's distance from channel to channel.
+template <class T, class S>
+void gather_row(const S* image, const Sample& s, bool valid, int64_t first, int64_t last, int64_t step, T* row) {
+    const S* const plane = image + first * step;
+    if (!valid) {
+        std::fill(row + first, row + last, T(0));
+    } else if (!s.finite) {
+        std::fill(row + first, row + last, std::numeric_limits<T>::quiet_NaN());
+    } else if (s.whole) {
+        const S* const from = plane + s.offset[0];
+        for (int64_t c = 0; c < last - first; ++c) row[first + c] = T(to_float(from[c * step]));
+    } else {
+        ReadCells<T, S>(plane, s).blend(last - first, step, row + first);
+    }
+}
+
 template <class T, class S>
 void gather_of(const View& map, int64_t b, const Sample* samples, const uint8_t* valid, int64_t count, int64_t first,
                int64_t last, T* vectors, int64_t stride) {
     const S* const image = static_cast<const S*>(map.data) + b * map.stride[0];
-    const int64_t channel = map.stride[1];
-    const auto value = [&](const Sample& s, const S* plane) {
-        if (s.whole) return T(to_float(plane[s.offset[0]]));
-        if (!s.finite) return std::numeric_limits<T>::quiet_NaN();
-        T total = 0;
-        for (int32_t i = 0; i < s.count; ++i)  // a cell of weight zero is not read
-            if (s.weight[i] != 0) total += T(s.weight[i]) * T(to_float(plane[s.offset[i]]));
-        return total;
-    };
-    if (channel == 1) {
+    const int64_t step = map.stride[1];
+    if (step == 1) {
         for (int64_t n = 0; n < count; ++n)
-            for (int64_t c = first; c < last; ++c) vectors[n * stride + c] = valid[n] ? value(samples[n], image + c) : T(0);
+            gather_row(image, samples[n], valid[n] != 0, first, last, int64_t(1), vectors + n * stride);
         return;
     }
     // Channel by channel: the keypoints of an image share the few pages of a plane. Sixteen channels make a whole line
     // of each row.
-    for (int64_t c0 = first; c0 < last; c0 += 16) {
-        const int64_t c1 = std::min(c0 + 16, last);
-        for (int64_t n = 0; n < count; ++n) {
-            T* const row = vectors + n * stride;
-            if (!valid[n]) {
-                std::fill(row + c0, row + c1, T(0));
-            } else if (samples[n].whole) {
-                const S* from = image + samples[n].offset[0];
-                for (int64_t c = c0; c < c1; ++c) row[c] = T(to_float(from[c * channel]));
-            } else {
-                for (int64_t c = c0; c < c1; ++c) row[c] = value(samples[n], image + c * channel);
-            }
-        }
-    }
+    for (int64_t c = first; c < last; c += 16)
+        for (int64_t n = 0; n < count; ++n)
+            gather_row(image, samples[n], valid[n] != 0, c, std::min(c + 16, last), step, vectors + n * stride);
 }
 
 }  // namespace
@@ -131,6 +161,12 @@ void gather(const View& map, int64_t b, const Sample* samples, const uint8_t* va
         gather_of<T, typename std::remove_pointer<decltype(type)>::type>(
             map, b, samples, valid, count, first, last, vectors, stride);
     });
+}
+
+template <class T>
+void gather_padded(const View& map, int64_t b, const Sample* samples, const uint8_t* valid, int64_t count, int64_t first,
+                   int64_t last, T* vectors, int64_t stride) {
+    gather(map, b, samples, valid, count, first, last, vectors, stride);
     if (last == map.size[1])
         for (int64_t n = 0; n < count; ++n) std::fill(vectors + n * stride + last, vectors + (n + 1) * stride, T(0));
 }
@@ -149,8 +185,12 @@ void keypoint_gradient(const View& map, int64_t b, const Sample& sample, const T
     }
 }
 
-template void gather<float>(const View&, int64_t, const Sample*, const uint8_t*, int64_t, int64_t, int64_t, float*, int64_t);
-template void gather<double>(const View&, int64_t, const Sample*, const uint8_t*, int64_t, int64_t, int64_t, double*, int64_t);
+#define SIMPLEMATCH_INSTANTIATE(T)                                                                                        \
+    template void gather<T>(const View&, int64_t, const Sample*, const uint8_t*, int64_t, int64_t, int64_t, T*, int64_t); \
+    template void gather_padded<T>(const View&, int64_t, const Sample*, const uint8_t*, int64_t, int64_t, int64_t, T*,    \
+                                   int64_t);
+SIMPLEMATCH_INSTANTIATE(float)
+SIMPLEMATCH_INSTANTIATE(double)
 template void keypoint_gradient<float>(const View&, int64_t, const Sample&, const float*, double*, double*);
 template void keypoint_gradient<double>(const View&, int64_t, const Sample&, const double*, double*, double*);
 

@@ -31,6 +31,11 @@ template <class T>
 void gather(const View& map, int64_t b, const Sample* samples, const uint8_t* valid, int64_t count, int64_t first,
             int64_t last, T* vectors, int64_t stride);
 
+// The same, and zeros behind the last channel of the map.
+template <class T>
+void gather_padded(const View& map, int64_t b, const Sample* samples, const uint8_t* valid, int64_t count, int64_t first,
+                   int64_t last, T* vectors, int64_t stride);
+
 // sum over channels of gradient[c] * d q[c] / d (x, y), in the keypoint's units.
 template <class T>
 void keypoint_gradient(const View& map, int64_t b, const Sample& sample, const T* gradient, double* x, double* y);

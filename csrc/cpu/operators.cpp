@@ -160,7 +160,8 @@ void gather_all(const GatherProblem& p, const GatherResult& result, int wanted_t
     const int64_t chunks = (channels + kTile - 1) / kTile;
     Buffer<Sample> samples(batch * count);
     const std::vector<uint8_t> valid(size_t(count), 1);
-    const ThreadScratch<T> scratch(threads, count * kTile);
+    const bool in_place = is_stored_as<T>(features);  // the descriptors are of the same type
+    const ThreadScratch<T> scratch(threads, in_place ? 0 : count * kTile);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
 #pragma omp for schedule(static)
@@ -169,11 +170,17 @@ void gather_all(const GatherProblem& p, const GatherResult& result, int wanted_t
 #pragma omp for schedule(dynamic)
         for (int64_t task = 0; task < batch * chunks; ++task) {
             const int64_t b = task / chunks, first = task % chunks * kTile, last = std::min(first + kTile, channels);
-            T* const rows = scratch.mine();
             View part = features;  // starts at channel `first`, so that rows start at 0
             part.data = static_cast<char*>(features.data) + first * features.stride[1] * item_size(features.dtype);
             part.size[1] = last - first;
-            gather(part, b, samples.get() + b * count, valid.data(), count, 0, last - first, rows, kTile);
+            const Sample* const of_image = samples.get() + b * count;
+            if (in_place) {
+                T* const rows = static_cast<T*>(result.descriptors) + b * count * channels + first;
+                gather(part, b, of_image, valid.data(), count, 0, last - first, rows, channels);
+                continue;
+            }
+            T* const rows = scratch.mine();
+            gather(part, b, of_image, valid.data(), count, 0, last - first, rows, kTile);
             with_storage(features.dtype, [&](auto* type) {
                 auto to = static_cast<decltype(type)>(result.descriptors) + b * count * channels + first;
                 for (int64_t n = 0; n < count; ++n)
@@ -181,6 +188,16 @@ void gather_all(const GatherProblem& p, const GatherResult& result, int wanted_t
             });
         }
     }
+}
+
+// Row n of image b of vectors (B, N, C); zeros if they are not given.
+template <class T>
+void read_vector(const View& vectors, int64_t b, int64_t n, int64_t channels, T* to) {
+    if (!is_given(vectors)) return void(std::fill_n(to, channels, T(0)));
+    with_storage(vectors.dtype, [&](auto* type) {
+        auto from = static_cast<decltype(type)>(vectors.data) + b * vectors.stride[0] + n * vectors.stride[1];
+        for (int64_t c = 0; c < channels; ++c) to[c] = T(to_float(from[c * vectors.stride[2]]));
+    });
 }
 
 template <class T>
@@ -201,8 +218,7 @@ void gather_all_backward(const GatherProblem& p, const GatherUpstream& upstream,
         {
 #pragma omp for schedule(static)
             for (int64_t n = 0; n < count; ++n) {
-                for (int64_t c = 0; c < channels; ++c)
-                    rows[n * channels + c] = T(read_upstream(upstream.descriptors, b, n, c));
+                read_vector(upstream.descriptors, b, n, channels, rows.get() + n * channels);
                 samples[n] = sample_query(features, p.keypoints, p.sampling, b, n);
                 if (!is_given(wanted.keypoints)) continue;
                 double x, y;

@@ -64,23 +64,53 @@ void scatter_into_cells(const View& gradient, G* image, const Scatter* list, con
     }
 }
 
+constexpr int64_t kPlanes = 8;
+
+// The sums of one cell, of `channels` channels from `vectors` on.
+template <class T>
+void total_of_planes(const Scatter* first, const Scatter* last, const T* vectors, int64_t stride, int64_t channels, T* sums) {
+    for (int64_t k = 0; k < channels; ++k) sums[k] = 0;
+    for (const Scatter* s = first; s != last; ++s) {
+        const T* __restrict const row = vectors + s->n * stride;
+        const T weight = T(s->weight);
+        for (int64_t k = 0; k < channels; ++k) sums[k] += weight * row[k];
+    }
+}
+
+template <class G>
+void clear_plane(const View& gradient, G* plane) {
+    const int64_t height = gradient.size[2], width = gradient.size[3];
+    if (gradient.stride[3] == 1 && (gradient.stride[2] == width || height == 1)) {
+        std::memset(static_cast<void*>(plane), 0, size_t(height * width) * sizeof(G));
+        return;
+    }
+    for (int64_t y = 0; y < height; ++y)
+        for (int64_t x = 0; x < width; ++x)
+            std::memset(static_cast<void*>(plane + y * gradient.stride[2] + x * gradient.stride[3]), 0, sizeof(G));
+}
+
+// A few planes at a time: their channels lie side by side in the vectors, and the list is read once for all of them.
 template <class T, class G>
 void scatter_into_planes(const View& gradient, G* image, const Scatter* list, const Scatter* end, const T* vectors,
                          int64_t stride, int64_t first, int64_t last) {
-    const int64_t height = gradient.size[2], width = gradient.size[3];
-    const bool dense = gradient.stride[3] == 1 && (gradient.stride[2] == width || height == 1);
-    for (int64_t c = first; c < last; ++c) {
+    const int64_t width = gradient.size[3];
+    const bool dense = gradient.stride[2] == width * gradient.stride[3] || gradient.size[2] == 1;
+    const auto offset = [&](int64_t m) {  // a division for each cell would take longer than its sums
+        return dense ? m * gradient.stride[3] : m / width * gradient.stride[2] + m % width * gradient.stride[3];
+    };
+    for (int64_t c = first; c < last; c += kPlanes) {
+        const int64_t planes = std::min(kPlanes, last - c);
         G* const plane = image + c * gradient.stride[1];
-        if (dense) {
-            std::memset(static_cast<void*>(plane), 0, size_t(height * width) * sizeof(G));
-        } else {
-            for (int64_t y = 0; y < height; ++y)
-                for (int64_t x = 0; x < width; ++x)
-                    std::memset(static_cast<void*>(plane + y * gradient.stride[2] + x * gradient.stride[3]), 0, sizeof(G));
-        }
+        for (int64_t k = 0; k < planes; ++k) clear_plane(gradient, plane + k * gradient.stride[1]);
         for_each_cell(list, end, [&](const Scatter* from, const Scatter* to) {
-            const int64_t y = from->cell / width, x = from->cell % width;
-            from_float(total(from, to, vectors, stride, c), plane + y * gradient.stride[2] + x * gradient.stride[3]);
+            G* const cell = plane + offset(from->cell);
+            T sums[kPlanes];
+            if (planes == kPlanes) {
+                total_of_planes(from, to, vectors + c, stride, kPlanes, sums);
+            } else {
+                total_of_planes(from, to, vectors + c, stride, planes, sums);
+            }
+            for (int64_t k = 0; k < planes; ++k) from_float(sums[k], cell + k * gradient.stride[1]);
         });
     }
 }
