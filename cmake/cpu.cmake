@@ -1,8 +1,9 @@
 # The CPU kernels: the steps once for each instruction set, chosen among at run time, and the drivers around them.
 # Never -march=native, so that a build runs on every machine; never -ffast-math, which would lose NaN.
 
-set(steps similarity.cpp absolute_backward.cpp localize.cpp localize_backward.cpp details.cpp side_by_side.cpp small_maps.cpp row_sums.cpp backward.cpp match_all.cpp
-  match_all_backward.cpp match_all_steps.cpp neighbour_products.cpp upsample.cpp local_correlation.cpp
+set(steps similarity.cpp absolute_backward.cpp localize.cpp localize_backward.cpp details.cpp side_by_side.cpp small_maps.cpp
+  row_sums.cpp backward.cpp match_all.cpp match_all_backward.cpp match_all_steps.cpp neighbour_products.cpp upsample.cpp
+  local_correlation.cpp pair_scores.cpp
   level.cpp)
 list(TRANSFORM steps PREPEND csrc/cpu/)
 if(NOT SIMPLEMATCH_FUZZ)
@@ -33,7 +34,7 @@ endif()
 set(drivers driver.cpp gather.cpp instructions.cpp match.cpp match_all_driver.cpp match_all_backward_driver.cpp
   match_backward.cpp memory.cpp operators.cpp source_backward.cpp sparse_match_cross_entropy.cpp
   localize_upsampled.cpp neighbour_products_driver.cpp local_correlation_driver.cpp
-  local_correlation_backward.cpp local_correlation_plan.cpp)
+  local_correlation_backward.cpp local_correlation_plan.cpp pair_scores_driver.cpp)
 list(TRANSFORM drivers PREPEND csrc/cpu/)
 target_sources(simplematch PRIVATE ${drivers})
 # A contracted x * a + b rounds once where the definition rounds twice: a pixel could fall into the next cell.

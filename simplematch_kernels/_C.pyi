@@ -123,6 +123,14 @@ class MatchAllResult(TypedDict):
     norm_a: int
     norm_b: int
 
+class PairProblem(TypedDict, total=False):
+    a: View
+    b: View
+    index_a: int
+    index_b: int
+    pairs: int
+    metric: Metric
+
 class CrossEntropyProblem(TypedDict, total=False):
     source: View
     keypoints: View | None

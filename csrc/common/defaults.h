@@ -40,6 +40,8 @@ inline constexpr MatchAllProblem kDefault<MatchAllProblem> = {
     kNotGiven, kNotGiven, kNotGiven, kNotGiven, kAllRows, kAllRows, kDefault<Metric>, 1,
     -std::numeric_limits<double>::infinity(), kDefaultScoreBudget};
 template <>
+inline constexpr PairProblem kDefault<PairProblem> = {kNotGiven, kNotGiven, nullptr, nullptr, 0, kDefault<Metric>};
+template <>
 inline constexpr Truth kDefault<Truth> = {kIdentity, kIdentity, 1, 0.5, 0.02};
 template <>
 inline constexpr CrossEntropyProblem kDefault<CrossEntropyProblem> = {

@@ -65,6 +65,11 @@ using CorrelationResult = simplematch_correlation_result;
 using CorrelationUpstream = simplematch_correlation_upstream;
 using CorrelationGradients = simplematch_correlation_gradients;
 
+using PairProblem = simplematch_pair_problem;
+using PairResult = simplematch_pair_result;
+using PairUpstream = simplematch_pair_upstream;
+using PairGradients = simplematch_pair_gradients;
+
 constexpr View kNotGiven = {nullptr, SIMPLEMATCH_FLOAT32, {1, 1, 1, 1}, {0, 0, 0, 0}};
 constexpr Rows kAllRows = {nullptr, nullptr, nullptr, 0};
 

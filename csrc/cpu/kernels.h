@@ -7,6 +7,7 @@
 #include "common/window.h"
 #include "local_correlation.h"
 #include "match_all.h"
+#include "pair_scores.h"
 #include "row_sums.h"
 #include "upsampling.h"
 
@@ -228,6 +229,7 @@ struct Kernels {
     void (*upsampled_terms_backward)(const Upsampling<T>&, const Metric&, int64_t y, const T* sums, double* squares,
                                      double* scratch);
     CorrelationSteps<T> correlation;
+    PairSteps pairs;
 };
 
 // Numbers from one row of cells to the next, [cell][channel]: whole vectors, and one line so that rows do not share few

@@ -52,6 +52,8 @@ MatchAllSteps<T> match_all_steps();
 template <class T>
 CorrelationSteps<T> correlation_steps();
 
+PairSteps pair_steps();
+
 template <class T>
 const Kernels<T>& kernels() {
     static const Kernels<T> table = {
@@ -59,7 +61,7 @@ const Kernels<T>& kernels() {
         localize_small<T>, localize_small_backward<T>, read_side_by_side<T>, write_side_by_side<T>, sum_row<T>, copy_row<T>,
         weights<T>, target_and_query_backward<T>, match_all_steps<T>(), neighbour_products<T>,
         neighbour_products_backward<T>, upsample<T>, upsample_backward<T>, upsampled_terms<T>, upsampled_terms_backward<T>,
-        correlation_steps<T>()};
+        correlation_steps<T>(), pair_steps()};
     return table;
 }
 

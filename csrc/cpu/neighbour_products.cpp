@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include "target_backward.h"
+#include "wide.h"
 
 namespace simplematch::cpu::SIMPLEMATCH_LEVEL {
 namespace {
@@ -32,16 +33,6 @@ void locate_cells(const View& map, int64_t b, int64_t first, int64_t count, Tile
         if (j == 0 || t.offset[j] != t.offset[j - 1] + 1) t.run_start[t.runs++] = j;
     }
     t.run_start[t.runs] = count;
-}
-
-// kLanes<double> numbers from p on.
-template <class T>
-SIMPLEMATCH_INLINE Vector<double> load_wide(const T* p) {
-    if constexpr (kSame<T, double>) return load<double>(p);
-    typedef float Half __attribute__((vector_size(kVectorBytes / 2)));
-    Half half;
-    __builtin_memcpy(&half, p, sizeof half);
-    return __builtin_convertvector(half, Vector<double>);
 }
 
 // Adds the products of some channels: rows of kTile numbers of the cells and of those below.

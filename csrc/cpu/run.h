@@ -27,6 +27,10 @@ void run(const MatchAllProblem& problem, const MatchAllResult& result, int threa
 void run_backward(const MatchAllProblem& problem, const MatchAllResult& forward, const MatchAllUpstream& upstream,
                   const MatchAllGradients& gradients, int threads);
 
+void run(const PairProblem& problem, const PairResult& result, int threads);
+void run_backward(const PairProblem& problem, const PairResult& forward, const PairUpstream& upstream,
+                  const PairGradients& gradients, int threads);
+
 void run(const CrossEntropyProblem& problem, const CrossEntropyResult& result, int threads);
 void run_backward(const CrossEntropyProblem& problem, const CrossEntropyResult& forward,
                   const CrossEntropyUpstream& upstream, const MatchGradients& gradients, int threads);

@@ -219,6 +219,28 @@ inline const Fields<MatchAllGradients> kFields<MatchAllGradients> = {
 };
 
 template <>
+inline const Fields<PairProblem> kFields<PairProblem> = {
+    field<&PairProblem::a>("a"),
+    field<&PairProblem::b>("b"),
+    field<&PairProblem::index_a>("index_a"),
+    field<&PairProblem::index_b>("index_b"),
+    field<&PairProblem::pairs>("pairs"),
+    field<&PairProblem::metric>("metric"),
+};
+
+template <>
+inline const Fields<PairResult> kFields<PairResult> = {field<&PairResult::scores>("scores")};
+
+template <>
+inline const Fields<PairUpstream> kFields<PairUpstream> = {field<&PairUpstream::scores>("scores")};
+
+template <>
+inline const Fields<PairGradients> kFields<PairGradients> = {
+    field<&PairGradients::a>("a"),
+    field<&PairGradients::b>("b"),
+};
+
+template <>
 inline const Fields<Truth> kFields<Truth> = {
     field<&Truth::to_cells_x>("to_cells_x"),
     field<&Truth::to_cells_y>("to_cells_y"),

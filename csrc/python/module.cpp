@@ -142,6 +142,8 @@ PYBIND11_MODULE(_C, m) {
         m, "cosine_similarity_backward");
     bind_forward<MatchAllProblem, MatchAllResult>(m, "match_all");
     bind_backward<MatchAllProblem, MatchAllGradients, MatchAllResult, MatchAllUpstream>(m, "match_all_backward");
+    bind_forward<PairProblem, PairResult>(m, "pair_scores");
+    bind_backward<PairProblem, PairGradients, PairResult, PairUpstream>(m, "pair_scores_backward");
     bind_forward<CrossEntropyProblem, CrossEntropyResult>(m, "sparse_match_cross_entropy");
     bind_backward<CrossEntropyProblem, MatchGradients, CrossEntropyResult, CrossEntropyUpstream>(
         m, "sparse_match_cross_entropy_backward");

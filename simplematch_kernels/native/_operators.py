@@ -32,6 +32,7 @@ from .._types import (
     SimilarityProblem,
     SimilarityResult,
     SimilarityUpstream,
+    accumulation_dtype,
     descriptor_map,
     empty_localize_details,
     empty_match_details,
@@ -39,7 +40,6 @@ from .._types import (
     empty_matches,
     empty_similarity_result,
 )
-from ..reference import pair_scores as pairs
 from . import _records
 from ._more_operators import MoreOperators
 from ._records import _C
@@ -159,12 +159,19 @@ class Operators(MoreOperators):
         return gradients
 
     def pair_scores(self, p: PairProblem) -> PairResult:
-        return pairs.pair_scores(p, self)
+        scores = torch.empty(p.index_a.shape, dtype=accumulation_dtype(p.a), device=p.a.device)
+        problem, _alive = _pair_problem(p)
+        _C.pair_scores(problem, {"scores": scores.data_ptr()}, *self.where(p.a))
+        return PairResult(scores)
 
     def pair_scores_backward(
         self, p: PairProblem, result: PairResult, upstream: PairUpstream, needs: PairGradients[bool]
     ) -> PairGradients[Given]:
-        return pairs.pair_scores_backward(p, result, upstream, needs, self)
+        gradients = PairGradients(empty_gradient(p.a, needs.a), empty_gradient(p.b, needs.b))
+        problem, _alive = _pair_problem(p)
+        of_forward = {"scores": result.scores.data_ptr()}
+        _C.pair_scores_backward(problem, of_forward, views(upstream), views(gradients), *self.where(p.a))
+        return gradients
 
 
 def _match_problem(p: MatchProblem, kept_queries: int) -> tuple[_C.MatchProblem, list[Tensor]]:
@@ -182,6 +189,13 @@ def _match_problem(p: MatchProblem, kept_queries: int) -> tuple[_C.MatchProblem,
         kept_queries,
     )
     return problem, alive
+
+
+def _pair_problem(p: PairProblem) -> tuple[_C.PairProblem, list[Tensor]]:
+    """As `_match_problem`."""
+    of_a, of_b = p.index_a.contiguous(), p.index_b.contiguous()
+    problem = _records.pair_problem(view(p.a), view(p.b), of_a.data_ptr(), of_b.data_ptr(), of_a.shape[1], p.metric)
+    return problem, [of_a, of_b]
 
 
 def _native_details(matches: Sequence[Tensor], details: DetailOptions) -> _C.Matches:

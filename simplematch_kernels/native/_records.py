@@ -169,6 +169,18 @@ def match_all_problem(
     }
 
 
+def pair_problem(a: View, b: View, index_a: int, index_b: int, pairs: int, metric: Metric) -> _C.PairProblem:
+    """a, b: as maps (B, C, H, W); index_a, index_b: of contiguous arrays (B, pairs)."""
+    return {
+        "a": a,
+        "b": b,
+        "index_a": index_a,
+        "index_b": index_b,
+        "pairs": pairs,
+        "metric": _twin(_C.Metric, metric),
+    }
+
+
 def cross_entropy_problem(
     source: View,
     keypoints: View | None,

@@ -1,4 +1,8 @@
-"""Scores of chosen pairs, from the rows that a backend's own gather reads: every backend uses these."""
+"""Scores of chosen pairs, from the rows that a gather reads.
+
+The reference and Triton use these, each with its own gather. The compiled kernels have an operator of their own, whose
+definition these are. The tangents are always these.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +62,8 @@ def pair_scores_backward(
 ) -> PairGradients[Given]:
     """da[n] = sum over the pairs k of n of ds[k] d s/d a_n; summed in the order of k by the backward of the gather.
 
-    A pair without an upstream gradient passes on zeros; else one whose upstream gradient or score isn't finite NaN.
+    A pair without an upstream gradient passes on zeros; else one whose upstream gradient or score isn't finite NaN. An
+    index beyond its set has no row of a gradient.
     """
     ds = upstream.scores.to(result.scores.dtype)
     ds = torch.where((ds == 0) | (ds.isfinite() & result.scores.isfinite()), ds, torch.nan)
@@ -76,6 +81,7 @@ def pair_scores_backward(
     def scattered(x: Tensor, index: Tensor, rows: Given) -> Given:
         if rows is None or x.shape[2] * x.shape[3] == 0:
             return None if rows is None else torch.empty_like(x)
+        rows = torch.where((index < x.shape[2] * x.shape[3])[..., None], rows, 0)
         arriving, needed = GatherUpstream(rows), GatherGradients(True, False)
         return backend.gather_keypoints_backward(_gather_problem(x, index), arriving, needed).features
 

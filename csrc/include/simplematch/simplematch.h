@@ -24,6 +24,7 @@
 #include "simplematch/local_correlation.h"
 #include "simplematch/localize.h"
 #include "simplematch/match_all.h"
+#include "simplematch/pair_scores.h"
 #include "simplematch/sparse_match_cross_entropy.h"
 #include "simplematch/localize_upsampled.h"
 #include "simplematch/neighbour_products.h"
