@@ -5,7 +5,7 @@
 
 set(cuda_sources absolute.cu details.cu driver.cu gather.cu localize.cu localize_backward.cu match.cu match_all.cu match_all_backward.cu match_backward.cu
   norms.cu operators.cu query_backward.cu similarity.cu source_backward.cu sparse_match_cross_entropy.cu target_backward.cu
-  localize_upsampled.cu neighbour_products.cu local_correlation.cu local_correlation_backward.cu)
+  localize_upsampled.cu neighbour_products.cu local_correlation.cu local_correlation_backward.cu pair_scores.cu)
 list(TRANSFORM cuda_sources PREPEND csrc/cuda/)
 
 if(SIMPLEMATCH_CUDA STREQUAL "emulated")

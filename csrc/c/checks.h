@@ -13,7 +13,7 @@ struct Sizes {
     int64_t batch, queries, channels, height, width;
     int32_t features;    // dtype of the features, or of the scores that a call is given
     int32_t arithmetic;  // dtype T of results
-    int64_t samples = 0;  // K of local_correlation
+    int64_t samples = 0;  // K of local_correlation and pair_scores
 };
 
 // The members of a Rows, as messages name them.
@@ -33,6 +33,7 @@ Sizes check_problem(NeighbourProblem& problem);
 Sizes check_problem(UpsampledProblem& problem);  // height and width of the upsampled map
 Sizes check_problem(CorrelationProblem& problem);
 Sizes check_problem(MatchAllProblem& problem);  // N queries, the cells of a, and the map b
+Sizes check_problem(PairProblem& problem);      // likewise
 
 void check_result(const MatchResult& result, const MatchProblem& problem, const Sizes& sizes);
 void check_result(const Matches& result, const LocalizeProblem& problem, const Sizes& sizes);
@@ -43,6 +44,7 @@ void check_result(const NeighbourResult& result, const NeighbourProblem& problem
 void check_result(const Matches& result, const UpsampledProblem& problem, const Sizes& sizes);
 void check_result(const CorrelationResult& result, const CorrelationProblem& problem, const Sizes& sizes);
 void check_result(const MatchAllResult& result, const MatchAllProblem& problem, const Sizes& sizes);
+void check_result(const PairResult& result, const PairProblem& problem, const Sizes& sizes);
 
 void check_upstream(Upstream& upstream, const Sizes& sizes);
 // The covariance of the forward is there if a gradient arrives at it.
@@ -53,6 +55,7 @@ void check_upstream(CrossEntropyUpstream& upstream, const Sizes& sizes);
 void check_upstream(NeighbourUpstream& upstream, const Sizes& sizes);
 void check_upstream(CorrelationUpstream& upstream, const Sizes& sizes);
 void check_upstream(MatchAllUpstream& upstream, const Sizes& sizes);
+void check_upstream(PairUpstream& upstream, const Sizes& sizes);
 
 void check_gradients(MatchGradients& wanted, const MatchProblem& problem);
 void check_gradients(LocalizeGradients& wanted, const LocalizeProblem& problem);
@@ -63,6 +66,7 @@ void check_gradients(NeighbourGradients& wanted, const NeighbourProblem& problem
 void check_gradients(UpsampledGradients& wanted, const UpsampledProblem& problem);
 void check_gradients(MatchGradients& wanted, const CrossEntropyProblem& problem);
 void check_gradients(MatchAllGradients& wanted, const MatchAllProblem& problem);
+void check_gradients(PairGradients& wanted, const PairProblem& problem);
 
 // These read memory, so they serve the CPU alone; where there is nothing to check, the templates match.
 void check_values(const MatchProblem& problem, const Sizes& sizes);
@@ -72,6 +76,7 @@ void check_values(const CrossEntropyProblem& problem, const Sizes& sizes);
 void check_values(const UpsampledProblem& problem, const Sizes& sizes);
 void check_values(const CorrelationProblem& problem, const Sizes& sizes);
 void check_values(const MatchAllProblem& problem, const Sizes& sizes);
+void check_values(const PairProblem& problem, const Sizes& sizes);
 template <class Problem>
 void check_values(const Problem&, const Sizes&) {}
 

@@ -60,6 +60,8 @@ simplematch_cross_entropy_problem simplematch_cross_entropy_problem_default(void
 
 simplematch_match_all_problem simplematch_match_all_problem_default(void) { return kDefault<simplematch_match_all_problem>; }
 
+simplematch_pair_problem simplematch_pair_problem_default(void) { return kDefault<simplematch_pair_problem>; }
+
 simplematch_neighbour_problem simplematch_neighbour_problem_default(void) { return kDefault<simplematch_neighbour_problem>; }
 
 simplematch_upsampled_problem simplematch_upsampled_problem_default(void) { return kDefault<simplematch_upsampled_problem>; }

@@ -91,6 +91,16 @@ void check_set(const char* name, View& set) {
     check_count(name, "cells", cells_of(set));
 }
 
+// N queries, the cells of a, and the map b.
+Sizes check_sets(View& a, View& b) {
+    check_set("a", a);
+    check_set("b", b);
+    check_dtype("a", a, {b.dtype});
+    check_equal("a", "batch size", a.size[0], "b", b.size[0]);
+    check_equal("a", "number of channels", a.size[1], "b", b.size[1]);
+    return {a.size[0], cells_of(a), a.size[1], b.size[2], b.size[3], a.dtype, arithmetic_of(a.dtype)};
+}
+
 // Of a window; more samples than that are no window of any map.
 void check_radius(const char* name, int64_t radius) {
     constexpr int64_t most = int64_t(1) << 20;
@@ -240,12 +250,7 @@ Sizes check_problem(CorrelationProblem& p) {
 }
 
 Sizes check_problem(MatchAllProblem& p) {
-    check_set("a", p.a);
-    check_set("b", p.b);
-    check_dtype("a", p.a, {p.b.dtype});
-    check_equal("a", "batch size", p.a.size[0], "b", p.b.size[0]);
-    check_equal("a", "number of channels", p.a.size[1], "b", p.b.size[1]);
-    const Sizes s{p.a.size[0], cells_of(p.a), p.a.size[1], p.b.size[2], p.b.size[3], p.a.dtype, arithmetic_of(p.a.dtype)};
+    const Sizes s = check_sets(p.a, p.b);
     check_optional("temperature", p.temperature, "(B,)", {s.batch}, s.arithmetic);
     check_optional("bin_score", p.bin_score, "(B,)", {s.batch}, s.arithmetic);
     check_rows_without_mask(kRowsNamesOfA, p.rows_a, s.batch, s.queries);
@@ -256,6 +261,16 @@ Sizes check_problem(MatchAllProblem& p) {
     if (!is_given(p.bin_score) && !(p.fixed_bin_score < __builtin_huge_val()))
         refuse("fixed_bin_score must be a finite number or -INFINITY, got %g", p.fixed_bin_score);
     check_score_budget(p.score_budget);
+    return s;
+}
+
+Sizes check_problem(PairProblem& p) {
+    Sizes s = check_sets(p.a, p.b);
+    if (p.pairs < 0 || p.pairs > kMostCells) refuse("pairs must be from 0 to 2^30, got %" PRId64, p.pairs);
+    check_array("index_a", p.index_a, {s.batch, p.pairs}, sizeof(int64_t));
+    check_array("index_b", p.index_b, {s.batch, p.pairs}, sizeof(int64_t));
+    check_metric(p.metric);
+    s.samples = p.pairs;
     return s;
 }
 

@@ -192,6 +192,19 @@ void check_upstream(MatchAllUpstream& upstream, const Sizes& s) {
     check_optional("upstream.log_sum_exp_b", upstream.log_sum_exp_b, "(B, M)", {B, M}, s.arithmetic);
 }
 
+void check_result(const PairResult& result, const PairProblem&, const Sizes& s) {
+    check_array("scores", result.scores, {s.batch, s.samples}, item_size(s.arithmetic));
+}
+
+void check_upstream(PairUpstream& upstream, const Sizes& s) {
+    check_arriving("upstream.scores", upstream.scores, "(B, K)", {s.batch, s.samples}, s.arithmetic);
+}
+
+void check_gradients(PairGradients& wanted, const PairProblem& p) {
+    check_gradient("gradients.a", wanted.a, "a", p.a, 4);
+    check_gradient("gradients.b", wanted.b, "b", p.b, 4);
+}
+
 void check_gradients(MatchAllGradients& wanted, const MatchAllProblem& p) {
     check_gradient("gradients.a", wanted.a, "a", p.a, 4);
     check_gradient("gradients.b", wanted.b, "b", p.b, 4);

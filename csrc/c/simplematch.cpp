@@ -124,6 +124,7 @@ SIMPLEMATCH_DEFINE_INDEPENDENT(gather_keypoints, GatherProblem, GatherResult, Ga
 SIMPLEMATCH_DEFINE(cosine_similarity, SimilarityProblem, SimilarityResult, SimilarityUpstream, SimilarityGradients)
 SIMPLEMATCH_DEFINE(sparse_match_cross_entropy, CrossEntropyProblem, CrossEntropyResult, CrossEntropyUpstream, MatchGradients)
 SIMPLEMATCH_DEFINE(match_all, MatchAllProblem, MatchAllResult, MatchAllUpstream, MatchAllGradients)
+SIMPLEMATCH_DEFINE(pair_scores, PairProblem, PairResult, PairUpstream, PairGradients)
 SIMPLEMATCH_DEFINE_INDEPENDENT(neighbour_products, NeighbourProblem, NeighbourResult, NeighbourUpstream, NeighbourGradients)
 SIMPLEMATCH_DEFINE(localize_upsampled, UpsampledProblem, Matches, Upstream, UpsampledGradients)
 SIMPLEMATCH_DEFINE_INDEPENDENT(local_correlation, CorrelationProblem, CorrelationResult, CorrelationUpstream,

@@ -60,6 +60,14 @@ void check_indices(const char* name, const int64_t* index, int64_t batch, int64_
                    ", row %" PRId64, name, others - 1, index[i], i / count, i % count);
 }
 
+// Cells of a set, of pairs; below 0: padding.
+void check_cells(const char* name, const int64_t* index, int64_t batch, int64_t pairs, const char* set, int64_t cells) {
+    for (int64_t i = 0; i < batch * pairs; ++i)
+        if (index[i] >= cells)
+            refuse("%s must be below the number of cells of %s, %" PRId64 ", or negative, got %" PRId64 " in image %" PRId64
+                   ", pair %" PRId64, name, set, cells, index[i], i / pairs, i % pairs);
+}
+
 }  // namespace
 
 void check_values(const MatchProblem& p, const Sizes& s) {
@@ -90,6 +98,11 @@ void check_values(const CorrelationProblem& p, const Sizes& s) { check_counts(p.
 void check_values(const MatchAllProblem& p, const Sizes& s) {
     check_counts(kRowsNamesOfA, p.rows_a, s.batch, 'N', s.queries);
     check_counts(kRowsNamesOfB, p.rows_b, s.batch, 'M', s.height * s.width);
+}
+
+void check_values(const PairProblem& p, const Sizes& s) {
+    check_cells("index_a", p.index_a, s.batch, p.pairs, "a", s.queries);
+    check_cells("index_b", p.index_b, s.batch, p.pairs, "b", s.height * s.width);
 }
 
 void check_forward(const MatchResult& forward, const MatchProblem& p, const Sizes& s) {

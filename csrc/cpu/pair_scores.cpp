@@ -6,6 +6,7 @@
 // loss, nothing is read twice.
 #include <type_traits>
 
+#include "common/pair.h"
 #include "kernels.h"
 #include "wide.h"
 
@@ -165,20 +166,6 @@ void scores_of(const PairProblem& p, int64_t b, int64_t first, int64_t last, voi
 
 // ---- backward ----------------------------------------------------------------------------------------------------
 
-// Of the gradient of a row x by a pair (x, y), for all metrics but l1: weight * (scale * y) - own * (direction * x), where
-// `scale` belongs to y and the others to x. Two products each, so that no factor leaves float64.
-struct Factors {
-    double weight, own, scale, direction;
-};
-
-Factors factors_of(double ds, double score, double norm, const Metric& metric) {
-    if (metric.kind == SIMPLEMATCH_DOT) return {ds, 0, 1, 0};
-    if (metric.kind == SIMPLEMATCH_L2) return {2 * ds, 2 * ds, 1, 1};
-    const double divisor = denominator(norm, metric), weight = ds / divisor;
-    const bool moves = norm > 0 && !(metric.clamp_eps && norm < metric.eps);
-    return {weight, weight * score, 1 / divisor, moves ? 1 / norm : 0};
-}
-
 template <class S>
 class RowGradients {
 public:
@@ -279,8 +266,8 @@ private:
         if (w_.metric.kind == SIMPLEMATCH_COSINE)
             sum_channels(x, y, channels_, squares,
                          [](Wide* to, Wide q, Wide f) __attribute__((always_inline)) { to[0] += q * q, to[1] += f * f; });
-        const Factors of_x = factors_of(ds, s, __builtin_sqrt(squares[0]), w_.metric);
-        const Factors of_y = factors_of(ds, s, __builtin_sqrt(squares[1]), w_.metric);
+        const PairFactors of_x = pair_factors(ds, s, __builtin_sqrt(squares[0]), w_.metric);
+        const PairFactors of_y = pair_factors(ds, s, __builtin_sqrt(squares[1]), w_.metric);
         for_each_vector(channels_, [&](auto at) __attribute__((always_inline)) {
             const Wide q = at.read(x), f = at.read(y);
             write(at, of_x.weight * (of_y.scale * f) - of_x.own * (of_x.direction * q),

@@ -43,6 +43,12 @@ void run(const MatchAllProblem& problem, const MatchAllResult& result, const Dev
 void run_backward(const MatchAllProblem& problem, const MatchAllResult& forward, const MatchAllUpstream& upstream,
                   const MatchAllGradients& gradients, const Device& device);
 
+inline int64_t workspace(const PairProblem&, const Device&) { return 0; }
+int64_t workspace_backward(const PairProblem& problem, const PairGradients& gradients, const Device& device);
+void run(const PairProblem& problem, const PairResult& result, const Device& device);
+void run_backward(const PairProblem& problem, const PairResult& forward, const PairUpstream& upstream,
+                  const PairGradients& gradients, const Device& device);
+
 int64_t workspace(const CrossEntropyProblem& problem, const Device& device);
 int64_t workspace_backward(const CrossEntropyProblem& problem, const MatchGradients& gradients, const Device& device);
 void run(const CrossEntropyProblem& problem, const CrossEntropyResult& result, const Device& device);

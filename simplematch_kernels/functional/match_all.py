@@ -138,8 +138,9 @@ def pair_scores(
         (B, K) float32 scores, float64 for float64 features; sums are made in float64. 0 where an index is padding.
 
     Gradients:
-        To a and b, summed over the pairs of a descriptor in their order: bitwise repeatable, without atomics. At most
-        64 MiB of chosen rows are in memory in the forward; the backward holds the (B, K, C) gradients of the rows.
+        To a and b, summed over the pairs of a descriptor in their order: bitwise repeatable, without atomics. The
+        compiled kernels read the descriptors where they lie. Triton and the reference copy the chosen rows, at most
+        64 MiB at a time, and hold their (B, K, C) gradients in the backward.
 
     Raises:
         TypeError, ValueError, RuntimeError: as `sparse_window_match`. On CPU tensors that includes an index beyond its

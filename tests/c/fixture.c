@@ -149,6 +149,21 @@ static void set_up_match_all(fixture *f) {
     f->match_all_gradients.temperature = floats(out->image_gradient, B, 1, 1, 1);
 }
 
+static void set_up_pairs(fixture *f) {
+    for (int i = 0; i < B; ++i)
+        for (int n = 0; n < N; ++n) f->first_of_pair[i][n] = n, f->second_of_pair[i][n] = 2 * n;
+    f->pairs = simplematch_pair_problem_default();
+    f->pairs.a = f->similarity.descriptors;
+    f->pairs.b = f->match.target;
+    f->pairs.index_a = f->first_of_pair[0];
+    f->pairs.index_b = f->second_of_pair[0];
+    f->pairs.pairs = N;
+    f->pairs_result.scores = f->out.score;
+    f->pairs_upstream.scores = floats(f->arriving, B, N, 1, 1);
+    f->pairs_gradients.a = f->similarity_gradients.descriptors;
+    f->pairs_gradients.b = f->gradients.target;
+}
+
 static void set_up_upsampled(fixture *f) {
     f->neighbours = simplematch_neighbour_problem_default();
     f->neighbours.features = f->match.target;
@@ -184,6 +199,7 @@ void set_up(fixture *f) {
     set_up_parts(f);
     set_up_entropy(f);
     set_up_match_all(f);
+    set_up_pairs(f);
     set_up_upsampled(f);
 }
 

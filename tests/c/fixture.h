@@ -55,6 +55,10 @@ typedef struct fixture {
     simplematch_match_all_result match_all_result;
     simplematch_match_all_upstream match_all_upstream;
     simplematch_match_all_gradients match_all_gradients;
+    simplematch_pair_problem pairs; /* (n, 2 n) */
+    simplematch_pair_result pairs_result;
+    simplematch_pair_upstream pairs_upstream;
+    simplematch_pair_gradients pairs_gradients;
     simplematch_neighbour_problem neighbours;
     simplematch_neighbour_result neighbours_result;
     simplematch_neighbour_upstream neighbours_upstream;
@@ -63,7 +67,7 @@ typedef struct fixture {
     simplematch_matches upsampled_result;
     simplematch_upstream upsampled_upstream;
     simplematch_upsampled_gradients upsampled_gradients;
-    int64_t num_keypoints[B];
+    int64_t num_keypoints[B], first_of_pair[B][N], second_of_pair[B][N];
     uint8_t valid[B][N], target_mask[B][M], query_masks[B][N][M];
     float source[B][C][H][W], target[B][C][H][W], keypoints[B][N][2], target_keypoints[B][N][2];
     float temperature[B][N], image_temperature[B], scores[B][N][M];

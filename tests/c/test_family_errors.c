@@ -1,4 +1,4 @@
-/* Every wrong argument of the operators beside a match; those of match_all are in test_match_all.c. */
+/* Every wrong argument of the operators beside a match; those of match_all and pair_scores are in files of their own. */
 #include <math.h>
 
 #include "refusals.h"

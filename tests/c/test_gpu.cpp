@@ -73,6 +73,15 @@ void run_cross_entropy(fixture& f) {
               });
 }
 
+void run_pairs(fixture& f) {
+    on_device(f, [&](auto* d, auto* n) { return simplematch_pair_scores_workspace(&f.pairs, d, n); },
+              [&](auto* d) { return simplematch_pair_scores(&f.pairs, &f.pairs_result, d); });
+    on_device(f, [&](auto* d, auto* n) { return simplematch_pair_scores_backward_workspace(&f.pairs, &f.pairs_gradients, d, n); },
+              [&](auto* d) {
+                  return simplematch_pair_scores_backward(&f.pairs, &f.pairs_result, &f.pairs_upstream, &f.pairs_gradients, d);
+              });
+}
+
 // How many of the numbers from `first` on to before `end`, offsets in the outputs, differ.
 int count_different(const outputs& a, const outputs& b, size_t first, size_t end) {
     const auto* x = reinterpret_cast<const float*>(reinterpret_cast<const char*>(&a) + first);
@@ -110,5 +119,6 @@ int main() {
     good &= agree("gather_keypoints", run_gather);
     good &= agree("cosine_similarity", run_similarity);
     good &= agree("sparse_match_cross_entropy", run_cross_entropy);
+    good &= agree("pair_scores", run_pairs);
     return good ? 0 : 1;
 }

@@ -133,6 +133,9 @@ int main() {
     check_match_all(f, "match_all of distances");
 
     set_up(&f);
+    check_both("pair_scores", [&] { return simplematch_pair_scores(&f.pairs, &f.pairs_result, &f.device); }, [&] {
+        return simplematch_pair_scores_backward(&f.pairs, &f.pairs_result, &f.pairs_upstream, &f.pairs_gradients, &f.device);
+    });
     check_upsampled(f, "localize_upsampled");
     f.upsampled.metric.kind = SIMPLEMATCH_L2;
     check_upsampled(f, "localize_upsampled of distances");

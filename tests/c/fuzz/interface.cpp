@@ -10,6 +10,7 @@
 #include "cross_entropy.h"
 #include "local_correlation.h"
 #include "match_all.h"
+#include "pair_scores.h"
 #include "upsampled.h"
 
 namespace {
@@ -222,7 +223,7 @@ extern "C" const char* __asan_default_options() { return "allocator_may_return_n
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     Input in(data, size);
-    const int64_t choice = in.below(19);
+    const int64_t choice = in.below(21);
     const uint64_t seed = in.word();
     Memory memory(seed, in.seldom());
     const bool backward = choice % 2 != 0;
@@ -236,6 +237,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         case 6: fuzz_match_all(in, memory, backward); break;
         case 7: fuzz_cross_entropy(in, memory, backward); break;
         case 8: fuzz_correlation(in, memory, backward); break;
+        case 9: fuzz_pair_scores(in, memory, backward); break;
         default: fuzz_coordinates(in);
     }
     return 0;
