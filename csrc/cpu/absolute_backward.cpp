@@ -98,7 +98,7 @@ void sign_gradients(const GradientWork<T>& w, int64_t b, int64_t first, int64_t 
         locate_tile(w.target, b, tile, from);
         for (int64_t j = 0; want_target && (!kept || w.first) && j < from.cells; ++j)
             __builtin_memset(sums + j * width, 0, size_t(width) * sizeof(T));
-        if (t.active_count > 0) {
+        if (t.active_count > 0 && (want_target || want_query)) {
             read_cell_rows(from, first, last, memory);
             add_tile(t, from.cells, memory, query_gradient, sums, width);
         }

@@ -44,6 +44,8 @@ static void test_null_structs(void) {
             "upstream must point to a struct");
     REFUSES((void)0, simplematch_gather_keypoints_backward(&f.gather, &f.gather_upstream, NULL, NULL),
             "gradients must point to a struct");
+    ACCEPTS(f.similarity.metric.kind = SIMPLEMATCH_L1;
+            f.similarity_gradients.descriptors.data = f.similarity_gradients.target.data = NULL, similarity_backward());
     REFUSES((void)0, simplematch_cosine_similarity(&f.similarity, NULL, NULL), "result must point to a struct");
     REFUSES((void)0, simplematch_cosine_similarity_backward(&f.similarity, NULL, &f.similarity_upstream,
                                                             &f.similarity_gradients, NULL), "forward must point");
