@@ -1,13 +1,10 @@
 // pair_scores and its backward: a few pairs, or a few rows of a set, of one image.
 //
 // Sums are made in float64, so they are right at every magnitude of float32. A row is read where it lies if its channels lie
-// side by side; else rows are copied 16 channels at a time, so that neighbouring cells share a line. Bytes: both rows of each
-// pair read, and in the backward each row of both gradients written once; where a row has one pair, as for most pairs of a
-// loss, nothing is read twice.
-#include <type_traits>
-
+// side by side; else some rows are copied. Bytes: both rows of each pair read, and each row of both gradients written once. Where
+// a row has one pair, as in most losses, the backward reads nothing twice either.
 #include "common/pair.h"
-#include "kernels.h"
+#include "pair_rows.h"
 #include "wide.h"
 
 namespace simplematch::cpu::SIMPLEMATCH_LEVEL {
@@ -15,9 +12,6 @@ namespace {
 
 using Wide = Vector<double>;
 constexpr int kWide = kLanes<double>;
-
-template <class S>
-using Score = typename std::conditional<kSame<S, double>, double, float>::type;
 
 // kWide channels from c on, and the last ones, which are fewer: zeros stand for the others.
 struct WholeVector {
@@ -86,58 +80,12 @@ double score_of(const S* x, const S* y, int64_t channels, const Metric& metric) 
     return result[0];
 }
 
-static inline int64_t offset_of(const View& map, int64_t cell) {
-    if (map.size[2] == 1) return cell * map.stride[3];
-    return cell / map.size[3] * map.stride[2] + cell % map.size[3] * map.stride[3];
-}
-
 // Asks for the beginning of a row; the processor finds out about the rest by itself.
 template <class S>
 SIMPLEMATCH_INLINE void fetch_row(const S* row, int64_t channels) {
     constexpr int64_t line = 64 / int64_t(sizeof(S));
     const int64_t last = channels < 32 * line ? channels : 32 * line;
     for (int64_t c = 0; c < last; c += line) __builtin_prefetch(row + c, 0, 3);
-}
-
-// The rows of some cells of image b, in the map or in `copy`; a cell below 0 has none.
-template <class S>
-void locate_rows(const View& map, int64_t b, const int64_t* cells, int64_t count, S* copy, const S** rows) {
-    const S* const image = static_cast<const S*>(map.data) + b * map.stride[0];
-    const int64_t channels = map.size[1], stride = cell_row(channels);
-    int64_t offset[kMostPairRows];
-    for (int64_t i = 0; i < count; ++i) offset[i] = cells[i] < 0 ? -1 : offset_of(map, cells[i]);
-    if (has_rows(map)) {
-        for (int64_t i = 0; i < count; ++i) rows[i] = cells[i] < 0 ? nullptr : image + offset[i];
-        return;
-    }
-    for (int64_t i = 0; i < count; ++i) rows[i] = copy + i * stride;
-    for (int64_t c0 = 0; c0 < channels; c0 += 16) {
-        const int64_t c1 = least_of(c0 + 16, channels);
-        for (int64_t i = 0; i < count; ++i) {
-            if (cells[i] < 0) continue;
-            const S* const from = image + offset[i];
-            for (int64_t c = c0; c < c1; ++c) copy[i * stride + c] = from[c * map.stride[1]];
-        }
-    }
-}
-
-// Rows of `copy` to the cells from `first` on.
-template <class S>
-void write_rows(const View& map, int64_t b, int64_t first, int64_t count, const S* copy) {
-    S* const image = static_cast<S*>(map.data) + b * map.stride[0];
-    const int64_t channels = map.size[1], stride = cell_row(channels);
-    int64_t offset[kMostPairRows];
-    for (int64_t i = 0; i < count; ++i) offset[i] = offset_of(map, first + i);
-    for (int64_t c0 = 0; c0 < channels; c0 += 16)
-        for (int64_t c = c0; c < least_of(c0 + 16, channels); ++c)
-            for (int64_t i = 0; i < count; ++i) image[offset[i] + c * map.stride[1]] = copy[i * stride + c];
-}
-
-template <class S>
-S* copies(double*& scratch, const View& map) {
-    S* const copy = reinterpret_cast<S*>(scratch);
-    if (!has_rows(map)) scratch += kMostPairRows * cell_row(map.size[1]);
-    return copy;
 }
 
 template <class S>
@@ -155,7 +103,7 @@ void scores_of(const PairProblem& p, int64_t b, int64_t first, int64_t last, voi
     const S *x[kMostPairRows], *y[kMostPairRows];
     locate_rows(p.a, b, cells_a, count, copies<S>(scratch, p.a), x);
     locate_rows(p.b, b, cells_b, count, copies<S>(scratch, p.b), y);
-    using T = Score<S>;
+    using T = Number<S>;
     T* const to = static_cast<T*>(scores) + b * p.pairs + first;
     for (int64_t i = 0; i < count; ++i) {
         if (i + 1 < count && known(i + 1)) fetch_row(x[i + 1], channels), fetch_row(y[i + 1], channels);
@@ -198,7 +146,7 @@ private:
         return static_cast<S*>(side.gradient.data) + b_ * side.gradient.stride[0] + offset_of(side.gradient, n);
     }
 
-    double score(int64_t k) const { return static_cast<const Score<S>*>(w_.scores)[b_ * w_.pairs + k]; }
+    double score(int64_t k) const { return static_cast<const Number<S>*>(w_.scores)[b_ * w_.pairs + k]; }
     int64_t other_of(int64_t k) const { return w_.other.index[b_ * w_.pairs + k]; }
 
     // What arrives at pair k: 0 has no part in any sum, and NaN stands for all that isn't finite.

@@ -69,7 +69,8 @@ def pair_scores_backward(
     ds = torch.where((ds == 0) | (ds.isfinite() & result.scores.isfinite()), ds, torch.nan)
     ds = torch.where(_part(p), ds, 0)
     shape = (*p.index_a.shape, p.a.shape[1])
-    d_a, d_b = (torch.zeros(shape, dtype=p.a.dtype, device=ds.device) if need else None for need in needs)
+    wide = accumulation_dtype(p.a)  # 16-bit rows would overflow where their sums do not
+    d_a, d_b = (torch.zeros(shape, dtype=wide, device=ds.device) if need else None for need in needs)
     for block in _blocks(p):
         q, f = _rows(p, block, backend)
         of_pair, score = (x[:, block].double().reshape(-1, 1, 1) for x in (ds, result.scores))
@@ -83,7 +84,9 @@ def pair_scores_backward(
             return None if rows is None else torch.empty_like(x)
         rows = torch.where((index < x.shape[2] * x.shape[3])[..., None], rows, 0)
         arriving, needed = GatherUpstream(rows), GatherGradients(True, False)
-        return backend.gather_keypoints_backward(_gather_problem(x, index), arriving, needed).features
+        shaped = torch.empty_like(x, dtype=wide)
+        found = backend.gather_keypoints_backward(_gather_problem(shaped, index), arriving, needed).features
+        return None if found is None else found.to(x.dtype)
 
     return PairGradients(scattered(p.a, p.index_a, d_a), scattered(p.b, p.index_b, d_b))
 

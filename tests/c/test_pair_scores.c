@@ -172,8 +172,10 @@ static void test_errors(void) {
     REFUSES(p.metric.eps = -1, forward(), "metric.eps");
     REFUSES(r.scores = NULL, forward(), "scores must point to (2, 8) elements, got NULL");
     REFUSES(r.scores = NULL, backward(), "scores must point to (2, 8) elements, got NULL");
-    REFUSES(index_a[1][2] = N, forward(), "index_a must be below the number of cells of a, 7, or negative, got 7 in image 1, pair 2");
-    REFUSES(index_b[0][3] = M, backward(), "index_b must be below the number of cells of b, 6, or negative, got 6 in image 0, pair 3");
+    REFUSES(index_a[1][2] = N, forward(),
+            "index_a must be below the number of cells of a, 7, or negative, got 7 in image 1, pair 2");
+    REFUSES(index_b[0][3] = M, backward(),
+            "index_b must be below the number of cells of b, 6, or negative, got 6 in image 0, pair 3");
     REFUSES(upstream.scores.data = NULL, backward(), "upstream.scores must be given");
     REFUSES(upstream.scores.size[1] = 2, backward(), "upstream.scores must have shape (B, K) = (2, 8)");
     REFUSES(upstream.scores.dtype = SIMPLEMATCH_FLOAT32, backward(), "upstream.scores must be float64");

@@ -33,7 +33,9 @@ void fuzz_pair_scores(Input& in, Memory& memory, bool backward) {
 
     const bool spoilt = spoil(members, in);
     bound_threads(device);
-    const auto count = [](const simplematch_tensor& t) { return t.size[2] == 0 || t.size[3] == 0 ? 0 : cells_of(t.size[2], t.size[3]); };
+    const auto count = [](const simplematch_tensor& t) {
+        return t.size[2] == 0 || t.size[3] == 0 ? 0 : cells_of(t.size[2], t.size[3]);
+    };
     memory.give(p.a, Role::input);
     memory.give(p.b, Role::input);
     p.index_a = memory.give_integers(p.index_a, {p.a.size[0], p.pairs}, -2, count(p.a) - 1);
