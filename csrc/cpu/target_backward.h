@@ -95,7 +95,7 @@ void write_channels(const Tile<S>& to, int64_t first, int64_t count, const T* su
                     const OwnFactor<T>& factor, bool past_cache) {
     for (int64_t c = 0; c < count; ++c) {
         const T* row = sums + c * kTile;
-        const F* f = features.data + c * features.stride;
+        const F* f = features.data == nullptr ? nullptr : features.data + c * features.stride;
         S* const channel = to.base + (first + c) * to.channel_stride;
         for (int64_t r = 0; r < to.runs; ++r) {
             const int64_t start = to.run_start[r], cells = to.run_start[r + 1] - start;
