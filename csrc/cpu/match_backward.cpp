@@ -113,7 +113,7 @@ private:
                     : WindowScores<T>{work.scores.get(), at.count * cells_, cells_, width_, true},
             {work.window_gradient.get(), at.count * box_size_, box_size_, columns_, false}};
         const bool need_queries = want_features_ || !at.kept;
-        const bool only_windows = !at.kept && has_windows();
+        const bool only_windows = !at.kept && at.count > 0 && has_windows();  // lists have room for the tiles of queries
         work.block.choose(work.table, count_, at.b, at.images, at.first, at.count, [&](int64_t image, int64_t n) {
             return sample_query(p_.source, p_.keypoints, p_.sampling, image, n);
         });
