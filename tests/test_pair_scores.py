@@ -219,8 +219,9 @@ def test_pairs_beyond_are_nan_and_write_no_row(backend: str) -> None:
     """Where nobody has checked the indices."""
     a, b, _ = Sample("x", of_a=(5,), of_b=(2, 3)).make()
     operators = _backends._load(backend)
-    of_a = torch.tensor([[5, 1, 2, 9], [0, 1, 2, 3]], device=DEVICE)
-    of_b = torch.tensor([[0, 1, 6, -1], [0, 1, 2, 3]], device=DEVICE)
+    ends = torch.iinfo(torch.int64)
+    of_a = torch.tensor([[5, 1, 2, ends.max], [0, 1, 2, 3]], device=DEVICE)
+    of_b = torch.tensor([[0, 1, 6, ends.min], [0, 1, 2, 3]], device=DEVICE)
     problem = PairProblem(a.transpose(1, 2)[:, :, None], b, of_a, of_b, MetricOptions("cosine", 1e-8, "add").resolve())
     result = operators.pair_scores(problem)
     assert torch.equal(result.scores.isnan(), torch.tensor([[1, 0, 1, 0], [0, 0, 0, 0]], device=DEVICE).bool())

@@ -122,9 +122,9 @@ __global__ void __launch_bounds__(kThreads, 1) pair_gradient_kernel(PairGradient
     double total[kEach] = {};
     for (int64_t k0 = 0; k0 < a.pairs; k0 += kThreads) {
         const int64_t k = k0 + threadIdx.x;
-        const int64_t cell = k < a.pairs && index_other[k] >= 0 ? index_own[k] - n0 : -1;
-        const bool here = cell >= 0 && cell < kCells && n0 + cell < N;
-        cell_of[threadIdx.x] = int8_t(here ? cell : -1);
+        const int64_t n = k < a.pairs && index_other[k] >= 0 ? index_own[k] : -1;
+        const bool here = n >= n0 && n < n0 + kCells && n < N;
+        cell_of[threadIdx.x] = int8_t(here ? n - n0 : -1);
         const unsigned lanes = __ballot_sync(kAllLanes, here);
         if (threadIdx.x % kWarp == 0) found[threadIdx.x / kWarp] = lanes;
         __syncthreads();
