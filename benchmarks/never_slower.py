@@ -24,6 +24,7 @@ BAR = 1 / 1.15
 
 BOTH = ("forward", "forward+backward")
 CALL = "a call from Python costs more than the arithmetic of a few small maps: docs/performance.md"
+UNFOLDED = "the windows are nine copies of the map, which the rival's pooling does not make"
 STEPS = "its sums are some sixty operations of PyTorch, whose calls cost more than the arithmetic of few maps"
 
 
@@ -118,7 +119,8 @@ def around_every_cell(height: int, width: int) -> Problem:
         return (torch.stack((of_x / total - left, of_y / total - top), -1).flatten(1, 3),)
 
     sizes = {"windows": f"3x3 of 1x1x{height}x{width}"}
-    return Problem("localize", sizes, inputs, {"ours": ours, "plain": plain}, BOTH, 1e-3)
+    misses = {"forward+backward": UNFOLDED}
+    return Problem("localize", sizes, inputs, {"ours": ours, "plain": plain}, BOTH, 1e-3, known_misses=misses)
 
 
 def numpy_maxima(maps: tuple[int, int, int, int]) -> Problem:
