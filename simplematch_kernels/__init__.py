@@ -7,6 +7,8 @@ succeeds, for `simplematch_kernels.numpy`, and each function raises an error tha
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from . import presets
+
 if TYPE_CHECKING or find_spec("torch") is not None:
     from ._backends import explain, use_backend
     from ._types import AllMatches, DenseMatches, DetailedMatches, Matches
@@ -52,6 +54,7 @@ __all__ = [
     "match_descriptors",
     "match_descriptors_cross_entropy",
     "pair_scores",
+    "presets",
     "sparse_match_cross_entropy",
     "sparse_window_match",
     "use_backend",

@@ -36,7 +36,7 @@ def show_options(keywords: type[Any], defaults: Mapping[str, Any], array: Any = 
         def checked(*arguments: Any, **options: Any) -> Any:
             for name in options:
                 if name not in accepted:
-                    raise _unknown(function.__name__, name, [p.name for p in shown])
+                    raise unknown_argument(function.__name__, name, [p.name for p in shown])
             return function(*arguments, **options)
 
         whole = signature.replace(parameters=[*positional, *shown, *keyword])
@@ -51,7 +51,8 @@ def _with(array: Any, hint: Any) -> Any:
     return hint[array] if getattr(hint, "__parameters__", ()) else hint
 
 
-def _unknown(function: str, name: str, options: list[str]) -> TypeError:
+def unknown_argument(function: str, name: str, options: list[str]) -> TypeError:
+    """The error for an argument that a function doesn't have: the nearest of its options, or all of them."""
     import difflib  # takes longer to import than most calls take
 
     close = difflib.get_close_matches(name, options, n=1)
