@@ -25,7 +25,7 @@ sources := pyproject.toml setup.py CMakeLists.txt $(shell find csrc cmake -type 
 cmake = PATH="$(bin):$$PATH" VIRTUAL_ENV="$(abspath $(VENV))" $(bin)/cmake
 cuda_objects = build/cuda/CMakeFiles/simplematch_cuda.dir/csrc/cuda/*.o
 interpreted := $(addprefix tests/test_,backends.py gradients.py golden.py edge_cases.py extremes.py magnitudes.py fuzz.py arguments.py operators.py)
-beside := $(addprefix tests/test_,match_all.py pair_scores.py upsample.py details.py sparse_match_cross_entropy.py local_correlation.py image_sizes.py dense_match.py)
+beside := $(addprefix tests/test_,match_all.py pair_scores.py upsample.py details.py sparse_match_cross_entropy.py local_correlation.py image_sizes.py dense_match.py presets.py)
 emulated := $(filter-out tests/test_operators.py,$(interpreted)) tests/system/training/test_backends.py tests/test_localize_layouts.py
 emulation = LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
     SIMPLEMATCH_MODULE="$$(ls $(CURDIR)/build/sanitized/_C.*.so)"

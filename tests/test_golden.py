@@ -1,9 +1,9 @@
-"""Every backend reproduces what other codebases' own functions answered."""
+"""Every backend reproduces, by the presets, what other codebases' own functions answered."""
 
 from __future__ import annotations
 
-import inspect
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,48 +13,47 @@ import torch
 from torch import Tensor
 
 import simplematch_kernels as smk
+from simplematch_kernels import presets
 
 from .oracle import relative_error
 
-VECTORS = (
-    "cats_scores_global",
-    "geoaware_argmax",
-    "geoaware_gaussian",
-    "geoaware_global",
-    "geoaware_window15",
-    "geoaware_window15_weak",
-    "marco_gaussian",
-    "sd4match_bilinear",
-    "sd4match_kernelsoftargmax",
-    "sd4match_nn",
-    "sd4match_softargmax",
-    "simplematch_window15",
-    "simplematch_window30",
-    "simplematch_window45",
-    "simplematch_window9",
-    "tapir_scores_disc5",
-)
-OPTIONS = frozenset(inspect.signature(smk.sparse_window_match).parameters)
+PRESETS: dict[str, Mapping[str, Any]] = {
+    "cats_scores_global": presets.cats(),
+    "dift_upsampled_argmax": presets.dift(source_size=(150, 114), upsample=(150, 114)),
+    "geoaware_argmax": presets.geoaware("argmax"),
+    "geoaware_gaussian": presets.geoaware("gaussian"),
+    "geoaware_global": presets.geoaware("global"),
+    "geoaware_window15": presets.geoaware("window"),
+    "geoaware_window15_weak": presets.geoaware("window"),
+    "marco_gaussian": presets.marco(),
+    "sd4match_bilinear": presets.sd4match("bilinear"),
+    "sd4match_kernelsoftargmax": presets.sd4match("kernelsoftargmax"),
+    "sd4match_nn": presets.sd4match("nn"),
+    "sd4match_softargmax": presets.sd4match("softargmax"),
+    "simplematch_window15": presets.simplematch(window_size=15),
+    "simplematch_window30": presets.simplematch(window_size=30),
+    "simplematch_window45": presets.simplematch(),
+    "simplematch_window9": presets.simplematch(window_size=9),
+    "tapir_scores_disc5": presets.tapir(),
+}
 TOLERANCE_PIXELS = 5e-3
 TOLERANCE_GRADIENT = 1e-4
 
 
 def load(folder: Path, name: str, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Arrays and options of one vector, the options in the words of `sparse_window_match`."""
+    """Arrays of one vector, and the preset with the sizes of the images."""
     with np.load(folder / "vectors" / f"{name}.npz") as arrays:
         tensors = {key: torch.from_numpy(np.asarray(arrays[key])).to(device) for key in arrays.files}
     described = json.loads((folder / "vectors" / f"{name}.json").read_text())
-    options = {key: value for key, value in described.items() if key in OPTIONS - {"num_keypoints"}}
+    options = dict(PRESETS[name])
+    for option in options.keys() & described.keys() - {"source_interpolation"}:  # which is told in words
+        assert options[option] == described[option], option
     if "image_size" in described:
         options["source_size"] = options["target_size"] = tuple(described["image_size"])
-    if name == "sd4match_bilinear":  # its json tells the interpolation in words
-        options["source_interpolation"] = "matches"
-    if name == "tapir_scores_disc5":  # its json states the disc in words: d * d < 25, answers half a cell further
-        options |= {"window_size": 10, "output_offset": described["output_offset_cells"]}
     return tensors, options
 
 
-@pytest.mark.parametrize("name", VECTORS)
+@pytest.mark.parametrize("name", PRESETS)
 def test_reproduces(name: str, backend: str, shared_data: Path, device: torch.device) -> None:
     arrays, options = load(shared_data, name, device)
     if "scores" in arrays:

@@ -55,7 +55,7 @@ def maps(height: int = CELLS, width: int = CELLS) -> Inputs:
 
 def unrelated() -> Inputs:
     """Maps whose largest cosines are small."""
-    shape = (2, 512, CELLS, CELLS)
+    shape = (2, 256, CELLS, CELLS)
     return Inputs(draw(*shape), draw(*shape, seed=1), maps().keypoints)
 
 
@@ -161,10 +161,17 @@ def units(count: int = 40, other: int = 40) -> tuple[Tensor, Tensor]:
     return F.normalize(a, dim=2), F.normalize(b, dim=2)
 
 
+def paired() -> tuple[Tensor, Tensor]:
+    """Two sets of normalised descriptors of which a_n and b_n are partners."""
+    a, b = draw(1, 30, 24, seed=3), draw(1, 30, 24, seed=4)
+    return F.normalize(a, dim=2), F.normalize(a + b, dim=2)
+
+
 def correlation_of_chm() -> tuple[Tensor, Tensor]:
-    """Not negative, and points in its 240 x 240 pixels with a source cell near them."""
-    points = 240 * torch.rand(2, 6, 2, generator=torch.Generator().manual_seed(5))
-    return F.softplus(3 * draw(2, 225, 225, seed=6)), points
+    """Scores that aren't negative, of 12 x 12 cells, and points of 240 x 240 pixels that are near one of them."""
+    chosen = torch.Generator().manual_seed(5)
+    cells = torch.randint(0, 12, (2, 6, 2), generator=chosen) + 0.5 * torch.rand(2, 6, 2, generator=chosen) - 0.25
+    return F.softplus(3 * draw(2, 144, 144, seed=6)), cells.clamp(0, 11) * 240 / 11
 
 
 SD4MATCH = ("nn", "bilinear", "softargmax", "kernelsoftargmax")
@@ -198,13 +205,13 @@ def cases() -> Iterator[Case]:
     hyper = lambda s, t, k, **more: match(**loaded)(s, t, k.round().clamp(0, 55), **more)  # noqa: E731
     of_hyper = theirs(published.hyperfeatures, last=(56, (375, 500)))
     yield Case("hyperfeatures", hyper, of_hyper, lambda: whole(maps(8, 8), 56, 56, 0.3), 0)
-    yield Case("cats", localize_cats, published.cats, lambda: (0.2 * draw(2, 256, 16, 16),), 1)
+    yield Case("cats", localize_cats, published.cats, lambda: (0.2 * draw(2, 81, 9, 9),), 1)
     yield Case("chm", localize_chm, lambda c, k: published.chm(c, k, 240), correlation_of_chm, 1)
     yield Case("tapir", localize_tapir, lambda x: published.tapir(x, (96, 256)), lambda: (0.2 * draw(2, 9, 12, 32),), 1)
     yield Case("loftr_fine", fine, fine_of_loftr, lambda: (draw(7, 25, 128), draw(7, 25, 128, seed=1)))
     yield Case("xfeat-subpix", refine_xfeat, published.xfeat_refined, lambda: (draw(11, 8, 8),), 1)
-    yield Case("xfeat-loss", infer_xfeat, lambda a, b: published.xfeat_loss(a[0], b[0])[None], units)
-    yield Case("mast3r-loss", infer_mast3r, lambda a, b: published.mast3r_loss(a[0], b[0])[None], units)
+    yield Case("xfeat-loss", infer_xfeat, lambda a, b: published.xfeat_loss(a[0], b[0])[None], paired)
+    yield Case("mast3r-loss", infer_mast3r, lambda a, b: published.mast3r_loss(a[0], b[0])[None], paired)
     logits = lambda: (2 * draw(2, 5, 10, 14),)  # noqa: E731
     yield Case("kornia-soft-argmax", average_kornia, expectation_of_kornia, logits, 1)
     yield Case("kornia-expectation", expect_kornia, expectation_of_kornia, logits, 1)

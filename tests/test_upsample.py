@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -370,24 +367,3 @@ def test_interpolation_is_that_of_torch() -> None:
         x = _draw(1, 2, *size, seed=4)
         expected = F.interpolate(x, fine, mode="bilinear", align_corners=False)
         torch.testing.assert_close(definition.interpolate(x, fine), expected, atol=1e-12, rtol=1e-12)
-
-
-def test_reproduces_dift(backend: str, shared_data: Path) -> None:
-    """DIFT's own argmax on the map upsampled to the image: whole pixels, so that no rounding is allowed for."""
-    with np.load(shared_data / "vectors" / "dift_upsampled_argmax.npz") as arrays:
-        a = {key: torch.from_numpy(np.asarray(arrays[key])).to(DEVICE) for key in arrays.files}
-    described = json.loads((shared_data / "vectors" / "dift_upsampled_argmax.json").read_text())
-    names = ("source_coords", "target_coords", "sampling", "sampling_padding", "metric", "eps", "eps_mode")
-    options = {name: described[name] for name in (*names, "localization")}
-    size = tuple(described["image_size"])
-    matches = smk.sparse_window_match(
-        a["source"],
-        a["target"],
-        a["keypoints"],
-        source_size=size,
-        target_size=size,
-        upsample=tuple(described["match_upsample"]),
-        **options,
-        backend=backend,
-    )
-    assert torch.equal(matches.keypoints, a["expected"].to(matches.keypoints))

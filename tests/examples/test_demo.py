@@ -13,7 +13,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/semantics.md", "docs/backends.md", "docs/install.md")
+PAGES = ("README.md", "docs/semantics.md", "docs/presets.md", "docs/backends.md", "docs/install.md")
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BLOCKS = [
     pytest.param(block.group(1), id=f"{page}:{text[: block.start()].count(chr(10)) + 1}")
