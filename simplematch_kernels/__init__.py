@@ -7,7 +7,8 @@ succeeds, for `simplematch_kernels.numpy`, and each function raises an error tha
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from . import presets
+if TYPE_CHECKING:
+    from . import presets
 
 if TYPE_CHECKING or find_spec("torch") is not None:
     from ._backends import explain, use_backend
@@ -24,9 +25,14 @@ if TYPE_CHECKING or find_spec("torch") is not None:
         match_descriptors,
         sparse_window_match,
     )
-else:
+
+if not TYPE_CHECKING:  # which would take every name for an attribute
 
     def __getattr__(name: str) -> object:
+        if name == "presets":  # most programs use none, so they are imported with the first
+            from importlib import import_module
+
+            return import_module(f"{__name__}.presets")
         if name in __all__:
             raise ImportError(
                 f"{__name__}.{name} needs PyTorch, which is not installed (pip install torch); "

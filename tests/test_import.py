@@ -98,16 +98,18 @@ def test_environment_variable_chooses() -> None:
 
 
 def test_import_is_quick_and_lazy() -> None:
-    """Under 0.3 s beyond torch; neither Triton nor the compiled module is loaded until used."""
+    """Under 0.3 s beyond torch; neither Triton, nor the compiled module, nor the presets are loaded until used."""
     code = """
         import sys, time, torch
         start = time.perf_counter()
         import simplematch_kernels
-        print(time.perf_counter() - start, "triton" in sys.modules, "simplematch_kernels._C" in sys.modules)
+        seconds = time.perf_counter() - start
+        lazy = "triton", "simplematch_kernels._C", "simplematch_kernels.presets"
+        print(seconds, *(name in sys.modules for name in lazy))
     """
     results = [run(code).stdout.split() for _ in range(3)]
     assert min(float(seconds) for seconds, *_ in results) < 0.3
-    assert results[0][1:] == ["False", "False"]
+    assert results[0][1:] == ["False"] * 3
 
 
 def test_use_backend_nests_and_restores() -> None:

@@ -342,6 +342,10 @@ def test_example() -> None:
     assert "shift of every keypoint: [[[7.0, 3.0], [7.0, 3.0], [7.0, 3.0]]]" in printed
 
 
+def test_example_of_sets() -> None:
+    assert "300 pairs, 300 of them right, of 300" in run_script("examples/numpy/match_sets.py")
+
+
 def test_with_torch_the_import_registers_the_operators() -> None:
     """A program saved by torch.export needs no more than the import."""
     assert run("import simplematch_kernels, torch\ntorch.ops.simplematch.localize.default").returncode == 0

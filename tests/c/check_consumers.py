@@ -107,6 +107,52 @@ def check_cpp(what: str, program: Path, work: Path) -> None:
         raise SystemExit(f"{what}: a window of 0 cells was not refused: {refused}")
 
 
+def random_sets(rng: random.Random) -> tuple[list[list[float]], list[list[float]]]:
+    """Descriptors a and b; b_0 to b_5 are disturbed copies of a_8 to a_3."""
+    single = lambda x: struct.unpack("f", struct.pack("f", x))[0]  # noqa: E731
+    draw = lambda scale: [single(scale * rng.gauss(0, 1)) for _ in range(C)]  # noqa: E731
+    a = [draw(1.0) for _ in range(9)]
+    copies = [[single(x + y) for x, y in zip(v, draw(0.1), strict=True)] for v in a[8:2:-1]]
+    return a, copies + [draw(1.0) for _ in range(5)]
+
+
+def match_sets(a: list[list[float]], b: list[list[float]], ratio: float) -> list[tuple[float, ...]]:
+    """(n, m, distance) of mutual nearest neighbours that pass the ratio test both ways, by the definition."""
+    distances = [[math.dist(x, y) for y in b] for x in a]
+    columns = [list(column) for column in zip(*distances, strict=True)]
+    pairs = []
+    for n, row in enumerate(distances):
+        m = row.index(min(row))
+        second, second_of_b = sorted(row)[1], sorted(columns[m])[1]
+        if columns[m].index(min(columns[m])) == n and row[m] <= ratio * min(second, second_of_b):
+            pairs.append((n, m, row[m]))
+    return pairs
+
+
+def check_sets(what: str, program: Path, work: Path) -> None:
+    a, b = random_sets(random.Random(0))
+    (work / "a.npy").write_bytes(npy([v for row in a for v in row], (len(a), C)))
+    (work / "b.npy").write_bytes(npy([v for column in zip(*b, strict=True) for v in column], (len(b), C), fortran=True))
+    all_pairs = match_sets(a, b, math.inf)
+    clear = match_sets(a, b, 0.3)
+    if not len(clear) < len(all_pairs) < len(a):
+        raise SystemExit(f"{what}: the test needs pairs that fail each test, got {clear} of {all_pairs}")
+    files = [work / "a.npy", work / "b.npy"]
+    compare_pairs(f"{what}, mutual", run(program, *files), all_pairs)
+    compare_pairs(f"{what}, ratio", run(program, *files, 0.3), clear)
+    (work / "none.npy").write_bytes(npy([], (0, C)))
+    if run(program, work / "none.npy", work / "b.npy"):
+        raise SystemExit(f"{what}: an empty set has no pairs")
+    wrong = subprocess.run([program, work / "a.npy", work / "points.npy"], capture_output=True, text=True)
+    if wrong.returncode != 1 or "channels" not in wrong.stderr:
+        raise SystemExit(f"{what}: sets of other numbers of channels were not refused: {wrong}")
+
+
+def compare_pairs(what: str, output: str, expected: list[tuple[float, ...]]) -> None:
+    lines = [line.replace("->", " ").split() for line in output.splitlines()]
+    compare(what, "\n".join(f"-> {' '.join(line)}" for line in lines), expected, 1e-4)
+
+
 def check_c(what: str, program: Path, env: dict[str, str] | None = None) -> None:
     for dx, dy in ((7, 3), (-2, 5)):
         expected = [(4.0 + dx, 5.0 + dy), (20.0 + dx, 11.0 + dy), (30.0 + dx, 30.0 + dy)]
@@ -152,6 +198,7 @@ def main() -> None:
             run(options.cmake, "--build", build)
             if name == "cpp_consumer":
                 check_cpp(f"C++, {kind}", build / program, options.work)
+                check_sets(f"C++ sets, {kind}", build / "match_sets", options.work)
             else:
                 check_c(f"C, {kind}", build / program)
     check_pkg_config(options.examples, prefix, options.work)
