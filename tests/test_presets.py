@@ -303,7 +303,7 @@ def test_assignment_of_lightglue_agrees(dtype: torch.dtype, backend: str) -> Non
     shapes = (1, 30, 256), (1, 26, 256), (1, 30), (1, 26)
     given = [torch.randn(s, generator=generator).to(DEVICE, dtype) for s in shapes]
     given[1][:, :20] += given[0][:, :20]
-    exact = [x.double().requires_grad_() for x in given]
+    exact = [x.double().clone().requires_grad_() for x in given]
     a, b, z_a, z_b = (x.requires_grad_() for x in given)
     options = presets.lightglue()
     softmax = smk.match_all(a, b, **options, backend=backend)
@@ -364,9 +364,9 @@ def test_options_are_a_new_dictionary_that_changes_replace(name: str, mode: str 
     options = preset(*chosen, **needed)
     assert type(options) is dict and options is not preset(*chosen, **needed)
     assert set(options) <= set(inspect.signature(getattr(smk, function_of(preset, mode))).parameters)
-    for option, value in options.items():
-        replaced = preset(*chosen, **{**needed, option: value})
-        assert replaced == options
+    for option in options.keys() - {"upsample"}:  # with which a size may come
+        changed = object()
+        assert preset(*chosen, **{**needed, option: changed}) == {**options, option: changed}
     others = {"backend": "reference"}
     assert preset(*chosen, **needed, **others) == options | others
     assert preset(*chosen, **needed) == options  # a change stays in its own dictionary
@@ -381,10 +381,9 @@ def test_unknown_options_and_modes_are_named(name: str) -> None:
     with pytest.raises(TypeError, match=rf"^{name}\(\) got an .*'{wrong}'; did you mean '{right}'\?$"):
         preset(*chosen, **needed, **{wrong: 3})
     if name in MODES:
-        listed = ", ".join(map(repr, MODES[name]))
         with pytest.raises(ValueError, match=r"^mode must be one of ") as caught:
             preset("fastest")
-        assert set(str(caught.value).split("'")[1::2]) == {*MODES[name], "fastest"}, listed
+        assert set(str(caught.value).split("'")[1::2]) == {*MODES[name], "fastest"}
 
 
 def test_dift_needs_the_sizes() -> None:
