@@ -159,14 +159,29 @@ def dift(**changes: Unpack[MatchPreset]) -> MatchPreset:
     return changed("dift", MatchPreset, UPSAMPLED, changes)
 
 
-def hyperfeatures(**changes: Unpack[MatchPreset]) -> MatchPreset:
-    """`sparse_window_match` as diffusion-hyperfeatures/diffusion_hyperfeatures: find_nn_source_correspondences.
+@overload
+def hyperfeatures(
+    mode: Literal["find_nn_source_correspondences"] = "find_nn_source_correspondences", **changes: Unpack[MatchPreset]
+) -> MatchPreset: ...
+@overload
+def hyperfeatures(mode: Literal["compute_clip_loss"], **changes: Unpack[MatchAllPreset]) -> MatchAllPreset: ...
+def hyperfeatures(mode: str = "find_nn_source_correspondences", **changes: Any) -> MatchPreset | MatchAllPreset:
+    """`sparse_window_match` as diffusion-hyperfeatures/diffusion_hyperfeatures: archs/correspondence_utils.py.
 
-    Of archs/correspondence_utils.py: both maps are upsampled to load_resolution, 512 x 512 in configs/train.yaml
-    (`upsample` changes it for both; the paper tests at 224 x 224), and the best pixel is the match, in pixels of
-    `target_size` as by rescale_points, or of the upsampled map. Outside: points, (y, x) there, are clipped and rounded
-    to pixels of that resolution before: keypoints.round().clamp(0, 511). It trains by InfoNCE: `match_all` with eps=0.
+    Args:
+        mode: "find_nn_source_correspondences": both maps are upsampled to load_resolution, 512 x 512 in
+            configs/train.yaml (`upsample` changes it for both; the paper tests at 224 x 224), and the best pixel is the
+            match, in pixels of `target_size` as by rescale_points, or of the upsampled map. "compute_clip_loss" of
+            train_hyperfeatures.py, for `match_all` of both maps: the mean of log_sum_exp - s / T of the true pairs,
+            averaged over both sides, at T = 0.07.
+        changes: keyword arguments of `sparse_window_match` or `match_all`.
+
+    Outside: points, (y, x) there, are clipped and rounded to pixels before: keypoints.round().clamp(0, 511).
     """
+    check_choice("mode", mode, ("find_nn_source_correspondences", "compute_clip_loss"))
+    if mode == "compute_clip_loss":
+        training: MatchAllPreset = {"metric": "cosine", "eps": 0.0, "temperature": 0.07}
+        return changed("hyperfeatures", MatchAllPreset, training, changes)
     size = changes.get("upsample", (512, 512))
     options: MatchPreset = {**UPSAMPLED, "eps": 0.0, "target_coords": "corner", "source_size": size, "upsample": size}
     return changed("hyperfeatures", MatchPreset, options, changes)

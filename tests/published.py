@@ -148,6 +148,12 @@ def hyperfeatures(source: Tensor, target: Tensor, keypoints: Tensor, load: int, 
     return found * target.new_tensor([of_target[1] / load, of_target[0] / load])
 
 
+def hyperfeatures_loss(source: Tensor, target: Tensor, of_source: Tensor, of_target: Tensor) -> Tensor:
+    """Of one pair of maps and the flat cells of true pairs: cross entropy both ways, at a scale of 1 / 0.07."""
+    scores = normalise(source[0].flatten(1).T, 1, 0) @ normalise(target[0].flatten(1), 0, 0) / 0.07
+    return (F.cross_entropy(scores[of_source], of_target) + F.cross_entropy(scores.T[of_target], of_source)) / 2
+
+
 def cats(correlation: Tensor) -> Tensor:
     """(B, 2, h, w) from (B, T, h, w): the mean of target cells for each source cell, on axes from -1 to 1 and back."""
     side = correlation.shape[3]

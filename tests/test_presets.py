@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import subprocess
-import sys
-import typing
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -15,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import simplematch_kernels as smk
-from simplematch_kernels import _preset_options, presets
+from simplematch_kernels import presets
 
 from . import published
 from .oracle import relative_error
@@ -133,6 +129,20 @@ def expectation_of_kornia(logits: Tensor) -> Tensor:
     return published.kornia_expectation(logits.flatten(2).softmax(-1).view_as(logits))
 
 
+TRUE = torch.tensor([3, 0, 17, 29]), torch.tensor([5, 29, 0, 11])
+"""Flat cells of true pairs."""
+
+
+def infer_hyperfeatures(source: Tensor, target: Tensor, **more: Any) -> Tensor:
+    options = presets.hyperfeatures("compute_clip_loss")
+    found = smk.match_all(source, target, **options, **more)
+    assert found.log_sum_exp_a is not None and found.log_sum_exp_b is not None
+    of_a, of_b = (x.to(DEVICE)[None] for x in TRUE)
+    pairs = smk.pair_scores(source, target, of_a, of_b, eps=0.0, **more) / options["temperature"]
+    sides = found.log_sum_exp_a.gather(1, of_a) - pairs, found.log_sum_exp_b.gather(1, of_b) - pairs
+    return (sides[0].mean() + sides[1].mean())[None] / 2
+
+
 def infer_xfeat(a: Tensor, b: Tensor, **more: Any) -> Tensor:
     options = presets.xfeat("dual_softmax_loss")
     found = smk.match_all(a, b, **options, **more)
@@ -205,6 +215,9 @@ def cases() -> Iterator[Case]:
     hyper = lambda s, t, k, **more: match(**loaded)(s, t, k.round().clamp(0, 55), **more)  # noqa: E731
     of_hyper = theirs(published.hyperfeatures, last=(56, (375, 500)))
     yield Case("hyperfeatures", hyper, of_hyper, lambda: whole(maps(8, 8), 56, 56, 0.3), 0)
+    of_pairs = lambda a, b: published.hyperfeatures_loss(a, b, *(x.to(DEVICE) for x in TRUE))[None]  # noqa: E731
+    small = lambda: (draw(1, 24, 5, 6), draw(1, 24, 6, 5, seed=1))  # noqa: E731
+    yield Case("hyperfeatures-loss", infer_hyperfeatures, of_pairs, small)
     yield Case("cats", localize_cats, published.cats, lambda: (0.2 * draw(2, 81, 9, 9),), 1)
     yield Case("chm", localize_chm, lambda c, k: published.chm(c, k, 240), correlation_of_chm, 1)
     yield Case("tapir", localize_tapir, lambda x: published.tapir(x, (96, 256)), lambda: (0.2 * draw(2, 9, 12, 32),), 1)
@@ -325,98 +338,3 @@ def test_assignment_of_lightglue_agrees(dtype: torch.dtype, backend: str) -> Non
     for x, y in zip(given, exact, strict=True):
         assert x.grad is not None and y.grad is not None
         assert relative_error(x.grad, y.grad) < GRADIENTS[dtype]
-
-
-ALL: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
-    name: (getattr(presets, name), {"source_size": (8, 8), "upsample": (8, 8)} if name == "dift" else {})
-    for name in presets.__all__
-}
-MODES = {
-    "sd4match": SD4MATCH,
-    "semantic_correspondence": SD4MATCH,
-    "geoaware": GEOAWARE,
-    "xfeat": ("match", "dual_softmax_loss", "subpix_softmax2d"),
-    "mast3r": ("bruteforce_reciprocal_nns", "InfoNCE"),
-    "kornia": (
-        "match_nn",
-        "match_mnn",
-        "match_snn",
-        "match_smnn",
-        "spatial_soft_argmax2d",
-        "spatial_expectation2d",
-    ),
-}
-
-
-def function_of(preset: Any, mode: str | None) -> str:
-    """The function that a preset is for, by its docstring."""
-    if mode in ("subpix_softmax2d", "spatial_soft_argmax2d", "spatial_expectation2d"):
-        return "localize"
-    return str(preset.__doc__).split("`")[1]
-
-
-@pytest.mark.parametrize(
-    ("name", "mode"), [(name, mode) for name in presets.__all__ for mode in MODES.get(name, (None,))]
-)
-def test_options_are_a_new_dictionary_that_changes_replace(name: str, mode: str | None) -> None:
-    preset, needed = ALL[name]
-    chosen = () if mode is None else (mode,)
-    options = preset(*chosen, **needed)
-    assert type(options) is dict and options is not preset(*chosen, **needed)
-    assert set(options) <= set(inspect.signature(getattr(smk, function_of(preset, mode))).parameters)
-    for option in options.keys() - {"upsample"}:  # with which a size may come
-        changed = object()
-        assert preset(*chosen, **{**needed, option: changed}) == {**options, option: changed}
-    others = {"backend": "reference"}
-    assert preset(*chosen, **needed, **others) == options | others
-    assert preset(*chosen, **needed) == options  # a change stays in its own dictionary
-
-
-@pytest.mark.parametrize("name", presets.__all__)
-def test_unknown_options_and_modes_are_named(name: str) -> None:
-    preset, needed = ALL[name]
-    chosen = MODES.get(name, ())[:1]
-    near = {"localize": ("windw_size", "window_size"), "match_all": ("temprature", "temperature")}
-    wrong, right = near.get(function_of(preset, None), ("target_sizes", "target_size"))
-    with pytest.raises(TypeError, match=rf"^{name}\(\) got an .*'{wrong}'; did you mean '{right}'\?$"):
-        preset(*chosen, **needed, **{wrong: 3})
-    if name in MODES:
-        with pytest.raises(ValueError, match=r"^mode must be one of ") as caught:
-            preset("fastest")
-        assert set(str(caught.value).split("'")[1::2]) == {*MODES[name], "fastest"}
-
-
-def test_dift_needs_the_sizes() -> None:
-    for given in ({}, {"source_size": (8, 8)}, {"upsample": (8, 8)}):
-        with pytest.raises(TypeError, match=r"^dift\(\) needs source_size and upsample, \(height, width\) of"):
-            presets.dift(**given)  # type: ignore[arg-type]
-
-
-def test_hyperfeatures_upsamples_both_maps_alike() -> None:
-    assert presets.hyperfeatures()["source_size"] == presets.hyperfeatures()["upsample"] == (512, 512)
-    assert presets.hyperfeatures(upsample=(224, 224))["source_size"] == (224, 224)
-
-
-def test_keywords_are_those_of_the_functions() -> None:
-    """A type checker takes a preset for its function and for no other."""
-    for keywords, function in (
-        (_preset_options.MatchPreset, smk.sparse_window_match),
-        (_preset_options.DescriptorPreset, smk.match_descriptors),
-        (_preset_options.LocalizePreset, smk.localize),
-        (_preset_options.MatchAllPreset, smk.match_all),
-    ):
-        parameters = inspect.signature(function).parameters.values()
-        assert set(typing.get_type_hints(keywords)) == {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
-
-
-def test_presets_need_no_torch_and_serve_numpy() -> None:
-    code = """
-import sys; sys.modules["torch"] = None
-import numpy as np, simplematch_kernels as smk, simplematch_kernels.numpy as smn
-scores = np.zeros((1, 1, 9, 9)); scores[..., 4, 2] = 9
-print(smn.localize(scores, **smk.presets.tapir()).keypoints.tolist())
-a = np.eye(3)[None]
-print(smn.match_all(a, a[:, ::-1], **smk.presets.kornia()).index_a.tolist())
-"""
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert found.stdout.split("\n")[:2] == ["[[[2.5, 4.5]]]", "[[2, 1, 0]]"], found.stderr
