@@ -38,6 +38,7 @@ from ._resolved import (
     cells_from_pixels,
     disc_box,
     pixels_from_cells,
+    smaller,
 )
 from ._result_options import (
     DEFAULTS,
@@ -63,8 +64,22 @@ DEFAULT_TEMPERATURE = 0.02
 
 Size = Sequence[int] | None
 Record = TypeVar("Record")
+Resolved = TypeVar("Resolved")
 Array = TypeVar("Array")
 _MOST = 1024  # resolved options that are kept
+
+
+def _kept(resolve: Callable[[Any, int, int], Resolved]) -> Callable[[Any, int, int], Resolved]:
+    """Keep what options mean for maps of H x W cells; not for symbolic sizes, which have no hash."""
+    cached = lru_cache(maxsize=_MOST)(resolve)
+
+    def resolved(options: Any, height: int, width: int) -> Resolved:
+        try:
+            return cached(options, height, width)
+        except TypeError:
+            return resolve(options, height, width)
+
+    return resolved
 
 
 class LayoutKeywords(TypedDict, total=False):
@@ -124,7 +139,7 @@ class SamplingOptions(NamedTuple):
         return sampling if image_sizes is None else dataclasses.replace(sampling, image_sizes=image_sizes)
 
 
-@lru_cache(maxsize=_MOST)
+@_kept
 def _resolve_sampling(o: SamplingOptions, height: int, width: int) -> Sampling:
     x, y = axes(cells_from_pixels, o.source_coords, o.source_size, height, width)
     return Sampling(x, y, mode=o.sampling, padding=o.sampling_padding, coordinates=o.source_coords)
@@ -269,7 +284,7 @@ def _radius_of_second(value: object) -> int | None:
     return None if value is None else check_whole("second_radius", value, 0, "cell", " or None")
 
 
-@lru_cache(maxsize=_MOST)
+@_kept
 def _resolve_localization(o: LocalizationOptions, height: int, width: int) -> Localization:
     x, y = axes(pixels_from_cells, o.target_coords, o.target_size, height, width)
     window = _window(o, height, width)
@@ -280,15 +295,15 @@ def _resolve_localization(o: LocalizationOptions, height: int, width: int) -> Lo
         from_cells_y=y,
         output_offset=o.output_offset,
         coordinates=o.target_coords,
-        second=_second(o, window, max(height, width)),
+        second=_second(o, window, height, width),
     )
 
 
-def _second(o: LocalizationOptions, window: Window, side: int) -> Window:
+def _second(o: LocalizationOptions, window: Window, height: int, width: int) -> Window:
     """The cells that the second best is not one of: those within the radius, of the window, or next to the peak."""
     if o.second_radius is not None:
-        cells = 2 * min(o.second_radius, side) + 1
-        return Window(cells, cells, shift=False)
+        reach_y, reach_x = smaller(o.second_radius, height), smaller(o.second_radius, width)
+        return Window(2 * reach_y + 1, 2 * reach_x + 1, shift=False)
     if o.localization == "window":
         return window
     return Window(3, 3, shift=False)

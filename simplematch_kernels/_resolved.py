@@ -145,7 +145,7 @@ class Window:
 
     def box(self, map_height: int, map_width: int) -> tuple[int, int]:
         """(rows, columns) of the largest box of cells a window can cover: the layout of kept window scores."""
-        return min(self.height, map_height), min(self.width, map_width)
+        return smaller(self.height, map_height), smaller(self.width, map_width)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +179,15 @@ class Truth:
     kernel_size: int
     sigma: float
     temperature: float
+
+
+def smaller(a: int, b: int) -> int:
+    """The minimum, which of symbols, torch.SymInt, is one again and no guess which of them is smaller."""
+    if type(a) is int and type(b) is int:
+        return min(a, b)
+    import torch  # whose symbols they are
+
+    return torch.sym_min(a, b)  # type: ignore[no-any-return]
 
 
 def queries_within_budget(bytes_per_query: int) -> int:

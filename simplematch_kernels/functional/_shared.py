@@ -132,6 +132,8 @@ def in_blocks(
     run: Callable[[Tensor, Localizing], Matches], descriptors: Tensor, target: Tensor, localizing: Localizing
 ) -> Matches:
     """Matches that `run` makes of some descriptors (B, n, C) at a time, whose scores take the budget at most."""
+    if torch.compiler.is_exporting():  # symbols say nothing of how many blocks there are
+        return run(descriptors, localizing)
     queries, (batch, _, height, width) = descriptors.shape[1], target.shape
     most = _resolved.queries_within_budget(batch * height * width * accumulation_dtype(target).itemsize)
     if queries <= most:

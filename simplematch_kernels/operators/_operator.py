@@ -94,6 +94,16 @@ class Operator(Generic[A, R]):
         result: R = self.result(outputs) if isinstance(outputs, Tensor) else self.result(*outputs)
         return result
 
+    @property
+    def overload(self) -> Any:
+        """The operator as torch knows it."""
+        return self._operator
+
+    def decompose(self, *flat: Any) -> Any:
+        """The reference on flat arguments, for a graph of other operators; it asks for no values."""
+        backend = _backends.select("reference", _device(flat))
+        return _unwrapped(getattr(backend, self.name)(self._layout.unflatten(flat).problem()))
+
     @cached_property
     def jvp(self) -> Any:
         """`NAME_jvp`, defined when first needed: most processes never do."""

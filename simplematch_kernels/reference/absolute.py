@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from .. import _resolved
+from .recorded import distances
 
 
 def minus_distance(q: Tensor, f: Tensor) -> Tensor:
     """Scores (B, N, M) of descriptors q (B, N, C) with cells f (B, C, M)."""
     wide = torch.promote_types(q.dtype, torch.float32)  # there are no 16-bit distances
-    return -torch.cdist(q.to(wide), f.mT.to(wide), p=1.0).to(q.dtype)
+    return -distances(q.to(wide), f.to(wide), 1).to(q.dtype)
 
 
 def query_sums(ds: Tensor, q: Tensor, f: Tensor) -> Tensor:

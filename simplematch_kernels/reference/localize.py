@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .._resolved import AffineMap, Localization, Window, pixels_from_cells
 from .._types import AnyUpstream, Matches, Rows
+from . import recorded
 from .gather import apply_affine, maps_of_images, rate
 
 
@@ -58,7 +59,7 @@ def _probability(
     valid = valid_rows(rows, scores)[..., None]
     divisor = _divisor(temperature, valid, localization)
     weighted, _, _ = _weighted(scores, peak, size, rows, valid, localization)
-    largest = weighted.detach().amax(-1, keepdim=True)
+    largest = recorded.largest(weighted.detach(), keepdim=True)
     takes_part = weighted != -torch.inf  # taken out before the division, so that T gets no gradient of 0 * inf
     exponent = torch.where(takes_part, weighted - largest, 0) / divisor
     exponential = torch.where(takes_part, exponent.exp(), 0)
@@ -103,7 +104,7 @@ def rates(localization: Localization, scores: Tensor) -> Tensor:
     """(2, 2), or (B, 1, 2, 2) where each image has a size: the user's units squared per cell squared."""
     maps = maps_from_cells(localization, scores)
     of_each = (rate(affine, scores.dtype) for affine in maps)
-    of_axes = torch.stack([torch.as_tensor(x, dtype=scores.dtype, device=scores.device) for x in of_each], -1)
+    of_axes = torch.stack([x if isinstance(x, Tensor) else scores.new_full((), x) for x in of_each], -1)
     return of_axes[..., :, None] * of_axes[..., None, :]
 
 
@@ -117,8 +118,8 @@ def find_peak(scores: Tensor, rows: Rows, excluded: Tensor | None = None) -> Ten
     if excluded is not None:
         selectable = selectable & ~excluded
     masked = torch.where(selectable, torch.where(valid, scores.detach().flatten(2), 0), -torch.inf)
-    first = selectable.expand(masked.shape).to(torch.uint8).argmax(-1)
-    return torch.where(masked.amax(-1) == -torch.inf, first, masked.argmax(-1))
+    first = recorded.first_of(selectable.expand(masked.shape))
+    return torch.where(recorded.largest(masked) == -torch.inf, first, recorded.first_of_largest(masked))
 
 
 def localize_backward(
@@ -281,8 +282,8 @@ def window_origin(window: Window, peak: Tensor, height: int, width: int) -> tupl
     """(top, left) cell of the k x k window of flat `peak`; k // 2 cells lie left of it. May be negative."""
     top, left = peak // width - window.height // 2, peak % width - window.width // 2
     if window.shift:
-        top = top.clamp(0, max(0, height - window.height))
-        left = left.clamp(0, max(0, width - window.width))
+        top = top.clamp(max=height - window.height).clamp(min=0)  # 0 where the window is larger than the map
+        left = left.clamp(max=width - window.width).clamp(min=0)
     return top, left
 
 

@@ -21,7 +21,8 @@ from .._types import (
 )
 from .gather import gather_keypoints, source_backward
 from .localize import around_peak, covariance, find_peak, localize, masks, second_best, valid_rows, without_padding
-from .similarity import branches, query_backward, similarity, target_backward
+from .recorded import recording
+from .similarity import query_backward, similarity, target_backward
 
 
 def sparse_window_match(p: MatchProblem, *, dtype: torch.dtype | None = None) -> Matches | DetailedMatches:
@@ -64,7 +65,7 @@ def best_cell(scores: Tensor, target: Tensor, rows: Rows, excluded: Tensor | Non
     excluded: (B, N, M) bool, cells that don't count.
     """
     peak = find_peak(scores, rows, excluded)
-    if not branches(scores) or scores.numel() == 0:
+    if recording(scores) or scores.numel() == 0:
         return peak
     flat = scores.detach().flatten(2)
     best = flat.gather(-1, peak[..., None])

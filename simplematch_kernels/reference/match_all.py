@@ -18,6 +18,7 @@ from .._types import (
 )
 from .localize import valid_rows
 from .match import best_cell
+from .recorded import largest
 from .similarity import norm, query_backward, similarity, target_backward
 from .tangents import of_scores
 
@@ -91,24 +92,24 @@ def one_way(x: Scores, p: MatchAllProblem) -> tuple[Tensor, Tensor, Tensor, Tens
     index = best_cell(x.s[:, :, None, :], x.b, Rows(valid=x.valid_a, target_mask=x.valid_b))
     score = torch.where(found, x.s.gather(2, index[..., None])[..., 0], 0)
     index = torch.where(found, index, -1)
-    log_sum_exp, second = (score.new_empty((len(score), 0)) for _ in range(2))
+    log_sum_exp, second = (score.new_empty((score.shape[0], 0)) for _ in range(2))
     if p.log_sum_exp:
         log_sum_exp = torch.where(x.valid_a & (found | p.has_bin), _log_sum_exp(x), 0)
     if p.second:
         others = torch.arange(x.s.shape[2], device=x.s.device) != index[..., None]
-        second = torch.where(found, torch.where(x.pairs & others, x.s, -torch.inf).amax(2), 0)
+        second = torch.where(found, largest(torch.where(x.pairs & others, x.s, -torch.inf)), 0)
     return score, index, log_sum_exp, second
 
 
 def _log_sum_exp(x: Scores) -> Tensor:
     s = torch.where(x.pairs, x.s, -torch.inf)
     s = torch.cat((s, x.bin_score[:, :, None].expand(*s.shape[:2], 1)), 2)
-    largest = s.amax(2, keepdim=True)
+    greatest = largest(s, keepdim=True)
     takes_part = s != -torch.inf
-    exponent = torch.where(takes_part, s - largest, 0) / x.temperature[..., None]
+    exponent = torch.where(takes_part, s - greatest, 0) / x.temperature[..., None]
     total = torch.where(takes_part, exponent.exp(), 0).sum(2)
-    of_largest = largest[..., 0] / x.temperature
-    log_sum_exp = torch.where(largest[..., 0].isfinite(), of_largest + total.log(), of_largest)
+    of_largest = greatest[..., 0] / x.temperature
+    log_sum_exp = torch.where(greatest[..., 0].isfinite(), of_largest + total.log(), of_largest)
     return torch.where(x.temperature > 0, log_sum_exp, torch.nan)
 
 

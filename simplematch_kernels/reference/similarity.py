@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .._resolved import Metric
 from . import absolute
+from .recorded import distances, plus, recording
 
 SAFE_NORMS = (2.0**-52, 2.0**62)
 """Between these a float32 vector's squares neither vanish nor overflow when they are summed."""
@@ -42,10 +43,8 @@ def similarity(descriptors: Tensor, target: Tensor, metric: Metric) -> Tensor:
 
 
 def _minus_square_distance(descriptors: Tensor, target: Tensor) -> Tensor:
-    """Of differences, so that equal vectors are at distance 0 and none is at less."""
     wide = torch.promote_types(descriptors.dtype, torch.float32)  # there are no 16-bit distances
-    distance = torch.cdist(descriptors.to(wide), target.mT.to(wide), compute_mode="donot_use_mm_for_euclid_dist")
-    return -distance.square().to(descriptors.dtype)
+    return -distances(descriptors.to(wide), target.to(wide), 2).to(descriptors.dtype)
 
 
 def _cosine(descriptors: Tensor, target: Tensor, query_norm: Tensor, target_norm: Tensor, metric: Metric) -> Tensor:
@@ -60,7 +59,7 @@ def norm(x: Tensor, dim: int) -> Tensor:
 
 def denominator(norms: Tensor, metric: Metric) -> Tensor:
     """|x| + eps, or max(|x|, eps); 1 for a zero vector without eps, so that its cosine is 0."""
-    divisor = norms.clamp(min=metric.eps) if metric.clamp_eps else norms + metric.eps
+    divisor = norms.clamp(min=metric.eps) if metric.clamp_eps else plus(norms, metric.eps)
     return divisor if metric.eps > 0 else torch.where(divisor == 0, 1, divisor)
 
 
@@ -121,11 +120,6 @@ def _in_range(norms: Tensor) -> Tensor:
 
 def _exact_where_not(safe: Tensor, values: Tensor, exact: Callable[[], Tensor]) -> Tensor:
     """`values`, with those of float64 arithmetic where float32's range isn't known to be enough."""
-    if values.dtype == torch.float64 or not branches(values) or bool(safe.all()):
+    if values.dtype == torch.float64 or recording(values) or bool(safe.all()):
         return values
     return torch.where(safe, values, exact().to(values.dtype))
-
-
-def branches(x: Tensor) -> bool:
-    """Whether Python may ask for values: not while a graph is recorded."""
-    return not torch.compiler.is_compiling() and not (x.is_cuda and torch.cuda.is_current_stream_capturing())

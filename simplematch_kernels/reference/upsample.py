@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .._resolved import Metric
@@ -146,12 +147,12 @@ def _shifted(x: Tensor, offset: tuple[int, int], other: tuple[int, int]) -> Tens
 
 def neighbour_products(p: NeighbourProblem) -> NeighbourResult:
     """products[k, y, x] = <f at (y, x) + first offset, f at (y, x) + second offset>, see `PAIRS`."""
-    features = p.features.double()
-    products = features.new_zeros((features.shape[0], 5, *features.shape[2:]))
-    for k, (first, second) in enumerate(PAIRS):
+    features, products = p.features.double(), []
+    for first, second in PAIRS:
         found = (_shifted(features, first, second) * _shifted(features, second, first)).sum(1)
-        products[:, k, : found.shape[1], : found.shape[2]] = found
-    return NeighbourResult(products)
+        missing = max(first[1], second[1]), max(first[0], second[0])  # columns and rows, at the end
+        products.append(F.pad(found, (0, missing[0], 0, missing[1])))
+    return NeighbourResult(torch.stack(products, 1))
 
 
 def neighbour_products_backward(

@@ -9,6 +9,7 @@ from .data import prepare, stats
 from .doctor import doctor
 from .draw import curve, draw
 from .evaluate import evaluate
+from .export import export
 from .match import match
 from .train import train
 
@@ -17,6 +18,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "eval": evaluate,
     "train": train,
     "ablate": ablate,
+    "export": export,
     "draw": draw,
     "curve": curve,
     "stats": stats,
