@@ -1,7 +1,7 @@
 """Models that call the functions of this package, as ONNX files of standard operators: no plugin, no kernels of ours.
 
-Every operator is replaced by its definition, the reference in plain PyTorch. Needs `pip install onnx onnxscript`, or the
-extra `onnx` of this package.
+Every operator is replaced by its definition, the reference in plain PyTorch. Needs the packages onnx and
+onnxscript.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from .operators import (
 if TYPE_CHECKING:
     from torch.onnx import ONNXProgram
 
+_NO_GRAPH = torch.fx.Graph()
 _OPERATORS = (
     sparse_window_match.run,
     sparse_window_match.run_detailed,
@@ -93,12 +94,13 @@ def export(
 
     Raises:
         ImportError: onnx or onnxscript is missing.
-        NotImplementedError: the model computes gradients of our operators.
-        ValueError: `dynamic_shapes` ask for a size that an option fixes. Errors of `torch.export` pass through.
+        NotImplementedError: the model calls a loss of this package, or computes gradients of its operators.
+        ValueError: an option needs maps of some size, such as a window round a given `center`, and `dynamic_shapes`
+            allow others. Errors of `torch.export` pass through.
     """
     for name in ("onnx", "onnxscript"):
         if importlib.util.find_spec(name) is None:
-            raise ImportError(f"{__name__}.export needs the package {name}, which is not installed (pip install {name})")
+            raise ImportError(f"{__name__}.export needs {name}, which is not installed (pip install {name})")
     program = model if isinstance(model, torch.export.ExportedProgram) else None
     if program is None:
         with torch.no_grad():  # no result is kept for a backward
@@ -110,19 +112,19 @@ def export(
 
 
 def _decompose(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
-    names, known = _names(program), _guards(program)
-    decomposed = program.run_decompositions(decompositions())
+    table, names, known = decompositions(), _names(program), _guards(program)
+    for node in (node for graph in program.graph_module.modules() for node in getattr(graph, "graph", _NO_GRAPH).nodes):
+        if getattr(node.target, "namespace", None) == NAMESPACE and node.target not in table:
+            raise NotImplementedError(
+                f"model must not call losses or compute gradients to be exported to ONNX, got a call of {node.target}; "
+                "export a module that returns matches"
+            )
+    decomposed = program.run_decompositions(table)
     if new := [_in_words(guard, names) for guard in _guards(decomposed) if guard not in known]:
         raise ValueError(
             f"dynamic_shapes must allow only sizes where {' and '.join(new)}, which the options of the model need, got "
-            f"more; give the torch.export.Dim a min or a max that says so, or leave the dimension fixed"
+            "more; give the torch.export.Dim a min or a max that says so, or leave the dimension fixed"
         )
-    for node in decomposed.graph.nodes:
-        if getattr(node.target, "namespace", None) == NAMESPACE:
-            raise NotImplementedError(
-                f"model must compute no gradients to be exported to ONNX, got a call of {node.target}; "
-                "call it under torch.no_grad() and return results instead of gradients"
-            )
     return decomposed
 
 

@@ -30,6 +30,7 @@ def test_they_are_there() -> None:
     assert torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU) is not None
     assert issubclass(torch.autograd.function._SingleLevelFunction, torch.autograd.function.FunctionCtx)
     assert torch.autograd.forward_ad._current_level == -1
+    assert callable(torch.jit._builtins._register_builtin)
     with torch.autograd.forward_ad._set_fwd_grad_enabled(True), torch.enable_grad():
         assert torch.autograd.forward_ad._is_fwd_grad_enabled()
     with torch._functorch.utils.enable_single_level_autograd_function():

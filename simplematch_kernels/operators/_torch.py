@@ -114,6 +114,11 @@ def set_derivative(name: str, operator: Any, derivative: Any) -> None:
     _library.impl(name, autograd, "Autograd")
 
 
+def set_script(function: Callable[..., Any], operator: str) -> None:
+    """Let `torch.jit.script` compile calls of a function as those of an operator, "NAMESPACE::NAME"."""
+    torch.jit._builtins._register_builtin(function, operator)  # type: ignore[no-untyped-call]
+
+
 def in_forward_mode() -> bool:
     """Whether anything can carry a tangent."""
     return forward_ad._current_level >= 0

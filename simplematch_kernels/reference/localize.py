@@ -301,7 +301,8 @@ def in_shape(window: Window, dx: Tensor, dy: Tensor) -> Tensor:
         return (dx == 0) | (dy == 0)
     if window.is_disc:
         across, down, most = window.ellipse
-        return across * dx.double().square() + down * dy.double().square() <= most
+        squares = recorded.times(dx.double().square(), across) + recorded.times(dy.double().square(), down)
+        return recorded.at_most(squares, most)
     return torch.ones_like(dx + dy, dtype=torch.bool)
 
 

@@ -1,6 +1,9 @@
-"""Steps that a recorded graph needs in another form than a call: without values, and for runtimes other than PyTorch."""
+"""Steps that a recorded graph needs in another form: without values, and for runtimes other than PyTorch."""
 
 from __future__ import annotations
+
+import math
+import struct
 
 import torch
 from torch import Tensor
@@ -36,6 +39,31 @@ def first_of(chosen: Tensor) -> Tensor:
 def plus(x: Tensor, small: float) -> Tensor:
     """x + small. The optimizer of PyTorch's ONNX exporter takes a 0-d constant up to 1e-8 for a zero, and drops it."""
     return x + x.new_full((1,), small) if torch.compiler.is_compiling() else x + small
+
+
+def times(x: Tensor, number: float) -> Tensor:
+    """x * number in float64. In an ONNX file a number is rounded to float32, so it is written as the sum of two."""
+    if not torch.compiler.is_compiling():
+        return x * number
+    high, low = _halves(number)
+    return x * high + x * low if low else x * high
+
+
+def at_most(x: Tensor, number: float) -> Tensor:
+    """x <= number in float64, in the same way."""
+    if not torch.compiler.is_compiling():
+        return x <= number
+    high, low = _halves(number)
+    return x - high <= low
+
+
+def _halves(number: float) -> tuple[float, float]:
+    """Two numbers, of which float32 holds the first, and the second to its precision; their sum is the number."""
+    try:
+        high: float = struct.unpack("f", struct.pack("f", number))[0]
+    except OverflowError:
+        return math.inf, 0.0
+    return high, number - high
 
 
 def distances(q: Tensor, f: Tensor, power: int) -> Tensor:

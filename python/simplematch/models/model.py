@@ -205,7 +205,8 @@ class SimpleMatch(nn.Module):
     def _decode_pair(self, source_images: Tensor, target_images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         if not self.config.joint_batch:  # batch norm normalises source and target separately
             return self._decode(source_images), self._decode(target_images)
-        both = [x.chunk(2) for x in self._decode(torch.cat((source_images, target_images)))]
+        maps = self._decode(torch.cat((source_images, target_images)))
+        both = [x.unflatten(0, (2, source_images.shape[0])).unbind() for x in maps]
         return [x[0] for x in both], [x[1] for x in both]
 
     def _decode(self, images: Tensor) -> list[Tensor]:
