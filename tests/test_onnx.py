@@ -182,6 +182,20 @@ def test_golden_vectors(name: str, shared_data: Path, tmp_path: Path) -> None:
     assert_equal(exported(model, inputs, dims, tmp_path / "model.onnx"), model, inputs)
 
 
+def test_the_example_of_the_documentation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "onnx.md").read_text(encoding="utf-8")
+    example = text.split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "documentation"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(compile(example, "documentation", "exec"), names)
+    session = onnxruntime.InferenceSession("matcher.onnx", providers=["CPUExecutionProvider"])
+    assert [each.name for each in session.get_outputs()] == ["keypoints", "score"]
+    maps, points = torch.randn(2, 1, 64, 17, 40), 16 * torch.rand(1, 3, 2)
+    assert_equal(session, names["Matcher"](), [*maps, points])
+
+
 def test_refuses_by_name() -> None:
     class Loss(nn.Module):
         def forward(self, source: Tensor, target: Tensor, keypoints: Tensor) -> Tensor:

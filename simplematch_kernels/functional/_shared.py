@@ -14,7 +14,7 @@ from .._options import COORDINATES, PEAK, LocalizationOptions, pick
 from .._resolved import IDENTITY, Sampling
 from .._result_options import DetailOptions
 from .._types import ALL_ROWS, Matches, Rows, accumulation_dtype, concatenated
-from ..operators._torch import has_values
+from ..operators._torch import has_values, is_exporting
 from ..reference.gather import to_cells
 
 Checked = TypeVar("Checked")
@@ -132,7 +132,7 @@ def in_blocks(
     run: Callable[[Tensor, Localizing], Matches], descriptors: Tensor, target: Tensor, localizing: Localizing
 ) -> Matches:
     """Matches that `run` makes of some descriptors (B, n, C) at a time, whose scores take the budget at most."""
-    if torch.compiler.is_exporting():  # symbols say nothing of how many blocks there are
+    if is_exporting():  # symbols say nothing of how many blocks there are
         return run(descriptors, localizing)
     queries, (batch, _, height, width) = descriptors.shape[1], target.shape
     most = _resolved.queries_within_budget(batch * height * width * accumulation_dtype(target).itemsize)

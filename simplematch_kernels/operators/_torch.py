@@ -24,6 +24,7 @@ NAMESPACE = "simplematch" if _PACKAGE == "simplematch_kernels" else "simplematch
 _library = library.Library(NAMESPACE, "DEF")
 _TENSORS = (Tensor, torch.nn.Parameter)  # others have their own way to run an operator
 below_autograd = torch._C._AutoDispatchBelowAutograd
+is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", lambda: False)  # not in torch 2.6
 
 
 def is_plain(tensors: Iterable[Any], device: torch.device) -> bool:
@@ -116,7 +117,7 @@ def set_derivative(name: str, operator: Any, derivative: Any) -> None:
 
 def set_script(function: Callable[..., Any], operator: str) -> None:
     """Let `torch.jit.script` compile calls of a function as those of an operator, "NAMESPACE::NAME"."""
-    torch.jit._builtins._register_builtin(function, operator)  # type: ignore[no-untyped-call]
+    torch.jit._builtins._register_builtin(function, operator)
 
 
 def in_forward_mode() -> bool:
