@@ -65,7 +65,10 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
 
 def _remainder(x: Tensor, other: Any) -> Any:
     """Of a symbolic size, for which PyTorch's exporter has no remainder."""
-    return x - x.floor_divide(other) * other if isinstance(other, torch.SymInt) else NotImplemented
+    if not isinstance(other, torch.SymInt):
+        return NotImplemented
+    size: Any = other
+    return x - x.floor_divide(size) * size
 
 
 def export(
@@ -105,7 +108,7 @@ def export(
     if program is None:
         with torch.no_grad():  # no result is kept for a backward
             program = torch.export.export(model, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes)
-    decomposed = _decompose(program)
+    decomposed: Any = _decompose(program)
     found: ONNXProgram | None = torch.onnx.export(decomposed, (), path, dynamo=True, **{"verbose": False, **options})
     assert found is not None
     return found
@@ -119,7 +122,7 @@ def _decompose(program: torch.export.ExportedProgram) -> torch.export.ExportedPr
                 f"model must not call losses or compute gradients to be exported to ONNX, got a call of {node.target}; "
                 "export a module that returns matches"
             )
-    decomposed = program.run_decompositions(table)
+    decomposed: torch.export.ExportedProgram = program.run_decompositions(table)
     if new := [_in_words(guard, names) for guard in _guards(decomposed) if guard not in known]:
         raise ValueError(
             f"dynamic_shapes must allow only sizes where {' and '.join(new)}, which the options of the model need, got "
