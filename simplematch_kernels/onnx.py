@@ -104,8 +104,9 @@ def export(
     for name in ("onnx", "onnxscript"):
         if importlib.util.find_spec(name) is None:
             raise ImportError(f"{__name__}.export needs {name}, which is not installed (pip install {name})")
-    program = model if isinstance(model, torch.export.ExportedProgram) else None
-    if program is None:
+    if isinstance(model, torch.export.ExportedProgram):
+        program = model
+    else:
         with torch.no_grad():  # no result is kept for a backward
             program = torch.export.export(model, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes)
     decomposed: Any = _decompose(program)
