@@ -18,78 +18,67 @@ with Python that imports this module. PyTorch calls TorchScript deprecated: new 
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from torch import Tensor, library
 
-from ._options import LocalizationOptions
-from .functional.gather import gather_keypoints
-from .functional.local_correlation import local_correlation
-from .functional.match_all import match_all
-from .functional.matching import cosine_similarity, localize, match_descriptors, sparse_window_match
+from ._types import AllMatches, Matches
 from .operators import _torch
-
-_SIZES = "int[]? target_shape=None, str? layout=None"
-_ROWS = "Tensor? num_keypoints=None, Tensor? valid=None, Tensor? target_mask=None"
-_METRIC = "str? metric=None, float? eps=None, str? eps_mode=None"
-_SAMPLING = (
-    "int[]? source_size=None, str? source_coords=None, str? sampling=None, str? sampling_padding=None, "
-    "int[]? source_shape=None"
-)
-_LOCALIZATION = (
-    f"str? localization=None, int[2] window_size={LocalizationOptions().window_size}, str? window_shape=None, "
-    "str? disc_edge=None, str? border=None, float? outside_value=None, float? sigma=None, int[]? target_size=None, "
-    "str? target_coords=None, float? output_offset=None, float? temperature=None"
-)
-_SET = "Tensor? num_a=None, Tensor? num_b=None, Tensor? valid_a=None, Tensor? valid_b=None"
-_MATCHES = "(Tensor keypoints, Tensor score, Tensor peak, Tensor log_sum_exp)"
 
 _library = library.Library(f"{_torch.NAMESPACE}_jit", "DEF")
 
 
-def _define(function: Callable[..., Any], tensors: str, options: list[str], result: str) -> None:
-    """An operator that calls a public function with those options that are given, and stands for it in scripts."""
-    name = function.__name__
+def _define(function: Callable[..., Any], *results: str) -> None:
+    """An operator that calls a public function with those options that are given, and stands for it in scripts.
+
+    results: the fields of its result, a NamedTuple; none if it is a tensor.
+    """
+    name, returned = function.__name__, ", ".join(f"Tensor {each}" for each in results)
 
     def call(*arguments: Any, **given: Any) -> Any:
         found = function(*arguments, **{key: value for key, value in given.items() if value is not None})
-        return found if isinstance(found, Tensor) else tuple(x for x in found if x is not None)
+        return tuple(getattr(found, each) for each in results) if results else found
 
-    _library.define(f"{name}({tensors}, *, {', '.join(options)}) -> {result}")
+    _library.define(f"{name}({_arguments(function)}) -> {f'({returned})' if results else 'Tensor'}")
     _library.impl(name, call, "CompositeImplicitAutograd")
     _torch.set_script(function, f"{_library.ns}::{name}")
 
 
-_define(
-    sparse_window_match,
-    "Tensor source, Tensor target, Tensor keypoints",
-    [_SIZES, _ROWS, _SAMPLING, _METRIC, _LOCALIZATION],
-    _MATCHES,
-)
-_define(match_descriptors, "Tensor descriptors, Tensor target", [_SIZES, _ROWS, _METRIC, _LOCALIZATION], _MATCHES)
-_define(localize, "Tensor scores", [_ROWS, _LOCALIZATION], _MATCHES)
-_define(cosine_similarity, "Tensor descriptors, Tensor target", [_SIZES, _METRIC], "Tensor")
-_define(
-    gather_keypoints,
-    "Tensor features, Tensor keypoints",
-    ["str? layout=None, int[]? shape=None, int[]? size=None, str? coords=None, str? sampling=None, str? padding=None"],
-    "Tensor",
-)
-_define(
-    match_all,
-    "Tensor a, Tensor b",
-    [_SET, _METRIC, "float? temperature=None, float? bin_score=None"],
-    "(Tensor index_a, Tensor score_a, Tensor log_sum_exp_a, Tensor index_b, Tensor score_b, Tensor log_sum_exp_b, "
-    "Tensor mutual)",
-)
-_define(
-    local_correlation,
-    "Tensor queries, Tensor target, Tensor coords",
-    [
-        "int[]? radius=None, Tensor? offsets=None, Tensor? num_keypoints=None, Tensor? valid=None",
-        "int[]? target_size=None, str? target_coords=None, str? sampling=None, str? padding=None, float? scale=None",
-        _METRIC,
-    ],
-    "Tensor",
-)
+def _arguments(function: Callable[..., Any]) -> str:
+    """The schema of the tensors and of the options that a script can give; None stands for a default."""
+    hints, tensors, options = get_type_hints(inspect.unwrap(function)), [], []
+    for name, parameter in inspect.signature(function).parameters.items():
+        hint = hints[name] if isinstance(parameter.annotation, str) else parameter.annotation
+        if parameter.kind is not parameter.KEYWORD_ONLY:
+            tensors.append(f"Tensor? {name}" if type(None) in get_args(hint) else f"Tensor {name}")
+        elif name != "backend" and (declared := _declared(name, hint, parameter.default)):
+            options.append(declared)
+    return ", ".join((*tensors, "*", *options))
+
+
+def _declared(name: str, hint: Any, default: Any) -> str | None:
+    """An option in a schema; None for counts and switches, which ask for further results."""
+    kinds = get_args(hint) or (hint,)
+    if any("Sequence" in str(kind) for kind in kinds):
+        return f"int[]? {name}=None" if default is None else f"int[2] {name}={default}"
+    for kind, declared in ((float, "float"), (str, "str"), (Tensor, "Tensor")):
+        if kind in kinds:
+            return f"{declared}? {name}=None"
+    return None
+
+
+def _define_all() -> None:
+    package = importlib.import_module(__name__.rpartition(".")[0])
+    for name in package.__all__:
+        function = getattr(package, name)
+        result = get_type_hints(inspect.unwrap(function)).get("return") if inspect.isfunction(function) else None
+        if result is Tensor:
+            _define(function)
+        elif result in (Matches, AllMatches):
+            _define(function, *(field for field in result._fields if not field.startswith("second")))
+
+
+_define_all()

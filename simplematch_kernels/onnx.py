@@ -15,36 +15,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .operators import (
-    NAMESPACE,
-    cosine_similarity,
-    gather_keypoints,
-    local_correlation,
-    localize,
-    localize_upsampled,
-    match_all,
-    neighbour_products,
-    pair_scores,
-    sparse_window_match,
-)
+from .operators import NAMESPACE
+from .operators._operator import DEFINED
 
 if TYPE_CHECKING:
     from torch.onnx import ONNXProgram
 
 _NO_GRAPH = torch.fx.Graph()
-_OPERATORS = (
-    sparse_window_match.run,
-    sparse_window_match.run_detailed,
-    localize.run,
-    localize.run_detailed,
-    gather_keypoints.run,
-    cosine_similarity.run,
-    match_all.run,
-    local_correlation.run,
-    localize_upsampled.run,
-    neighbour_products.run,
-    pair_scores.run,
-)
 
 
 def decompositions() -> dict[Any, Callable[..., Any]]:
@@ -58,7 +35,7 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
 
     `export` does this, and refuses by name what can't be exported.
     """
-    table: dict[Any, Callable[..., Any]] = {each.overload: each.decompose for each in _OPERATORS}
+    table: dict[Any, Callable[..., Any]] = {each.overload: each.decompose for each in DEFINED if not each.is_loss}
     table[torch.ops.aten.remainder.Scalar] = _remainder
     return table
 

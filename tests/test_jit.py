@@ -80,7 +80,14 @@ def test_scripts_every_function_and_saves_it() -> None:
 
 def test_options_are_those_of_the_public_functions() -> None:
     operators = torch.ops.simplematch_jit
-    for name in ("sparse_window_match", "match_descriptors", "localize", "gather_keypoints", "match_all"):
+    for name in (
+        "sparse_window_match",
+        "match_descriptors",
+        "localize",
+        "cosine_similarity",
+        "pair_scores",
+        "match_all",
+    ):
         schema = getattr(operators, name).default._schema
         public = inspect.signature(getattr(smk, name)).parameters
         assert {argument.name for argument in schema.arguments} <= public.keys(), name

@@ -191,7 +191,7 @@ def test_the_example_of_the_documentation(monkeypatch: pytest.MonkeyPatch, tmp_p
         warnings.simplefilter("ignore")
         exec(compile(example, "documentation", "exec"), names)
     session = onnxruntime.InferenceSession("matcher.onnx", providers=["CPUExecutionProvider"])
-    assert [each.name for each in session.get_outputs()] == ["keypoints", "score"]
+    assert [each.name for each in session.get_outputs()] == ["matches", "score"]
     maps, points = torch.randn(2, 1, 64, 17, 40), 16 * torch.rand(1, 3, 2)
     assert_equal(session, names["Matcher"](), [*maps, points])
 

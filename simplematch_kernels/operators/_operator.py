@@ -35,6 +35,10 @@ A = TypeVar("A", bound=Any)
 R = TypeVar("R", bound=Any)
 
 
+DEFINED: list[Operator[Any, Any]] = []
+"""All operators whose files are imported."""
+
+
 @dataclass(eq=False)
 class Operator(Generic[A, R]):
     """`simplematch::NAME`, its backward `NAME_backward` and its forward-mode derivative `NAME_jvp`.
@@ -54,6 +58,7 @@ class Operator(Generic[A, R]):
         upstream: a NamedTuple with the names of the differentiable results.
         keeps_result: whether the backward reads the result.
         autocast: features that meet in one dtype under autocast.
+        is_loss: whether only training needs it.
         optional: differentiable results for which an empty tensor of one dimension stands where they aren't asked for.
     """
 
@@ -65,12 +70,14 @@ class Operator(Generic[A, R]):
     keeps_result: bool = True
     autocast: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    is_loss: bool = False
     _layout: Layout[A] = field(init=False, repr=False)
     _operator: Any = field(init=False, repr=False)
     _rule: Any = field(init=False, repr=False)
     _plain_rule: Any = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        DEFINED.append(self)
         self._layout = Layout(self.arguments)
         results = _outputs(self.result._fields)
         self._operator = _torch.define(self.name, f"({self._layout.schema}) -> {results}", self._forward, self._fake)
