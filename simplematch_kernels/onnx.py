@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -87,7 +88,11 @@ def export(
         with torch.no_grad():  # no result is kept for a backward
             program = torch.export.export(model, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes)
     decomposed: Any = _decompose(program)
-    found: ONNXProgram | None = torch.onnx.export(decomposed, (), path, dynamo=True, **{"verbose": False, **options})
+    with warnings.catch_warnings():
+        # The greatest float64 as float32: a bound of nan_to_num, after which the reference clamps.
+        warnings.filterwarnings("ignore", "overflow encountered in cast", RuntimeWarning)
+        options = {"verbose": False, **options}
+        found: ONNXProgram | None = torch.onnx.export(decomposed, (), path, dynamo=True, **options)
     assert found is not None
     return found
 
