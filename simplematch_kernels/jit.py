@@ -1,9 +1,6 @@
-"""Lets `torch.jit.script` compile calls of the public functions, which have keyword-only options.
+"""Once imported, lets `torch.jit.script` compile calls of the public functions, which have keyword-only options.
 
 .. code-block:: python
-
-    import simplematch_kernels as smk
-    import simplematch_kernels.jit
 
     @torch.jit.script
     def match(source, target, keypoints):
