@@ -10,6 +10,7 @@ from .doctor import doctor
 from .draw import curve, draw
 from .evaluate import evaluate
 from .export import export
+from .integrations import integrations, verify_drop_in
 from .match import match
 from .train import train
 
@@ -24,6 +25,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "stats": stats,
     "prepare": prepare,
     "doctor": doctor,
+    "verify-drop-in": verify_drop_in,
+    "integrations": integrations,
 }
-POSITIONAL = ("match", "ablate", "curve")
+POSITIONAL = ("match", "ablate", "curve", "verify-drop-in")
 """Commands that take their arguments without a default by position."""

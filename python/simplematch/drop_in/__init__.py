@@ -1,0 +1,1 @@
+"""Compares functions of other codebases with ours, which `simplematch_kernels.integrations` puts in their place."""
