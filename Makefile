@@ -11,6 +11,7 @@ TORCHVISION ?= torchvision==0.28.0
 FUZZ_SECONDS ?= 180
 FUZZ_BACKEND ?= cpu
 FUZZ_FIRST ?= 0
+CLONES ?= clones
 export CMAKE_BUILD_PARALLEL_LEVEL ?= 2
 # The CUDA kernels take minutes to compile, and Triton has its own.
 export SIMPLEMATCH_CUDA ?= off
@@ -34,7 +35,7 @@ emulation = LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-n
 include tools/environment.mk tools/gpu.mk
 .NOTPARALLEL:  # pip can't install twice at once
 .PHONY: help demo picture test lint unit interpreter interpreter-beside compile cuda cuda-report sanitized sanitized-clang emulated cpp fuzz fuzz-op
-.PHONY: wheel wheel-check sdist-check matrix hub bench claims landmarks evaluations venv build clean
+.PHONY: integrations wheel wheel-check sdist-check matrix hub bench claims landmarks evaluations venv build clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -111,6 +112,8 @@ claims: $(stamps)/bench $(stamps)/test ## check the claims about a training step
 	rm -f build/claims.json build/claims.jsonl
 	$(pytest) benchmarks/test_training_memory.py benchmarks/test_op.py::test_time_and_memory --scope quick --rounds 11 --save build/claims.json
 	$(python) -m benchmarks.claims build/claims.json
+integrations: $(stamps)/train $(stamps)/bench ## compare other codebases' functions with ours on their clones in CLONES, write docs/integrations.md
+	$(python) tools/integrations.py $(CLONES)
 landmarks: $(stamps)/train ## two hours: train on Landmarks-SPair, evaluate, compare feature-map sizes, write docs/results.md
 	PYTHON=$(python) experiments/landmarks.sh
 evaluations: $(stamps)/train ## evaluate the finished run of landmarks

@@ -1,7 +1,7 @@
 """How far one option and one operator reach: the lines that name an existing one, where a new one must be added too.
 
 Not counted are what a new option or operator is about: the mathematics of kernels and reference, tests, and docs; and
-the presets, which use options.
+the presets and integrations, which use what is there.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-MATHEMATICS = re.compile(r"simplematch_kernels/reference/|simplematch_kernels/presets|csrc/cpu/|csrc/cuda/")
+MATHEMATICS = re.compile(r"simplematch_kernels/(reference/|presets|integrations/)|csrc/cpu/|csrc/cuda/")
 KERNELS = re.compile(r"^@(triton\.)?jit", re.M)
 """A file of the package with kernels; those that launch them have none."""
 
