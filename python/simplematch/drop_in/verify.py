@@ -75,8 +75,8 @@ def verify(name: str, folder: Path, rounds: int = 9, seed: int = 0) -> dict[str,
 
 def agrees(row: Row) -> bool:
     """Whether a case is equal but for rounding: 5e-3 pixels or 1e-4 in scores, gradients 1e-3, one in 500 near ties."""
-    close = row["difference"] <= row["tolerance"] or row["apart"] * 500 <= row["compared"]
     gradient = row["gradient_difference"]
+    close: bool = row["apart"] * 500 <= row["compared"]
     return close and (gradient is None or gradient <= 1e-3)
 
 
@@ -122,25 +122,22 @@ def _weighted(found: tuple[Tensor, ...]) -> Tensor:
 
 
 def _differences(case: Case, theirs: tuple[Tensor, ...], ours: tuple[Tensor, ...]) -> Row:
-    """The largest difference of numbers, and how many results are apart: other indices, or more than half a pixel."""
-    tolerance, largest, apart, compared = (5e-3 if case.unit == "px" else 1e-4), 0.0, 0, 0
+    """The largest difference of numbers, and how many results are apart: other indices, or beyond the tolerance."""
+    tolerance = 5e-3 if case.unit == "px" else 1e-4
+    if case.unit == "score":
+        tolerance *= max([1.0, *(x.abs().max().item() for x in theirs if x.is_floating_point() and x.numel())])
+    largest, apart = 0.0, 0
     for a, b in zip(theirs, ours, strict=True):
         if a.shape != b.shape:
             raise DataError(f"{case.title}: ours has shape {tuple(b.shape)}, theirs {tuple(a.shape)}.")
-        compared += a.numel()
-        if a.is_floating_point():
-            same = (a == b) | (a.isnan() & b.isnan())
-            away = torch.where(same, 0, (a - b).abs())
-            away = away.nan_to_num(nan=math.inf)
-            largest = max(largest, away.max().item() if away.numel() else 0.0)
-            apart += int((away > (0.5 if case.unit == "px" else 1e-2)).sum())
-        else:
+        if not a.is_floating_point():
             apart += int((a != b).sum())
-    scale = max([1.0, *(x.abs().max().item() for x in theirs if x.is_floating_point() and x.numel())])
-    within = tolerance * (scale if case.unit == "score" else 1.0)
-    if case.unit == "match" and apart:
-        largest = max(largest, within * 2)
-    return {"difference": largest, "apart": apart, "compared": compared, "tolerance": within}
+        elif a.numel():
+            away = torch.where((a == b) | (a.isnan() & b.isnan()), 0, (a - b).abs()).nan_to_num(nan=math.inf)
+            largest = max(largest, away.max().item())
+            apart += int((away > tolerance).sum())
+    compared = sum(x.numel() for x in theirs)
+    return {"difference": min(largest, 1e9), "apart": apart, "compared": compared, "tolerance": tolerance}
 
 
 def _relative(theirs: tuple[Tensor, ...], ours: tuple[Tensor, ...]) -> float:
