@@ -1,8 +1,6 @@
 """Our operators in the place of functions of other codebases.
 
-    from simplematch_kernels.integrations import patch
-
-    with patch("cats"):          # or: p = patch("cats") ... p.unpatch()
+    with simplematch_kernels.integrations.patch("cats"):          # or: p = patch("cats") ... p.unpatch()
         model(images)
 
 The clone of the codebase must be importable: its folder on `sys.path`, or a package that is installed. Nothing is
