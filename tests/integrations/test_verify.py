@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -122,6 +124,35 @@ def test_the_page_is_that_of_the_results(tmp_path: Path, capsys: pytest.CaptureF
     with pytest.raises(SystemExit) as stopped:
         main(["integrations", "--results", str(tmp_path / "none"), "--output", str(tmp_path / "page.md")])
     assert stopped.value.code == 2 and "has no results; run simplematch verify-drop-in" in capsys.readouterr().err
+
+
+def test_the_tool_runs_every_clone_and_skips_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = ROOT / "tools" / "integrations.py"
+    if not file.is_file():
+        pytest.skip("the tools are not here")
+    spec = spec_from_file_location("integrations_tool", file)
+    assert spec is not None and spec.loader is not None
+    tool = module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    for name in ("cats", "chm"):
+        (tmp_path / name).mkdir()
+    commands: list[list[str]] = []
+
+    def run(command: list[str], **options: object) -> SimpleNamespace:
+        commands.append(command)
+        return SimpleNamespace(returncode=int("chm" in command))
+
+    monkeypatch.setattr(tool, "ROOT", tmp_path)
+    monkeypatch.setattr(tool, "find_spec", lambda name: None)
+    monkeypatch.setattr(tool.subprocess, "run", run)
+    (tmp_path / "docs").mkdir()
+    assert tool.main(tmp_path) == 1
+    verified = [command[command.index("verify-drop-in") + 1] for command in commands[:-1]]
+    assert verified == ["cats", "chm"] and commands[-1][-1] == "integrations"
+    printed = capsys.readouterr().out
+    assert f"dift: no clone in {tmp_path}" in printed and "failed: chm" in printed
 
 
 def test_the_page_names_every_codebase() -> None:

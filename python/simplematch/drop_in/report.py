@@ -76,17 +76,23 @@ def as_page(results: Sequence[Result]) -> str:
         if name in known:
             parts += ["", f"| {' | '.join(COLUMNS)} |", "|" + "---|" * len(COLUMNS)]
             parts += ["| " + " | ".join(cells(row)) + " |" for row in known[name]["cases"]]
+            parts += ["", f"{_machine(known[name]).capitalize()}."]
     return "\n".join(parts) + "\n"
 
 
 def _headline(result: Result) -> str:
-    machine = result["machine"]
-    load = "" if machine["load"] is None else f", load {machine['load']:.1f}"
     right = sum(map(agrees, result["cases"]))
     return (
         f"{result['name']} ({result['repository']} at {result['version'][:10]}): {right} of {len(result['cases'])} "
-        f"cases agree; torch {machine['torch']}, {machine['threads']} threads{load}"
+        f"cases agree; {_machine(result)}"
     )
+
+
+def _machine(result: Result) -> str:
+    machine = result["machine"]
+    threads = f"{machine['threads']} thread" + "s" * (machine["threads"] != 1)
+    load = "" if machine["load"] is None else f", load {machine['load']:.1f}"
+    return f"torch {machine['torch']}, {threads}{load}"
 
 
 _EXPLANATION = (
