@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -209,3 +210,18 @@ def test_the_assignment_matrix_is_there_while_training(clone: str) -> None:
         scores, _ = assign(torch.randn(1, 3, 8), torch.randn(1, 4, 8))
         assert scores.shape == (1, 4, 5)
         assert look_up("lightglue.lightglue:filter_matches")(scores, 0.1)[0].shape == (1, 3)
+
+
+def test_a_program_is_patched_while_it_runs(tmp_path: Path) -> None:
+    """The module that holds the function is then `__main__`."""
+    text = (STAND_INS / "dift" / "eval_homography.py").read_text() + (
+        "\n\nmatcher = mnn_matcher\n"
+        "from simplematch_kernels.integrations import patch\n"
+        "with patch('dift'):\n"
+        "    print(hasattr(mnn_matcher, '__wrapped__'), hasattr(matcher, '__wrapped__'))\n"
+        "print(hasattr(mnn_matcher, '__wrapped__'), 'eval_homography' in __import__('sys').modules)\n"
+    )
+    (tmp_path / "eval_homography.py").write_text(text)
+    command = [sys.executable, str(tmp_path / "eval_homography.py")]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=STAND_INS.parents[2])
+    assert run.stdout.split() == ["True", "True", "False", "False"]
