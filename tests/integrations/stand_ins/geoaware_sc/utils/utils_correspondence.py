@@ -15,14 +15,16 @@ def calculate_keypoint_transformation(args, img1_desc, img2_desc, img1_patch_idx
 
 
 def get_flow(corr, flow_window=0, num_patches=60):
-    number = torch.arange(num_patches**2)
-    cells = torch.stack((number % num_patches, number // num_patches), 1).float()
+    corr, number = corr.double(), torch.arange(num_patches**2)
+    cells = torch.stack((number % num_patches, number // num_patches), 1)
     away = cells - cells[corr.argmax(1)][:, None]
     if flow_window > 0:
         corr = corr * (away.abs().amax(2) <= flow_window)
     elif flow_window < 0:
         corr = corr * torch.exp(-(away**2).sum(2) / (2 * flow_window**2))
-    return (torch.softmax(corr / 0.02, 1) @ cells).view(1, num_patches, num_patches, 2)
+    weights, line = torch.softmax(corr / 0.02, 1).unflatten(1, (num_patches, num_patches)), torch.arange(num_patches)
+    points = torch.stack(((weights.sum(1) * line).sum(1), (weights.sum(2) * line).sum(1)), 1)
+    return points.float().view(1, num_patches, num_patches, 2)
 
 
 def get_distance(feature1, feature2, mask1, mask2, RESOLUTION=64):
