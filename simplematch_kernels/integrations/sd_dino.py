@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..functional.matching import match_descriptors
+from ..functional.match_all import match_all
 from ._patching import Integration, Replacement
 from ._shared import chunk_cosine_sim, pairwise_sim
 
@@ -26,8 +26,8 @@ def nearest_neighbor_flow(
         found: Tensor = theirs(src_descriptor, trg_descriptor, ori_shape, mask1, mask2)
         return found
     height, width = src_descriptor.shape[2:]
-    queries = trg_descriptor.flatten(2).mT
-    cell = match_descriptors(queries, src_descriptor, metric="l2", localization="argmax").peak.view(1, height, width)
+    matches = match_all(trg_descriptor, src_descriptor, metric="l2", return_log_sum_exp=False)
+    cell = matches.index_a.view(1, height, width)
     rows, columns = (torch.arange(n, dtype=torch.float32, device=cell.device) for n in (height, width))
     # The row is a fraction there: cell / width isn't rounded.
     flow = torch.stack((cell % width - columns, cell / width - rows[:, None]), 1)
