@@ -24,7 +24,7 @@ def cells(row: Result) -> tuple[str, ...]:
         difference += f", {row['apart']} of {row['compared']} apart"
     gradient = "" if row["gradient_difference"] is None else f"{row['gradient_difference']:.0e}"
     both = [x for x in (row["forward"], row["forward_and_backward"]) if x is not None]
-    time = "; ".join(f"{x['time_ratio']:.2f}" for x in both)
+    time = "; ".join(f"{x['time_ratio']:.2g}" for x in both)
     memory = "; ".join(f"{x['theirs_mib']:.0f} to {x['ours_mib']:.0f}" for x in both if x["theirs_mib"] is not None)
     return row["title"], difference, gradient, time, memory, "" if agrees(row) else "differs"
 
