@@ -123,7 +123,7 @@ To check your own clone, with the same tables as below:
 
     simplematch verify-drop-in cats path/to/clone --output cats.json --html cats.html
 
-The exit status is 1 if a case differs by more than 5e-3 pixels, 1e-4 in scores (relative to the largest) or 1e-3 in
+The exit status is 1 if a case differs by more than 5e-3 pixels, 1e-4 in scores (relative to the largest) or 1e-4 in
 gradients. Up to one result in 500 may be apart, for rounding decides between candidates that are nearly equal.
 `examples/integrations` shows the lines to change for those who prefer editing to patching.
 

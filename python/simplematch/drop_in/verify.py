@@ -74,10 +74,10 @@ def verify(name: str, folder: Path, rounds: int = 9, seed: int = 0) -> dict[str,
 
 
 def agrees(row: Row) -> bool:
-    """Whether a case is equal but for rounding: 5e-3 pixels or 1e-4 in scores, gradients 1e-3, one in 500 near ties."""
+    """Whether a case is equal but for rounding: 5e-3 pixels or 1e-4 in scores, gradients 1e-4, one in 500 near ties."""
     gradient = row["gradient_difference"]
     close: bool = row["apart"] * 500 <= row["compared"]
-    return close and (gradient is None or gradient <= 1e-3)
+    return close and (gradient is None or gradient <= 1e-4)
 
 
 @contextlib.contextmanager
