@@ -75,6 +75,7 @@ def claims(result: dict[str, Any]) -> list[Claim]:
         *_graph(result.get("cuda_graph", [])),
         *_family(result.get("family", [])),
         *_family(result.get("never_slower", [])),
+        *_smallest_calls(result.get("smallest_calls", [])),
         *_throughput(result.get("throughput", []), gpu),
     ]
 
@@ -169,6 +170,14 @@ def _family(rows: list[Row]) -> Iterator[Claim]:
         for rival, bar in row["bars"].items():
             miss = row.get("known_miss", "")
             yield Claim(f"{what}, faster than {rival}", bar, row["faster_than"][rival], "x", known_miss=miss)
+
+
+def _smallest_calls(rows: list[Row]) -> Iterator[Claim]:
+    miss = "checks, allocations of each result and dispatch in Python: docs/performance.md"
+    for row in rows:
+        figure = 1e3 * row["times"]["ours"]["median_ms"]
+        text = f"smallest call of `{row['function']}`, forward"
+        yield Claim(text, 25, figure, "us", at_most=True, known_miss=miss)
 
 
 def _throughput(rows: list[Row], gpu: bool) -> Iterator[Claim]:

@@ -10,7 +10,11 @@ Row = dict[str, Any]
 
 
 def sections(result: dict[str, Any]) -> list[str]:
-    parts = [_family(result.get("family", [])), _never_slower(result.get("never_slower", []))]
+    parts = [
+        _family(result.get("family", [])),
+        _never_slower(result.get("never_slower", [])),
+        _smallest_calls(result.get("smallest_calls", [])),
+    ]
     return [part for part in parts if part]
 
 
@@ -48,3 +52,11 @@ def _never_slower(rows: list[Row]) -> str:
         "shapes. `benchmarks/never_slower.py` has them."
     )
     return f"### Where plain PyTorch is hard to beat\n\n{about}\n\n" + table(["", "", "ours", "plain", "faster"], lines)
+
+
+def _smallest_calls(rows: list[Row]) -> str:
+    if not rows:
+        return ""
+    lines = [[f"`{row['function']}`", milliseconds(row["times"]["ours"], 1e3, 1)] for row in rows]
+    about = "Microseconds of a forward on maps of 4 x 4 cells, 8 channels and four queries, one thread."
+    return f"### What a call costs\n\n{about}\n\n" + table(["", "ours"], lines)

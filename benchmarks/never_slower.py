@@ -260,6 +260,29 @@ def second_best(a_count: int, b_count: int, channels: int, both_ways: bool) -> P
     return Problem("match_all", sizes, inputs, {"ours": ours, "plain": plain})
 
 
+# ---- the smallest calls ---------------------------------------------------------------------------------------------
+
+
+def smallest_calls() -> dict[str, Callable[[], object]]:
+    """Each function forward on maps of 4 x 4 cells, 8 channels and four queries: what a call itself costs."""
+    generator = torch.Generator().manual_seed(0)
+    source, target = (torch.randn(1, 8, 4, 4, generator=generator) for _ in range(2))
+    keypoints, queries = 3 * torch.rand(1, 4, 2, generator=generator), torch.randn(1, 4, 8, generator=generator)
+    scores, partner = torch.randn(1, 4, 4, 4, generator=generator), torch.tensor([[3, 2, 1, 0]])
+    return {
+        "sparse_window_match": lambda: smk.sparse_window_match(source, target, keypoints, window_size=3),
+        "match_descriptors": lambda: smk.match_descriptors(queries, target, window_size=3),
+        "localize": lambda: smk.localize(scores, window_size=3),
+        "gather_keypoints": lambda: smk.gather_keypoints(source, keypoints),
+        "cosine_similarity": lambda: smk.cosine_similarity(queries, target),
+        "match_all": lambda: smk.match_all(queries, queries),
+        "pair_scores": lambda: smk.pair_scores(queries, queries, None, partner),
+        "dense_match": lambda: smk.dense_match(source, target, window_size=3),
+        "local_correlation": lambda: smk.local_correlation(queries, target, keypoints, radius=1),
+        "sparse_match_cross_entropy": lambda: smk.sparse_match_cross_entropy(source, target, keypoints, keypoints),
+    }
+
+
 # ---- all of them ---------------------------------------------------------------------------------------------------
 
 FEW = [(32, 1, 20, 20), (1, 1, 64, 64), (1, 64, 1, 256)]

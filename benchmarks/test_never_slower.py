@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from . import never_slower
+from . import measure, never_slower
 from .conftest import Record
 from .family_problem import Problem
 from .providers import rows_of
@@ -27,6 +27,15 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("function", never_slower.smallest_calls())
+def test_smallest_call_of(function: str, device: torch.device, rounds: int, timings: Timings, record: Record) -> None:
+    if device.type != "cpu":
+        pytest.skip("on a GPU benchmarks/launch_overhead.py measures this")
+    with torch.no_grad():
+        times = timings.host({"ours": never_slower.smallest_calls()[function]}, 200 * rounds)
+    record("smallest_calls", {"function": function, "times": {name: measure.summary(x) for name, x in times.items()}})
 
 
 def test_never_slower(case: Problem, device: torch.device, rounds: int, timings: Timings, record: Record) -> None:
