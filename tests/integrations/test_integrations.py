@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,15 @@ from simplematch_kernels.integrations import NAMES, PatchError, integration, pat
 STAND_INS = Path(__file__).parent / "stand_ins"
 
 
+@pytest.fixture(autouse=True)
+def _no_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in needs none of the packages that the functions of its codebase need."""
+    for name, codebase in CODEBASES.items():
+        monkeypatch.setitem(CODEBASES, name, replace(codebase, requires=()))
+
+
 @pytest.fixture
-def clone(request: pytest.FixtureRequest) -> Iterator[str]:
+def clone(request: pytest.FixtureRequest, _no_packages: None) -> Iterator[str]:
     """The name of a codebase whose stand-in can be imported."""
     with opened(integration(request.param), CODEBASES[request.param], STAND_INS / request.param):
         yield request.param
