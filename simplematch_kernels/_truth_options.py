@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, Generic, NamedTuple, TypedDict
 
 from ._check_options import check_choice, check_number, check_size, check_whole
@@ -16,9 +15,10 @@ from ._options import (
     SimilarityKeywords,
     Size,
     axes,
+    kept,
     pick,
 )
-from ._resolved import Truth, cells_from_pixels
+from ._resolved import Truth, cells_from_pixels, smaller
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -53,13 +53,13 @@ class TruthOptions(NamedTuple):
         return _resolve_truth(self, height, width)
 
 
-@lru_cache(maxsize=1024)
+@kept
 def _resolve_truth(o: TruthOptions, height: int, width: int) -> Truth:
     x, y = axes(cells_from_pixels, o.target_coords, o.target_size, height, width)
     return Truth(
         to_cells_x=x,
         to_cells_y=y,
-        kernel_size=min(o.kernel_size, 2 * max(height, width)),  # which covers the map from any cell
+        kernel_size=smaller(o.kernel_size, 2 * (height + width)),  # which covers the map from any cell
         sigma=max(1, o.kernel_size // 2) / 2 if o.sigma is None else o.sigma,
         temperature=1.0 if o.fixed_temperature is None else o.fixed_temperature,
     )

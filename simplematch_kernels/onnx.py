@@ -36,7 +36,7 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
 
     `export` does this, and refuses by name what can't be exported.
     """
-    table: dict[Any, Callable[..., Any]] = {each.overload: each.decompose for each in DEFINED if not each.is_loss}
+    table: dict[Any, Callable[..., Any]] = {each.overload: each.decompose for each in DEFINED}
     table[torch.ops.aten.remainder.Scalar] = _remainder
     return table
 
@@ -75,9 +75,8 @@ def export(
 
     Raises:
         ImportError: onnx or onnxscript is missing.
-        NotImplementedError: the model calls a loss of this package, or computes gradients of its operators.
-        ValueError: an option needs maps of some size, such as a window round a given `center`, and `dynamic_shapes`
-            allow others. Errors of `torch.export` pass through.
+        ValueError: the model computes gradients of our operators; or an option needs maps of some size, such as a
+            window round a given `center`, and `dynamic_shapes` allow others. Errors of `torch.export` pass through.
     """
     for name in ("onnx", "onnxscript"):
         if importlib.util.find_spec(name) is None:
@@ -101,9 +100,9 @@ def _decompose(program: torch.export.ExportedProgram) -> torch.export.ExportedPr
     table, names, known = decompositions(), _names(program), _guards(program)
     for node in (node for graph in program.graph_module.modules() for node in getattr(graph, "graph", _NO_GRAPH).nodes):
         if getattr(node.target, "namespace", None) == NAMESPACE and node.target not in table:
-            raise NotImplementedError(
-                f"model must not call losses or compute gradients to be exported to ONNX, got a call of {node.target}; "
-                "export a module that returns matches"
+            raise ValueError(
+                f"model must not compute gradients to be exported to ONNX, got a call of {node.target}; "
+                "export a module that returns matches or losses"
             )
     decomposed: torch.export.ExportedProgram = program.run_decompositions(table)
     if new := [_in_words(guard, names) for guard in _guards(decomposed) if guard not in known]:

@@ -196,13 +196,32 @@ def test_the_example_of_the_documentation(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert_equal(session, names["Matcher"](), [*maps, points])
 
 
-def test_refuses_by_name() -> None:
-    class Loss(nn.Module):
-        def forward(self, source: Tensor, target: Tensor, keypoints: Tensor) -> Tensor:
-            return smk.sparse_match_cross_entropy(source, target, keypoints, keypoints, reduction="none")
+def test_losses(tmp_path: Path) -> None:
+    """Validation needs them too."""
+    model = Calls(
+        [
+            lambda s, t, k: smk.sparse_match_cross_entropy(s, t, k, k.flip(1) + 0.3, reduction="none"),
+            lambda s, t, k: smk.sparse_match_cross_entropy(s, t, k, k, kernel_size=3, sigma=0.8, metric="dot"),
+            lambda s, t, k: smk.match_descriptors_cross_entropy(smk.gather_keypoints(s, k), t, k, reduction="sum"),
+        ]
+    )
+    session = exported(model, SMALL, IN_MAPS, tmp_path / "model.onnx")
+    for inputs in (SMALL, OTHER):
+        assert_equal(session, model, inputs)
 
-    with pytest.raises(NotImplementedError, match=r"got a call of simplematch.sparse_match_cross_entropy"):
-        smk_onnx.export(Loss(), SMALL)
+
+def test_refuses_by_name() -> None:
+    class Gradient(nn.Module):
+        def forward(self, source: Tensor, keypoints: Tensor) -> Tensor:
+            descriptors = smk.gather_keypoints(source, keypoints)
+            operator, rest = torch.ops.simplematch.gather_keypoints_backward, ("corner", "floor", "zeros", "auto")
+            found: Tensor = operator(descriptors, [True, False], source, keypoints, None, None, *rest)[0]
+            return found
+
+    with pytest.raises(
+        ValueError, match=r"must not compute gradients .* a call of simplematch.gather_keypoints_backward"
+    ):
+        smk_onnx.export(Gradient(), (SMALL[0], SMALL[2]))
     model = Calls([lambda scores: smk.localize(scores, normalization="sum", window_size=5)])
     with pytest.raises(ValueError, match=r"dynamic_shapes must allow only sizes where .*tensors_0.shape\[2\] >= 5"):
         smk_onnx.export(model, [torch.rand(2, 3, 9, 9)], dynamic_shapes=(({2: DIM},),))

@@ -58,7 +58,6 @@ class Operator(Generic[A, R]):
         upstream: a NamedTuple with the names of the differentiable results.
         keeps_result: whether the backward reads the result.
         autocast: features that meet in one dtype under autocast.
-        is_loss: whether only training needs it.
         optional: differentiable results for which an empty tensor of one dimension stands where they aren't asked for.
     """
 
@@ -70,7 +69,6 @@ class Operator(Generic[A, R]):
     keeps_result: bool = True
     autocast: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
-    is_loss: bool = False
     _layout: Layout[A] = field(init=False, repr=False)
     _operator: Any = field(init=False, repr=False)
     _rule: Any = field(init=False, repr=False)

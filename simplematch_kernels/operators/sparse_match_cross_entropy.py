@@ -64,5 +64,5 @@ class Arguments(NamedTuple):
 
 run = Operator(
     "sparse_match_cross_entropy", Arguments, CrossEntropyResult, CrossEntropyUpstream, MatchGradients,
-    autocast=("source", "target"), is_loss=True,
+    autocast=("source", "target"),
 )  # fmt: skip

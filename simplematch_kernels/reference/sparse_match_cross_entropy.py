@@ -47,14 +47,13 @@ def true_distribution(p: CrossEntropyProblem) -> TrueDistribution:
     points = torch.stack(to_cells(p.target_keypoints, p.target, truth), -1)  # (B, N, 2)
     known = points.isfinite().all(-1)
     points = torch.where(known[..., None], points, 0)
-    side = torch.tensor([width, height], device=points.device)
+    side = torch.stack([points.new_full((), size) for size in (width, height)])
     on_map = ((points > -1) & (points < side)).all(-1)
     points = torch.minimum(points.clamp(min=0), side - 1)
     nearest = points.round().long()
     first = nearest - truth.kernel_size // 2
-    x = torch.arange(width, device=points.device).repeat(height)
-    y = torch.arange(height, device=points.device).repeat_interleave(width)
-    cells = torch.stack((x, y), -1)  # (M, 2)
+    number = torch.arange(height * width, device=points.device)
+    cells = torch.stack((number % width, number // width), -1)  # (M, 2)
     allowed = ((cells >= first[:, :, None]) & (cells < first[:, :, None] + truth.kernel_size)).all(-1)  # (B, N, M)
     mask = masks(p.rows)
     if mask is not None:
