@@ -17,7 +17,16 @@ from torch.utils.checkpoint import checkpoint
 import simplematch_kernels as smk
 
 from .family_maps import absolute, all_scores, given_windows, many_descriptors, ranked
-from .family_problem import SAME_PRODUCTS, TEMPERATURE, Problem, Provider, Tensors, soft_argmax, soft_argmax_in_window
+from .family_problem import (
+    SAME_PRODUCTS,
+    TEMPERATURE,
+    Problem,
+    Provider,
+    Tensors,
+    soft_argmax,
+    soft_argmax_in_window,
+    xy_of,
+)
 
 # ---- match_all -----------------------------------------------------------------------------------------------------
 
@@ -151,8 +160,7 @@ def flow(side: int, channels: int, localization: str, heavy: bool = False) -> Pr
     def chunked(source: Tensor, target: Tensor) -> Tensors:
         cells = F.normalize(target.flatten(2), dim=1)
         queries = F.normalize(source.flatten(2), dim=1).transpose(1, 2)
-        y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-        xy = torch.stack((x, y), -1).flatten(0, 1).to(source)
+        xy = xy_of(side, side, source)
         localize = soft_argmax_in_window if localization == "window" else soft_argmax
         found = [
             checkpoint(localize, part, cells, xy, use_reentrant=False)  # else the scores of all blocks would be kept
@@ -205,8 +213,7 @@ def lookup(side: int, channels: int, radius: int) -> Problem:
     def inputs(generator: torch.Generator) -> Tensors:
         queries = torch.randn(1, side * side, channels, generator=generator)
         target = torch.randn(1, channels, side, side, generator=generator)
-        y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-        moved = torch.stack((x, y), -1).flatten(0, 1) + 4 * torch.randn(2, generator=generator)
+        moved = xy_of(side, side, target) + 4 * torch.randn(2, generator=generator)
         return queries, target, moved[None] + torch.randn(1, side * side, 2, generator=generator)
 
     def ours(queries: Tensor, target: Tensor, coords: Tensor) -> Tensors:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 import simplematch_kernels as smk
 
-from .family_problem import SAME_PRODUCTS, TEMPERATURE, Problem, Provider, Tensors, soft_argmax
+from .family_problem import SAME_PRODUCTS, TEMPERATURE, Problem, Provider, Tensors, soft_argmax, xy_of
 
 # ---- metric="l1" ---------------------------------------------------------------------------------------------------
 
@@ -35,8 +35,7 @@ def absolute(side: int, channels: int, heavy: bool = False) -> Problem:
 
     def cdist(queries: Tensor, target: Tensor) -> Tensors:
         scores = -torch.cdist(queries, target.flatten(2).mT, p=1)
-        y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-        xy = torch.stack((x, y), -1).flatten(0, 1).to(scores)
+        xy = xy_of(side, side, scores)
         return (scores / temperature).softmax(2) @ xy, scores.max(2).values
 
     sizes = {"map": f"{side}x{side}", "C": channels, "N": side * side, "metric": "l1"}
@@ -84,8 +83,7 @@ def many_descriptors(queries: int, channels: int, side: int) -> Problem:
         return (found.keypoints,)
 
     def eager(descriptors: Tensor, target: Tensor) -> Tensors:
-        y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-        xy = torch.stack((x, y), -1).flatten(0, 1).to(target)
+        xy = xy_of(side, side, target)
         cells = F.normalize(target.flatten(2), dim=1)
         return (soft_argmax(F.normalize(descriptors, dim=2), cells, xy),)
 

@@ -50,6 +50,12 @@ class Problem:
         return " ".join([self.operator, *(f"{name}={value}" for name, value in self.sizes.items())])
 
 
+def xy_of(height: int, width: int, like: Tensor) -> Tensor:
+    """(x, y) of the cells of a map (M, 2), in the dtype of `like`."""
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.stack((x, y), -1).flatten(0, 1).to(like)
+
+
 def soft_argmax(queries: Tensor, cells: Tensor, xy: Tensor) -> Tensor:
     return (queries @ cells / TEMPERATURE).softmax(-1) @ xy
 

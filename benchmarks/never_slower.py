@@ -17,7 +17,7 @@ from simplematch_kernels import numpy as smk_numpy
 
 from .family import by_matmul_and_max, dual_softmax, mutual, mutual_of
 from .family_maps import all_scores
-from .family_problem import TEMPERATURE, Problem, Tensors, soft_argmax, soft_argmax_in_window
+from .family_problem import TEMPERATURE, Problem, Tensors, soft_argmax, soft_argmax_in_window, xy_of
 
 BAR = 1 / 1.15
 """A ratio of times within 15 % of 1 says nothing on a busy machine."""
@@ -27,12 +27,6 @@ CALL = "a call from Python costs more than the arithmetic of a few small maps: d
 FEW_LINES = "a line of memory for each channel of few samples; taking them plane by plane instead was slower still"
 UNFOLDED = "the windows are nine copies of the map, which the rival's pooling does not make"
 STEPS = "its sums are some sixty operations of PyTorch, whose calls cost more than the arithmetic of few maps"
-
-
-def xy_of(height: int, width: int, like: Tensor) -> Tensor:
-    """(x, y) of the cells of a map (M, 2), in the dtype of `like`."""
-    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    return torch.stack((x, y), -1).flatten(0, 1).to(like)
 
 
 # ---- given score maps ----------------------------------------------------------------------------------------------

@@ -69,13 +69,13 @@ Array = TypeVar("Array")
 _MOST = 1024  # resolved options that are kept
 
 
-def kept(resolve: Callable[[Any, int, int], Resolved]) -> Callable[[Any, int, int], Resolved]:
+def cached(resolve: Callable[[Any, int, int], Resolved]) -> Callable[[Any, int, int], Resolved]:
     """Keep what options mean for maps of H x W cells; not for symbolic sizes, which have no hash."""
-    cached = lru_cache(maxsize=_MOST)(resolve)
+    known = lru_cache(maxsize=_MOST)(resolve)
 
     def resolved(options: Any, height: int, width: int) -> Resolved:
         try:
-            return cached(options, height, width)
+            return known(options, height, width)
         except TypeError:
             return resolve(options, height, width)
 
@@ -139,7 +139,7 @@ class SamplingOptions(NamedTuple):
         return sampling if image_sizes is None else dataclasses.replace(sampling, image_sizes=image_sizes)
 
 
-@kept
+@cached
 def _resolve_sampling(o: SamplingOptions, height: int, width: int) -> Sampling:
     x, y = axes(cells_from_pixels, o.source_coords, o.source_size, height, width)
     return Sampling(x, y, mode=o.sampling, padding=o.sampling_padding, coordinates=o.source_coords)
@@ -284,7 +284,7 @@ def _radius_of_second(value: object) -> int | None:
     return None if value is None else check_whole("second_radius", value, 0, "cell", " or None")
 
 
-@kept
+@cached
 def _resolve_localization(o: LocalizationOptions, height: int, width: int) -> Localization:
     x, y = axes(pixels_from_cells, o.target_coords, o.target_size, height, width)
     window = _window(o, height, width)

@@ -15,7 +15,7 @@ from ._options import (
     SimilarityKeywords,
     Size,
     axes,
-    kept,
+    cached,
     pick,
 )
 from ._resolved import Truth, cells_from_pixels, smaller
@@ -53,7 +53,7 @@ class TruthOptions(NamedTuple):
         return _resolve_truth(self, height, width)
 
 
-@kept
+@cached
 def _resolve_truth(o: TruthOptions, height: int, width: int) -> Truth:
     x, y = axes(cells_from_pixels, o.target_coords, o.target_size, height, width)
     return Truth(

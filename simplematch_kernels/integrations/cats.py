@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .. import presets
 from ..functional.matching import localize
 from ._patching import Integration, Replacement
 from ._shared import UNIT
@@ -15,7 +16,7 @@ def soft_argmax(self: Any, corr: Tensor, beta: float = 0.02) -> tuple[Tensor, Te
     """Target points (B, 1, H, W) from -1 to 1 of scores (B, H*W target cells, H, W source cells)."""
     height, width = corr.shape[2:]
     maps = corr.flatten(2).transpose(1, 2).unflatten(2, (height, width))
-    points = localize(maps, localization="global", temperature=beta, **UNIT).keypoints.unflatten(1, (height, width))
+    points = localize(maps, **presets.cats(temperature=beta, **UNIT)).keypoints.unflatten(1, (height, width))
     return points[:, None, ..., 0], points[:, None, ..., 1]
 
 

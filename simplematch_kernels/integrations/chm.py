@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import presets
 from ..functional.matching import localize
 from ._patching import Integration, Replacement
 from ._shared import UNIT
@@ -17,7 +18,7 @@ def transfer_kps(cls: Any, confidence_ts: Tensor, src_kps: Tensor, n_pts: Tensor
     if not normalized:
         src_kps = cls.normalize_kps(src_kps)
     maps = confidence_ts.unflatten(2, (cls.spatial_side, cls.spatial_side))
-    points = localize(maps, localization="gaussian", sigma=17.0, temperature=1.0, **UNIT).keypoints
+    points = localize(maps, **presets.chm(**UNIT)).keypoints
     found = torch.full(src_kps.shape, -2.0, dtype=points.dtype, device=points.device)
     for image, count in enumerate(n_pts):
         weights = cls.attentive_indexing(src_kps[image, :, :count].t()).flatten(1)

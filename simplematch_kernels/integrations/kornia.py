@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import presets
 from ..functional.match_all import match_all
 from ..functional.matching import localize
 from ._patching import Integration, Replacement
-from ._shared import UNIT, distances
+from ._shared import distances
 
 _Pairs = tuple[Tensor, Tensor]
 
@@ -19,7 +20,7 @@ def match_nn(theirs: Any, desc1: Tensor, desc2: Tensor, dm: Tensor | None = None
     """Distances (N, 1) and pairs (N, 2) of the nearest of desc2 (M, C) for each of desc1 (N, C)."""
     if dm is not None or not _are_sets(desc1, desc2, 1):
         return _theirs(theirs, desc1, desc2, dm)
-    found = match_all(desc1[None], desc2[None], metric="l2", return_log_sum_exp=False)
+    found = match_all(desc1[None], desc2[None], **presets.kornia("match_nn"))
     return _pairs(distances(found.score_a[0]), found.index_a[0], torch.ones_like(found.mutual[0]), desc1)
 
 
@@ -29,7 +30,7 @@ def match_mnn(theirs: Any, desc1: Tensor, desc2: Tensor, dm: Tensor | None = Non
         return _theirs(theirs, desc1, desc2, dm)
     swapped = len(desc1) > len(desc2)
     first, second = (desc2, desc1) if swapped else (desc1, desc2)
-    found = match_all(first[None], second[None], metric="l2", return_log_sum_exp=False)
+    found = match_all(first[None], second[None], **presets.kornia("match_mnn"))
     distance, pairs = _pairs(distances(found.score_a[0]), found.index_a[0], found.mutual[0], desc1)
     return distance, pairs.flip(1) if swapped else pairs
 
@@ -38,7 +39,7 @@ def match_snn(theirs: Any, desc1: Tensor, desc2: Tensor, th: float = 0.8, dm: Te
     """Ratios (K, 1) of the nearest to the second distance up to `th`, and pairs (K, 2)."""
     if dm is not None or not _are_sets(desc1, desc2, 2) or _gradient_of_second(desc1, desc2):
         return _theirs(theirs, desc1, desc2, th, dm)
-    found = match_all(desc1[None], desc2[None], metric="l2", return_log_sum_exp=False, return_second=True)
+    found = match_all(desc1[None], desc2[None], **presets.kornia("match_snn"))
     ratio = _ratio(found.score_a, found.second_a)
     return _pairs(ratio, found.index_a[0], ratio <= th, desc1)
 
@@ -47,7 +48,7 @@ def match_smnn(theirs: Any, desc1: Tensor, desc2: Tensor, th: float = 0.95, dm: 
     """The larger of both ratios of mutual nearest neighbours that pass the test both ways, and pairs."""
     if dm is not None or not _are_sets(desc1, desc2, 2) or _gradient_of_second(desc1, desc2):
         return _theirs(theirs, desc1, desc2, th, dm)
-    found = match_all(desc1[None], desc2[None], metric="l2", return_log_sum_exp=False, return_second=True)
+    found = match_all(desc1[None], desc2[None], **presets.kornia("match_smnn"))
     back = _ratio(found.score_b, found.second_b)[found.index_a[0].clamp(min=0)]
     ratio = torch.maximum(_ratio(found.score_a, found.second_a), back)
     return _pairs(ratio, found.index_a[0], found.mutual[0] & (ratio <= th), desc1)
@@ -61,9 +62,10 @@ def spatial_soft_argmax2d(
     if not scalar or not isinstance(input, Tensor) or input.dim() != 4:
         found: Tensor = theirs(input, temperature, normalized_coordinates)
         return found
-    options = UNIT if normalized_coordinates else {}
-    heat = 1.0 if temperature is None else temperature
-    return localize(input, localization="global", temperature=heat, **options).keypoints.to(input.dtype)
+    options = presets.kornia("spatial_soft_argmax2d", temperature=1.0 if temperature is None else temperature)
+    if not normalized_coordinates:
+        options |= {"target_size": None, "output_offset": 0.0}
+    return localize(input, **options).keypoints.to(input.dtype)
 
 
 def _gradient_of_second(first: Tensor, second: Tensor) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from .. import presets
 from ..functional.match_all import match_all
 from ._patching import Integration, Replacement
 
@@ -18,7 +19,7 @@ def bruteforce_reciprocal_nns(
     if dist not in ("l2", "dot"):
         raise ValueError(f"dist must be l2 or dot, got {dist!r}")
     first, second = (torch.as_tensor(x, device=device)[None] for x in (A, B))
-    found = match_all(first, second, metric=dist, return_log_sum_exp=False)
+    found = match_all(first, second, **presets.mast3r(metric=dist))
     return found.index_a[0].cpu().numpy(), found.index_b[0].cpu().numpy()
 
 

@@ -6,26 +6,26 @@ from typing import Any
 
 from torch import Tensor
 
+from .. import presets
 from ..functional.matching import sparse_window_match
 from ._patching import Integration, Replacement
 
 
 def nn_get_matches(src_featmaps: Tensor, trg_featmaps: Tensor, query: Tensor, l2_norm: bool = True) -> Tensor:
     """The best target cell (B, ..., 2) of source cells (B, ..., 2)."""
-    return _match(src_featmaps, trg_featmaps, query, l2_norm, localization="argmax")
+    return _match("nn", src_featmaps, trg_featmaps, query, l2_norm)
 
 
 def bilinear_get_matches(src_featmaps: Tensor, trg_featmaps: Tensor, query: Tensor, l2_norm: bool = True) -> Tensor:
     """The best target cells of the four source cells around a point, blended."""
-    options: dict[str, Any] = {"localization": "argmax", "source_interpolation": "matches"}
-    return _match(src_featmaps, trg_featmaps, query, l2_norm, **options)
+    return _match("bilinear", src_featmaps, trg_featmaps, query, l2_norm)
 
 
 def softargmax_get_matches(
     src_featmaps: Tensor, trg_featmaps: Tensor, query: Tensor, softmax_temp: float, l2_norm: bool = True
 ) -> Tensor:
     """The mean of the target cells under a softmax."""
-    return _match(src_featmaps, trg_featmaps, query, l2_norm, localization="global", temperature=softmax_temp)
+    return _match("softargmax", src_featmaps, trg_featmaps, query, l2_norm, temperature=softmax_temp)
 
 
 def kernel_softargmax_get_matches(
@@ -37,14 +37,14 @@ def kernel_softargmax_get_matches(
     l2_norm: bool = True,
 ) -> Tensor:
     """The mean under a softmax of scores times a Gaussian around the best cell."""
-    options: dict[str, Any] = {"localization": "gaussian", "sigma": sigma, "temperature": softmax_temp}
-    return _match(src_featmaps, trg_featmaps, query, l2_norm, **options)
+    options: dict[str, Any] = {"sigma": sigma, "temperature": softmax_temp}
+    return _match("kernelsoftargmax", src_featmaps, trg_featmaps, query, l2_norm, **options)
 
 
-def _match(source: Tensor, target: Tensor, query: Tensor, l2_norm: bool, **options: Any) -> Tensor:
-    metric = "cosine" if l2_norm else "dot"
-    points = query.flatten(1, -2)
-    found = sparse_window_match(source, target, points, sampling="bilinear", metric=metric, eps=1e-6, **options)
+def _match(mode: str, source: Tensor, target: Tensor, query: Tensor, l2_norm: bool, **changes: Any) -> Tensor:
+    """All in cells, as no sizes of images are given."""
+    options = presets.sd4match(mode, metric="cosine" if l2_norm else "dot", **changes)
+    found = sparse_window_match(source, target, query.flatten(1, -2), **options)
     return found.keypoints.view(query.shape)
 
 

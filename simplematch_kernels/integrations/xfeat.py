@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import presets
 from .._types import AllMatches
 from ..functional.match_all import match_all
 from ..functional.matching import localize
@@ -31,12 +32,12 @@ def subpix_softmax2d(theirs: Any, self: Any, heatmaps: Tensor, temp: float = 3) 
     if height // 2 != width // 2 or temp <= 0:
         found: Tensor = theirs(self, heatmaps, temp)
         return found
-    options: dict[str, Any] = {"localization": "global", "temperature": 1 / temp, "output_offset": -float(width // 2)}
+    options = presets.xfeat("subpix_softmax2d", temperature=1 / temp, output_offset=-float(width // 2))
     return localize(heatmaps[None], **options).keypoints[0]
 
 
 def _pairs(first: Tensor, second: Tensor, least: float) -> list[tuple[Tensor, Tensor]]:
-    found: AllMatches = match_all(first, second, metric="dot", return_log_sum_exp=False)
+    found: AllMatches = match_all(first, second, **presets.xfeat())
     chosen = found.mutual & (found.score_a > least) if least > 0 else found.mutual
     return [(rows.nonzero()[:, 0], index[rows]) for rows, index in zip(chosen, found.index_a, strict=True)]
 

@@ -23,6 +23,11 @@ from simplematch_kernels.integrations import NAMES, PatchError, integration, pat
 STAND_INS = Path(__file__).parent / "stand_ins"
 
 
+def stand_in(name: str) -> Path:
+    """Its folder; Semantic-Correspondence has the functions of SD4Match."""
+    return STAND_INS / ("sd4match" if name == "semantic_correspondence" else name)
+
+
 @pytest.fixture(autouse=True)
 def _no_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in needs none of the packages that the functions of its codebase need."""
@@ -33,7 +38,7 @@ def _no_packages(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def clone(request: pytest.FixtureRequest, _no_packages: None) -> Iterator[str]:
     """The name of a codebase whose stand-in can be imported."""
-    with opened(integration(request.param), CODEBASES[request.param], STAND_INS / request.param):
+    with opened(integration(request.param), CODEBASES[request.param], stand_in(request.param)):
         yield request.param
 
 
@@ -52,7 +57,7 @@ def import_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_results_and_gradients_are_those_of_the_codebase(name: str) -> None:
-    result = verify(name, STAND_INS / name, rounds=0)
+    result = verify(name, stand_in(name), rounds=0)
     assert result["replaced"] == [x.place for x in integration(name).replacements]
     for row in result["cases"]:
         assert agrees(row), row

@@ -18,11 +18,10 @@ import torch
 from torch import Generator, Tensor
 
 from simplematch_kernels.integrations import NAMES, PatchError, integration, patch
-from simplematch_kernels.integrations._patching import LOGGER
 
 from .._files import DataError
 from ..measuring import peak_bytes, seconds
-from .case import Case, Codebase, Work
+from .case import Case, Work
 from .cases import CODEBASES
 from .clone import opened, version_of
 
@@ -83,12 +82,13 @@ def agrees(row: Row) -> bool:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Leave out the lines about functions that are replaced: there are two for every call."""
-    level = LOGGER.level
-    LOGGER.setLevel(logging.WARNING)
+    logger = logging.getLogger("simplematch_kernels")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
     try:
         yield
     finally:
-        LOGGER.setLevel(level)
+        logger.setLevel(level)
 
 
 def _compare(name: str, case: Case, rounds: int, seed: int) -> Row:
@@ -211,6 +211,3 @@ def _machine() -> Row:
         "threads": torch.get_num_threads(),
         "load": load,
     }
-
-
-__all__ = ["CODEBASES", "Codebase", "agrees", "verify"]
