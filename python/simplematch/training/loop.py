@@ -24,7 +24,7 @@ from .finite import DivergedError, LossWatch, all_finite
 from .guard import StepGuard
 from .lock import locked
 from .monitor import Monitor
-from .reduce import ProcessMax
+from .reduce import ProcessMax, settle
 from .stop import StopRequest, stop_on_signals
 from .synchronise import synchronise_batch_norm
 
@@ -137,6 +137,7 @@ class _Run:
                     self._end_epoch()
                 saved = self._save()
             saved = checkpoint.save_model(self.accelerator, self.network, config.output / checkpoint.LAST) and saved
+        settle(self.accelerator)
         self.monitor.end()
         if not saved:
             raise OSError(f"the end of the run in {config.output} can't be saved: free some space, then resume")

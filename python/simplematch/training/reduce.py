@@ -1,9 +1,14 @@
-"""A maximum over the processes of a run."""
+"""A maximum over the processes of a run, and the end of their communication."""
 
 from __future__ import annotations
 
+import time
+
 import torch
+from accelerate import Accelerator
 from torch import distributed
+
+SETTLING = 0.5  # seconds
 
 
 class ProcessMax:
@@ -22,3 +27,15 @@ class ProcessMax:
         largest = torch.tensor(number)
         distributed.all_reduce(largest, op=distributed.ReduceOp.MAX, group=self._group)
         return int(largest)
+
+
+def settle(accelerator: Accelerator) -> None:
+    """Wait until all processes are here and gloo's worker threads have released their tensors.
+
+    A worker thread releases the tensors of a collective after the collective has returned, and needs Python for it. If
+    Python has begun to exit by then, the process aborts with "terminate called without an active exception", although
+    its work is done. Destroying the group does not join the threads while DistributedDataParallel holds the group.
+    """
+    if accelerator.num_processes > 1:
+        accelerator.wait_for_everyone()
+        time.sleep(SETTLING)
