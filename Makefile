@@ -15,6 +15,8 @@ CLONES ?= clones
 export CMAKE_BUILD_PARALLEL_LEVEL ?= 2
 # The CUDA kernels take minutes to compile, and Triton has its own.
 export SIMPLEMATCH_CUDA ?= off
+# The module, the wheel's module and the C library share one compilation of the kernels.
+export SIMPLEMATCH_BUILD ?= $(CURDIR)/build/cpp
 bin := $(abspath $(VENV))/bin
 python := $(bin)/python
 pytest := $(python) -m pytest
@@ -72,7 +74,7 @@ emulated: sanitized $(stamps)/test ## run the CUDA kernels on the CPU, under san
 	$(emulation) $(parallel) $(emulated)
 	$(emulation) $(parallel) $(beside) -k "agree and cuda"
 cpp: $(stamps)/cmake sanitized ## test the C and C++ library: its tests, programs built against the installed library, seconds of fuzzing
-	$(cmake) --preset cpp -DSIMPLEMATCH_CUDA=$(SIMPLEMATCH_CUDA) && $(cmake) --build --preset cpp
+	$(cmake) --preset cpp -DSIMPLEMATCH_CUDA=$(SIMPLEMATCH_CUDA) -DCMAKE_MAKE_PROGRAM=$(bin)/ninja && $(cmake) --build --preset cpp
 	$(bin)/ctest --preset cpp
 	$(bin)/ctest --preset sanitized
 	cd build/sanitized && tests/c/fuzz/fuzz_interface 10
@@ -97,8 +99,8 @@ sdist-check: build/wheel/built ## install the sdist without a compiler: pure Pyt
 matrix: build/wheel/built ## test the wheel with every supported version of torch, each in a fresh environment
 	$(python) tools/matrix.py dist/*.whl
 build/wheel/built: $(sources) MANIFEST.in README.md $(shell find simplematch_kernels python -name '*.py') | $(stamps)/wheel
-	rm -rf build/wheel dist
-	$(python) -m build --outdir build/wheel .
+	rm -rf build/wheel build/lib* build/bdist* dist
+	$(python) -m build --sdist --wheel --outdir build/wheel .
 	$(python) tools/repair_wheel.py build/wheel/*.whl dist
 	cp build/wheel/*.tar.gz dist
 	touch $@

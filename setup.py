@@ -2,7 +2,8 @@
 
 SIMPLEMATCH_CUDA=auto|on|off says whether the CUDA kernels are built: where nvcc is found, always, or never.
 Without a compiler the package installs without the module, as pure Python, and says so.
-SIMPLEMATCH_REQUIRE_NATIVE=1 makes that an error. `python setup.py build_ext --inplace` builds into the checkout with
+SIMPLEMATCH_REQUIRE_NATIVE=1 makes that an error. SIMPLEMATCH_BUILD names the folder of CMake; builds that share it
+compile the kernels once. `python setup.py build_ext --inplace` builds into the checkout with
 the cmake, ninja and pybind11 that are there.
 """
 
@@ -44,7 +45,7 @@ class BuildWithCMake(build_ext):
             print(_EXPLANATION.format(reason=_summary(error), line="=" * 100), file=sys.stderr, flush=True)
 
     def _build(self, output: Path) -> None:
-        build = Path(self.build_temp).resolve() / "cmake"
+        build = Path(os.environ.get("SIMPLEMATCH_BUILD") or Path(self.build_temp) / "cmake").resolve()
         cmake, ninja = _program("cmake"), _program("ninja", "ninja-build")
         if cmake is None:
             raise OSError("no cmake found")
@@ -53,6 +54,7 @@ class BuildWithCMake(build_ext):
             *("-S", str(ROOT), "-B", str(build)),
             "-DSIMPLEMATCH_PYTHON=ON",
             "-DSIMPLEMATCH_INSTALL=OFF",
+            "-DSIMPLEMATCH_TESTS=OFF",
             f"-DSIMPLEMATCH_CUDA={os.environ.get('SIMPLEMATCH_CUDA') or 'auto'}",
             f"-DSIMPLEMATCH_OUTPUT={output.parent}",
             f"-DPython_EXECUTABLE={sys.executable}",

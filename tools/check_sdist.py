@@ -17,7 +17,10 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-FILES = ("LICENSE", "README.md", "CMakeLists.txt", "cmake/cpu.cmake", "csrc/include/simplematch/simplematch.h")
+ROOT = Path(__file__).parents[1]
+FILES = ("LICENSE", "README.md", "CMakeLists.txt", "CMakePresets.json", "setup.py", "pyproject.toml")
+FOLDERS = ("csrc", "cmake", "simplematch_kernels", "python")  # what a build from the sdist needs, whole
+BUILT = (".so", ".o", ".a", ".pyc")
 BUILD_MESSAGE = "simplematch-kernels: the compiled CPU kernels could not be built"
 USE_MESSAGE = "backend 'cpu' is not used on cpu: the compiled module is not there"
 USE = """
@@ -49,8 +52,10 @@ def main() -> None:
 def check_content(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    missing = [name for name in FILES if name not in names]
-    built = [name for name in names if name.endswith((".so", ".o", ".a", ".pyc"))]
+    files = (path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file())
+    needed = (str(path.relative_to(ROOT)) for path in files if path.suffix not in BUILT)
+    missing = [name for name in (*FILES, *needed) if name not in names]
+    built = [name for name in names if name.endswith(BUILT)]
     if missing or built:
         sys.exit(f"{sdist.name} lacks {missing} and has built files {built}")
 
