@@ -11,7 +11,7 @@ from simplematch_kernels import use_backend
 from .. import evaluation
 from .._files import NewFiles, check_output
 from .._json import to_json
-from ..data import open_dataset
+from ..data import open_dataset, symmetry_of
 from ..models import check_model, default_device, load_model
 from .lists import names
 from .progress import progress_bar
@@ -29,6 +29,7 @@ def evaluate(
     batch_size: int = 16,
     output: Path | None = None,
     predictions: Path | None = None,
+    symmetry: str | None = None,
     skip_broken: bool = False,
     backend: str | None = None,
     device: str | None = None,
@@ -48,6 +49,9 @@ def evaluate(
         batch_size: pairs per batch.
         output: json file for the results; a csv file with the same name is written beside it.
         predictions: file for all predictions, from which any protocol can be computed later.
+        symmetry: json file with groups of interchangeable keypoints, or landmarks-spair, spair-71k or ap-10k: also
+            print PCK of keypoints with a counterpart in the target, and how many wrong ones land on it; default:
+            symmetry.json in the folder of the data set, if any.
         skip_broken: skip unreadable images and report how many.
         backend: backend of the operators; default: the fastest available.
         device: default: cuda if available.
@@ -59,25 +63,33 @@ def evaluate(
         raise ValueError(f"annotations must be image unless dataset is spair, got {annotations!r}")
     options: dict[str, Any] = {"annotations": annotations} if dataset == "spair" else {}
     pairs = open_dataset(dataset, root, split, skip_broken=skip_broken, **options)
+    groups = symmetry_of(pairs, symmetry)
     protocols = [evaluation.preset(name, pairs.name) for name in names(codebase)] if codebase else None
     model = load_model(chosen, weights)
     model.to(device or default_device())
     with use_backend(backend) if backend is not None else nullcontext(), progress_bar("pairs") as progress:
         found = evaluation.evaluate(
             model, pairs, protocols, batch_size=batch_size, skip_broken=skip_broken, progress=progress,
-            keep_predictions=predictions is not None,
+            keep_predictions=predictions is not None or groups is not None,
         )  # fmt: skip
     report: dict[str, Any] = {"results": evaluation.to_json(found.results), "seconds": found.seconds}
+    geo_aware = []
+    if groups is not None and found.predictions is not None:
+        geo_aware = [evaluation.geo_aware(found.predictions, pairs, groups, x.protocol) for x in found.results]
+        report["geo_aware"] = evaluation.to_json(geo_aware)
     report |= {"model": str(checkpoint or preset), "dataset": pairs.name, "split": split, "skipped": found.skipped}
     try:
         with NewFiles() as new:
             if output is not None:
                 new.add(files[0]).write(to_json(report, indent=1).encode())
-                new.add(files[1]).write(evaluation.to_csv(found.results).encode())
+                new.add(files[1]).write(evaluation.to_csv(found.results, geo_aware).encode())
             if predictions is not None and found.predictions is not None:
                 found.predictions.write(new.add(predictions))
     finally:  # print the results even if they can't be written
-        print("\n\n".join(evaluation.format_result(result) for result in found.results))
+        tables = [evaluation.format_result(result) for result in found.results]
+        for number, result in enumerate(geo_aware):
+            tables[number] += f"\n\n{evaluation.format_geo_aware(result)}"
+        print("\n\n".join(tables))
         seconds = ", ".join(f"{part} {value:.1f}" for part, value in found.seconds.items())
         print(f"\n{len(pairs)} pairs of {found.images} images, {found.encoded} encoded; seconds: {seconds}")
 

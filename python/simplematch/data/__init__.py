@@ -16,6 +16,7 @@ from .pf_willow import PFWillow
 from .prepare import prepare_ap10k
 from .records import ImageInfo, PairInfo, PairSample
 from .spair import SPair
+from .symmetry import Symmetry, symmetry_of
 from .table import PairTable
 from .transforms import NetworkSample, PairTransform
 from .warps import WarpedImages
@@ -39,6 +40,7 @@ __all__ = [
     "PairTransform",
     "SPair",
     "SkippedPairs",
+    "Symmetry",
     "TransformedPairs",
     "WarpedImages",
     "collate",
@@ -48,4 +50,5 @@ __all__ = [
     "pair_visibility",
     "prepare_ap10k",
     "recognise",
+    "symmetry_of",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache as remember
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from .records import FloatArray, ImageInfo, PairInfo, Size
 from .table import PairTable, cached_table
 
 FOLDERS = ("", "ap-10k", "AP-10K", "ap10k")
+KEYPOINTS = 17
 _KINDS = {"": "intra-species", "_cross_species": "cross-species", "_cross_family": "cross-family"}
 _ORIGIN = "prepare_ap10k writes it from the raw AP-10K of https://github.com/AlexTheBad/AP-10K"
 
@@ -51,13 +53,25 @@ class AP10K(PairDataset):
         annotations = [folder, root / "ImageAnnotation"]
         super().__init__(root, split, cached_table(root, key, annotations, build) if cache else build())
 
+    def target_keypoints(self, info: PairInfo) -> Mapping[str, FloatArray]:
+        """Return all visible keypoints (x, y) of a pair's target image by name, from its `ImageAnnotation`."""
+        file = self._annotation_of(info.target_path)
+        points = keypoints_of(read_json(file), file)
+        return {str(i): points[i, :2] for i in np.flatnonzero(points[:, 2] > 0)}
+
+    def keypoint_names(self, category: str) -> set[str]:
+        """Return the names "0" to "16"; all categories have the same keypoints."""
+        return {str(i) for i in range(KEYPOINTS)}
+
+    def _annotation_of(self, image: Path) -> Path:
+        return self.root / "ImageAnnotation" / image.relative_to(self.root / "JPEGImages").with_suffix(".json")
+
     def images(self) -> list[ImageInfo]:
         """List every image once, with all its visible keypoints."""
         paths = {path for i in range(len(self)) for path in (self.info(i).source_path, self.info(i).target_path)}
         images = []
         for path in sorted(paths):
-            tail = path.relative_to(self.root / "JPEGImages").with_suffix(".json")
-            file = self.root / "ImageAnnotation" / tail
+            file = self._annotation_of(path)
             record = read_json(file)
             points = keypoints_of(record, file)
             images.append(ImageInfo(path, path.parent.name, _size(record, file), points[points[:, 2] > 0, :2]))
@@ -112,7 +126,7 @@ def _size(record: dict[str, Any], path: Path) -> Size:
 
 
 def keypoints_of(record: dict[str, Any], path: Path) -> FloatArray:
-    """Return (17, 3): x, y and visibility, which is positive for annotated points."""
+    """Return (KEYPOINTS, 3): x, y and visibility, which is positive for annotated points."""
     values = read_field(record, "keypoints", path)
     if not isinstance(values, list) or len(values) % 3:
         raise DataError(f"{path}: field 'keypoints' must be a flat list of x, y, visibility.")

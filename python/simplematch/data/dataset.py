@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -90,12 +91,37 @@ class PairDataset(Dataset[PairSample]):
                 found.setdefault(key, (path, info.category, size, []))[3].append(points)
         return [ImageInfo(path, c, size, np.unique(np.concatenate(p), axis=0)) for path, c, size, p in found.values()]
 
+    def target_keypoints(self, info: PairInfo) -> Mapping[str, FloatArray]:
+        """Return all keypoints (x, y) of a pair's target image by name, also those that the source image lacks.
+
+        A data set that stores keypoints by pair returns those that any of its pairs has; {} without names.
+        """
+        return self._known_keypoints.get(info.target_key, {}) | named_targets(info)
+
+    def keypoint_names(self, category: str) -> set[str]:
+        """Return the names of the keypoints that the images of a category may have."""
+        pairs = (self.info(i) for i, found in enumerate(self.table.column("category")) if found == category)
+        return {name for info in pairs for name in info.keypoint_ids}
+
+    @cached_property
+    def _known_keypoints(self) -> dict[tuple[str, str], dict[str, FloatArray]]:
+        known: dict[tuple[str, str], dict[str, FloatArray]] = {}
+        for info in map(self.info, range(len(self))):
+            for pair in (info, info.swapped()):
+                known.setdefault(pair.target_key, {}).update(named_targets(pair))
+        return known
+
     def subset(self, indices: Sequence[int]) -> PairDataset:
         """Return the data set with only the pairs at `indices`."""
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other.table = self.table.select(indices)
         return other
+
+
+def named_targets(info: PairInfo) -> dict[str, FloatArray]:
+    """Return the target keypoints of a pair by name; {} if they have no names."""
+    return dict(zip(info.keypoint_ids, info.target_keypoints, strict=True)) if info.keypoint_ids else {}
 
 
 def read_records(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache as remember
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy as np
 
 from .._files import DataError
 from .._json import read_object as read_json
-from .dataset import PairDataset, read_records
+from .dataset import PairDataset, named_targets, read_records
 from .files import inside, read_box, read_field, read_list, read_points, read_size, read_text
 from .records import Box, FloatArray, ImageInfo, PairInfo, Size
 from .table import PairTable, cached_table
@@ -88,6 +90,25 @@ class SPair(PairDataset):
         paths = {path for info in map(self.info, range(len(self))) for path in (info.source_path, info.target_path)}
         return [self._read_image(folder / path.parent.name / f"{path.stem}.json") for path in sorted(paths)]
 
+    def target_keypoints(self, info: PairInfo) -> Mapping[str, FloatArray]:
+        """Return all keypoints (x, y) of a pair's target image by name, from its `ImageAnnotation` and the pair."""
+        path = info.target_path
+        if path not in self._own_keypoints:
+            own = _read_annotation(self.root, path)
+            self._own_keypoints[path] = {} if own is None else own.points()
+        return self._own_keypoints[path] | named_targets(info)
+
+    def keypoint_names(self, category: str) -> set[str]:
+        """Return the names in the `ImageAnnotation` files of a category, with those of missing keypoints."""
+        images = sorted((self.root / "ImageAnnotation" / category).glob("*.json"))
+        annotations = [_read_annotation(self.root, image) for image in images]
+        names = {name for own in annotations if own is not None for name in own.keypoints}
+        return names or super().keypoint_names(category)
+
+    @cached_property
+    def _own_keypoints(self) -> dict[Path, dict[str, FloatArray]]:
+        return {}
+
     def _read_image(self, file: Path) -> ImageInfo:
         category = file.parent.name
         record = read_json(file)
@@ -111,6 +132,13 @@ class _ImageAnnotation:
     box: Box | None
     keypoints: dict[str, Any]
 
+    def points(self) -> dict[str, FloatArray]:
+        names = [name for name, point in self.keypoints.items() if point is not None]
+        if not names:
+            return {}
+        points = read_points([self.keypoints[name] for name in names], "kps", self.file)
+        return dict(zip(names, points, strict=True))
+
 
 class _Reader:
     """Reads the lines of the lists as records."""
@@ -118,7 +146,7 @@ class _Reader:
     def __init__(self, root: Path, annotations: str) -> None:
         self.root = root
         self.annotations = annotations
-        self.annotation = remember(self._annotation)
+        self.annotation = remember(partial(_read_annotation, root))
         self.other_sizes = self.other_keypoints = 0
 
     def read(self, item: tuple[str, str]) -> PairInfo:
@@ -178,15 +206,16 @@ class _Reader:
         self.other_keypoints += 1
         return known, own.box or box
 
-    def _annotation(self, image: Path) -> _ImageAnnotation | None:
-        file = self.root / "ImageAnnotation" / image.parent.name / f"{image.stem}.json"
-        if not file.is_file():
-            return None
-        record = read_json(file)
-        width, height = (read_field(record, name, file) for name in ("image_width", "image_height"))
-        box = read_box(record["bndbox"], "bndbox", file) if record.get("bndbox") else None
-        keypoints = record.get("kps") if isinstance(record.get("kps"), dict) else {}
-        return _ImageAnnotation(file, read_size(width, height, "image_width", file), box, keypoints or {})
+
+def _read_annotation(root: Path, image: Path) -> _ImageAnnotation | None:
+    file = root / "ImageAnnotation" / image.parent.name / f"{image.stem}.json"
+    if not file.is_file():
+        return None
+    record = read_json(file)
+    width, height = (read_field(record, name, file) for name in ("image_width", "image_height"))
+    box = read_box(record["bndbox"], "bndbox", file) if record.get("bndbox") else None
+    keypoints = record.get("kps") if isinstance(record.get("kps"), dict) else {}
+    return _ImageAnnotation(file, read_size(width, height, "image_width", file), box, keypoints or {})
 
 
 def _image_name(record: dict[str, Any], name: str, path: Path) -> Path:

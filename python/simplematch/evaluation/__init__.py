@@ -1,6 +1,7 @@
 """PCK under published protocols, evaluation of a model, and keypoint statistics."""
 
 from .evaluate import Evaluation, Matcher, evaluate
+from .geo_aware import GeoAwareResult, GeoAwareScores, format_geo_aware, geo_aware
 from .pck import PCK, PCKResult, Scores
 from .predictions import Prediction, Predictions, pck_curve, score_predictions
 from .protocol import ALPHAS, PCKProtocol, default_protocols, preset
@@ -12,6 +13,8 @@ __all__ = [
     "PCK",
     "Evaluation",
     "Fusion",
+    "GeoAwareResult",
+    "GeoAwareScores",
     "Matcher",
     "PCKProtocol",
     "PCKResult",
@@ -20,8 +23,10 @@ __all__ = [
     "Scores",
     "default_protocols",
     "evaluate",
+    "format_geo_aware",
     "format_result",
     "format_statistics",
+    "geo_aware",
     "pck_curve",
     "preset",
     "score_predictions",

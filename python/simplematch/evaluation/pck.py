@@ -154,9 +154,7 @@ class PCK(Metric):
         if len(points) != len(info.target_keypoints):
             count = len(info.target_keypoints)
             raise ValueError(f"pair {info.pair_id} must have {count} predictions, got {len(points)}")
-        distances = self.protocol.distances(points, info, self.image_size)[:, None]
-        alphas = np.array(self.protocol.alphas)
-        return np.asarray((distances < alphas if self.protocol.strict else distances <= alphas).sum(0))
+        return np.asarray(self.protocol.within(self.protocol.distances(points, info, self.image_size)).sum(0))
 
     def _rows_of(self, info: PairInfo) -> list[int]:
         keys = [("category", info.category), *info.variations.items()]

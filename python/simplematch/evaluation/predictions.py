@@ -46,6 +46,18 @@ class Predictions:
     window: object = None
     dataset: str = ""
 
+    def of(self, protocol: PCKProtocol) -> list[Prediction]:
+        """Return the predictions in the protocol's direction.
+
+        Raises:
+            ValueError: there is none.
+        """
+        items = [item for item in self.items if item.reverse == protocol.reverse]
+        if not items:
+            direction = "target to source" if protocol.reverse else "source to target"
+            raise ValueError(f"predictions must have pairs from {direction} for this protocol, got none")
+        return items
+
     def save(self, path: Path | str) -> None:
         """Write a JSON lines file atomically: a header, then one object per pair.
 
@@ -91,10 +103,7 @@ def score_predictions(predictions: Predictions | Path | str, protocol: PCKProtoc
     """
     if not isinstance(predictions, Predictions):
         predictions = Predictions.load(predictions)
-    items = [item for item in predictions.items if item.reverse == protocol.reverse]
-    if not items:
-        direction = "target to source" if protocol.reverse else "source to target"
-        raise ValueError(f"predictions must have pairs from {direction} for this protocol, got none")
+    items = predictions.of(protocol)
     metric = PCK(protocol, predictions.image_size, groups_of(item.info for item in items), predictions.window)
     metric.update([item.predicted for item in items], [item.info for item in items])
     result: PCKResult = metric.compute()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..data.records import Box, FloatArray, PairInfo, Size
+from ..data.records import BoolArray, Box, FloatArray, PairInfo, Size
 
 ALPHAS = (0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 THRESHOLDS = ("bbox", "image", "bbox-kp", "bbox-padded")
@@ -68,10 +68,18 @@ class PCKProtocol:
         Raises:
             ValueError: the pair has no box, or its threshold is zero.
         """
+        return self.distances_to(info.target_keypoints, predicted, info, image_size)
+
+    def distances_to(self, points: FloatArray, predicted: FloatArray, info: PairInfo, image_size: int) -> FloatArray:
+        """Compute the distances (N,) of predictions (N, 2) to other points (N, 2) of the target, see `distances`."""
         scale = _scale(self.space, info.target_size, image_size)
-        truth = info.target_keypoints * scale
-        offsets = predicted * scale - truth
+        offsets = predicted * scale - points * scale
         return np.hypot(offsets[:, 0], offsets[:, 1]) / self.threshold_of(info, image_size)
+
+    def within(self, distances: FloatArray) -> BoolArray:
+        """Compare distances (N,), divided by the threshold, with every alpha: (N, A)."""
+        alphas = np.array(self.alphas)
+        return np.asarray(distances[:, None] < alphas if self.strict else distances[:, None] <= alphas)
 
     def threshold_of(self, info: PairInfo, image_size: int) -> float:
         """Return the length that alpha multiplies, in pixels of the protocol's space."""

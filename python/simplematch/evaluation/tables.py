@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from .geo_aware import GeoAwareResult, geo_aware_json, geo_aware_rows
 from .pck import PCKResult, Scores
 
 
@@ -33,12 +34,15 @@ def format_result(result: PCKResult) -> str:
     return "\n".join(lines)
 
 
-def to_json(results: Sequence[PCKResult]) -> list[dict[str, Any]]:
+def to_json(results: Sequence[PCKResult] | Sequence[GeoAwareResult]) -> list[dict[str, Any]]:
     """Convert results to JSON values; PCK is 0 to 1, or null without pairs."""
-    return [_without_nan(_as_dict(result)) for result in results]
+    return [
+        _without_nan(geo_aware_json(result) if isinstance(result, GeoAwareResult) else _as_dict(result))
+        for result in results
+    ]
 
 
-def to_csv(results: Sequence[PCKResult]) -> str:
+def to_csv(results: Sequence[PCKResult], geo_aware: Sequence[GeoAwareResult] = ()) -> str:
     """Format results as CSV, one row for each protocol, group, averaging and alpha."""
     output = io.StringIO()
     writer = csv.writer(output, lineterminator="\n")
@@ -51,6 +55,8 @@ def to_csv(results: Sequence[PCKResult]) -> str:
         mean = zip(result.protocol.alphas, result.category_mean, strict=True)
         sizes = (result.overall.pairs, result.overall.points)
         writer.writerows((result.description, "", "", "per-category", alpha, pck, *sizes) for alpha, pck in mean)
+    for found in geo_aware:
+        writer.writerows(geo_aware_rows(found))
     return output.getvalue()
 
 
