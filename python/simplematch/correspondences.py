@@ -119,8 +119,8 @@ def match(
             the treatment of 16-bit images, transparency and colour profiles.
         points: (N, 2) as (x, y) in pixels of image A. Default: a regular grid.
         grid: points along the longer side of the grid.
-        model: a trained model, its folder, or the name of a preset. Default: an untrained matcher with weights from an
-            installed package.
+        model: a model, its folder, its repository "owner/name" on the Hugging Face hub, or the name of a preset.
+            Default: an untrained matcher with weights from an installed package.
         device: default: CUDA if available.
 
     Raises:

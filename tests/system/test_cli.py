@@ -51,7 +51,7 @@ def test_stats(photographs: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["eval", "--dataset", "spair", "--root", "nowhere"], "the folder nowhere is missing"),
         (
             ["eval", "--dataset", "spair", "--root", ".", "--preset", "x"],
-            "model must be the folder of a checkpoint or one of",
+            "model must be the folder of a checkpoint, a repository owner/name of the hub, or one of",
         ),
         (
             ["stats", "--dataset", "spair", "--root", ".", "--grids", "4,x"],

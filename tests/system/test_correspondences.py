@@ -189,7 +189,7 @@ def test_wrong_images_and_models(pictures: tuple[Path, Path], tmp_path: Path) ->
         simplematch.match(tmp_path / "broken.jpg", pictures[0])
     with pytest.raises(ImageError, match=r"image_a must be uint8 RGB.*got float32 of shape \(4, 4, 3\)"):
         simplematch.match(np.zeros((4, 4, 3), np.float32), pictures[0])
-    with pytest.raises(ValueError, match=r"model must be the folder of a checkpoint or one of .* got 'nothing'"):
+    with pytest.raises(ValueError, match=r"model must be the folder of a checkpoint, .*, or one of .* got 'nothing'"):
         load_model("nothing")
 
 

@@ -31,7 +31,7 @@ def draw(
     """Draw matches of random pairs of a data set, one column per model: correct matches green, wrong ones red.
 
     Args:
-        models: comma-separated presets or folders of trained models.
+        models: comma-separated presets, folders of models, or repositories owner/name of the Hugging Face hub.
         dataset: as for eval.
         root: folder of the data set.
         output: image file to write.

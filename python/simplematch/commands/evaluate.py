@@ -13,6 +13,7 @@ from .._files import NewFiles, check_output
 from .._json import to_json
 from ..data import open_dataset, symmetry_of
 from ..models import check_model, default_device, load_model
+from ..models.hub import folder_of
 from .lists import names
 from .progress import progress_bar
 
@@ -40,7 +41,8 @@ def evaluate(
         dataset: spair, pf-pascal, pf-willow, ap10k, images or auto.
         root: folder of the data set, in any of its known layouts.
         preset: a model with a pretrained encoder; -nn presets are untrained nearest-neighbour matchers.
-        checkpoint: a folder that training or save_pretrained wrote, instead of a preset.
+        checkpoint: a folder that training or save_pretrained wrote, or a repository owner/name of the Hugging Face hub,
+            instead of a preset.
         weights: file of the preset's encoder weights.
         split: split of the data set.
         codebase: comma-separated codebases whose PCK protocols to use: default, cats, simplematch, sd4match,
@@ -108,6 +110,7 @@ def _outputs(output: Path | None, predictions: Path | None) -> list[Path]:
 
 
 def _checked_folder(checkpoint: Path) -> Path:
-    if not checkpoint.is_dir():
+    folder = folder_of(checkpoint)
+    if not folder.is_dir():
         raise FileNotFoundError(f"checkpoint must be a folder with config.json and model.safetensors, got {checkpoint}")
-    return checkpoint
+    return folder

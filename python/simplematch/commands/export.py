@@ -51,7 +51,7 @@ def export(onnx: Path, model: str = correspondences.DEFAULT_MODEL) -> None:
 
     Args:
         onnx: file to write.
-        model: a preset or the folder of a trained model.
+        model: a preset, the folder of a model, or a repository owner/name of the Hugging Face hub.
     """
     check_output(onnx)
     program = export_model(load_model(model))

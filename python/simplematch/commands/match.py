@@ -35,7 +35,7 @@ def match(
         image_b: the second image, of the same object or category.
         points: points in pixels of image_a: "120,80 200,150", a csv file with columns x and y, or a json list.
         grid: points along the longer side of a regular grid, used without `points`.
-        model: a preset or the folder of a trained model.
+        model: a preset, the folder of a model, or a repository owner/name of the Hugging Face hub.
         output: path of the output files without suffix; default: the names of both images, in the current folder.
         device: default: cuda if available.
     """

@@ -1,14 +1,18 @@
 """The paper's model, its presets and loss, and untrained baselines."""
 
+from .card import CardResult
 from .config import PRESETS, SimpleMatchConfig, preset
 from .load import check_model, default_device, load_model
 from .loss import keypoint_distance, keypoint_loss, multi_scale_loss
 from .model import SimpleMatch
-from .nearest import NEAREST_PRESETS, NearestNeighbour
+from .nearest import NearestNeighbour
+from .nearest_config import NEAREST_PRESETS, NearestConfig
 
 __all__ = [
     "NEAREST_PRESETS",
     "PRESETS",
+    "CardResult",
+    "NearestConfig",
     "NearestNeighbour",
     "SimpleMatch",
     "SimpleMatchConfig",

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .._fields import from_fields
 from .options import check_encoder_options
 
 ENCODER_KINDS = ("vit", "pyramid")
@@ -69,11 +70,10 @@ class SimpleMatchConfig:
 
     def __post_init__(self) -> None:
         for name in ("levels", "windows", "lora_blocks", "mean", "std"):  # json has only lists
-            object.__setattr__(self, name, _as_tuple(name, getattr(self, name)))
+            object.__setattr__(self, name, as_tuple(name, getattr(self, name)))
         object.__setattr__(self, "encoder_options", _as_json("encoder_options", self.encoder_options))
         check_encoder_options(self.encoder_options)
-        if not isinstance(self.encoder, str):
-            raise ValueError(f"encoder must be the name of a timm model, got {self.encoder!r}")
+        check_encoder(self.encoder)
         _check_choice("kind", self.kind, ENCODER_KINDS)
         _check_choice("encoder_training", self.encoder_training, ENCODER_TRAINING)
         _check_choice("variant", self.variant, VARIANTS)
@@ -100,20 +100,10 @@ class SimpleMatchConfig:
         Raises:
             ValueError: a field is unknown, missing or invalid.
         """
-        known = {x.name for x in dataclasses.fields(cls)}
-        unknown = sorted(set(fields) - known)
-        if unknown:
-            raise ValueError(f"{source} has the unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}")
-        missing = [name for name in ("encoder", "kind", "image_size") if name not in fields]
-        if missing:
-            raise ValueError(f"{source} must have the field {missing[0]!r}, got {', '.join(sorted(fields)) or 'none'}")
-        try:
-            return cls(**fields)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{source}: {error}") from error
+        return from_fields(cls, fields, ("encoder", "kind", "image_size"), source)
 
 
-def _as_tuple(name: str, value: object) -> tuple[Any, ...]:
+def as_tuple(name: str, value: object) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
         raise ValueError(f"{name} must be a list, got {value!r}")
     return tuple(value)
@@ -140,7 +130,7 @@ def _check_numbers(config: SimpleMatchConfig) -> None:
         value = getattr(config, name)
         if name == "width" and value is None:
             continue
-        if not _is_whole(value) or value < 1:
+        if not is_whole(value) or value < 1:
             raise ValueError(f"{name} must be a whole number above zero, got {value!r}")
     for name in ("joint_batch", "checkpoint_encoder", "checkpoint_decoder"):
         if not isinstance(getattr(config, name), bool):
@@ -149,17 +139,25 @@ def _check_numbers(config: SimpleMatchConfig) -> None:
         raise ValueError(f"temperature must be above zero, got {config.temperature!r}")
     if not _is_number(config.dropout) or not 0 <= config.dropout < 1:
         raise ValueError(f"dropout must be at least 0 and below 1, got {config.dropout!r}")
-    for name in ("mean", "std"):
-        values = getattr(config, name)
-        if len(values) != 3 or not all(map(_is_number, values)):
-            raise ValueError(f"{name} must hold 3 numbers, got {values!r}")
-    if min(config.std) <= 0:
-        raise ValueError(f"std must hold 3 numbers above zero, got {config.std!r}")
-    if not all(map(_is_whole, config.lora_blocks)):
+    check_statistics(config.mean, config.std)
+    if not all(map(is_whole, config.lora_blocks)):
         raise ValueError(f"lora_blocks must hold whole numbers, got {config.lora_blocks!r}")
 
 
-def _is_whole(value: object) -> bool:
+def check_encoder(encoder: object) -> None:
+    if not isinstance(encoder, str):
+        raise ValueError(f"encoder must be the name of a timm model, got {encoder!r}")
+
+
+def check_statistics(mean: tuple[Any, ...], std: tuple[Any, ...]) -> None:
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) != 3 or not all(map(_is_number, values)):
+            raise ValueError(f"{name} must hold 3 numbers, got {values!r}")
+    if min(std) <= 0:
+        raise ValueError(f"std must hold 3 numbers above zero, got {std!r}")
+
+
+def is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -168,12 +166,12 @@ def _is_number(value: object) -> bool:
 
 
 def _check_levels(levels: tuple[int, ...], windows: tuple[int | None, ...]) -> None:
-    if not levels or not all(_is_whole(x) and 0 <= x <= 2 for x in levels) or list(levels) != sorted(set(levels)):
+    if not levels or not all(is_whole(x) and 0 <= x <= 2 for x in levels) or list(levels) != sorted(set(levels)):
         raise ValueError(f"levels must be some of 0, 1, 2 in ascending order, got {levels}")
     if len(windows) != len(levels):
         raise ValueError(f"windows must have as many entries as levels, {len(levels)}, got {windows}")
     for window in windows:
-        if window is not None and (not _is_whole(window) or window < 1):
+        if window is not None and (not is_whole(window) or window < 1):
             raise ValueError(f"windows must hold whole numbers above zero or None, got {windows}")
 
 

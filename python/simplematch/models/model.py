@@ -12,16 +12,17 @@ from torch import Tensor, nn
 
 from simplematch_kernels import Matches
 
-from . import official, storage, weights
+from . import official, weights
 from .checks import check_images
 from .config import SimpleMatchConfig, preset
 from .decoders import PyramidDecoder, UpsamplingDecoder
 from .encoders import PyramidEncoder, ViTEncoder, add_lora
+from .hub import HubModel
 from .matching import GroupMatches, KeypointMatcher
 from .mutual import mutual_at
 
 
-class SimpleMatch(nn.Module):
+class SimpleMatch(HubModel):
     """Matches keypoints of source images in target images.
 
     Args:
@@ -32,11 +33,12 @@ class SimpleMatch(nn.Module):
         mean, std: statistics of RGB values 0..1 that input images must be normalised with.
     """
 
+    model_type = "simplematch"
+    config_type = SimpleMatchConfig
+    config: SimpleMatchConfig
+
     def __init__(self, config: SimpleMatchConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.image_size = config.image_size
-        self.mean, self.std = config.mean, config.std
+        super().__init__(config)
         levels = config.levels[-1] + 1
         options = dict(config.encoder_options)
         self.encoder: ViTEncoder | PyramidEncoder
@@ -282,6 +284,7 @@ class SimpleMatch(nn.Module):
     def _load_default(self) -> None:
         state, source = weights.default_state_dict(self.config.encoder, self.config.kind)
         weights.load_encoder(self.encoder, state, source)
+        self.card_facts |= weights.card_facts(self.config.encoder, source)
 
     def load_official_state_dict(
         self, state: Mapping[str, Tensor], source: str = "state"
@@ -303,24 +306,6 @@ class SimpleMatch(nn.Module):
             ValueError: the shape of a tensor differs from this model's.
         """
         return official.load(self, state, source)
-
-    def save_pretrained(self, path: str | Path) -> None:
-        """Write `config.json` and `model.safetensors` to a folder, which is created if necessary."""
-        storage.save(Path(path), self.config.to_dict(), self.state_dict())
-
-    @classmethod
-    def from_pretrained(cls, path: str | Path) -> SimpleMatch:
-        """Load a model that `save_pretrained` wrote, in eval mode.
-
-        Raises:
-            FileNotFoundError: the folder or one of its files is missing.
-            ValueError: a file is damaged, or the weights don't fit the configuration.
-        """
-        fields, state = storage.load(Path(path))
-        model = cls(SimpleMatchConfig.from_dict(fields, str(Path(path) / storage.CONFIG)))
-        storage.check_fits(model.state_dict(), state, str(Path(path) / storage.WEIGHTS))
-        model.load_state_dict(state)
-        return model.eval()
 
 
 def _changed(config: SimpleMatchConfig, changes: Mapping[str, Any]) -> SimpleMatchConfig:

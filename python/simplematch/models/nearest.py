@@ -6,45 +6,23 @@ of the image, and returns the centre of the best cell.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from simplematch_kernels import Matches, sparse_window_match
 
 from . import weights as weight_files
 from .checks import check_images
-from .config import IMAGENET_MEAN, IMAGENET_STD, LITE0_MEAN, LITE0_STD
 from .encoders import PyramidEncoder, ViTEncoder
+from .hub import HubModel
 from .mutual import mutual_at
+from .nearest_config import NEAREST_PRESETS, NearestConfig
 
 
-@dataclass(frozen=True)
-class NearestConfig:
-    """An untrained matcher: the encoder's name in timm and, for a ViT, the block whose tokens it compares.
-
-    A pyramid (`block` None) compares its maps of strides 8 and 16, concatenated at stride 8.
-    """
-
-    encoder: str
-    block: int | None
-    image_size: int = 448
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
-
-
-NEAREST_PRESETS: dict[str, NearestConfig] = {
-    "efficientnet-lite0-448-nn": NearestConfig("tf_efficientnet_lite0", None, mean=LITE0_MEAN, std=LITE0_STD),
-    "efficientnet-lite0-256-nn": NearestConfig("tf_efficientnet_lite0", None, 256, LITE0_MEAN, LITE0_STD),
-    "dinov2-s14-448-nn": NearestConfig("vit_small_patch14_dinov2.lvd142m", 9),
-    "dinov2-s14-252-nn": NearestConfig("vit_small_patch14_dinov2.lvd142m", 9, 252),
-}
-
-
-class NearestNeighbour(nn.Module):
+class NearestNeighbour(HubModel):
     """Matches keypoints by the best cosine similarity, with the interface of `SimpleMatch` but without training.
 
     Attributes:
@@ -52,11 +30,12 @@ class NearestNeighbour(nn.Module):
         mean, std: statistics of RGB values 0..1 that input images must be normalised with.
     """
 
+    model_type = "nearest-neighbour"
+    config_type = NearestConfig
+    config: NearestConfig
+
     def __init__(self, config: NearestConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.image_size = config.image_size
-        self.mean, self.std = config.mean, config.std
+        super().__init__(config)
         self.encoder: ViTEncoder | PyramidEncoder
         if config.block is None:
             self.encoder = PyramidEncoder(config.encoder)
@@ -89,7 +68,9 @@ class NearestNeighbour(nn.Module):
             weight_files.load_encoder(model.encoder, weight_files.read_state_dict(Path(weights)), str(weights))
         elif pretrained:
             kind = "pyramid" if config.block is None else "vit"
-            weight_files.load_encoder(model.encoder, *weight_files.default_state_dict(config.encoder, kind))
+            state, source = weight_files.default_state_dict(config.encoder, kind)
+            weight_files.load_encoder(model.encoder, state, source)
+            model.card_facts |= weight_files.card_facts(config.encoder, source)
         return model
 
     def train(self, mode: bool = True) -> NearestNeighbour:

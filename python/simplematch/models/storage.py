@@ -1,15 +1,16 @@
-"""Stores a model as a folder with `config.json` and `model.safetensors`.
+"""Stores a model as a folder with `config.json`, `model.safetensors` and, as its model card, `README.md`.
 
-Both files change together. `save` writes them to a temporary folder, renames it to `.next`, and then moves the files
+The files change together. `save` writes them to a temporary folder, renames it to `.next`, and then moves the files
 into place one by one; `load` reads a file from `.next` while it is there. If a save is killed at any moment, the folder
-holds the old model or the new one. Other files in the folder are unchanged.
+holds the old model or the new one. A card that somebody has edited, and other files in the folder, are unchanged.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,37 @@ from torch import Tensor
 
 from .._files import WriteError, reason_of, sync_folder, write_bytes, write_error, writing
 from .._json import loads, to_json
+from .signed import digest, is_edited, weights_of
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 NEXT, UNFINISHED = ".next", ".next.part"
+LARGEST_CARD = 1 << 20  # bytes
+_log = logging.getLogger(__name__)
 REMEDY = "copy the folder again, or use another folder of the same run, such as best or last"
 
 
-def save(folder: Path, fields: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
-    """Replace both files, and create the folder if necessary.
+def save(
+    folder: Path,
+    fields: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    make_card: Callable[[str], str] | None = None,
+) -> None:
+    """Replace the files, and create the folder if necessary.
+
+    Args:
+        folder: the folder of the model.
+        fields: what `config.json` holds.
+        state: the weights.
+        make_card: takes the digest of `model.safetensors` and returns the model card, which replaces `README.md` unless
+            somebody has edited that. None: the folder keeps its card.
 
     Raises:
         WriteError: the files can't be written; an earlier model is unchanged.
     """
+    weights = to_bytes({name: x.contiguous() for name, x in state.items()})
+    files = {CONFIG: f"{to_json(dict(fields), indent=2)}\n".encode(), WEIGHTS: weights}
+    if make_card is not None:
+        files[CARD] = make_card(digest(weights)).encode()
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         _finish(folder)
@@ -39,8 +59,8 @@ def save(folder: Path, fields: Mapping[str, Any], state: Mapping[str, Tensor]) -
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
     try:
-        _write(folder, CONFIG, f"{to_json(dict(fields), indent=2)}\n".encode())
-        _write(folder, WEIGHTS, to_bytes({name: x.contiguous() for name, x in state.items()}))
+        for name, content in files.items():
+            _write(folder, name, content)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)  # frees space on a full disk
         raise
@@ -65,9 +85,37 @@ def _finish(folder: Path) -> None:
     for name in (CONFIG, WEIGHTS):
         if (waiting / name).exists():
             os.replace(waiting / name, folder / name)
+    if (waiting / CARD).exists():
+        _finish_card(folder)
     sync_folder(folder)
     waiting.rmdir()
     sync_folder(folder)
+
+
+def _finish_card(folder: Path) -> None:
+    """Move the card into place, or remove it if the folder's own card has been edited."""
+    new, place = folder / NEXT / CARD, folder / CARD
+    old = _read_text(place)
+    if (old is None and not os.path.lexists(place)) or (old is not None and not is_edited(old)):
+        os.replace(new, place)
+        return
+    if old is None or weights_of(old) != weights_of(_read_text(new) or ""):
+        _log.warning("%s has been edited and is kept; it may describe other weights: remove it to get a new one", place)
+    new.unlink()
+
+
+def read_card(folder: Path) -> str | None:
+    """Read the model card of a folder; None if there is none, or it isn't text of a card's size."""
+    return _read_text(_place(folder, CARD))
+
+
+def _read_text(path: Path) -> str | None:
+    try:
+        if path.stat().st_size > LARGEST_CARD:
+            return None
+        return path.read_bytes().decode()
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def _place(folder: Path, name: str) -> Path:
@@ -82,11 +130,23 @@ def load(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises:
         FileNotFoundError, ValueError: a file is missing or damaged.
     """
-    config, weights = _place(folder, CONFIG), _place(folder, WEIGHTS)
-    for path in (folder, config, weights):
-        if not path.exists():
-            raise FileNotFoundError(f"path must be a folder that save_pretrained wrote, but there is no {path}")
-    return _read_config(config), _read_weights(weights)
+    fields = load_fields(folder)
+    weights = _place(folder, WEIGHTS)
+    _check_exists(weights)
+    return fields, _read_weights(weights)
+
+
+def load_fields(folder: Path) -> dict[str, Any]:
+    """Read the fields of the configuration alone; see `load`."""
+    config = _place(folder, CONFIG)
+    _check_exists(folder)
+    _check_exists(config)
+    return _read_config(config)
+
+
+def _check_exists(path: Path) -> None:
+    if not path.exists():
+        raise FileNotFoundError(f"path must be a folder that save_pretrained wrote, but there is no {path}")
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -125,6 +125,12 @@ def weight_origin(encoder: str) -> str:
     return f"no default for {encoder}: name a file with --weights ({IBOT})"
 
 
+def card_facts(encoder: str, source: str) -> dict[str, Any]:
+    """Return what a model card says of encoder weights that `default_state_dict` loaded from `source`."""
+    on_hub = "." in encoder and source != LITE0_PACKAGE
+    return {"encoder_weights": source, **({"base_model": f"timm/{encoder}"} if on_hub else {})}
+
+
 def hub_state_dict(encoder: str, kind: str) -> dict[str, Tensor]:
     """Download weights from timm's hub by a name with a tag, such as "resnet101.tv_in1k"."""
     if "." not in encoder:

@@ -13,6 +13,7 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -211,12 +212,12 @@ def _unreadable(path: Path, error: Exception) -> DataError:
     return DataError(f"{path} can't be loaded into this model: {first.rstrip('.')}; nothing was changed.")
 
 
-def save_model(accelerator: Accelerator, model: SimpleMatch, folder: Path) -> bool:
-    """Save a model; if it can't be written, log a warning, keep the earlier model and return False."""
+def save_model(accelerator: Accelerator, model: SimpleMatch, folder: Path, facts: dict[str, Any] | None = None) -> bool:
+    """Save a model, with facts for its card; if that fails, log a warning, keep the earlier model and return False."""
     failure = ""
     if accelerator.is_main_process:
         try:
-            model.save_pretrained(folder)
+            model.save_pretrained(folder, model_card_kwargs=facts)
         except (OSError, SafetensorError) as error:
             failure = reason_of(error)
             logger.warning("the model %s can't be saved: %s", folder, failure)

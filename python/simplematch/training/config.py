@@ -10,8 +10,10 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
+from .._fields import check_fields
 from .._yaml import read_yaml
 from ..configs import recipe
+from ..models.card import card_facts
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 LOSSES = ("distance", "cross_entropy")
@@ -52,6 +54,8 @@ class TrainConfig:
         log_every: steps between log entries.
         max_steps: stop after this number of steps; None: after the last epoch.
         seed: seed of weights, order and augmentation.
+        card: facts for the model cards of `best` and `last`, such as license and datasets, see
+            `simplematch.models.card.CardFacts`.
     """
 
     preset: str
@@ -93,6 +97,7 @@ class TrainConfig:
     log_every: int = 20
     max_steps: int | None = None
     seed: int = 0
+    card: dict[str, Any] = field(default_factory=dict)
 
     DECIDING: ClassVar[tuple[str, ...]] = (
         "preset", "model", "dataset", "group_size", "loss", "kernel_size", "sigma", "contrast", "batch_size",
@@ -138,6 +143,7 @@ class TrainConfig:
             raise ValueError(f"contrast must be 0 for loss {self.loss!r}, got {self.contrast!r}")
         if self.sigma is not None and not self.sigma > 0:
             raise ValueError(f"sigma must be null or above zero, got {self.sigma!r}")
+        card_facts(self.card, "card")
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any], source: str = "config") -> TrainConfig:
@@ -147,13 +153,7 @@ class TrainConfig:
             ValueError: a field is unknown, missing or invalid.
         """
         check_names(fields, source)
-        known = {x.name for x in dataclasses.fields(cls)}
-        unknown = sorted(set(fields) - known)
-        if unknown:
-            raise ValueError(f"{source} has the unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}")
-        missing = [name for name in ("preset", "dataset", "root", "output") if name not in fields]
-        if missing:
-            raise ValueError(f"{source} must have the field {missing[0]!r}, got {', '.join(sorted(fields)) or 'none'}")
+        check_fields(cls, fields, ("preset", "dataset", "root", "output"), source)
         return cls(**fields)
 
     @classmethod

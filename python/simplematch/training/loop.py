@@ -14,8 +14,9 @@ from torch import Tensor
 from .._files import DataError
 from ..data import GroupBatch, PairBatch, SkippedPairs, open_dataset
 from ..evaluation import evaluate
-from ..models import SimpleMatch
+from ..models import CardResult, SimpleMatch
 from . import checkpoint
+from .card import card_result, run_facts
 from .checkpoint import Position
 from .config import TrainConfig
 from .data import training_data, training_losses
@@ -91,6 +92,7 @@ class _Run:
         )
         set_seed(config.seed)
         self.network = SimpleMatch.from_preset(config.preset, config.pretrained, config.weights, **config.model)
+        self.network.card_facts |= run_facts(config)
         self.samples, self.sampler, loader = training_data(config, self.network)
         self.validation = open_dataset(config.dataset, config.root, "val", skip_broken=config.skip_broken)
         optimizer = torch.optim.Adam(_parameter_groups(config, self.network))
@@ -108,6 +110,7 @@ class _Run:
         self.model, self.optimizer, self.loader = self.accelerator.prepare(losses, optimizer, loader)
         self.position = Position()
         self.saved: Position | None = None  # position of the newest state
+        self.validated: tuple[int, CardResult] | None = None  # step and result of the newest validation of this call
         self.max_over_processes = ProcessMax(self.accelerator.num_processes)
         self.request = StopRequest()
         self.signal: int | None = None
@@ -136,7 +139,7 @@ class _Run:
                 if not stopped:
                     self._end_epoch()
                 saved = self._save()
-            saved = checkpoint.save_model(self.accelerator, self.network, config.output / checkpoint.LAST) and saved
+            saved = self._save_model(checkpoint.LAST) and saved
         settle(self.accelerator)
         self.monitor.end()
         if not saved:
@@ -226,6 +229,12 @@ class _Run:
             return True
         return False
 
+    def _save_model(self, name: str) -> bool:
+        """Save the model with its PCK on its card, if it has been measured; return False if it can't be written."""
+        step = self.network.card_facts["step"] = self.position.step
+        facts = {"results": [self.validated[1]]} if self.validated and self.validated[0] == step else None
+        return checkpoint.save_model(self.accelerator, self.network, self.config.output / name, facts)
+
     def _diverged(self) -> DivergedError:
         what = self.watch.first or f"the weights after step {self.position.step} are NaN or infinite"
         often = f", the first of {self.watch.count} in a row" if self.watch.count > 1 else ""
@@ -290,7 +299,8 @@ class _Run:
         assert found.predictions is not None
         self.monitor.validation(position.step, position.epoch + 1, result, found.predictions, self.validation)
         best = result.at(0.1) > position.best_pck
-        if best and checkpoint.save_model(self.accelerator, self.network, self.config.output / checkpoint.BEST):
+        self.validated = position.step, card_result(result, self.config, "val")
+        if best and self._save_model(checkpoint.BEST):
             position.best_pck = result.at(0.1)
 
 

@@ -13,17 +13,21 @@ import torch
 
 from simplematch._files import WriteError
 from simplematch.models import storage
+from simplematch.models.signed import sign
 
+FILES = ["README.md", "config.json", "model.safetensors"]
 FILE_OPERATIONS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir")
 
 
 def save(folder: Path, mark: int) -> None:
-    """Save a model whose configuration and weights depend on `mark`."""
-    storage.save(folder, {"mark": mark}, {"weights": torch.full((5000,), float(mark))})
+    """Save a model whose configuration, weights and card depend on `mark`."""
+    weights = {"weights": torch.full((5000,), float(mark))}
+    storage.save(folder, {"mark": mark}, weights, lambda digest: sign(f"Card {mark}", digest))
 
 
 def mark_of(folder: Path) -> int:
     fields, state = storage.load(folder)
+    assert str(storage.read_card(folder)).startswith(f"Card {fields['mark']}\n"), "the card is of another model"
     assert (state["weights"] == fields["mark"]).all(), "configuration and weights are of two models"
     mark: int = fields["mark"]
     return mark
@@ -61,8 +65,19 @@ def test_killed_before_any_file_operation(tmp_path: Path) -> None:
         found.append(mark_of(folder))
         save(folder, 3)
         assert mark_of(folder) == 3
-        assert sorted(x.name for x in folder.iterdir()) == ["config.json", "model.safetensors", "notes.txt"]
+        assert sorted(x.name for x in folder.iterdir()) == [*FILES, "notes.txt"]
     assert len(found) > 8 and found == sorted(found) and {1, 2} == set(found)
+
+
+def test_a_card_that_is_edited_after_a_kill_stays(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    operation = 0
+    while not (tmp_path / storage.NEXT).exists():
+        save_until(operation, tmp_path, 2)
+        operation += 1
+    (tmp_path / "README.md").write_text("mine")
+    save(tmp_path, 3)
+    assert (tmp_path / "README.md").read_text() == "mine" and storage.load(tmp_path)[0]["mark"] == 3
 
 
 def test_without_room_the_old_model_stays(tmp_path: Path) -> None:
@@ -77,7 +92,7 @@ def test_without_room_the_old_model_stays(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert mark_of(tmp_path) == 1
-    assert sorted(x.name for x in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(x.name for x in tmp_path.iterdir()) == FILES
     save(tmp_path, 2)
     assert mark_of(tmp_path) == 2
 

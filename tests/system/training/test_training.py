@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -73,10 +74,32 @@ def test_accumulation_makes_fewer_steps(photographs: Path, tmp_path: Path) -> No
 
 
 def test_validates_and_keeps_the_best(photographs: Path, tmp_path: Path) -> None:
-    result = train(configuration(photographs, tmp_path))
+    config = configuration(photographs, tmp_path, card={"license": "apache-2.0"})
+    result = train(config)
     assert 0 <= result.best_pck <= 1
     assert (tmp_path / "best" / "config.json").is_file()
     assert list((tmp_path / "log").glob("events.out.tfevents.*"))
+    best, last = (ModelCard.load(tmp_path / name / "README.md") for name in ("best", "last"))
+    for card in (best, last):
+        assert '"learning_rate": 0.003' in card.content and str(photographs) not in card.content
+        assert card.data.license == "apache-2.0" and f"`{photographs.name}` (layout `images`)" in card.content
+        assert "6 pairs" in card.content and "Protocol: threshold image, space squash" in card.content
+    pck = {x.metric_name: x.metric_value for x in best.data.eval_results or ()}
+    assert pck["PCK@0.1"] == pytest.approx(result.best_pck, abs=1e-4) and set(pck) == {
+        "PCK@0.05",
+        "PCK@0.1",
+        "PCK@0.15",
+    }
+    assert "after step 6" in last.content
+    before = (tmp_path / "last/README.md").read_text()
+    train(config, resume=True)  # has nothing left to do
+    assert (tmp_path / "last/README.md").read_text() == before
+
+
+def test_a_card_has_no_pck_without_a_validation(photographs: Path, tmp_path: Path) -> None:
+    train(configuration(photographs, tmp_path, max_steps=1))
+    card = ModelCard.load(tmp_path / "last/README.md")
+    assert "after step 1" in card.content and "PCK" not in card.content and card.data.eval_results is None
 
 
 def test_logs_the_mean_of_the_steps_since_the_last_entry(photographs: Path, tmp_path: Path) -> None:
@@ -127,6 +150,7 @@ def test_resume_without_a_state(photographs: Path, tmp_path: Path) -> None:
         ({"max_steps": "many"}, "max_steps must be a whole number, or null, got 'many'"),
         ({"pretrained": "no"}, "pretrained must be true or false, got 'no'"),
         ({"seed": True}, "seed must be a whole number, got True"),
+        ({"card": {"licence": "mit"}}, "card has the unknown field 'licence'"),
         ({"model": []}, r"model must be fields and values, got \[\]"),
     ],
 )
