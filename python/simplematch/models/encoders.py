@@ -112,8 +112,14 @@ def add_lora(encoder: ViTEncoder, rank: int, alpha: int, blocks: Sequence[int]) 
 
     Raises:
         ValueError: the encoder has no such block.
+        ImportError: peft isn't installed.
     """
-    from peft import LoraConfig, inject_adapter_in_model
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise ImportError(
+            'encoder_training "lora" needs the package peft: pip install peft, or the extra train'
+        ) from error
 
     depth = len(encoder.vit.blocks)
     if not blocks or not all(0 <= x < depth for x in blocks):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -108,3 +110,9 @@ def test_models_of_the_wrong_kind_are_one_sentence() -> None:
         ViTEncoder("resnet18", {"dynamic_img_size": None})
     with pytest.raises(ValueError, match=r"must have strides 4, 8, 16 and 32 .*, got 'vit_tiny_patch16_224'"):
         PyramidEncoder("vit_tiny_patch16_224")
+
+
+def test_adapters_without_their_package_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ImportError, match=r'encoder_training "lora" needs the package peft: pip install peft, or the'):
+        add_lora(ViTEncoder("vit_base_patch16_224", TINY), rank=4, alpha=1, blocks=[2])
