@@ -27,6 +27,7 @@ from .models import default_device, load_model
 
 DEFAULT_MODEL = "efficientnet-lite0-448-nn"
 ImageLike = str | Path | Image.Image | np.ndarray[Any, Any] | Tensor
+TRANSFORMERS_KEYS = ("keypoints0", "keypoints1", "matching_scores")
 _CHUNK = 1024  # points matched at once; each needs a score map with a cell for every 16 pixels
 
 
@@ -75,6 +76,24 @@ class Correspondences:
         writer.writerow(self._columns)
         writer.writerows(_written(row, int) for row in self._rows())
         return output.getvalue()
+
+    def to_transformers(self, threshold: float = 0.0) -> list[dict[str, Tensor]]:
+        """Return what `post_process_keypoint_matching` of transformers' image processors returns for one pair.
+
+        `visualize_keypoint_matching` takes it. Lists of several pairs are joined by +.
+
+        Args:
+            threshold: matches of at most this confidence are left out. Cosines can be below zero, where transformers'
+                scores, which are probabilities, can't.
+
+        Returns:
+            A list with one dictionary: "keypoints0" and "keypoints1", (M, 2) int32, points of A and their matches in B
+            as (x, y) in whole pixels, rounded towards zero, in the order of `points`; "matching_scores", (M,) float32.
+        """
+        kept = self.confidence > threshold  # not NaN either
+        keypoints = (torch.from_numpy(x[kept]).to(torch.int32) for x in (self.points, self.matches))
+        scores = torch.from_numpy(self.confidence[kept]).float()
+        return [dict(zip(TRANSFORMERS_KEYS, (*keypoints, scores), strict=True))]
 
     def _rows(self) -> list[list[float | bool]]:
         table = np.column_stack((self.points, self.matches, self.confidence, self.cycle_distance))

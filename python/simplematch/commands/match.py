@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from .. import correspondences
 from .._files import DataError, NewFiles, check_output
-from .._json import loads
+from .._json import loads, to_json
 from ..correspondences import Correspondences, open_image
 from ..data.images import Picture
 from ..data.records import FloatArray
@@ -27,6 +28,7 @@ def match(
     model: str = correspondences.DEFAULT_MODEL,
     output: Path | None = None,
     device: str | None = None,
+    format: str = "simplematch",
 ) -> None:
     """Find points of one image in another, and write OUTPUT.json, OUTPUT.csv and OUTPUT.png.
 
@@ -38,7 +40,11 @@ def match(
         model: a preset, the folder of a model, or a repository owner/name of the Hugging Face hub.
         output: path of the output files without suffix; default: the names of both images, in the current folder.
         device: default: cuda if available.
+        format: contents of OUTPUT.json: simplematch, or transformers: a list with the dictionary of keypoints0,
+            keypoints1 and matching_scores that its post_process_keypoint_matching returns, in whole pixels.
     """
+    if format not in FORMATS:
+        raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
     chosen = None if points is None else read_points(points)
     output = output or Path(f"{image_a.stem}-{image_b.stem}")
     files = [output.with_name(f"{output.name}.{kind}") for kind in ("json", "csv", "png")]
@@ -52,10 +58,22 @@ def match(
     title += "" if found.covariance is None else "; ellipses: two standard deviations"
     picture = encode_figure(draw_grid([[_panel(pictures, found, title)]]), files[2])
     with NewFiles() as new:
-        for file, content in zip(files, (found.to_json().encode(), found.to_csv().encode(), picture), strict=True):
+        for file, content in zip(
+            files, (FORMATS[format](found).encode(), found.to_csv().encode(), picture), strict=True
+        ):
             new.add(file).write(content)
     _print_table(found)
     print("written: " + ", ".join(str(file) for file in files))
+
+
+def _transformers_json(found: Correspondences) -> str:
+    return to_json([{name: x.tolist() for name, x in pair.items()} for pair in found.to_transformers()])
+
+
+FORMATS: dict[str, Callable[[Correspondences], str]] = {
+    "simplematch": Correspondences.to_json,
+    "transformers": _transformers_json,
+}
 
 
 def _print_table(found: Correspondences) -> None:
