@@ -1,4 +1,4 @@
-"""Model cards: `README.md` of a model's folder, with the the Hugging Face hub's metadata. Unknown facts are omitted."""
+"""Model cards: `README.md` of a model's folder, with the Hugging Face hub's metadata. Unknown facts are omitted."""
 
 from __future__ import annotations
 
