@@ -22,10 +22,11 @@ from typing import Any, get_args, get_type_hints
 
 from torch import Tensor, library
 
+from ._ops import add_op_namespace_prefix
 from ._types import AllMatches, Matches
-from .operators import _torch
+from .operators import NAMESPACE, _torch
 
-_library = library.Library(f"{_torch.NAMESPACE}_jit", "DEF")
+_library = library.Library(NAMESPACE, "FRAGMENT")
 
 
 def _define(function: Callable[..., Any], *results: str) -> None:
@@ -33,7 +34,7 @@ def _define(function: Callable[..., Any], *results: str) -> None:
 
     results: the fields of its result, a NamedTuple; none if it is a tensor.
     """
-    name, returned = function.__name__, ", ".join(f"Tensor {each}" for each in results)
+    name, returned = f"{function.__name__}_in_script", ", ".join(f"Tensor {each}" for each in results)
 
     def call(*arguments: Any, **given: Any) -> Any:
         found = function(*arguments, **{key: value for key, value in given.items() if value is not None})
@@ -41,7 +42,7 @@ def _define(function: Callable[..., Any], *results: str) -> None:
 
     _library.define(f"{name}({_arguments(function)}) -> {f'({returned})' if results else 'Tensor'}")
     _library.impl(name, call, "CompositeImplicitAutograd")
-    _torch.set_script(function, f"{_library.ns}::{name}")
+    _torch.set_script(function, add_op_namespace_prefix(name))
 
 
 def _arguments(function: Callable[..., Any]) -> str:

@@ -179,12 +179,14 @@ def _plain(raw: Any) -> Any:
 def _wrapped(replacement: Replacement, theirs: Callable[..., Any]) -> Callable[..., Any]:
     ours = functools.partial(replacement.ours, theirs) if replacement.needs_theirs else replacement.ours
 
-    @functools.wraps(theirs)
-    def replaced(*arguments: Any, **options: Any) -> Any:
+    def call(*arguments: Any, **options: Any) -> Any:
         return ours(*arguments, **options)
 
+    replaced: Any = functools.wraps(theirs)(call)
     setattr(replaced, _MARK, replacement.place)
-    return replaced
+    replaced.__prepare_scriptable__ = lambda: theirs  # torch.jit.script compiles theirs
+    found: Callable[..., Any] = replaced
+    return found
 
 
 def _exchange(module: ModuleType, old: Any, new: Any) -> None:

@@ -7,7 +7,6 @@ arithmetic, and don't support the transforms of torch.func. tests/test_private_n
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -17,10 +16,9 @@ from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
 from torch.autograd.function import _SingleLevelFunction
 
-_PACKAGE = __name__.partition(".operators")[0]
-NAMESPACE = "simplematch" if _PACKAGE == "simplematch_kernels" else "simplematch_" + re.sub(r"\W", "_", _PACKAGE)
-"""Of the operators: a copy of this package under another name, as kernel loaders make, has a namespace of its own."""
+from .._ops import add_op_namespace_prefix, ops
 
+NAMESPACE = add_op_namespace_prefix("").removesuffix("::")
 _library = library.Library(NAMESPACE, "DEF")
 _TENSORS = (Tensor, torch.nn.Parameter)  # others have their own way to run an operator
 below_autograd = torch._C._AutoDispatchBelowAutograd
@@ -97,7 +95,7 @@ def define(name: str, schema: str, kernel: Callable[..., Any], fake: Callable[..
     _library.define(f"{name}{schema}", tags=(torch.Tag.pt2_compliant_tag,))
     _library.impl(name, kernel, "CompositeExplicitAutograd")
     _library.impl(name, fake, "Meta")  # as register_fake does, which also looks up lines of source at every import
-    return getattr(getattr(torch.ops, NAMESPACE), name).default
+    return getattr(ops, name).default
 
 
 def set_derivative(name: str, operator: Any, derivative: Any) -> None:
@@ -134,8 +132,8 @@ def set_refusal(name: str, operator: Any, of: str) -> None:
 
     def refuse(*_: Any) -> Any:
         raise RuntimeError(
-            f"{NAMESPACE}::{of} has no second derivative: double backward is not supported, nor are forward mode over "
-            "reverse mode and reverse mode over forward mode"
+            f"{add_op_namespace_prefix(of)} has no second derivative: double backward is not supported, nor are "
+            "forward mode over reverse mode and reverse mode over forward mode"
         )
 
     class Refusal(Derivative):
@@ -188,7 +186,7 @@ def set_vmap(name: str, operator: Any) -> None:
         found = [_unfold(output, size) for output in outputs]
         return tuple(output for output, _ in found), tuple(dim for _, dim in found)
 
-    library.register_vmap(f"{NAMESPACE}::{name}", vmap, lib=_library)
+    library.register_vmap(add_op_namespace_prefix(name), vmap, lib=_library)
 
 
 def _fold(x: Tensor, dim: int | None, size: int) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
@@ -185,6 +186,20 @@ def test_nothing_is_replaced_if_one_function_is_missing(tmp_path: Path, monkeypa
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(ValueError, match=r"name must be one of cats, chm, .* got 'dog'"):
         patch("dog")
+
+
+@pytest.mark.parametrize("clone", ["kornia"], indirect=True)
+def test_scripts_compile_theirs(clone: str) -> None:
+    """Directly, and where a module calls them by a name of its own module."""
+    first, second = torch.randn(5, 8), torch.randn(6, 8)
+    module = import_module("kornia.feature.matching")
+    expected = module.match_nn(first, second)
+    with patch(clone), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        for scripted in (torch.jit.script(module.match_nn), torch.jit.script(module.DescriptorMatcher())):
+            found = scripted(first, second)
+            assert all(torch.equal(x, y) for x, y in zip(found, expected, strict=True))
+            assert "cdist" in str(scripted.inlined_graph)
 
 
 @pytest.mark.parametrize("clone", ["kornia"], indirect=True)

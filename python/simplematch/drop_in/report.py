@@ -117,7 +117,7 @@ The folder of the clone must be on `sys.path`, as it is for its own scripts. The
 and parameters: if one isn't there, or has other parameters, a `PatchError` says what was looked for, and nothing is
 replaced. Names that loaded modules of the codebase imported (`from module import function`) are replaced too, and all
 are restored exactly. `SIMPLEMATCH_INTEGRATIONS=off` in the environment switches every patch off. The logger
-`simplematch_kernels` has a line for each function.
+`simplematch_kernels` has a line for each function. `torch.jit.script` compiles theirs, patched or not.
 
 To check your own clone, with the same tables as below:
 
