@@ -7,6 +7,7 @@
 from .._files import DataError
 from .ap10k import AP10K
 from .batch import PairBatch, SkippedPairs, TransformedPairs, collate, pad_keypoints
+from .copies import CopiedGroups, CopiedPairs, ImageCopies
 from .dataset import PairDataset
 from .groups import GroupBatch, ImageGroups, collate_groups, pair_visibility
 from .images import ImageError, ImageWarning
@@ -23,8 +24,11 @@ from .warps import WarpedImages
 
 __all__ = [
     "AP10K",
+    "CopiedGroups",
+    "CopiedPairs",
     "DataError",
     "GroupBatch",
+    "ImageCopies",
     "ImageError",
     "ImageGroups",
     "ImageInfo",

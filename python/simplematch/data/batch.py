@@ -24,7 +24,8 @@ class PairBatch:
     """A batch of B pairs, the network's input.
 
     Attributes:
-        source_images, target_images: (B, 3, S, S) float32, normalised.
+        source_images, target_images: (B, 3, S, S) float32, normalised; or (B, F) float16, encoded, see
+            `SimpleMatch.encode_images`.
         source_keypoints, target_keypoints: (B, N, 2) float32 (x, y) in pixels of the S x S input; N is the largest
             number in the batch. Rows from num_keypoints on are padding, with value -1.
         num_keypoints: (B,) int64.

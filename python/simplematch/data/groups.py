@@ -40,7 +40,7 @@ class GroupSample:
     """A group of G images of one category.
 
     Attributes:
-        images: (G, 3, S, S) float32, normalised.
+        images: (G, 3, S, S) float32, normalised; or (G, F) float16, encoded, see `SimpleMatch.encode_images`.
         keypoints: (G, P, 2) float32 (x, y) in pixels of the S x S input; column p is the same point in every image.
         visible: (G, P) bool: False where an image lacks the point; its coordinates are then -1.
         skipped: one sentence for each unreadable image that was replaced.
@@ -56,7 +56,7 @@ class GroupSample:
 
 @dataclass(eq=False)
 class GroupBatch:
-    """A batch of B groups: images (B, G, 3, S, S), keypoints (B, G, P, 2), visible (B, G, P)."""
+    """A batch of B groups: images (B, G, 3, S, S) or encoded (B, G, F), keypoints (B, G, P, 2), visible (B, G, P)."""
 
     images: Tensor
     keypoints: Tensor
@@ -217,17 +217,21 @@ class ImageGroups(SeededDataset[GroupSample]):
         raise ImageError(f"none of the images of category {category} can be read; the first reason: {skipped[0]}")
 
     def _load(self, image: NamedImage, generator: Generator, hflip: bool) -> tuple[Tensor, Tensor, Tensor]:
-        pixels = self.dataset.load_image(image.path, image.size, image.variant)
         names = self.names[image.category]
         known = [i for i, name in enumerate(names) if name in image.keypoints]
         coordinates = torch.tensor(np.stack([image.keypoints[names[i]] for i in known]))
-        points = tv_tensors.KeyPoints(coordinates, canvas_size=image.size)
-        pixels, moved, inside = self.transform.augment(pixels, points, image.box, image.category, generator, hflip)
+        pixels, moved, inside = self._place(image, coordinates, generator, hflip)
         keypoints = torch.full((len(names), 2), -1.0)
         visible = torch.zeros(len(names), dtype=torch.bool)
         visible[known] = inside
         keypoints[visible] = moved[inside]
         return pixels, keypoints, visible
+
+    def _place(self, image: NamedImage, points: Tensor, generator: Generator, hflip: bool) -> tuple[Tensor, ...]:
+        """Return the network's input of an image, the points (N, 2) float32 in its pixels, and (N,) bool: inside."""
+        pixels = self.dataset.load_image(image.path, image.size, image.variant)
+        keypoints = tv_tensors.KeyPoints(points, canvas_size=image.size)
+        return self.transform.augment(pixels, keypoints, image.box, image.category, generator, hflip)
 
     def _number(self, category: str) -> int:
         return list(self.categories).index(category)

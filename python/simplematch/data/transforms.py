@@ -19,6 +19,7 @@ from .records import Box, PairInfo, PairSample
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+Crop = tuple[int, int, int, int]  # top, left, height, width
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +82,7 @@ class PairTransform:
             if random:
                 raise ValueError("generator must be a torch.Generator for augmentation, got None")
             generator = torch.Generator()
-        if self.swap and _draw(generator) < self.swap:
+        if self.draw_swap(generator):
             sample = _swapped(sample)
         info = sample.info
         source, source_points = self._squash(sample.source, sample.source_keypoints, info.source_box, generator)
@@ -99,7 +100,7 @@ class PairTransform:
             source_points, target_points = _hflip_points(source_points), _hflip_points(target_points)
         if self.photometric:
             source, target = (photometric(image, self.photometric, generator) for image in (source, target))
-        keep = self._choose(len(source_points), generator)
+        keep = self.choose(len(source_points), generator)
         return NetworkSample(
             self._normalise(source),
             self._normalise(target),
@@ -124,24 +125,53 @@ class PairTransform:
         Returns:
             The network's input (3, S, S), the points (N, 2) float32 in its pixels, and (N,) bool: the points inside.
         """
-        image, points = self._squash(image, points, box, generator)
+        pixels, moved, _ = self.augment_and_map(image, points, box, category, generator, hflip)
+        return pixels, moved.as_subclass(Tensor).float(), _inside(moved)
+
+    def augment_and_map(
+        self,
+        image: Tensor,
+        points: tv_tensors.KeyPoints,
+        box: Box | None,
+        category: str,
+        generator: Generator,
+        hflip: bool = False,
+    ) -> tuple[Tensor, tv_tensors.KeyPoints, Tensor]:
+        """Augment like `augment`, and also return the map of points.
+
+        Returns:
+            The network's input (3, S, S), the points (N, 2) in its pixels, and the affine map (2, 3) float64 from
+            pixels (x, y, 1) of the original image to those of the input.
+        """
+        crop = self._draw_crop(points, box, generator)
+        before = _corners(crop or (0, 0, *points.canvas_size))
+        image, points = self._resize(image, points, crop)
+        count, canvas = len(points), points.canvas_size
+        # The corners follow the points, whose places alone decide which moves are drawn.
+        points = _join(points, _corners((0, 0, *canvas)))
         if self.rotate and _draw(generator) < 2 / 3 * self.rotate:
             angle = (2 * _draw(generator) - 1) * _rotation_limit(category)
             rotated = _rotate_points(points, angle)
-            if _inside(rotated).any():
+            if _inside(rotated)[:count].any():
                 image, points = F.rotate(image, angle, interpolation=F.InterpolationMode.BILINEAR), rotated
         moved_image, moved_points = self._move(image, points, generator)
-        if _inside(moved_points).any():
+        if _inside(moved_points)[:count].any():
             image, points = moved_image, moved_points
         if hflip:
             image, points = F.horizontal_flip(image), _hflip_points(points)
         if self.photometric:
             image = photometric(image, self.photometric, generator)
-        return self._normalise(image), points.as_subclass(Tensor).float(), _inside(points)
+        moved = points.as_subclass(Tensor)
+        affine = torch.linalg.solve(_homogeneous(before), moved[count:].double()).T
+        return self._normalise(image), tv_tensors.wrap(moved[:count], like=points), affine
 
     def draw_hflip(self, generator: Generator) -> bool:
         """Draw whether the next pair or group is flipped."""
         return self.hflip > 0 and _draw(generator) < self.hflip
+
+    def draw_swap(self, generator: Generator) -> bool:
+        """Draw whether source and target of the next pair are swapped."""
+        return self.swap > 0 and _draw(generator) < self.swap
 
     def prepare(self, image: tv_tensors.Image) -> Tensor:
         """Transform an image (3, H, W) uint8 to the network's input (3, S, S), without augmentation."""
@@ -150,10 +180,17 @@ class PairTransform:
     def _squash(
         self, image: Tensor, points: tv_tensors.KeyPoints, box: Box | None, generator: Generator
     ) -> tuple[Tensor, tv_tensors.KeyPoints]:
-        if self.crop and _draw(generator) < self.crop:
-            top, left, height, width = crop_around(points, box, generator)
-            image = F.crop(image, top, left, height, width)
-            points = F.crop(points, top, left, height, width)
+        return self._resize(image, points, self._draw_crop(points, box, generator))
+
+    def _draw_crop(self, points: tv_tensors.KeyPoints, box: Box | None, generator: Generator) -> Crop | None:
+        """Draw a crop, or None for the whole image."""
+        return crop_around(points, box, generator) if self.crop and _draw(generator) < self.crop else None
+
+    def _resize(
+        self, image: Tensor, points: tv_tensors.KeyPoints, crop: Crop | None
+    ) -> tuple[Tensor, tv_tensors.KeyPoints]:
+        if crop is not None:
+            image, points = F.crop(image, *crop), F.crop(points, *crop)
         size = [self.image_size] * 2
         return F.resize(image, size, antialias=True), F.resize(points, size)
 
@@ -184,7 +221,8 @@ class PairTransform:
             tv_tensors.wrap(truth.as_subclass(Tensor)[keep], like=truth),
         )
 
-    def _choose(self, count: int, generator: Generator) -> Tensor:
+    def choose(self, count: int, generator: Generator) -> Tensor:
+        """Draw which of `count` keypoints to keep, as sorted indices."""
         if self.max_keypoints is None or count <= self.max_keypoints:
             return torch.arange(count)
         return torch.randperm(count, generator=generator)[: self.max_keypoints].sort().values
@@ -194,7 +232,7 @@ class PairTransform:
         return F.normalize(scaled, list(self.mean), list(self.std)).as_subclass(Tensor)
 
 
-def crop_around(points: tv_tensors.KeyPoints, box: Box | None, generator: Generator) -> tuple[int, int, int, int]:
+def crop_around(points: tv_tensors.KeyPoints, box: Box | None, generator: Generator) -> Crop:
     """Draw a crop (top, left, height, width) that keeps the box and every keypoint."""
     image_height, image_width = points.canvas_size
     corners = points.as_subclass(Tensor)
@@ -256,10 +294,35 @@ def _hflip_points(points: tv_tensors.KeyPoints) -> tv_tensors.KeyPoints:
     return tv_tensors.wrap(torch.stack((points.canvas_size[1] - x, y), -1), like=points)
 
 
+def apply_map(affine: Tensor, points: Tensor) -> Tensor:
+    """Apply the map (2, 3) of `PairTransform.augment_and_map` to points (N, 2); returns float64."""
+    return _homogeneous(points) @ affine.T
+
+
+def is_inside(points: Tensor, size: tuple[int, int]) -> Tensor:
+    """Tell (N,) which points (N, 2), (x, y) in pixels, lie in an image of size (height, width)."""
+    x, y = points.unbind(-1)
+    return (x >= 0) & (x < size[1]) & (y >= 0) & (y < size[0])
+
+
+def _corners(crop: Crop) -> Tensor:
+    """Return the top left, top right and bottom left corner of a crop as points (3, 2) float64."""
+    top, left, height, width = crop
+    return torch.tensor([[left, top], [left + width, top], [left, top + height]], dtype=torch.float64)
+
+
+def _homogeneous(points: Tensor) -> Tensor:
+    return torch.nn.functional.pad(points.double(), (0, 1), value=1.0)
+
+
+def _join(points: tv_tensors.KeyPoints, more: Tensor) -> tv_tensors.KeyPoints:
+    joined = torch.cat((points.as_subclass(Tensor), more.to(points.dtype)))
+    return tv_tensors.wrap(joined, like=points)
+
+
 def _inside(points: tv_tensors.KeyPoints) -> Tensor:
     height, width = points.canvas_size
-    x, y = points.as_subclass(Tensor).unbind(-1)
-    return (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    return is_inside(points.as_subclass(Tensor), (height, width))
 
 
 def _swapped(sample: PairSample) -> PairSample:

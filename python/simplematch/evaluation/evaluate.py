@@ -80,6 +80,7 @@ def evaluate(
     keep_predictions: bool = True,
     window: object = None,
     progress: Callable[[int, int], None] | None = None,
+    read: Callable[[tuple[str, str]], Tensor] | None = None,
 ) -> Evaluation:
     """Match all pairs of a data set and score them under several protocols.
 
@@ -97,6 +98,8 @@ def evaluate(
         keep_predictions: keep the predictions in the result.
         window: window size in the description; default: the model's `window_size`, if any.
         progress: called after each batch with the number of pairs done and the total.
+        read: returns the argument of `model.encode` for an image, by `PairInfo.source_key`, such as kept features of
+            `SimpleMatch.encode_images`. Default: the decoded image.
 
     Raises:
         ImageError: an image can't be read and `skip_broken` is False.
@@ -109,7 +112,7 @@ def evaluate(
     groups = {"category": dataset.categories, **dataset.variations}
     window = getattr(model, "window_size", None) if window is None else window
     metrics = [PCK(protocol, model.image_size, groups, window) for protocol in protocols]
-    run = _Run(model, dataset, metrics, _device(model, device), threads, skip_broken, keep_predictions)
+    run = _Run(model, dataset, metrics, _device(model, device), threads, skip_broken, keep_predictions, read)
     with _eval_mode(model), torch.inference_mode():
         run.run(_share(_order(dataset)), batch_size, cache_bytes, progress)
     predictions = None
@@ -134,8 +137,10 @@ class _Run:
         threads: int,
         skip_broken: bool,
         keep_predictions: bool,
+        read: Callable[[_Image], Tensor] | None,
     ) -> None:
         self.model = model
+        self.read = read or self._decode_image
         self.dataset = dataset
         self.metrics = [metric.to(device) for metric in metrics]
         self.device = device
@@ -186,11 +191,14 @@ class _Run:
     def _load(self, key: _Image) -> Tensor | str:
         """Return the network's input of an image, or the reason why it can't be read."""
         try:
-            return self.transform.prepare(self.dataset.load_image(Path(key[0]), self._sizes[key], key[1]))
+            return self.read(key)
         except ImageError as error:
             if not self.skip_broken:
                 raise
             return str(error)
+
+    def _decode_image(self, key: _Image) -> Tensor:
+        return self.transform.prepare(self.dataset.load_image(Path(key[0]), self._sizes[key], key[1]))
 
     def _readable(self, infos: list[PairInfo]) -> list[PairInfo]:
         good = []

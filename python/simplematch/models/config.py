@@ -33,7 +33,7 @@ class SimpleMatchConfig:
         encoder_training: "all", "lora" (a frozen encoder with low-rank adapters) or "frozen".
         lora_rank, lora_alpha, lora_blocks: rank r, alpha (the adapter is scaled by alpha / r) and the blocks whose
             `mlp.fc2` has an adapter.
-        width: channels C of a pyramid's decoder; None for a ViT, whose decoder has its encoder's width.
+        width: channels C of the decoder; None for a ViT's, which then has its encoder's width.
         variant: "official", compatible with the authors' checkpoints, or "paper", as in equation 3.
         levels: the maps to match on, coarse to fine: 0 is 1/16 (1/14 for patches of 14), 1 twice that, 2 is 1/4. The
             decoder ends at the last level, which gives the result; training supervises all of them (eq. 14).
@@ -82,8 +82,8 @@ class SimpleMatchConfig:
         _check_levels(self.levels, self.windows)
         if self.kind == "pyramid" and self.encoder_training == "lora":
             raise ValueError('encoder_training must be "all" or "frozen" for kind "pyramid", got "lora"')
-        if (self.kind == "pyramid") != (self.width is not None):
-            raise ValueError(f'width must be a number for kind "pyramid" and None for "vit", got {self.width}')
+        if self.kind == "pyramid" and self.width is None:
+            raise ValueError('width must be a number for kind "pyramid", got None')
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as json values."""

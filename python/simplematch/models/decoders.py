@@ -32,17 +32,27 @@ class UpsamplingDecoder(nn.Module):
     """Upsamples a map of tokens twice: to twice its size, then to a quarter of the image's size (eq. 3).
 
     Args:
-        channels: C of the tokens and of every map.
+        channels: channels of the tokens.
         levels: number of maps: 1 (the tokens), 2 or 3.
         variant: "official": only the first step adds a transposed convolution to the bilinear upsampling; "paper": both
             steps do, and the second resizes its output if twice its input differs from the step's size.
         dropout: dropout of the tokens.
         checkpoint: recompute each step's activations in the backward.
+        width: channels C of every map; a 1 x 1 convolution projects the tokens to it. None: the channels of the tokens.
     """
 
-    def __init__(self, channels: int, levels: int, variant: str, dropout: float, checkpoint: bool = False) -> None:
+    def __init__(
+        self,
+        channels: int,
+        levels: int,
+        variant: str,
+        dropout: float,
+        checkpoint: bool = False,
+        width: int | None = None,
+    ) -> None:
         super().__init__()
-        self.channels = channels
+        self.align = _align(channels, width or channels)
+        self.channels = channels = width or channels
         self.dropout = nn.Dropout(dropout)
         transposed = {"official": 1, "paper": 2}[variant]
         self.transposed = nn.ModuleList(_doubling(channels) for _ in range(min(transposed, levels - 1)))
@@ -50,8 +60,8 @@ class UpsamplingDecoder(nn.Module):
         self.checkpoint = checkpoint
 
     def forward(self, tokens: Tensor, image_size: tuple[int, int]) -> list[Tensor]:
-        """Compute maps of tokens (B, C, h, w), coarse to fine: sizes (h, w), (2h, 2w), (H // 4, W // 4)."""
-        maps = [self.dropout(tokens)]
+        """Compute maps of tokens (B, channels, h, w), coarse to fine: sizes (h, w), (2h, 2w), (H // 4, W // 4)."""
+        maps = [self.align(self.dropout(tokens))]
         height, width = tokens.shape[-2:]
         sizes = [(2 * height, 2 * width), (image_size[0] // 4, image_size[1] // 4)]
         for step, size in zip(range(len(self.refine)), sizes, strict=False):

@@ -18,6 +18,7 @@ from .config import SimpleMatchConfig, preset
 from .decoders import PyramidDecoder, UpsamplingDecoder
 from .encoders import PyramidEncoder, ViTEncoder, add_lora
 from .hub import HubModel
+from .map_rows import MapRows
 from .matching import GroupMatches, KeypointMatcher
 from .mutual import mutual_at
 
@@ -43,13 +44,14 @@ class SimpleMatch(HubModel):
         options = dict(config.encoder_options)
         self.encoder: ViTEncoder | PyramidEncoder
         self.decoder: UpsamplingDecoder | PyramidDecoder
-        if config.width is None:
+        if config.kind == "vit":
             self.encoder = vit = ViTEncoder(config.encoder, options, checkpoint=config.checkpoint_encoder)
             self.decoder = UpsamplingDecoder(
-                vit.channels, levels, config.variant, config.dropout, config.checkpoint_decoder
+                vit.channels, levels, config.variant, config.dropout, config.checkpoint_decoder, config.width
             )
             _check_patches(vit, config.image_size)
         else:
+            assert config.width is not None
             self.encoder = pyramid = PyramidEncoder(config.encoder, options, config.checkpoint_encoder)
             self.decoder = PyramidDecoder(
                 pyramid.channels, config.width, levels, config.variant, config.checkpoint_decoder
@@ -58,6 +60,7 @@ class SimpleMatch(HubModel):
             KeypointMatcher(self.decoder.channels, window, config.temperature, config.matching)
             for window in config.windows
         )
+        self._rows: MapRows | None = None
         self._choose_what_trains()
 
     def forward(
@@ -66,7 +69,7 @@ class SimpleMatch(HubModel):
         """Match keypoints of source images.
 
         Args:
-            source_images, target_images: (B, 3, S, S) normalised float images.
+            source_images, target_images: (B, 3, S, S) normalised float images, or (B, F) of `encode_images`.
             keypoints: (B, N, 2) as (x, y), in pixels of the source images.
             num_keypoints: (B,) integers; rows past them are padding. None: no padding.
 
@@ -77,8 +80,8 @@ class SimpleMatch(HubModel):
         Raises:
             TypeError, ValueError: an argument has a wrong shape, dtype or device.
         """
-        check_images("source_images", source_images, self.image_size)
-        check_images("target_images", target_images, self.image_size)
+        self._check("source_images", source_images)
+        self._check("target_images", target_images)
         if source_images.shape != target_images.shape:
             raise ValueError(
                 f"target_images must have the shape of source_images, {tuple(source_images.shape)}, "
@@ -101,7 +104,7 @@ class SimpleMatch(HubModel):
         """Match the keypoints of every image of a group in every image of the group; each image is encoded once.
 
         Args:
-            images: (B, G, 3, S, S), B groups of G normalised images.
+            images: (B, G, 3, S, S), B groups of G normalised images, or (B, G, F) of `encode_images`.
             keypoints: (B, G, P, 2) as (x, y) in pixels.
 
         Returns:
@@ -110,13 +113,13 @@ class SimpleMatch(HubModel):
         Raises:
             TypeError, ValueError: an argument has a wrong shape, dtype or device; or `matching` is dense.
         """
-        if images.dim() != 5 or keypoints.dim() != 4 or keypoints.shape[:2] != images.shape[:2]:
+        if images.dim() not in (3, 5) or keypoints.dim() != 4 or keypoints.shape[:2] != images.shape[:2]:
             raise ValueError(
                 "images must be (B, G, 3, S, S) and keypoints (B, G, P, 2) with the same B and G, "
                 f"got {tuple(images.shape)} and {tuple(keypoints.shape)}"
             )
         flat = images.flatten(0, 1)
-        check_images("images", flat, self.image_size)
+        self._check("images", flat)
         maps = self._decode(flat)
         return tuple(
             self._matcher(i).match_groups(maps[level], keypoints, self.image_size)
@@ -150,15 +153,35 @@ class SimpleMatch(HubModel):
         ]
 
     def encode(self, images: Tensor) -> Tensor:
-        """Encode images (B, 3, S, S) for `match_features`, as sources or targets.
+        """Encode images (B, 3, S, S), or (B, F) of `encode_images`, for `match_features`, as sources or targets.
 
         Returns:
             (B, C, h, w), the projected descriptors of the finest level, at 1/4: h = w = S // 4. Batches can be indexed
             and concatenated.
         """
-        check_images("images", images, self.image_size)
+        self._check("images", images)
         finest: Tensor = self._finest.project(self._decode(images)[self.config.levels[-1]])
         return finest
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Run the encoder alone on images (B, 3, S, S), to keep its maps: every function takes them for the images.
+
+        Returns:
+            (B, F) float16, without gradient: the values of all maps of an image in a row.
+
+        Raises:
+            ValueError: a value is too large for float16.
+        """
+        check_images("images", images, self.image_size)
+        with torch.no_grad():
+            return self.rows.pack(self.encoder(images))
+
+    @property
+    def rows(self) -> MapRows:
+        """How the encoder's maps of an image make a row."""
+        if self._rows is None:
+            self._rows = MapRows.of(self.encoder, self.image_size)
+        return self._rows
 
     def match_features(
         self,
@@ -212,12 +235,23 @@ class SimpleMatch(HubModel):
         return [x[0] for x in both], [x[1] for x in both]
 
     def _decode(self, images: Tensor) -> list[Tensor]:
+        maps: list[Tensor] = self.decoder(self._features(images), (self.image_size, self.image_size))
+        return maps
+
+    def _features(self, images: Tensor) -> Tensor | list[Tensor]:
+        """Encode images (B, 3, S, S), or unpack the maps of encoded ones (B, F)."""
+        if images.dim() == 2:
+            return self.rows.unpack(images, self._finest.proj.weight.dtype)
         frozen = self.config.encoder_training == "frozen"
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-            features = self.encoder(images)
-        size = (images.shape[-2], images.shape[-1])
-        maps: list[Tensor] = self.decoder(features, size)
-        return maps
+            features: Tensor | list[Tensor] = self.encoder(images)
+        return features
+
+    def _check(self, name: str, images: Tensor) -> None:
+        if isinstance(images, Tensor) and images.dim() == 2:
+            self.rows.check(name, images)
+        else:
+            check_images(name, images, self.image_size)
 
     def _choose_what_trains(self) -> None:
         config = self.config

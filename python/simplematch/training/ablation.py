@@ -104,6 +104,8 @@ def _check_same_run(config: TrainConfig) -> None:
     if not path.is_file():
         return
     earlier, now = TrainConfig.from_yaml(path).to_dict(), config.to_dict()
+    if config.precision == "auto":
+        now["precision"] = earlier["precision"]
     for field in now:
         if json.dumps(earlier[field]) != json.dumps(now[field]):
             raise ValueError(

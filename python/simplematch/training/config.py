@@ -13,10 +13,12 @@ from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 from .._fields import check_fields
 from .._yaml import read_yaml
 from ..configs import recipe
+from ..data.table import cache_folder
 from ..models.card import card_facts
 
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 LOSSES = ("distance", "cross_entropy")
+COPIES = 8  # of each image in a cache
 RENAMED = {"exchange": "swap", "mirror": "hflip", "gamma_every": "lr_step_size"}
 
 
@@ -40,12 +42,17 @@ class TrainConfig:
         learning_rate, gamma, lr_step_size: Adam with StepLR: the rate is multiplied by gamma every lr_step_size steps.
         encoder_learning_rate: learning rate of the encoder; None: learning_rate.
         clip: largest norm of the gradient, or None.
-        precision: "fp32", or mixed precision: "bf16" or "fp16".
+        precision: "fp32", or mixed precision: "bf16" or "fp16". "auto": bf16 if the device has instructions for it,
+            else fp32; a resumed run keeps its precision.
         channels_last: use the channels_last memory format, which is faster for convolutions on CPUs.
         synchronise: synchronise batch norm over all processes.
         compile: use torch.compile.
         max_keypoints: largest number of keypoints per training pair; a random subset is kept.
         crop, rotate, photometric, swap, affine, hflip: augmentation, see `PairTransform`.
+        cache: folder that keeps the features of a frozen encoder (`model: {encoder_training: frozen}`), so that each
+            image is encoded once; "auto": `features` in the folder SIMPLEMATCH_CACHE. None: encode in every step.
+        cache_copies: number of augmented copies of each image, one of which is drawn in each epoch; 0: augment anew in
+            every epoch, or with `cache` 8, and 1 without augmentation.
         skip_broken: replace pairs with unreadable images and log how many.
         workers: image-loading processes per training process.
         evaluate_every: epochs between validations.
@@ -89,6 +96,8 @@ class TrainConfig:
     swap: float = 0.0
     affine: float = 0.0
     hflip: float = 0.0
+    cache: Path | None = None
+    cache_copies: int = 0
     skip_broken: bool = False
     workers: int = 4
     evaluate_every: int = 1
@@ -102,7 +111,8 @@ class TrainConfig:
     DECIDING: ClassVar[tuple[str, ...]] = (
         "preset", "model", "dataset", "group_size", "loss", "kernel_size", "sigma", "contrast", "batch_size",
         "accumulation", "learning_rate", "encoder_learning_rate", "gamma", "lr_step_size", "clip", "precision",
-        "synchronise", "max_keypoints", "crop", "rotate", "photometric", "swap", "affine", "hflip", "seed",
+        "synchronise", "max_keypoints", "crop", "rotate", "photometric", "swap", "affine", "hflip", "cache_copies",
+        "seed",
     )  # fmt: skip
     """Fields that decide the result: a resumed run must not change them."""
 
@@ -110,12 +120,18 @@ class TrainConfig:
         for name, hint in get_type_hints(type(self)).items():
             if get_origin(hint) is not ClassVar:
                 _check_type(name, getattr(self, name), hint)
-        for name in ("root", "output", "weights"):
+        for name in ("root", "output", "weights", "cache"):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, Path(value).expanduser())
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, got {self.precision!r}")
+        if self.cache == Path("auto"):
+            object.__setattr__(self, "cache", cache_folder() / "features")
+        if self.cache is not None and self.cache_copies == 0:
+            object.__setattr__(self, "cache_copies", COPIES if self.augments else 1)
+        if self.cache_copies < 0:
+            raise ValueError(f"cache_copies must be 0 or a whole number above zero, got {self.cache_copies!r}")
         for name in (
             "epochs",
             "batch_size",
@@ -144,6 +160,11 @@ class TrainConfig:
         if self.sigma is not None and not self.sigma > 0:
             raise ValueError(f"sigma must be null or above zero, got {self.sigma!r}")
         card_facts(self.card, "card")
+
+    @property
+    def augments(self) -> bool:
+        """Whether images are augmented."""
+        return any((self.crop, self.rotate, self.photometric, self.affine, self.hflip))
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any], source: str = "config") -> TrainConfig:

@@ -7,7 +7,17 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from ..data import ImageGroups, PairTransform, TransformedPairs, collate, collate_groups, open_dataset
+from ..data import (
+    CopiedGroups,
+    CopiedPairs,
+    ImageCopies,
+    ImageGroups,
+    PairTransform,
+    TransformedPairs,
+    collate,
+    collate_groups,
+    open_dataset,
+)
 from ..models import SimpleMatch
 from .config import TrainConfig
 from .fetch import CatchingCollate, CatchingDataset
@@ -27,7 +37,13 @@ def training_data(
     )  # fmt: skip
     options: dict[str, Any] = {"seed": config.seed, "skip_broken": config.skip_broken}
     samples: TransformedPairs | ImageGroups
-    if config.group_size is None:
+    if config.cache_copies:
+        copies = ImageCopies(dataset, transform, config.cache_copies, config.seed)
+        if config.group_size is None:
+            samples = CopiedPairs(dataset, copies, **options)
+        else:
+            samples = CopiedGroups(dataset, copies, config.group_size, **options)
+    elif config.group_size is None:
         samples = TransformedPairs(dataset, transform, **options)
     else:
         samples = ImageGroups(dataset, transform, config.group_size, **options)

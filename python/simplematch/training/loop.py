@@ -12,7 +12,7 @@ from accelerate.utils import set_seed
 from torch import Tensor
 
 from .._files import DataError
-from ..data import GroupBatch, PairBatch, SkippedPairs, open_dataset
+from ..data import CopiedGroups, CopiedPairs, GroupBatch, PairBatch, SkippedPairs, open_dataset
 from ..evaluation import evaluate
 from ..models import CardResult, SimpleMatch
 from . import checkpoint
@@ -25,7 +25,9 @@ from .finite import DivergedError, LossWatch, all_finite
 from .guard import StepGuard
 from .lock import locked
 from .monitor import Monitor
-from .reduce import ProcessMax, settle
+from .precision import settle
+from .reduce import ProcessMax, end_communication
+from .run_cache import RunCache
 from .stop import StopRequest, stop_on_signals
 from .synchronise import synchronise_batch_norm
 
@@ -75,6 +77,7 @@ def train(config: TrainConfig, resume: bool = False, allow_changes: bool = False
         DivergedError: the loss was NaN or infinite three times in a row, or the weights are; earlier states are kept.
         OSError: the last state or model can't be written, or a data loader worker was killed.
     """
+    config = settle(config, resume)
     if int(os.environ.get("RANK", 0)) > 0:  # rank 0 holds the lock
         return _Run(config).run(resume, allow_changes)
     with locked(config.output):
@@ -120,6 +123,10 @@ class _Run:
         several = self.accelerator.num_processes > 1
         self.guard = StepGuard(self.network, self._total if several else None, self.accelerator.scaler is not None)
         self.monitor = Monitor(self.accelerator, config, self._steps())
+        self.cache: RunCache | None = None
+        if config.cache is not None:
+            assert isinstance(self.samples, CopiedPairs | CopiedGroups)
+            self.cache = RunCache(config, self.accelerator, self.network, self.samples.copies, self.max_over_processes)
 
     def run(self, resume: bool, allow_changes: bool) -> TrainResult:
         config, position = self.config, self.position
@@ -132,20 +139,31 @@ class _Run:
         if self.accelerator.is_main_process:
             checkpoint.write_config(config)
             self.accelerator.init_trackers("log")
-        stopped, saved = False, True
+        saved = True
         with stop_on_signals() as self.request, self.monitor.showing():
+            stopped = not self._fill_cache()
             while position.epoch < config.epochs and not stopped:
                 stopped = self._epoch()
                 if not stopped:
                     self._end_epoch()
                 saved = self._save()
             saved = self._save_model(checkpoint.LAST) and saved
-        settle(self.accelerator)
+        end_communication(self.accelerator)
         self.monitor.end()
         if not saved:
             raise OSError(f"the end of the run in {config.output} can't be saved: free some space, then resume")
         losses = [float(x) for x in self.losses]
         return TrainResult(position.step, losses, position.best_pck, stopped, self.skipped.count, self.signal)
+
+    def _fill_cache(self) -> bool:
+        """Encode the images of a frozen encoder once; return False if the run must stop."""
+        if self.cache is None:
+            return True
+        self.model.eval()
+        filled = self.cache.fill(self.validation, lambda: bool(self.request), self.monitor.encoded)
+        if not filled:
+            self.signal = self.request.signal
+        return filled
 
     def _epoch(self) -> bool:
         """Train for the rest of an epoch; return True if the run must stop."""
@@ -292,7 +310,8 @@ class _Run:
 
     def _validate(self) -> None:
         """Validate; unreadable pairs are skipped with a warning, because one file shouldn't end a run."""
-        found = evaluate(self.network, self.validation, skip_broken=True)
+        read = None if self.cache is None else self.cache.reader
+        found = evaluate(self.network, self.validation, skip_broken=True, read=read)
         if len(found.skipped) == len(self.validation):
             raise DataError(f"no validation pair can be read; the first reason: {found.skipped[0]} Fix it and resume.")
         result, position = found.results[0], self.position

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from .._files import reason_of
@@ -46,6 +46,7 @@ class Monitor:
         hidden = not (console.is_terminal and accelerator.is_main_process)
         self.progress = Progress(*columns, console=console, disable=hidden)
         self.task = self.progress.add_task("training", total=steps, state="")
+        self.encoding: TaskID | None = None
         self.losses: list[Tensor] = []
         self.images, self.since = 0, time.perf_counter()
         self.lost = False  # True after the log couldn't be written
@@ -61,6 +62,13 @@ class Monitor:
         finally:
             with suppress(OSError):  # the terminal is closed
                 self.progress.stop()
+
+    def encoded(self, done: int, total: int) -> None:
+        """Report how many images for the cache are encoded."""
+        if self.encoding is None:
+            self.encoding = self.progress.add_task("encoding", total=total, state="")
+        self.progress.update(self.encoding, completed=done, total=total, visible=done < total)
+        self.images, self.since = 0, time.perf_counter()
 
     def end(self) -> None:
         """Close the log."""

@@ -29,7 +29,7 @@ class ProcessMax:
         return int(largest)
 
 
-def settle(accelerator: Accelerator) -> None:
+def end_communication(accelerator: Accelerator) -> None:
     """Wait until all processes are here and gloo's worker threads have released their tensors.
 
     A worker thread releases the tensors of a collective after the collective has returned, and needs Python for it. If
