@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 import simplematch_kernels as smk
+from simplematch.bf16 import describe_bf16
 
 from . import measure
 
@@ -21,6 +22,7 @@ def machine(device: torch.device) -> dict[str, Any]:
     return {
         "device": device_name(device),
         "kind": device.type,
+        "bf16": describe_bf16(device),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+CPU_INFO = Path("/proc/cpuinfo")
 INSTRUCTIONS = {"avx512_bf16": "AVX-512 BF16", "amx_bf16": "AMX", "bf16": "Arm BF16"}  # by flag in /proc/cpuinfo
 
 
@@ -41,7 +42,7 @@ def describe_bf16(device: torch.device | str) -> str:
 def _cpu_flags() -> set[str]:
     """Return the flags of the processor: of /proc/cpuinfo, or what PyTorch finds where there is none."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = CPU_INFO.read_text().splitlines()
     except OSError:
         lines = []
     found = next((line.partition(":")[2] for line in lines if line.lower().startswith(("flags", "features"))), "")

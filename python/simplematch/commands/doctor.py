@@ -12,6 +12,7 @@ import torch
 
 import simplematch_kernels
 
+from ..bf16 import describe_bf16
 from ..data import recognise
 from ..data.open import NEEDED
 from ..models import PRESETS
@@ -41,9 +42,12 @@ def doctor(root: str | None = None) -> None:
 
 def _installed() -> list[str]:
     lines = [f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"]
+    lines.append(f"processor: {describe_bf16('cpu')}")
     for i in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(i)
-        lines.append(f"cuda:{i} {properties.name}, {properties.total_memory / 2**30:.0f} GiB")
+        with torch.cuda.device(i):
+            bf16 = describe_bf16("cuda")
+        lines.append(f"cuda:{i} {properties.name}, {properties.total_memory / 2**30:.0f} GiB, {bf16}")
     missing = []
     for name in (DISTRIBUTION, "torch", "triton", *_extra_packages()):
         try:

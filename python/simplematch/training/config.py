@@ -17,6 +17,7 @@ from ..data.table import cache_folder
 from ..models.card import card_facts
 
 PRECISIONS = ("fp32", "bf16", "fp16", "auto")
+TRACKERS = ("tensorboard", "wandb", "trackio", "none")
 LOSSES = ("distance", "cross_entropy")
 COPIES = 8  # of each image in a cache
 RENAMED = {"exchange": "swap", "mirror": "hflip", "gamma_every": "lr_step_size"}
@@ -59,6 +60,7 @@ class TrainConfig:
         save_every: steps between states to resume from; a state is also saved after each epoch.
         keep_states: number of states to keep, in case the newest is damaged.
         log_every: steps between log entries.
+        tracker: where to log: "tensorboard" (the folder `log` of `output`), "wandb", "trackio" or "none".
         max_steps: stop after this number of steps; None: after the last epoch.
         seed: seed of weights, order and augmentation.
         card: facts for the model cards of `best` and `last`, such as license and datasets, see
@@ -104,6 +106,7 @@ class TrainConfig:
     save_every: int = 500
     keep_states: int = 2
     log_every: int = 20
+    tracker: str = "tensorboard"
     max_steps: int | None = None
     seed: int = 0
     card: dict[str, Any] = field(default_factory=dict)
@@ -153,6 +156,8 @@ class TrainConfig:
             raise ValueError(f"group_size must be None or a whole number above one, got {self.group_size!r}")
         if self.contrast < 0 or (self.contrast and self.group_size is None):
             raise ValueError(f"contrast must be 0, or above 0 with a group_size, got {self.contrast!r}")
+        if self.tracker not in TRACKERS:
+            raise ValueError(f"tracker must be one of {', '.join(map(repr, TRACKERS))}, got {self.tracker!r}")
         if self.loss not in LOSSES:
             raise ValueError(f"loss must be one of {', '.join(map(repr, LOSSES))}, got {self.loss!r}")
         if self.contrast and self.loss != "distance":

@@ -24,7 +24,7 @@ from .fetch import Failure, fetch
 from .finite import DivergedError, LossWatch, all_finite
 from .guard import StepGuard
 from .lock import locked
-from .monitor import Monitor
+from .monitor import Monitor, trackers
 from .precision import settle
 from .reduce import ProcessMax, end_communication
 from .run_cache import RunCache
@@ -90,7 +90,7 @@ class _Run:
         self.accelerator = Accelerator(
             gradient_accumulation_steps=config.accumulation,
             mixed_precision=config.precision.replace("fp32", "no"),
-            log_with="tensorboard",
+            log_with=trackers(config),
             project_dir=str(config.output),
         )
         set_seed(config.seed)
@@ -138,7 +138,7 @@ class _Run:
             self._set_scheduler(position.step)
         if self.accelerator.is_main_process:
             checkpoint.write_config(config)
-            self.accelerator.init_trackers("log")
+            self.monitor.begin()
         saved = True
         with stop_on_signals() as self.request, self.monitor.showing():
             stopped = not self._fill_cache()

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,23 @@ from .config import TrainConfig
 _log = logging.getLogger(__name__)
 PICTURES = 4  # pairs drawn at each validation
 PICTURE_ALPHA = 0.1
+PICTURE = "matches, validation"
+PROJECT = "simplematch"  # of trackers that have projects
+
+
+def trackers(config: TrainConfig) -> str | None:
+    """Return the argument `log_with` of an Accelerator.
+
+    Raises:
+        ValueError: the tracker's package is missing.
+    """
+    if config.tracker == "none":
+        return None
+    if find_spec(config.tracker) is None:
+        raise ValueError(
+            f"tracker {config.tracker} needs the package {config.tracker}: pip install 'simplematch-kernels[track]'"
+        )
+    return config.tracker
 
 
 class Monitor:
@@ -70,6 +88,22 @@ class Monitor:
         self.progress.update(self.encoding, completed=done, total=total, visible=done < total)
         self.images, self.since = 0, time.perf_counter()
 
+    def begin(self) -> None:
+        """Open the log, on the main process.
+
+        Raises:
+            ValueError: the tracker can't start, for example because nobody is logged in.
+        """
+        config = self.config
+        about = {"name": config.output.name, "config": config.to_dict()}
+        options = {"wandb": {"dir": str(config.output), **about}, "trackio": about}
+        try:
+            self.accelerator.init_trackers("log" if config.tracker == "tensorboard" else PROJECT, init_kwargs=options)
+        except Exception as error:  # each tracker has errors of its own
+            if config.tracker == "tensorboard":
+                raise
+            raise ValueError(f"tracker {config.tracker} can't start: {reason_of(error)}") from error
+
     def end(self) -> None:
         """Close the log."""
         self._record(self.accelerator.end_training)
@@ -77,13 +111,18 @@ class Monitor:
     def _record(self, write: Callable[[], object]) -> None:
         """Write to the log; on a full disk the run continues without it, and starts a new file when possible."""
         try:
-            if self.lost and self.accelerator.is_main_process:
-                self.accelerator.init_trackers("log")
+            if self.lost and self.config.tracker == "tensorboard" and self.accelerator.is_main_process:
+                self.begin()
             write()
             self.lost = False
-        except OSError as error:
-            if not self.lost:
-                _log.warning("%s can't be written, %s; the run continues", self.config.output / "log", reason_of(error))
+        except Exception as error:
+            tracker = self.config.tracker
+            if tracker == "tensorboard" and not isinstance(error, OSError):
+                raise
+            if not self.lost:  # other trackers have errors of their own, for example of a service that can't be reached
+                log = f"{self.config.output / 'log'} can't be written"
+                what = log if tracker == "tensorboard" else f"tracker {tracker} fails"
+                _log.warning("%s, %s; the run continues", what, reason_of(error))
             self.lost = True
 
     def step(self, number: int, losses: Tensor, images: int, learning_rate: float) -> None:
@@ -124,7 +163,10 @@ class Monitor:
 
     def _draw(self, picture: Any, step: int) -> None:
         for tracker in self.accelerator.trackers:
-            tracker.writer.add_image("matches, validation", picture, step, dataformats="HWC")
+            if hasattr(tracker, "writer"):  # TensorBoard's
+                tracker.writer.add_image(PICTURE, picture, step, dataformats="HWC")
+            elif hasattr(tracker, "log_images"):
+                tracker.log_images({PICTURE: [picture]}, step=step)
 
     def _names(self, count: int) -> list[str]:
         names = [f"scale {i}" for i in range(count)]
