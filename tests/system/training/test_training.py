@@ -141,7 +141,7 @@ def test_resume_without_a_state(photographs: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"precision": "int8"}, "precision must be one of 'fp32', 'bf16', 'fp16', got 'int8'"),
+        ({"precision": "int8"}, "precision must be one of 'fp32', 'bf16', 'fp16', 'auto', got 'int8'"),
         ({"batch_size": 0}, "batch_size must be a whole number above zero, got 0"),
         ({"batch_size": 2.0}, "batch_size must be a whole number, got 2.0"),
         ({"learning_rate": 0.0}, "learning_rate must be above zero, got 0.0"),
