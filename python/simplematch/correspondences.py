@@ -185,13 +185,18 @@ def match_pictures(
     return Correspondences(queries, there / scale, confidence, distance, size_a, size_b, name, covariance, mutual)
 
 
-def grid_points(size: Size, count: int) -> FloatArray:
-    """Return the centres (N, 2) of square tiles of an image (height, width), `count` along its longer side."""
+def grid_shape(size: Size, count: int) -> tuple[int, int]:
+    """Return the number of columns and rows of `grid_points`."""
     if count < 1:
         raise ValueError(f"grid must be a whole number above zero, got {count}")
-    height, width = size
     tile = max(size) / count
-    columns, rows = max(round(width / tile), 1), max(round(height / tile), 1)
+    return max(round(size[1] / tile), 1), max(round(size[0] / tile), 1)
+
+
+def grid_points(size: Size, count: int) -> FloatArray:
+    """Return the centres (N, 2) of square tiles of an image (height, width), `count` along its longer side."""
+    height, width = size
+    columns, rows = grid_shape(size, count)
     x, y = (np.arange(columns) + 0.5) * width / columns, (np.arange(rows) + 0.5) * height / rows
     return np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
 
