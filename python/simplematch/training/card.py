@@ -11,14 +11,13 @@ from .config import TrainConfig
 
 ALPHAS = (0.05, 0.1, 0.15)
 _OMITTED = ("output", "card")
-_PATHS = ("root", "weights")  # of this computer: a card has their names
 
 
 def run_facts(config: TrainConfig) -> dict[str, Any]:
-    """Return the facts that are known before a run."""
+    """Return the facts that are known before a run; of paths, which belong to this computer, the names alone."""
     settings = {name: x for name, x in config.to_dict().items() if name not in _OMITTED}
-    settings |= {name: Path(settings[name]).resolve().name for name in _PATHS if settings[name] is not None}
-    return {"training": settings, **config.card}
+    paths = {name: getattr(config, name) for name in settings if isinstance(getattr(config, name), Path)}
+    return {"training": settings | {name: path.resolve().name for name, path in paths.items()}, **config.card}
 
 
 def card_result(result: PCKResult, config: TrainConfig, split: str) -> CardResult:
