@@ -7,8 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
+from huggingface_hub import ModelCard
 
 from simplematch.cli import main
+from simplematch.models.signed import is_edited
 from simplematch.training import TrainConfig
 
 from .training.test_training import configuration
@@ -36,8 +38,12 @@ def test_train_resume_and_eval(photographs: Path, tmp_path: Path, capsys: pytest
     assert "stopped, resume with --resume true: 2 steps" in capsys.readouterr().out
     main(["train", "--config", str(run), "--resume", "true"])
     assert "done: 6 steps" in capsys.readouterr().out
-    main(["eval", "--dataset", "images", "--root", str(photographs), "--checkpoint", str(tmp_path / "out" / "last")])
+    last = tmp_path / "out/last"
+    main(["eval", "--dataset", "images", "--root", str(photographs), "--checkpoint", str(last), "--card", "true"])
     assert "image 64 x 64" in capsys.readouterr().out
+    splits = [x.dataset_split for x in ModelCard.load(last / "README.md").data.eval_results or ()]
+    assert splits == ["val"] * 3 + ["test"] * 3
+    assert not is_edited((last / "README.md").read_text()) and "after step 6" in (last / "README.md").read_text()
 
 
 def test_stats(photographs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,6 +69,7 @@ def test_stats(photographs: Path, capsys: pytest.CaptureFixture[str]) -> None:
             ["train", "--recipe", "ibot-spair-256", "--root", ".", "--output", "o", "--fields.exchange", "0.5"],
             "must have the field 'swap', got its earlier name 'exchange'",
         ),
+        (["eval", "--dataset", "spair", "--root", ".", "--card", "true"], "card must be false unless checkpoint is a"),
         (["train"], "train needs --recipe or --config, and not both"),
         (["train", "--recipe", "ibot-spair-256"], "train --recipe needs --root and --output"),
     ],

@@ -21,7 +21,9 @@ from ..models import NearestNeighbour, SimpleMatch, load_model
 
 try:
     from vismatch import BaseMatcher
-except ImportError as error:
+except ModuleNotFoundError as error:
+    if error.name != "vismatch":  # one of its own dependencies
+        raise
     raise ImportError(
         "simplematch.adapters.vismatch needs the package vismatch: pip install vismatch, or the extra vismatch"
     ) from error

@@ -13,7 +13,8 @@ from .._files import NewFiles, check_output
 from .._json import to_json
 from ..data import open_dataset, symmetry_of
 from ..models import check_model, default_device, load_model
-from ..models.hub import folder_of
+from ..models.hub import check_card, folder_of
+from ..models.storage import CARD
 from .lists import names
 from .progress import progress_bar
 
@@ -31,6 +32,7 @@ def evaluate(
     output: Path | None = None,
     predictions: Path | None = None,
     symmetry: str | None = None,
+    card: bool = False,
     skip_broken: bool = False,
     backend: str | None = None,
     device: str | None = None,
@@ -54,12 +56,15 @@ def evaluate(
         symmetry: json file with groups of interchangeable keypoints, or landmarks-spair, spair-71k or ap-10k: also
             print PCK of keypoints with a counterpart in the target, and how many wrong ones land on it; default:
             symmetry.json in the folder of the data set, if any.
+        card: add the results to the model card in the folder `checkpoint`.
         skip_broken: skip unreadable images and report how many.
         backend: backend of the operators; default: the fastest available.
         device: default: cuda if available.
     """
     files = _outputs(output, predictions)
     chosen = _checked_folder(checkpoint) if checkpoint else preset
+    if card:
+        _check_card(checkpoint)
     check_model(chosen)  # before reading a large data set
     if annotations != "image" and dataset != "spair":
         raise ValueError(f"annotations must be image unless dataset is spair, got {annotations!r}")
@@ -87,6 +92,9 @@ def evaluate(
                 new.add(files[1]).write(evaluation.to_csv(found.results, geo_aware).encode())
             if predictions is not None and found.predictions is not None:
                 found.predictions.write(new.add(predictions))
+            if card and checkpoint is not None:
+                results = [evaluation.card_result(result, root, pairs.name, split) for result in found.results]
+                new.add(checkpoint / CARD).write(model.updated_card(checkpoint, results=results).encode())
     finally:  # print the results even if they can't be written
         tables = [evaluation.format_result(result) for result in found.results]
         for number, result in enumerate(geo_aware):
@@ -107,6 +115,13 @@ def _outputs(output: Path | None, predictions: Path | None) -> list[Path]:
     for file in files:
         check_output(file)
     return files
+
+
+def _check_card(checkpoint: Path | None) -> None:
+    if checkpoint is None or not checkpoint.is_dir():
+        raise ValueError(f"card must be false unless checkpoint is a folder on this computer, got {checkpoint}")
+    check_card(checkpoint)
+    check_output(checkpoint / CARD)
 
 
 def _checked_folder(checkpoint: Path) -> Path:

@@ -1,5 +1,6 @@
 """PCK under published protocols, evaluation of a model, and keypoint statistics."""
 
+from .card import card_result
 from .evaluate import Evaluation, Matcher, evaluate
 from .geo_aware import GeoAwareResult, GeoAwareScores, format_geo_aware, geo_aware
 from .pck import PCK, PCKResult, Scores
@@ -21,6 +22,7 @@ __all__ = [
     "Prediction",
     "Predictions",
     "Scores",
+    "card_result",
     "default_protocols",
     "evaluate",
     "format_geo_aware",

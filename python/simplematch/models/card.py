@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -15,7 +16,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from simplematch_kernels import __version__
 
 from .._fields import check_fields
-from .._json import to_json
+from .._json import loads, to_json
 
 PIPELINE_TAG = "keypoint-matching"
 FOLDER = "path/to/this/folder"
@@ -41,7 +42,7 @@ class CardResult:
     protocol: str
     pairs: int
     points: int
-    pck: Mapping[float, float]
+    pck: dict[float, float]
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,43 @@ def make_card(model: Described, facts: CardFacts, tags: Sequence[str]) -> ModelC
     parts += [part for part in (_training(facts), _results(facts)) if part]
     text = "\n\n".join([*parts, _versions()])
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}\n")
+
+
+_ENCODER = re.compile(r"The encoder's weights were loaded from (.*)\. Configuration:\n")
+_TRAINING = re.compile(r"\n## Training\n\n[^\n]*?(?:after step (\d+)\. )?Settings:\n\n```json\n(.*?)\n```\n", re.DOTALL)
+
+
+def facts_of(text: str) -> dict[str, Any]:
+    """Return the facts that `make_card` wrote into a card, by name."""
+    data: Any = ModelCard(text).data
+    facts: dict[str, Any] = {"license": data.license, "datasets": data.datasets, "base_model": data.base_model}
+    facts["results"] = _results_of(data.eval_results or [])
+    encoder, training = _ENCODER.search(text), _TRAINING.search(text)
+    facts["encoder_weights"] = encoder and encoder[1]
+    if training:
+        facts |= {"step": training[1] and int(training[1]), "training": loads(training[2])}
+    return {name: x for name, x in facts.items() if x}
+
+
+def merged(earlier: Sequence[CardResult], results: Sequence[CardResult]) -> list[CardResult]:
+    """Add results to earlier ones, in place of those of the same data and protocol."""
+    new = {_key(result): result for result in results}
+    return [*(result for result in earlier if _key(result) not in new), *new.values()]
+
+
+def _key(result: CardResult) -> tuple[str, ...]:
+    return result.dataset, result.layout, result.split, result.protocol
+
+
+def _results_of(found: Sequence[EvalResult]) -> list[CardResult]:
+    results: dict[tuple[str, ...], CardResult] = {}
+    for x in found:
+        args = x.metric_args or {}
+        result = CardResult(
+            x.dataset_name, x.dataset_type, x.dataset_split or "", args["protocol"], args["pairs"], args["points"], {}
+        )
+        results.setdefault(_key(result), result).pck[args["alpha"]] = x.metric_value
+    return list(results.values())
 
 
 def _eval_results(result: CardResult) -> list[EvalResult]:

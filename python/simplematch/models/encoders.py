@@ -116,7 +116,7 @@ def add_lora(encoder: ViTEncoder, rank: int, alpha: int, blocks: Sequence[int]) 
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise ImportError(
             'encoder_training "lora" needs the package peft: pip install peft, or the extra train'
         ) from error

@@ -21,7 +21,7 @@ from torch import nn
 
 from .._files import reason_of
 from . import storage
-from .card import PIPELINE_TAG, Described, card_facts, make_card
+from .card import PIPELINE_TAG, Described, card_facts, facts_of, make_card, merged
 from .signed import is_edited, sign, weights_of
 
 MODEL_TYPE = "model_type"
@@ -75,7 +75,8 @@ class HubModel(
         """Write `config.json`, `model.safetensors` and the model card `README.md` to a folder.
 
         The folder is created if necessary, and its files change together. A card that has been edited is kept. A loaded
-        model whose weights haven't changed takes its card along, unless `model_card_kwargs` are given.
+        model whose weights haven't changed takes its card along; `model_card_kwargs` are added to it, or make a new one
+        if it has been edited.
 
         Args:
             save_directory: the folder.
@@ -174,13 +175,44 @@ class HubModel(
         tags = self._hub_mixin_info.model_card_data.tags or []
         return make_card(described, card_facts(self.card_facts | facts), tags)
 
+    def updated_card(self, folder: str | Path, **facts: Any) -> str:
+        """Return the model card of the folder that the model was loaded from, with further facts.
+
+        Args:
+            folder: the folder.
+            facts: see `simplematch.models.card.CardFacts`; results are added to those that the card has.
+
+        Raises:
+            ValueError: see `check_card`.
+        """
+        check_card(Path(folder))
+        return self._card_of(storage.weights_digest(Path(folder)), Path(folder), facts)
+
     def _card_of(self, digest: str, folder: Path, facts: dict[str, Any] | None) -> str:
-        """Return the card of the weights with a digest: the one that they already have, or a new one."""
-        if facts is None:
-            for card in (storage.read_card(folder), self._card):
-                if card is not None and weights_of(card) == digest:
-                    return card
-        return sign(str(self.generate_model_card(**(facts or {}))), digest)
+        """Return the card of the weights with a digest: the one that they already have, with `facts`, or a new one."""
+        cards = (storage.read_card(folder), self._card)
+        earlier = [card for card in cards if card is not None and weights_of(card) == digest]
+        if facts is None and earlier:
+            return earlier[0]
+        known = next((facts_of(card) for card in earlier if not is_edited(card)), {}) | self.card_facts
+        facts = known | (facts or {})
+        facts["results"] = merged(known.get("results", ()), facts.get("results", ()))
+        return sign(str(self.generate_model_card(**facts)), digest)
+
+
+def check_card(folder: Path) -> None:
+    """Check that the card of a folder may be rewritten.
+
+    Raises:
+        ValueError: the folder has no card, or one that has been edited or describes other weights.
+    """
+    card, path = storage.read_card(folder), folder / storage.CARD
+    if card is None:
+        raise ValueError(f"{path} must be the model card that save_pretrained wrote, but there is none: save it again")
+    if is_edited(card):
+        raise ValueError(f"{path} has been edited and is never overwritten: add results by hand, or remove it and save")
+    if weights_of(card) != storage.weights_digest(folder):
+        raise ValueError(f"{path} describes other weights than those beside it: remove it, and save the model again")
 
 
 def is_repository(name: str | Path) -> bool:

@@ -109,6 +109,11 @@ def read_card(folder: Path) -> str | None:
     return _read_text(_place(folder, CARD))
 
 
+def weights_digest(folder: Path) -> str:
+    """Return the digest of a folder's `model.safetensors`."""
+    return digest(_place(folder, WEIGHTS).read_bytes())
+
+
 def _read_text(path: Path) -> str | None:
     try:
         if path.stat().st_size > LARGEST_CARD:

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from .._files import DataError
 from ..data import CopiedGroups, CopiedPairs, GroupBatch, PairBatch, SkippedPairs, open_dataset
-from ..evaluation import evaluate
+from ..evaluation import card_result, evaluate
 from ..models import CardResult, SimpleMatch
 from . import checkpoint
-from .card import card_result, run_facts
+from .card import run_facts
 from .checkpoint import Position
 from .config import TrainConfig
 from .data import training_data, training_losses
@@ -318,7 +318,7 @@ class _Run:
         assert found.predictions is not None
         self.monitor.validation(position.step, position.epoch + 1, result, found.predictions, self.validation)
         best = result.at(0.1) > position.best_pck
-        self.validated = position.step, card_result(result, self.config, "val")
+        self.validated = position.step, card_result(result, self.config.root, self.validation.name, "val")
         if best and self._save_model(checkpoint.BEST):
             position.best_pck = result.at(0.1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 from PIL import Image
+from safetensors.torch import save_file
 
 import simplematch
 from simplematch.models import CardResult, SimpleMatch
-from simplematch.models.card import FOLDER
+from simplematch.models.card import FOLDER, facts_of
 from simplematch.models.signed import is_edited, weights_of
 
 from .kinds import KINDS
@@ -140,6 +142,41 @@ def test_a_card_goes_with_its_weights(tmp_path: Path) -> None:
     assert card_of(tmp_path / "c").data.license == "mit"
     loaded.save_pretrained(tmp_path / "c")  # nothing has changed
     assert card_of(tmp_path / "c").data.license == "mit"
+
+
+def test_facts_are_added_to_a_card(tmp_path: Path) -> None:
+    """Of the same weights: what it tells stays, and a result of the same data and protocol is replaced."""
+    tiny_model("resnet101-256").save_pretrained(tmp_path, model_card_kwargs=FACTS)
+    assert facts_of((tmp_path / "README.md").read_text()) == FACTS
+    model = SimpleMatch.from_pretrained(tmp_path)
+    other = replace(RESULT, split="test", pck={0.1: 0.75})
+    better = replace(RESULT, pck={0.1: 0.625})
+    for results, expected in (([other], [RESULT, other]), ([better, other], [better, other]), ([], [better, other])):
+        model.save_pretrained(tmp_path, model_card_kwargs={"results": results})
+        assert facts_of((tmp_path / "README.md").read_text()) == FACTS | {"results": expected}
+    model.save_pretrained(tmp_path, model_card_kwargs={"license": "mit"})
+    assert facts_of((tmp_path / "README.md").read_text()) == FACTS | {"results": [better, other], "license": "mit"}
+    change(model)
+    model.save_pretrained(tmp_path, model_card_kwargs={"license": "mit"})
+    assert facts_of((tmp_path / "README.md").read_text()) == {"license": "mit"}
+
+
+def test_a_card_is_updated_only_if_it_is_ours(tmp_path: Path) -> None:
+    model = tiny_model("resnet101-256")
+    model.save_pretrained(tmp_path)
+    card = tmp_path / "README.md"
+    written = card.read_text()
+    assert "PCK" in model.updated_card(tmp_path, results=[RESULT]) and card.read_text() == written
+    card.write_text("mine")
+    with pytest.raises(ValueError, match=r"README.md has been edited and is never overwritten: add results by hand"):
+        model.updated_card(tmp_path)
+    card.unlink()
+    with pytest.raises(ValueError, match=r"README.md must be the model card that save_pretrained wrote, but there"):
+        model.updated_card(tmp_path)
+    card.write_text(written)
+    save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"README.md describes other weights than those beside it: remove it"):
+        model.updated_card(tmp_path)
 
 
 def change(model: SimpleMatch) -> None:
