@@ -14,6 +14,7 @@ from itertools import product
 import torch
 
 from simplematch.models import PRESETS, SimpleMatch
+from simplematch.sizes import height_width
 from simplematch_kernels import Matches
 
 from . import measure
@@ -53,7 +54,8 @@ def cases(kind: str, scope: str) -> list[Case]:
 
 def test_inference(case: Case, device: torch.device, rounds: int, timings: Timings, record: Record) -> None:
     models = networks(case.preset, device)
-    inputs = pairs(models["fused"].image_size, case.batch, device)
+    side, _ = height_width(models["fused"].image_size)
+    inputs = pairs(side, case.batch, device)
     mixed = torch.autocast(device.type, torch.bfloat16) if case.precision == "bf16" else nullcontext()
     with torch.inference_mode(), mixed:
         assert_agree({name: model(*inputs) for name, model in models.items()}, case.precision)

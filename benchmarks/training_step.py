@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from simplematch.models import SimpleMatch, multi_scale_loss
+from simplematch.sizes import height_width
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def build(variant: Variant, device: torch.device | str = "cpu", **changes: Any) 
 
 def random_batch(network: SimpleMatch, variant: Variant) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return random source and target images, source keypoints and target keypoints."""
-    side = network.image_size
+    side, _ = height_width(network.image_size)
     device = next(network.parameters()).device
     generator = torch.Generator(device).manual_seed(0)
     images = torch.randn(2, variant.batch, 3, side, side, device=device, generator=generator)

@@ -28,8 +28,9 @@ def main(arguments: list[str] | None = None) -> None:
         command = ArgumentParser(description=summary)
         command.add_function_arguments(function, as_positional=name in POSITIONAL)
         commands.add_subcommand(name, command, help=summary)
-    _check_names(sys.argv[1:] if arguments is None else arguments)
-    chosen = parser.parse_args(arguments)
+    given = [_with_underscores(x) for x in (sys.argv[1:] if arguments is None else arguments)]
+    _check_names(given)
+    chosen = parser.parse_args(given)
     try:
         COMMANDS[chosen.command](**chosen[chosen.command].as_dict())
         sys.stdout.flush()
@@ -44,6 +45,12 @@ def main(arguments: list[str] | None = None) -> None:
         _print_error(str(interruption) or "stopped")
         _discard_output()
         sys.exit(interruption.status if isinstance(interruption, Interrupted) else 130)
+
+
+def _with_underscores(argument: str) -> str:
+    """Write the name of an option as the parser does: --image-size as --image_size."""
+    name, equals, value = argument.partition("=")
+    return "--" + name[2:].replace("-", "_") + equals + value if name.startswith("--") else argument
 
 
 def _check_names(arguments: list[str]) -> None:

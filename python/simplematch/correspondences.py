@@ -24,6 +24,7 @@ from .data.images import Picture, read_picture, size_notes
 from .data.records import BoolArray, FloatArray, Size
 from .evaluation import Matcher
 from .models import default_device, load_model
+from .sizes import place
 
 DEFAULT_MODEL = "efficientnet-lite0-448-nn"
 ImageLike = str | Path | Image.Image | np.ndarray[Any, Any] | Tensor
@@ -173,16 +174,18 @@ def match_pictures(
     pixels = [_pixels(image) for image in (image_a, image_b)]
     size_a, size_b = [(int(x.shape[1]), int(x.shape[2])) for x in pixels]
     queries = grid_points(size_a, grid) if points is None else _points(points, size_a)
-    side = network.image_size
-    transform = PairTransform(side, _triple(network.mean), _triple(network.std))
+    size, resize = network.image_size, getattr(network, "resize", "squash")
+    transform = PairTransform(size, _triple(network.mean), _triple(network.std), resize=resize)
+    placed_a, placed_b = place(size_a, size, resize), place(size_b, size, resize)
     a, b = (network.encode(transform.prepare(x)[None].to(device)) for x in pixels)
-    there, confidence, covariance = _match(network, a, b, queries * _scale(side, size_a))
-    mutual = _mutual(network, a, b, queries * _scale(side, size_a))
+    there, confidence, covariance = _match(network, a, b, placed_a.to_input(queries))
+    mutual = _mutual(network, a, b, placed_a.to_input(queries))
     back, _, _ = _match(network, b, a, there)
-    distance = np.linalg.norm(back / _scale(side, size_a) - queries, axis=1)
-    scale = _scale(side, size_b)
-    covariance = None if covariance is None else covariance / np.outer(scale, scale)
-    return Correspondences(queries, there / scale, confidence, distance, size_a, size_b, name, covariance, mutual)
+    distance = np.linalg.norm(placed_a.to_image(back) - queries, axis=1)
+    covariance = None if covariance is None else covariance / np.outer(placed_b.scale, placed_b.scale)
+    return Correspondences(
+        queries, placed_b.to_image(there), confidence, distance, size_a, size_b, name, covariance, mutual
+    )
 
 
 def grid_shape(size: Size, count: int) -> tuple[int, int]:
@@ -286,18 +289,13 @@ def _array(parts: Sequence[Tensor]) -> FloatArray:
 def _model(model: Matcher | str | Path) -> tuple[Matcher, str]:
     if isinstance(model, str | Path):
         return _loaded(str(model)), str(model)
-    return model, type(model).__name__
+    return model, getattr(model, "name", type(model).__name__)
 
 
 @cache
 def _loaded(name: str) -> Matcher:
     loaded: Matcher = load_model(name)
     return loaded
-
-
-def _scale(image_size: int, size: Size) -> FloatArray:
-    """Return the factors (x, y) from pixels of an image to pixels of the network's square input."""
-    return image_size / np.array(size[::-1], dtype=np.float64)
 
 
 def _triple(values: Sequence[float]) -> tuple[float, float, float]:

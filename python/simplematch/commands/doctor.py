@@ -16,7 +16,7 @@ from ..bf16 import describe_bf16
 from ..data import recognise
 from ..data.open import NEEDED
 from ..models import PRESETS
-from ..models.weights import weight_origin
+from ..models.default_weights import weight_origin
 from .lists import names
 
 DISTRIBUTION = "simplematch-kernels"

@@ -16,6 +16,7 @@ from ..models import check_model, default_device, load_model
 from ..models.hub import check_card, folder_of
 from ..models.storage import CARD
 from .lists import names
+from .model_options import model_options
 from .progress import progress_bar
 
 
@@ -25,6 +26,10 @@ def evaluate(
     preset: str = "efficientnet-lite0-448-nn",
     checkpoint: Path | None = None,
     weights: Path | None = None,
+    encoder: str | None = None,
+    block: int | None = None,
+    image_size: str | None = None,
+    resize: str | None = None,
     split: str = "test",
     codebase: str | None = None,
     annotations: str = "image",
@@ -45,7 +50,12 @@ def evaluate(
         preset: a model with a pretrained encoder; -nn presets are untrained nearest-neighbour matchers.
         checkpoint: a folder that training or save_pretrained wrote, or a repository owner/name of the Hugging Face hub,
             instead of a preset.
-        weights: file of the preset's encoder weights.
+        weights: file of the encoder weights of the preset or of encoder.
+        encoder: instead of a preset, any model of timm, for an untrained nearest-neighbour matcher.
+        block: with encoder, the block (or the stage) whose descriptors are compared; default: three quarters of a ViT's
+            depth, or strides 8 and 16 of an encoder with stages.
+        image_size: size of the network's input instead of the preset's: 448, or height x width: 448x672.
+        resize: squash (each axis independently) or letterbox (keep the aspect ratio); default: the model's.
         split: split of the data set.
         codebase: comma-separated codebases whose PCK protocols to use: default, cats, simplematch, sd4match,
             geoaware-sc, sd-dino, dift.
@@ -65,14 +75,17 @@ def evaluate(
     chosen = _checked_folder(checkpoint) if checkpoint else preset
     if card:
         _check_card(checkpoint)
-    check_model(chosen)  # before reading a large data set
+    if checkpoint and encoder is not None:
+        raise ValueError(f"encoder must not be given with a checkpoint, which has its own, got {encoder}")
+    how = model_options(encoder, block, image_size, resize)
+    check_model(chosen, encoder, block)  # before reading a large data set
     if annotations != "image" and dataset != "spair":
         raise ValueError(f"annotations must be image unless dataset is spair, got {annotations!r}")
     options: dict[str, Any] = {"annotations": annotations} if dataset == "spair" else {}
     pairs = open_dataset(dataset, root, split, skip_broken=skip_broken, **options)
     groups = symmetry_of(pairs, symmetry)
     protocols = [evaluation.preset(name, pairs.name) for name in names(codebase)] if codebase else None
-    model = load_model(chosen, weights)
+    model = load_model(chosen, weights, **how)
     model.to(device or default_device())
     with use_backend(backend) if backend is not None else nullcontext(), progress_bar("pairs") as progress:
         found = evaluation.evaluate(
@@ -84,7 +97,12 @@ def evaluate(
     if groups is not None and found.predictions is not None:
         geo_aware = [evaluation.geo_aware(found.predictions, pairs, groups, x.protocol) for x in found.results]
         report["geo_aware"] = evaluation.to_json(geo_aware)
-    report |= {"model": str(checkpoint or preset), "dataset": pairs.name, "split": split, "skipped": found.skipped}
+    report |= {
+        "model": str(checkpoint or encoder or preset),
+        "dataset": pairs.name,
+        "split": split,
+        "skipped": found.skipped,
+    }
     try:
         with NewFiles() as new:
             if output is not None:

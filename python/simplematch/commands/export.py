@@ -12,6 +12,7 @@ from simplematch_kernels import onnx as operators
 from .. import correspondences
 from .._files import NewFiles, check_output
 from ..models import NearestNeighbour, SimpleMatch, load_model
+from ..sizes import height_width
 
 INPUTS = ("source_image", "target_image", "keypoints")
 OUTPUTS = ("matches", "score")
@@ -33,7 +34,7 @@ class PairMatcher(nn.Module):
         self.register_buffer("std", torch.tensor(model.std)[:, None, None])
 
     def forward(self, source_image: Tensor, target_image: Tensor, keypoints: Tensor) -> tuple[Tensor, Tensor]:
-        """Match keypoints (B, N, 2) in pixels of images (B, 3, S, S), RGB values 0 to 1.
+        """Match keypoints (B, N, 2) in pixels of images (B, 3, H, W), RGB values 0 to 1.
 
         Returns:
             Matches (B, N, 2) in pixels of the target images, and their scores (B, N).
@@ -46,8 +47,8 @@ class PairMatcher(nn.Module):
 def export(onnx: Path, model: str = correspondences.DEFAULT_MODEL) -> None:
     """Write a model as one ONNX file: encoder, decoder and matching, of standard operators.
 
-    Its inputs are source_image and target_image (B, 3, S, S), RGB values 0 to 1, and keypoints (B, N, 2) as (x, y) in
-    pixels of these images; its outputs matches (B, N, 2) and score (B, N). B and N are free, S is the model's.
+    Its inputs are source_image and target_image (B, 3, H, W), RGB values 0 to 1, and keypoints (B, N, 2) as (x, y) in
+    pixels of these images; its outputs matches (B, N, 2) and score (B, N). B and N are free, H x W is the model's size.
 
     Args:
         onnx: file to write.
@@ -66,7 +67,7 @@ def export_model(model: SimpleMatch | NearestNeighbour) -> bytes:
     Raises:
         ValueError: a package that the export needs is missing.
     """
-    images, keypoints = torch.zeros(2, 3, model.image_size, model.image_size), torch.zeros(2, 3, 2)
+    images, keypoints = torch.zeros(2, 3, *height_width(model.image_size)), torch.zeros(2, 3, 2)
     batch, points = torch.export.Dim.DYNAMIC, torch.export.Dim.DYNAMIC
     try:
         program = operators.export(

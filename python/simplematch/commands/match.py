@@ -15,7 +15,9 @@ from .._json import loads, to_json
 from ..correspondences import Correspondences, open_image
 from ..data.images import Picture
 from ..data.records import FloatArray
+from ..models import check_model, load_model
 from ..viz import MatchPanel, draw_grid, encode_figure
+from .model_options import model_options
 
 _log = logging.getLogger(__name__)
 
@@ -26,6 +28,11 @@ def match(
     points: str | None = None,
     grid: int = 8,
     model: str = correspondences.DEFAULT_MODEL,
+    weights: Path | None = None,
+    encoder: str | None = None,
+    block: int | None = None,
+    image_size: str | None = None,
+    resize: str | None = None,
     output: Path | None = None,
     device: str | None = None,
     format: str = "simplematch",
@@ -38,6 +45,12 @@ def match(
         points: points in pixels of image_a: "120,80 200,150", a csv file with columns x and y, or a json list.
         grid: points along the longer side of a regular grid, used without `points`.
         model: a preset, the folder of a model, or a repository owner/name of the Hugging Face hub.
+        weights: file of the encoder weights of the preset or of encoder.
+        encoder: instead of a model, any model of timm, for an untrained nearest-neighbour matcher.
+        block: with encoder, the block (or the stage) whose descriptors are compared; default: three quarters of a ViT's
+            depth, or strides 8 and 16 of an encoder with stages.
+        image_size: size of the network's input instead of the preset's: 448, or height x width: 448x672.
+        resize: squash (each axis independently) or letterbox (keep the aspect ratio); default: the model's.
         output: path of the output files without suffix; default: the names of both images, in the current folder.
         device: default: cuda if available.
         format: contents of OUTPUT.json: simplematch, or transformers: a list with the dictionary of keypoints0,
@@ -46,6 +59,8 @@ def match(
     if format not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
     chosen = None if points is None else read_points(points)
+    how = model_options(encoder, block, image_size, resize)
+    check_model(model, encoder, block)
     output = output or Path(f"{image_a.stem}-{image_b.stem}")
     files = [output.with_name(f"{output.name}.{kind}") for kind in ("json", "csv", "png")]
     _check_outputs(files, [image_a, image_b])
@@ -53,7 +68,8 @@ def match(
     for note in (note for picture in pictures for note in picture.notes.values()):
         _log.warning(note)
     a, b = (picture.pixels for picture in pictures)
-    found = correspondences.match_pictures(a, b, chosen, grid=grid, model=model, device=device)
+    network = load_model(model, weights, **how) if weights or any(x is not None for x in how.values()) else model
+    found = correspondences.match_pictures(a, b, chosen, grid=grid, model=network, device=device)
     title = f"{image_a.name} to {image_b.name}: {len(found)} points, {found.model}; brighter: more confident"
     title += "" if found.covariance is None else "; ellipses: two standard deviations"
     picture = encode_figure(draw_grid([[_panel(pictures, found, title)]]), files[2])

@@ -20,6 +20,7 @@ from torch import Generator, Tensor
 from .._files import DataError
 from .._json import to_json
 from .._torchvision import tv_tensors
+from ..sizes import height_width
 from .batch import TransformedPairs
 from .dataset import PairDataset
 from .groups import ImageGroups, NamedImage
@@ -157,7 +158,7 @@ class CopiedPairs(TransformedPairs):
         )
         points = apply_map(source_map, torch.from_numpy(info.source_keypoints))
         truth = apply_map(target_map, torch.from_numpy(info.target_keypoints))
-        size = (self.transform.image_size,) * 2
+        size = height_width(self.transform.image_size)
         seen = (is_inside(points, size) & is_inside(truth, size)).nonzero().flatten()
         keep = seen[self.transform.choose(len(seen), generator)]
         return NetworkSample(source, target, points[keep].float(), truth[keep].float(), info)
@@ -181,7 +182,7 @@ class CopiedGroups(ImageGroups):
     def _place(self, image: NamedImage, points: Tensor, generator: Generator, hflip: bool) -> tuple[Tensor, ...]:
         inputs, affine = self.copies.read((str(image.path), image.variant), self.copies.choose(generator, hflip))
         moved = apply_map(affine, points)
-        return inputs, moved.float(), is_inside(moved, (self.transform.image_size,) * 2)
+        return inputs, moved.float(), is_inside(moved, height_width(self.transform.image_size))
 
 
 def _images_of(dataset: PairDataset) -> dict[Key, KnownImage]:

@@ -40,8 +40,8 @@ class GroupSample:
     """A group of G images of one category.
 
     Attributes:
-        images: (G, 3, S, S) float32, normalised; or (G, F) float16, encoded, see `SimpleMatch.encode_images`.
-        keypoints: (G, P, 2) float32 (x, y) in pixels of the S x S input; column p is the same point in every image.
+        images: (G, 3, H, W) float32, normalised; or (G, F) float16, encoded, see `SimpleMatch.encode_images`.
+        keypoints: (G, P, 2) float32 (x, y) in pixels of the H x W input; column p is the same point in every image.
         visible: (G, P) bool: False where an image lacks the point; its coordinates are then -1.
         skipped: one sentence for each unreadable image that was replaced.
         files: the paths of the images.
@@ -56,7 +56,7 @@ class GroupSample:
 
 @dataclass(eq=False)
 class GroupBatch:
-    """A batch of B groups: images (B, G, 3, S, S) or encoded (B, G, F), keypoints (B, G, P, 2), visible (B, G, P)."""
+    """A batch of B groups: images (B, G, 3, H, W) or encoded (B, G, F), keypoints (B, G, P, 2), visible (B, G, P)."""
 
     images: Tensor
     keypoints: Tensor

@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 
 from .._torchvision import transforms as F
 from .._torchvision import tv_tensors
+from ..sizes import ImageSize, check_resize, height_width, place
 from .affine import random_affine
 from .photometric import photometric
 from .records import Box, PairInfo, PairSample
@@ -27,8 +28,8 @@ class NetworkSample:
     """A pair as the network's input.
 
     Attributes:
-        source, target: (3, S, S) float32, normalised.
-        source_keypoints, target_keypoints: (N, 2) float32 (x, y) in pixels of the S x S input.
+        source, target: (3, H, W) float32, normalised.
+        source_keypoints, target_keypoints: (N, 2) float32 (x, y) in pixels of the H x W input.
         info: the pair's record, swapped if the pair was, with all keypoints in original pixels.
         skipped: one sentence for each unreadable pair that this one replaces.
     """
@@ -43,10 +44,10 @@ class NetworkSample:
 
 @dataclass(frozen=True)
 class PairTransform:
-    """Resizes both images to S x S and normalises them; positive probabilities enable augmentation.
+    """Brings both images to one size and normalises them; positive probabilities enable augmentation.
 
     Attributes:
-        image_size: S.
+        image_size: the size, S for a square or (height, width).
         mean, std: statistics of the normalisation, for values from 0 to 1.
         max_keypoints: the largest number of keypoints; a random subset is kept. None keeps all, as for evaluation.
         crop: probability, for each image, of a random crop that keeps the box and all keypoints.
@@ -58,9 +59,11 @@ class PairTransform:
             within +-30 degrees. The outside is black; points that leave either image are dropped.
         hflip: probability of flipping both images horizontally; both flip together, so left/right labels stay
             consistent.
+        resize: "squash" (resize each axis independently) or "letterbox" (keep the aspect ratio, between bars of the
+            mean colour).
     """
 
-    image_size: int
+    image_size: ImageSize
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     max_keypoints: int | None = None
@@ -70,6 +73,10 @@ class PairTransform:
     swap: float = 0.0
     affine: float = 0.0
     hflip: float = 0.0
+    resize: str = "squash"
+
+    def __post_init__(self) -> None:
+        check_resize(self.resize)
 
     def __call__(self, sample: PairSample, generator: Generator | None = None) -> NetworkSample:
         """Transform a pair.
@@ -85,8 +92,8 @@ class PairTransform:
         if self.draw_swap(generator):
             sample = _swapped(sample)
         info = sample.info
-        source, source_points = self._squash(sample.source, sample.source_keypoints, info.source_box, generator)
-        target, target_points = self._squash(sample.target, sample.target_keypoints, info.target_box, generator)
+        source, source_points = self._fit(sample.source, sample.source_keypoints, info.source_box, generator)
+        target, target_points = self._fit(sample.target, sample.target_keypoints, info.target_box, generator)
         if self.rotate and _draw(generator) < self.rotate:
             source, target, source_points, target_points = _rotate_pair(
                 source, target, source_points, target_points, _rotation_limit(info.category), generator
@@ -123,7 +130,7 @@ class PairTransform:
         `hflip` must be the same for all images that are matched with each other; see `draw_hflip`.
 
         Returns:
-            The network's input (3, S, S), the points (N, 2) float32 in its pixels, and (N,) bool: the points inside.
+            The network's input (3, H, W), the points (N, 2) float32 in its pixels, and (N,) bool: the points inside.
         """
         pixels, moved, _ = self.augment_and_map(image, points, box, category, generator, hflip)
         return pixels, moved.as_subclass(Tensor).float(), _inside(moved)
@@ -140,15 +147,16 @@ class PairTransform:
         """Augment like `augment`, and also return the map of points.
 
         Returns:
-            The network's input (3, S, S), the points (N, 2) in its pixels, and the affine map (2, 3) float64 from
+            The network's input (3, H, W), the points (N, 2) in its pixels, and the affine map (2, 3) float64 from
             pixels (x, y, 1) of the original image to those of the input.
         """
         crop = self._draw_crop(points, box, generator)
         before = _corners(crop or (0, 0, *points.canvas_size))
+        placement = place(crop[2:] if crop else points.canvas_size, self.image_size, self.resize)
         image, points = self._resize(image, points, crop)
-        count, canvas = len(points), points.canvas_size
+        count = len(points)
         # The corners follow the points, whose places alone decide which moves are drawn.
-        points = _join(points, _corners((0, 0, *canvas)))
+        points = _join(points, _corners((*placement.corner, *placement.resized)))
         if self.rotate and _draw(generator) < 2 / 3 * self.rotate:
             angle = (2 * _draw(generator) - 1) * _rotation_limit(category)
             rotated = _rotate_points(points, angle)
@@ -174,10 +182,10 @@ class PairTransform:
         return self.swap > 0 and _draw(generator) < self.swap
 
     def prepare(self, image: tv_tensors.Image) -> Tensor:
-        """Transform an image (3, H, W) uint8 to the network's input (3, S, S), without augmentation."""
-        return self._normalise(F.resize(image, [self.image_size] * 2, antialias=True))
+        """Transform an image (3, h, w) uint8 to the network's input (3, H, W), without augmentation."""
+        return self._normalise(self._resize(image, _no_points(image))[0])
 
-    def _squash(
+    def _fit(
         self, image: Tensor, points: tv_tensors.KeyPoints, box: Box | None, generator: Generator
     ) -> tuple[Tensor, tv_tensors.KeyPoints]:
         return self._resize(image, points, self._draw_crop(points, box, generator))
@@ -187,12 +195,18 @@ class PairTransform:
         return crop_around(points, box, generator) if self.crop and _draw(generator) < self.crop else None
 
     def _resize(
-        self, image: Tensor, points: tv_tensors.KeyPoints, crop: Crop | None
+        self, image: Tensor, points: tv_tensors.KeyPoints, crop: Crop | None = None
     ) -> tuple[Tensor, tv_tensors.KeyPoints]:
         if crop is not None:
             image, points = F.crop(image, *crop), F.crop(points, *crop)
-        size = [self.image_size] * 2
-        return F.resize(image, size, antialias=True), F.resize(points, size)
+        placement = place(points.canvas_size, self.image_size, self.resize)
+        size = list(placement.resized)
+        image, points = F.resize(image, size, antialias=True), F.resize(points, size)
+        if not placement.bars:
+            return image, points
+        (top, left), (rows, columns) = placement.corner, height_width(self.image_size)
+        bars = [left, top, columns - size[1] - left, rows - size[0] - top]
+        return F.pad(image, bars, fill=[round(255 * x) for x in self.mean]), F.pad(points, bars)
 
     def _move(
         self, image: Tensor, points: tv_tensors.KeyPoints, generator: Generator
@@ -230,6 +244,11 @@ class PairTransform:
     def _normalise(self, image: Tensor) -> Tensor:
         scaled = F.to_dtype(image, torch.float32, scale=True)
         return F.normalize(scaled, list(self.mean), list(self.std)).as_subclass(Tensor)
+
+
+def _no_points(image: Tensor) -> tv_tensors.KeyPoints:
+    size = (image.shape[-2], image.shape[-1])
+    return tv_tensors.KeyPoints(torch.zeros(0, 2, dtype=torch.float64), canvas_size=size)
 
 
 def crop_around(points: tv_tensors.KeyPoints, box: Box | None, generator: Generator) -> Crop:

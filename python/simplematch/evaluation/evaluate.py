@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, distributed
 
@@ -22,6 +21,7 @@ from ..data.dataset import PairDataset
 from ..data.images import ImageError
 from ..data.records import PairInfo, Size
 from ..data.transforms import PairTransform
+from ..sizes import ImageSize, place
 from .features import FeatureCache, concatenate
 from .pck import PCK, PCKResult, to_original
 from .predictions import Prediction, Predictions
@@ -32,10 +32,13 @@ _Image = tuple[str, str]
 
 
 class Matcher(Protocol):
-    """The interface of a model for evaluation; images are (B, 3, S, S), normalised with `mean` and `std`."""
+    """The interface of a model for evaluation; images are (B, 3, H, W), normalised with `mean` and `std`.
+
+    A model may have an attribute `resize`, "squash" or "letterbox", see `simplematch.sizes`.
+    """
 
     @property
-    def image_size(self) -> int: ...
+    def image_size(self) -> ImageSize: ...
     @property
     def mean(self) -> Sequence[float]: ...
     @property
@@ -111,13 +114,14 @@ def evaluate(
     _check_thresholds(dataset, protocols, model.image_size)
     groups = {"category": dataset.categories, **dataset.variations}
     window = getattr(model, "window_size", None) if window is None else window
-    metrics = [PCK(protocol, model.image_size, groups, window) for protocol in protocols]
+    resize = getattr(model, "resize", "squash")
+    metrics = [PCK(protocol, model.image_size, groups, window, resize) for protocol in protocols]
     run = _Run(model, dataset, metrics, _device(model, device), threads, skip_broken, keep_predictions, read)
     with _eval_mode(model), torch.inference_mode():
         run.run(_share(_order(dataset)), batch_size, cache_bytes, progress)
     predictions = None
     if run.predictions is not None:
-        predictions = Predictions(_gather(run.predictions), model.image_size, window, dataset.name)
+        predictions = Predictions(_gather(run.predictions), model.image_size, window, dataset.name, resize)
     skipped = _gather(run.skipped)
     if skipped:
         _log.warning("skipped %d of %d pairs; the first reason: %s", len(skipped), len(dataset), skipped[0])
@@ -146,7 +150,8 @@ class _Run:
         self.device = device
         self.threads = threads
         self.skip_broken = skip_broken
-        self.transform = PairTransform(model.image_size, _triple(model.mean), _triple(model.std))
+        self.resize: str = getattr(model, "resize", "squash")
+        self.transform = PairTransform(model.image_size, _triple(model.mean), _triple(model.std), resize=self.resize)
         self.predictions: list[Prediction] | None = [] if keep_predictions else None
         self.skipped: list[str] = []
         self.seconds = dict.fromkeys(("decode", "encode", "match", "metric"), 0.0)
@@ -227,11 +232,12 @@ class _Run:
     def _match_one_way(self, source: Any, target: Any, infos: list[PairInfo], reverse: bool) -> None:
         size = self.model.image_size
         with self._timed("match"):
-            points = [torch.from_numpy(i.source_keypoints * (size / np.array(i.source_size[::-1]))) for i in infos]
+            placed = [place(i.source_size, size, self.resize).to_input(i.source_keypoints) for i in infos]
+            points = [torch.from_numpy(points) for points in placed]
             keypoints = pad_keypoints([p.float() for p in points]).to(self.device)
             counts = torch.tensor([len(p) for p in points], device=self.device)
             matches = self.model.match_features(source, target, keypoints, counts)
-            predicted = to_original(matches.keypoints, infos, size)
+            predicted = to_original(matches.keypoints, infos, size, self.resize)
             scores = matches.score.double().cpu().numpy()
         with self._timed("metric"):
             for metric in self.metrics:
@@ -256,7 +262,7 @@ def _order(dataset: PairDataset) -> list[int]:
     return sorted(range(len(infos)), key=lambda i: (infos[i].category, infos[i].source_key, infos[i].target_key))
 
 
-def _check_thresholds(dataset: PairDataset, protocols: Sequence[PCKProtocol], image_size: int) -> None:
+def _check_thresholds(dataset: PairDataset, protocols: Sequence[PCKProtocol], image_size: ImageSize) -> None:
     for index in range(len(dataset)):
         info = dataset.info(index)
         for protocol in protocols:

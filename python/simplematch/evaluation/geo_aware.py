@@ -15,6 +15,7 @@ import numpy as np
 from ..data.dataset import PairDataset
 from ..data.records import BoolArray, FloatArray
 from ..data.symmetry import Symmetry
+from ..sizes import ImageSize
 from .pck import Scores
 from .predictions import Prediction, Predictions
 from .protocol import PCKProtocol
@@ -78,7 +79,7 @@ def geo_aware(
         found = _count(item, partners[item.info.category], dataset, protocol, predictions.image_size)
         counts[item.info.category].append(found)
         counts[ALL].append(found)
-    description = protocol.describe(predictions.image_size, predictions.window)
+    description = protocol.describe(predictions.image_size, predictions.window, predictions.resize)
     return GeoAwareResult(protocol, description, symmetry.name, {k: _scores(v) for k, v in counts.items()})
 
 
@@ -96,7 +97,7 @@ def _count(
     partners: Mapping[str, tuple[str, ...]],
     dataset: PairDataset,
     protocol: PCKProtocol,
-    image_size: int,
+    image_size: ImageSize,
 ) -> _Counts:
     known = dataset.target_keypoints(item.info) if partners else {}
     correct = protocol.within(protocol.distances(item.predicted, item.info, image_size))

@@ -12,6 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from ..data.records import FloatArray, PairInfo
+from ..sizes import ImageSize, place
 from .protocol import PCKProtocol
 
 Groups = Mapping[str, Sequence[str]]
@@ -85,24 +86,27 @@ class PCK(Metric):
     def __init__(
         self,
         protocol: PCKProtocol,
-        image_size: int,
+        image_size: ImageSize,
         groups: Groups | None = None,
         window: object = None,
+        resize: str | None = None,
         **options: Any,
     ) -> None:
         """Initialise the counts.
 
         Args:
             protocol: the protocol.
-            image_size: side S of the network's input.
+            image_size: size of the network's input, S for a square or (height, width).
             groups: the values of "category" and of each variation field; they must be equal on all processes.
             window: size of the matching window, for the description.
+            resize: how images are brought to this size, "squash" (the default) or "letterbox".
             options: options of `torchmetrics.Metric`.
         """
         super().__init__(**options)
         self.protocol = protocol
         self.image_size = image_size
         self.window = window
+        self.resize = resize
         keys = [(field, value) for field, values in (groups or {}).items() for value in values]
         self._rows = {("", ""): 0} | {key: i for i, key in enumerate(keys, start=1)}
         shape = (len(self._rows), len(protocol.alphas))
@@ -115,7 +119,7 @@ class PCK(Metric):
         """Count a batch.
 
         Args:
-            predicted: predicted points (B, N, 2) in pixels of the S x S input, where rows past a pair's keypoints are
+            predicted: points (B, N, 2) in pixels of the network's input, where rows past a pair's keypoints are
                 ignored; or B arrays (Ni, 2) in original pixels of the target images.
             infos: B records, already swapped for `reverse` protocols. Their target keypoints are the ground truth.
 
@@ -125,7 +129,7 @@ class PCK(Metric):
         if len(predicted) != len(infos):
             raise ValueError(f"predicted and infos must have as many pairs, got {len(predicted)} and {len(infos)}")
         if isinstance(predicted, Tensor):
-            predicted = to_original(predicted, infos, self.image_size)
+            predicted = to_original(predicted, infos, self.image_size, self.resize or "squash")
         hits, rows, lengths = [], [], []
         for points, info in zip(predicted, infos, strict=True):
             correct = self._correct(points, info)
@@ -146,7 +150,7 @@ class PCK(Metric):
         categories = [score.per_image for score in groups.get("category", {}).values() if score.pairs]
         empty = [float("nan")] * len(self.protocol.alphas)
         mean = [float(np.mean(column)) for column in zip(*categories, strict=True)] if categories else empty
-        description = self.protocol.describe(self.image_size, self.window)
+        description = self.protocol.describe(self.image_size, self.window, self.resize)
         return PCKResult(self.protocol, description, scores[("", "")], mean, groups)
 
     def _correct(self, points: FloatArray, info: PairInfo) -> FloatArray:
@@ -180,10 +184,12 @@ class PCK(Metric):
         return Scores(pairs, points, per_image.tolist(), per_point.tolist())
 
 
-def to_original(predicted: Tensor, infos: Sequence[PairInfo], image_size: int) -> list[FloatArray]:
-    """Convert points (B, N, 2) in pixels of the S x S input to B arrays (Ni, 2) float64 in target pixels."""
+def to_original(
+    predicted: Tensor, infos: Sequence[PairInfo], image_size: ImageSize, resize: str = "squash"
+) -> list[FloatArray]:
+    """Convert points (B, N, 2) in pixels of the network's input to B arrays (Ni, 2) float64 in target pixels."""
     points = predicted.detach().double().cpu().numpy()
     return [
-        row[: len(info.target_keypoints)] * (np.array(info.target_size[::-1]) / image_size)
+        place(info.target_size, image_size, resize).to_image(row[: len(info.target_keypoints)])
         for row, info in zip(points, infos, strict=True)
     ]

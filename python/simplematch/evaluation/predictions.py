@@ -12,8 +12,9 @@ import numpy as np
 
 from .._files import DataError, new_file
 from .._json import read_lines, to_json
-from ..data.files import read_box, read_field, read_list, read_number, read_points, read_size
+from ..data.files import read_box, read_field, read_list, read_points, read_size
 from ..data.records import FloatArray, PairInfo
+from ..sizes import ImageSize, check_resize, checked_size
 from .pck import PCK, Groups, PCKResult
 from .protocol import PCKProtocol
 
@@ -39,12 +40,13 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """All predictions of an evaluation, with the model's input size S and window."""
+    """All predictions of an evaluation, with the model's input size, window, and way to resize images."""
 
     items: list[Prediction]
-    image_size: int
+    image_size: ImageSize
     window: object = None
     dataset: str = ""
+    resize: str | None = None
 
     def of(self, protocol: PCKProtocol) -> list[Prediction]:
         """Return the predictions in the protocol's direction.
@@ -72,7 +74,7 @@ class Predictions:
     def write(self, file: BinaryIO) -> None:
         """Write the contents of `save` to an open file."""
         header = {"format": _FORMAT, "image_size": self.image_size, "window": self.window, "dataset": self.dataset}
-        header["pairs"] = len(self.items)
+        header |= {"resize": self.resize, "pairs": len(self.items)}
         for record in (header, *map(_to_json, self.items)):
             file.write(to_json(record).encode() + b"\n")
 
@@ -88,11 +90,11 @@ class Predictions:
         header = next(records, None)
         if not isinstance(header, dict) or header.get("format") != _FORMAT:
             raise DataError(f"{path} must begin with the header of a predictions file ({_FORMAT}).")
-        image_size = read_number(header, "image_size", path)
+        image_size, resize = _read_size(header, path)
         items = [_from_json(record, f"{path}, line {line}") for line, record in enumerate(records, start=2)]
         if len(items) != header.get("pairs", len(items)):
             raise DataError(f"{path} must have the {header['pairs']} pairs of its header, got {len(items)}.")
-        return cls(items, image_size, header.get("window"), str(header.get("dataset", "")))
+        return cls(items, image_size, header.get("window"), str(header.get("dataset", "")), resize)
 
 
 def score_predictions(predictions: Predictions | Path | str, protocol: PCKProtocol) -> PCKResult:
@@ -104,10 +106,21 @@ def score_predictions(predictions: Predictions | Path | str, protocol: PCKProtoc
     if not isinstance(predictions, Predictions):
         predictions = Predictions.load(predictions)
     items = predictions.of(protocol)
-    metric = PCK(protocol, predictions.image_size, groups_of(item.info for item in items), predictions.window)
+    groups = groups_of(item.info for item in items)
+    metric = PCK(protocol, predictions.image_size, groups, predictions.window, predictions.resize)
     metric.update([item.predicted for item in items], [item.info for item in items])
     result: PCKResult = metric.compute()
     return result
+
+
+def _read_size(header: dict[str, Any], path: Path) -> tuple[ImageSize, str | None]:
+    try:
+        size, resize = checked_size(read_field(header, "image_size", path)), header.get("resize")
+        if resize is not None:
+            check_resize(resize)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}.") from error
+    return size, resize
 
 
 def pck_curve(

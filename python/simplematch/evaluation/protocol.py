@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..data.records import BoolArray, Box, FloatArray, PairInfo, Size
+from ..sizes import ImageSize, height_width, size_text
 
 ALPHAS = (0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 THRESHOLDS = ("bbox", "image", "bbox-kp", "bbox-padded")
@@ -22,8 +23,9 @@ class PCKProtocol:
         threshold: "bbox" (longer side of the target's box), "image" (longer side of the target image), "bbox-kp"
             (longer extent of the target's keypoints) or "bbox-padded" ("bbox-kp" of keypoints padded with (-1, -1) to
             `padded_to`: too large, but used by DHPF, CATs, CHM and others).
-        space: where distance and threshold are measured: "squash" (the S x S input), "pad" (scaled by S over the longer
-            side) or "original" pixels.
+        space: where distance and threshold are measured: "squash" (the H x W input, each axis scaled independently),
+            "pad" (both axes scaled by the smaller factor, S over the longer side for a square) or "original" pixels. It
+            doesn't depend on how the model resizes images.
         strict: compare with < instead of <=.
         averaging: averaging of the headline: "per-image" (mean over pairs), "per-point" (mean over keypoints) or
             "per-category" (mean over categories of their means over pairs). Results contain all three.
@@ -49,20 +51,20 @@ class PCKProtocol:
         if not self.alphas or min(self.alphas) < 0 or list(self.alphas) != sorted(set(self.alphas)):
             raise ValueError(f"alphas must be ascending and non-negative, got {self.alphas}")
 
-    def describe(self, image_size: int, window: object = None) -> str:
-        """Describe the protocol in one line."""
+    def describe(self, image_size: ImageSize, window: object = None, resize: str | None = None) -> str:
+        """Describe the protocol in one line, with the size of the network's input and how images are brought to it."""
         parts = [
             f"threshold {self.threshold}",
             f"space {self.space}",
             "distance < alpha * threshold" if self.strict else "distance <= alpha * threshold",
             self.averaging,
             "target to source" if self.reverse else "source to target",
-            f"image {image_size} x {image_size}",
+            f"image {size_text(image_size)}" + ("" if resize is None else f" ({resize})"),
             f"window {'not stated' if window is None else window}",
         ]
         return (f"{self.name}: " if self.name else "") + ", ".join(parts)
 
-    def distances(self, predicted: FloatArray, info: PairInfo, image_size: int) -> FloatArray:
+    def distances(self, predicted: FloatArray, info: PairInfo, image_size: ImageSize) -> FloatArray:
         """Compute the distances (N,) float64, divided by the threshold, of predictions (N, 2) in target pixels.
 
         Raises:
@@ -70,7 +72,9 @@ class PCKProtocol:
         """
         return self.distances_to(info.target_keypoints, predicted, info, image_size)
 
-    def distances_to(self, points: FloatArray, predicted: FloatArray, info: PairInfo, image_size: int) -> FloatArray:
+    def distances_to(
+        self, points: FloatArray, predicted: FloatArray, info: PairInfo, image_size: ImageSize
+    ) -> FloatArray:
         """Compute the distances (N,) of predictions (N, 2) to other points (N, 2) of the target, see `distances`."""
         scale = _scale(self.space, info.target_size, image_size)
         offsets = predicted * scale - points * scale
@@ -81,7 +85,7 @@ class PCKProtocol:
         alphas = np.array(self.alphas)
         return np.asarray(distances[:, None] < alphas if self.strict else distances[:, None] <= alphas)
 
-    def threshold_of(self, info: PairInfo, image_size: int) -> float:
+    def threshold_of(self, info: PairInfo, image_size: ImageSize) -> float:
         """Return the length that alpha multiplies, in pixels of the protocol's space."""
         scale = _scale(self.space, info.target_size, image_size)
         truth = info.target_keypoints * scale
@@ -136,12 +140,13 @@ _PRESETS = {
 }
 
 
-def _scale(space: str, size: Size, image_size: int) -> FloatArray:
+def _scale(space: str, size: Size, image_size: ImageSize) -> FloatArray:
     """Return the factors (x, y) from original pixels to the space."""
     height, width = size
+    rows, columns = height_width(image_size)
     if space == "squash":
-        return np.array([image_size / width, image_size / height])
-    return np.full(2, image_size / max(height, width) if space == "pad" else 1.0)
+        return np.array([columns / width, rows / height])
+    return np.full(2, min(columns / width, rows / height) if space == "pad" else 1.0)
 
 
 def _longer_side(box: Box | None, scale: FloatArray, info: PairInfo) -> float:

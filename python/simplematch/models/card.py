@@ -17,6 +17,7 @@ from simplematch_kernels import __version__
 
 from .._fields import check_fields
 from .._json import loads, to_json
+from ..sizes import checked_size, size_text
 
 PIPELINE_TAG = "keypoint-matching"
 FOLDER = "path/to/this/folder"
@@ -104,7 +105,7 @@ class Described:
 
     @property
     def title(self) -> str:
-        return f"{self.kind}: {self.config['encoder']}, {self.config['image_size']} x {self.config['image_size']}"
+        return f"{self.kind}: {self.config['encoder']}, {size_text(checked_size(self.config['image_size']))}"
 
 
 def make_card(model: Described, facts: CardFacts, tags: Sequence[str]) -> ModelCard:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._fields import from_fields
+from ..sizes import ImageSize, check_resize, checked_size
 from .options import check_encoder_options
 
 ENCODER_KINDS = ("vit", "pyramid")
@@ -27,13 +28,18 @@ class SimpleMatchConfig:
 
     Attributes:
         encoder: name in timm, with the tag of its hub weights if any ("resnet101.tv_in1k").
-        kind: "vit" (one map of tokens, upsampled) or "pyramid" (a `features_only` backbone, strides 4, 8, 16, 32).
-        image_size: side S in pixels of the square network input.
+        kind: "vit" (one map, of a ViT's tokens or of any timm model, upsampled) or "pyramid" (the maps of strides 4, 8,
+            16 and 32 of any timm model that has them).
+        image_size: size in pixels of the network's input: S for a square, or (height, width).
+        resize: "squash" (resize both axes of an image independently) or "letterbox" (keep its aspect ratio, between
+            bars).
         encoder_options: further arguments of `timm.create_model`, limited to those in `simplematch.models.options`.
         encoder_training: "all", "lora" (a frozen encoder with low-rank adapters) or "frozen".
-        lora_rank, lora_alpha, lora_blocks: rank r, alpha (the adapter is scaled by alpha / r) and the blocks whose
-            `mlp.fc2` has an adapter.
-        width: channels C of the decoder; None for a ViT's, which then has its encoder's width.
+        lora_rank, lora_alpha: rank r and alpha (the adapter is scaled by alpha / r).
+        lora_blocks: the blocks of a ViT whose layers have an adapter; None: all of them, in encoders of any kind.
+        lora_targets: the layers that have one: types ("mlp", "attention", "conv1x1", "linear") or ends of names
+            ("mlp.fc2"), see `simplematch.models.adapters.add_lora`.
+        width: channels C of the decoder; None for "vit", whose decoder then has its encoder's width.
         variant: "official", compatible with the authors' checkpoints, or "paper", as in equation 3.
         levels: the maps to match on, coarse to fine: 0 is 1/16 (1/14 for patches of 14), 1 twice that, 2 is 1/4. The
             decoder ends at the last level, which gives the result; training supervises all of them (eq. 14).
@@ -49,12 +55,13 @@ class SimpleMatchConfig:
 
     encoder: str
     kind: str
-    image_size: int
+    image_size: ImageSize
     encoder_options: dict[str, Any] = field(default_factory=dict)
     encoder_training: str = "all"
     lora_rank: int = 16
     lora_alpha: int = 1
-    lora_blocks: tuple[int, ...] = (6, 7, 8, 9, 10, 11)
+    lora_blocks: tuple[int, ...] | None = (6, 7, 8, 9, 10, 11)
+    lora_targets: tuple[str, ...] = ("mlp.fc2",)
     width: int | None = None
     variant: str = "official"
     levels: tuple[int, ...] = (2,)
@@ -67,11 +74,15 @@ class SimpleMatchConfig:
     checkpoint_decoder: bool = False
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    resize: str = "squash"
 
     def __post_init__(self) -> None:
-        for name in ("levels", "windows", "lora_blocks", "mean", "std"):  # json has only lists
-            object.__setattr__(self, name, as_tuple(name, getattr(self, name)))
-        object.__setattr__(self, "encoder_options", _as_json("encoder_options", self.encoder_options))
+        for name in ("levels", "windows", "lora_blocks", "lora_targets", "mean", "std"):  # json has only lists
+            if name != "lora_blocks" or self.lora_blocks is not None:
+                object.__setattr__(self, name, as_tuple(name, getattr(self, name)))
+        object.__setattr__(self, "image_size", checked_size(self.image_size))
+        check_resize(self.resize)
+        object.__setattr__(self, "encoder_options", as_json("encoder_options", self.encoder_options))
         check_encoder_options(self.encoder_options)
         check_encoder(self.encoder)
         _check_choice("kind", self.kind, ENCODER_KINDS)
@@ -80,8 +91,6 @@ class SimpleMatchConfig:
         _check_choice("matching", self.matching, MATCHING)
         _check_numbers(self)
         _check_levels(self.levels, self.windows)
-        if self.kind == "pyramid" and self.encoder_training == "lora":
-            raise ValueError('encoder_training must be "all" or "frozen" for kind "pyramid", got "lora"')
         if self.kind == "pyramid" and self.width is None:
             raise ValueError('width must be a number for kind "pyramid", got None')
 
@@ -109,7 +118,7 @@ def as_tuple(name: str, value: object) -> tuple[Any, ...]:
     return tuple(value)
 
 
-def _as_json(name: str, value: object) -> dict[str, Any]:
+def as_json(name: str, value: object) -> dict[str, Any]:
     """Return a copy with lists for tuples, as json stores it."""
     try:
         copy = json.loads(json.dumps(value))
@@ -126,7 +135,7 @@ def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 
 def _check_numbers(config: SimpleMatchConfig) -> None:
-    for name in ("image_size", "lora_rank", "lora_alpha", "width"):
+    for name in ("lora_rank", "lora_alpha", "width"):
         value = getattr(config, name)
         if name == "width" and value is None:
             continue
@@ -140,8 +149,10 @@ def _check_numbers(config: SimpleMatchConfig) -> None:
     if not _is_number(config.dropout) or not 0 <= config.dropout < 1:
         raise ValueError(f"dropout must be at least 0 and below 1, got {config.dropout!r}")
     check_statistics(config.mean, config.std)
-    if not all(map(is_whole, config.lora_blocks)):
+    if not all(map(is_whole, config.lora_blocks or ())):
         raise ValueError(f"lora_blocks must hold whole numbers, got {config.lora_blocks!r}")
+    if not config.lora_targets or not all(isinstance(x, str) and x for x in config.lora_targets):
+        raise ValueError(f"lora_targets must hold types of layers or ends of their names, got {config.lora_targets!r}")
 
 
 def check_encoder(encoder: object) -> None:

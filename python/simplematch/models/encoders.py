@@ -3,20 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._torchvision import import_torchvision
+from ..sizes import ImageSize, check_multiple, height_width
+from .backbones import (
+    channels,
+    channels_first,
+    check_name,
+    check_runs,
+    create_timm_model,
+    has_fixed_size,
+    module_of,
+    reductions,
+    sized_model,
+)
 from .checkpointing import checkpoint_blocks, checkpointed
 
-import_torchvision()
-import timm  # noqa: E402  (it imports torchvision)
-from timm.models.vision_transformer import VisionTransformer  # noqa: E402
+from timm.models.vision_transformer import VisionTransformer  # isort: skip  (after backbones, which imports torchvision)
 
 STRIDES = (4, 8, 16, 32)
+_VIT_MODULES = ("vision_transformer", "vision_transformer_hybrid", "deit")
+_VIT_OPTIONS: dict[str, Any] = {"num_classes": 0, "global_pool": "", "dynamic_img_size": True}
+
+
+def single_map_encoder(
+    name: str,
+    options: dict[str, Any] | None = None,
+    block: int | None = None,
+    final_norm: bool = False,
+    checkpoint: bool = False,
+    image_size: ImageSize | None = None,
+    share: float = 1.0,
+) -> ViTEncoder | MapEncoder:
+    """Make an encoder of images as one map: `ViTEncoder` for timm's plain Vision Transformers, or `MapEncoder`.
+
+    The arguments are those of both.
+    """
+    check_name(name)
+    if module_of(name) in _VIT_MODULES:
+        network = None
+        with suppress(ValueError):  # wrong options, or a ViT that can't do without its classifier's tokens
+            network = create_timm_model(name, **(_VIT_OPTIONS | (options or {})))
+        if type(network) is VisionTransformer:
+            return ViTEncoder(name, options, block, final_norm, checkpoint, share, network)
+    return MapEncoder(name, options, block, final_norm, checkpoint, share, image_size)
 
 
 class ViTEncoder(nn.Module):
@@ -28,6 +63,8 @@ class ViTEncoder(nn.Module):
         block: the last block to run; later blocks are removed. Default: the last one.
         final_norm: apply the ViT's last LayerNorm. SimpleMatch uses the tokens before it.
         checkpoint: recompute each trained block's activations in the backward.
+        share: without `block`, the share of the blocks before the last to run.
+        network: the model, if timm has made it already.
 
     Raises:
         ValueError: timm has no such model, it isn't a `VisionTransformer`, or it has no such block.
@@ -40,22 +77,29 @@ class ViTEncoder(nn.Module):
         block: int | None = None,
         final_norm: bool = False,
         checkpoint: bool = False,
+        share: float = 1.0,
+        network: VisionTransformer | None = None,
     ) -> None:
         super().__init__()
-        no_pooling: dict[str, Any] = {"num_classes": 0, "global_pool": "", "dynamic_img_size": True}
-        vit = create_timm_model(name, **(no_pooling | (options or {})))
-        if not isinstance(vit, VisionTransformer):
-            raise ValueError(f'encoder must be a VisionTransformer of timm for kind "vit", got {name!r}')
-        depth = len(vit.blocks)
-        if block is not None and not 0 <= block < depth:
-            raise ValueError(f"block must be 0 to {depth - 1} for {name!r}, got {block}")
-        vit.blocks = nn.Sequential(*list(vit.blocks)[: None if block is None else block + 1])
+        self.name = name
+        vit = create_timm_model(name, **(_VIT_OPTIONS | (options or {}))) if network is None else network
+        if type(vit) is not VisionTransformer:
+            raise ValueError(f"encoder must be a VisionTransformer of timm for ViTEncoder, got {name!r}")
+        self.depth = len(vit.blocks)
+        last = _block(name, block, self.depth, share)
+        vit.blocks = nn.Sequential(*list(vit.blocks)[: last + 1])
         if not final_norm:
             vit.norm = nn.Identity()
         self.vit = vit
         self.channels = int(vit.embed_dim)
-        self.patch_size: tuple[int, int] = vit.patch_embed.patch_size
+        self.stride: tuple[int, int] = vit.patch_embed.feat_ratio(as_scalar=False)
         self.checkpoint = checkpoint
+
+    @property
+    def network(self) -> nn.Module:
+        """The model of timm."""
+        network: nn.Module = self.vit
+        return network
 
     def forward(self, images: Tensor) -> Tensor:
         vit = self.vit
@@ -105,79 +149,129 @@ def resample_position(position: Tensor, grid: tuple[int, int], size: tuple[int, 
     return torch.cat([position[:, :prefix], cells.flatten(2).transpose(1, 2).to(position.dtype)], 1)
 
 
-def add_lora(encoder: ViTEncoder, rank: int, alpha: int, blocks: Sequence[int]) -> None:
-    """Freeze a ViT and add peft's low-rank adapters to `mlp.fc2` of some blocks.
+class MapEncoder(nn.Module):
+    """Encodes images (B, 3, H, W) as one map (B, C, H / stride, W / stride) of any timm model with feature maps.
 
-    The adapter adds (alpha / rank) B A x, with A (rank, in) random and B (out, rank) zero.
+    Args:
+        name: name of a timm model.
+        options: further arguments of `timm.create_model`.
+        block: the map: for a model whose maps are all of one stride, a block, by default the last; else a stage, by
+            default the last of stride 16 or less. Later blocks or stages are removed where timm can.
+        final_norm: apply the model's last norm to a block's map.
+        checkpoint: recompute each block's activations in the backward.
+        share: without `block`, the share of the blocks, where all maps are of one stride, before the one to take.
+        image_size: the size of the images; default: any that timm allows.
 
     Raises:
-        ValueError: the encoder has no such block.
-        ImportError: peft isn't installed.
+        ValueError: timm has no such model, or it has no feature maps, no such block, or can't encode the size.
     """
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            'encoder_training "lora" needs the package peft: pip install peft, or the extra train'
-        ) from error
 
-    depth = len(encoder.vit.blocks)
-    if not blocks or not all(0 <= x < depth for x in blocks):
-        raise ValueError(f"lora_blocks must be some of 0 to {depth - 1}, got {tuple(blocks)}")
-    encoder.requires_grad_(False)
-    targets = [f"blocks.{x}.mlp.fc2" for x in blocks]
-    lora = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, bias="none", target_modules=targets)
-    inject_adapter_in_model(lora, encoder.vit)
-    for name, parameter in encoder.named_parameters():
-        parameter.requires_grad_(".lora_" in name)
+    def __init__(
+        self,
+        name: str,
+        options: dict[str, Any] | None = None,
+        block: int | None = None,
+        final_norm: bool = False,
+        checkpoint: bool = False,
+        share: float = 1.0,
+        image_size: ImageSize | None = None,
+    ) -> None:
+        super().__init__()
+        self.name, self.options = name, options or {}
+        self.image_size: ImageSize | None = image_size
+        network = sized_model(name, image_size, self.options, num_classes=0)
+        self.getter = hasattr(network, "forward_intermediates")
+        if not self.getter:
+            network = sized_model(name, image_size, self.options, features_only=True)
+        strides = reductions(network)
+        self.depth = len(strides)
+        blocks = len(set(strides)) == 1
+        if block is None and not blocks:
+            block = max((i for i, x in enumerate(strides) if x <= 16), default=0)
+        block = _block(name, block, self.depth, share)
+        self.stride = (strides[block], strides[block])
+        self.channels = channels(network)[block]
+        self.norm = final_norm and blocks
+        self.index = block
+        if self.getter:
+            (self.index,) = network.prune_intermediate_layers([block], prune_norm=not self.norm, prune_head=True)
+        self.backbone = network
+        if checkpoint:
+            checkpoint_blocks(network)
+        if image_size is not None and has_fixed_size(name) and not getattr(network, "dynamic_img_size", False):
+            check_multiple(image_size, self.stride, f"the stride, {self.stride[0]}")
+            check_runs(name, self, image_size)
+
+    @property
+    def network(self) -> nn.Module:
+        """The model of timm."""
+        network: nn.Module = self.backbone
+        return network
+
+    def forward(self, images: Tensor) -> Tensor:
+        if not self.getter:
+            return channels_first(self.backbone, self.backbone(images)[self.index])
+        found: list[Tensor] = self.backbone.forward_intermediates(
+            images, indices=[self.index], norm=self.norm, output_fmt="NCHW", intermediates_only=True
+        )
+        return found[0]
 
 
 class PyramidEncoder(nn.Module):
-    """Encodes images (B, 3, H, W) as four maps (B, channels[i], H / stride, W / stride) of strides 4, 8, 16, 32.
+    """Encodes images (B, 3, H, W) as maps (B, channels[i], H / stride, W / stride) of several strides.
 
     Args:
         name: name of any timm model with `features_only`.
         options: further arguments of `timm.create_model`.
         checkpoint: recompute each block's activations in the backward.
+        image_size: the size of the images; default: any that timm allows.
+        strides: the strides of the maps.
 
     Raises:
-        ValueError: timm has no such model, or it lacks one of the strides.
+        ValueError: timm has no such model, it lacks one of the strides, or can't encode the size.
     """
 
-    def __init__(self, name: str, options: dict[str, Any] | None = None, checkpoint: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        options: dict[str, Any] | None = None,
+        checkpoint: bool = False,
+        image_size: ImageSize | None = None,
+        strides: Sequence[int] = STRIDES,
+    ) -> None:
         super().__init__()
-        self.backbone = create_timm_model(name, **({"features_only": True} | (options or {})))
-        strides: list[int] = self.backbone.feature_info.reduction()
-        if not set(STRIDES) <= set(strides):
-            raise ValueError(
-                f'encoder must have strides 4, 8, 16 and 32 for kind "pyramid", got {name!r} with {strides}'
-            )
-        self.stages = [strides.index(x) for x in STRIDES]
-        channels = self.backbone.feature_info.channels()
-        self.channels: tuple[int, ...] = tuple(channels[x] for x in self.stages)
+        self.name, self.options = name, options or {}
+        self.image_size: ImageSize | None = image_size
+        self.backbone = sized_model(name, image_size, self.options, features_only=True)
+        known = reductions(self.backbone)
+        if not set(strides) <= set(known):
+            wanted = f"{', '.join(map(str, strides[:-1]))} and {strides[-1]}"
+            raise ValueError(f'encoder must have strides {wanted} for kind "pyramid", got {name!r} with {known}')
+        self.stages = [known.index(x) for x in strides]
+        widths = channels(self.backbone)
+        self.channels: tuple[int, ...] = tuple(widths[x] for x in self.stages)
+        self.stride = (max(strides), max(strides))
         if checkpoint:
             checkpoint_blocks(self.backbone)
+        odd = image_size is not None and any(side % max(strides) for side in height_width(image_size))
+        if image_size is not None and (odd or has_fixed_size(name)):
+            check_runs(name, self, image_size)
+
+    @property
+    def network(self) -> nn.Module:
+        """The model of timm."""
+        network: nn.Module = getattr(self.backbone, "model", self.backbone)
+        return network
 
     def forward(self, images: Tensor) -> list[Tensor]:
         maps: list[Tensor] = self.backbone(images)
-        return [maps[x] for x in self.stages]
+        return [channels_first(self.backbone, maps[x]) for x in self.stages]
 
 
-def create_timm_model(name: str, pretrained: bool = False, **options: Any) -> Any:
-    """Call `timm.create_model`, with clear errors.
+Encoder = ViTEncoder | MapEncoder | PyramidEncoder
 
-    Raises:
-        ValueError: timm doesn't know the name, or can't build the model with these options.
-    """
-    if ":" in name or "/" in name or not timm.is_model(name.split(".")[0]):  # a colon or slash names a hub or a file
-        near = timm.list_models(f"*{name.split('.')[0].split('_')[0]}*")[:3]
-        raise ValueError(
-            f"encoder must be the name of a timm model, such as {', '.join(near or ['resnet50'])}, got {name!r}"
-        )
-    if pretrained:
-        return timm.create_model(name, pretrained=True, **options)
-    try:
-        return timm.create_model(name, pretrained=False, **options)
-    except Exception as error:  # timm passes options on, and its layers raise errors of any type
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"encoder_options must be valid for timm's {name!r}, got {options}: {reason}") from error
+
+def _block(name: str, block: int | None, depth: int, share: float) -> int:
+    if block is not None and not 0 <= block < depth:
+        raise ValueError(f"block must be 0 to {depth - 1} for {name!r}, got {block}")
+    return min(int(depth * share), depth - 1) if block is None else block

@@ -20,6 +20,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from torch import nn
 
 from .._files import reason_of
+from ..sizes import ImageSize
 from . import storage
 from .card import PIPELINE_TAG, Described, card_facts, facts_of, make_card, merged
 from .signed import is_edited, sign, weights_of
@@ -44,7 +45,8 @@ class HubModel(
         config: the configuration.
 
     Attributes:
-        image_size: side S in pixels of the input images.
+        image_size: size in pixels of the input images: S for a square, or (H, W).
+        resize: "squash" or "letterbox": how images are brought to this size.
         mean, std: statistics of RGB values 0..1 that input images must be normalised with.
         card_facts: what the next model card says besides the configuration, see `simplematch.models.card.CardFacts`.
     """
@@ -56,7 +58,8 @@ class HubModel(
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
-        self.image_size: int = config.image_size
+        self.image_size: ImageSize = config.image_size
+        self.resize: str = config.resize
         self.mean: tuple[float, float, float] = config.mean
         self.std: tuple[float, float, float] = config.std
         self.card_facts: dict[str, Any] = {}

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..sizes import ImageSize, height_width
+
 
 @dataclass(frozen=True)
 class MapRows:
@@ -23,10 +25,10 @@ class MapRows:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, encoder: nn.Module, image_size: int) -> MapRows:
-        """Find the shapes of the maps of images (3, S, S) by encoding one."""
+    def of(cls, encoder: nn.Module, image_size: ImageSize) -> MapRows:
+        """Find the shapes of the maps of images (3, H, W) by encoding one."""
         parameter = next(encoder.parameters())
-        blank = torch.zeros(1, 3, image_size, image_size, dtype=parameter.dtype, device=parameter.device)
+        blank = torch.zeros(1, 3, *height_width(image_size), dtype=parameter.dtype, device=parameter.device)
         training = encoder.training
         maps = encoder.eval()(blank)
         encoder.train(training)

@@ -21,6 +21,8 @@ from simplematch_kernels import (
     sparse_window_match,
 )
 
+from ..sizes import ImageSize, height_width
+
 EPS = 1e-8
 
 
@@ -55,7 +57,7 @@ class KeypointMatcher(nn.Module):
         self.matching = matching
 
     def forward(
-        self, source: Tensor, target: Tensor, keypoints: Tensor, num_keypoints: Tensor | None, image_size: int
+        self, source: Tensor, target: Tensor, keypoints: Tensor, num_keypoints: Tensor | None, image_size: ImageSize
     ) -> Matches:
         """Project the source at its keypoints and the target at every cell, then match.
 
@@ -63,7 +65,7 @@ class KeypointMatcher(nn.Module):
             source, target: (B, C, h, w) maps of the decoder.
             keypoints: (B, N, 2) as (x, y) in pixels.
             num_keypoints: (B,) integers; rows past them are padding. None: no padding.
-            image_size: side in pixels of the image that keypoints and matches refer to.
+            image_size: size in pixels of the image that keypoints and matches refer to.
 
         Returns:
             `Matches` in pixels.
@@ -80,7 +82,7 @@ class KeypointMatcher(nn.Module):
         keypoints: Tensor,
         truth: Tensor,
         num_keypoints: Tensor | None,
-        image_size: int,
+        image_size: ImageSize,
         **gaussian: Any,
     ) -> Tensor:
         """Compute the mean cross entropy between the softmax over the whole target and a Gaussian round the truth.
@@ -96,7 +98,7 @@ class KeypointMatcher(nn.Module):
         return self._cross_entropy(rows, self.project(target), truth, image_size, **options)
 
     def cross_entropy_of_groups(
-        self, features: Tensor, keypoints: Tensor, valid: Tensor, image_size: int, **gaussian: Any
+        self, features: Tensor, keypoints: Tensor, valid: Tensor, image_size: ImageSize, **gaussian: Any
     ) -> Tensor:
         """Compute `cross_entropy` over all pairs of images of each group where `valid` (B, G, G, P) is True.
 
@@ -108,20 +110,22 @@ class KeypointMatcher(nn.Module):
         options = {"valid": valid.flatten(0, 1).flatten(1, 2), **gaussian}
         return self._cross_entropy(queries, self.project(features), truth, image_size, **options)
 
-    def _cross_entropy(self, queries: Tensor, target: Tensor, truth: Tensor, image_size: int, **options: Any) -> Tensor:
-        size = (image_size, image_size)
+    def _cross_entropy(
+        self, queries: Tensor, target: Tensor, truth: Tensor, image_size: ImageSize, **options: Any
+    ) -> Tensor:
+        size = height_width(image_size)
         loss: Tensor = match_descriptors_cross_entropy(
             queries, target, truth, target_size=size, temperature=self.temperature, eps=EPS, **options
         )
         return loss
 
-    def match_groups(self, features: Tensor, keypoints: Tensor, image_size: int) -> GroupMatches:
+    def match_groups(self, features: Tensor, keypoints: Tensor, image_size: ImageSize) -> GroupMatches:
         """Match the keypoints of every image of a group in every image of the group, itself included.
 
         Args:
             features: (B * G, C, h, w) maps of the decoder, group after group.
             keypoints: (B, G, P, 2) as (x, y) in pixels; points outside are clamped to the border.
-            image_size: side in pixels of the image that keypoints and matches refer to.
+            image_size: size in pixels of the image that keypoints and matches refer to.
 
         Raises:
             ValueError: `matching` is "dense" or "dense-window".
@@ -138,27 +142,32 @@ class KeypointMatcher(nn.Module):
         truth = torch.einsum("btpc,bspc->btsp", unit, unit)
         return GroupMatches(matches, truth / self.temperature - matches.log_sum_exp)
 
-    def _rows_of_groups(self, features: Tensor, keypoints: Tensor, image_size: int) -> Tensor:
+    def _rows_of_groups(self, features: Tensor, keypoints: Tensor, image_size: ImageSize) -> Tensor:
         """Project the descriptors of every image of groups at its own keypoints to (B * G, P, C)."""
-        return self._project_rows(features, keypoints.flatten(0, 1).clamp(0, image_size - 1), image_size)
+        height, width = height_width(image_size)
+        x, y = keypoints.flatten(0, 1).unbind(-1)
+        inside = torch.stack((x.clamp(0, width - 1), y.clamp(0, height - 1)), -1)
+        return self._project_rows(features, inside, image_size)
 
-    def _project_rows(self, source: Tensor, keypoints: Tensor, image_size: int) -> Tensor:
+    def _project_rows(self, source: Tensor, keypoints: Tensor, image_size: ImageSize) -> Tensor:
         """Project the descriptors at keypoints (B, N, 2) to (B, N, C)."""
         if self.matching == "sparse":
             rows = _rows(source, cells_of(keypoints, source, image_size))
         else:
-            rows = gather_keypoints(source, keypoints, size=(image_size, image_size))
+            rows = gather_keypoints(source, keypoints, size=height_width(image_size))
         projected: Tensor = self.proj(rows)
         return projected
 
-    def _match_rows(self, queries: Tensor, target: Tensor, num_keypoints: Tensor | None, image_size: int) -> Matches:
+    def _match_rows(
+        self, queries: Tensor, target: Tensor, num_keypoints: Tensor | None, image_size: ImageSize
+    ) -> Matches:
         if self.matching == "sparse":
             return self._localize(queries, target, num_keypoints, image_size)
         return match_descriptors(
             queries,
             target,
             num_keypoints=num_keypoints,
-            target_size=(image_size, image_size),
+            target_size=height_width(image_size),
             localization="global" if self.window is None else "window",
             window_size=self.window or 1,
             temperature=self.temperature,
@@ -175,7 +184,7 @@ class KeypointMatcher(nn.Module):
         target: Tensor,
         keypoints: Tensor,
         num_keypoints: Tensor | None,
-        image_size: int,
+        image_size: ImageSize,
         return_covariance: bool = False,
     ) -> Matches:
         """Match maps that `project` returned; see `forward` for the arguments.
@@ -188,8 +197,8 @@ class KeypointMatcher(nn.Module):
                 target,
                 keypoints,
                 num_keypoints=num_keypoints,
-                source_size=(image_size, image_size),
-                target_size=(image_size, image_size),
+                source_size=height_width(image_size),
+                target_size=height_width(image_size),
                 localization="global" if self.window is None else "window",
                 window_size=self.window or 1,
                 temperature=self.temperature,
@@ -206,9 +215,12 @@ class KeypointMatcher(nn.Module):
         picked = Matches(every_cell.keypoints.gather(1, index), *(x.gather(1, cells) for x in every_cell[1:]))
         return _blank_padding(picked, num_keypoints)
 
-    def _localize(self, queries: Tensor, target: Tensor, num_keypoints: Tensor | None, image_size: int) -> Matches:
+    def _localize(
+        self, queries: Tensor, target: Tensor, num_keypoints: Tensor | None, image_size: ImageSize
+    ) -> Matches:
         """Localise queries (B, N, C) in target (B, C, h, w) in plain PyTorch."""
         height, width = target.shape[-2:]
+        image_height, image_width = height_width(image_size)
         scores = _unit(queries) @ _unit(target.flatten(2).transpose(1, 2)).transpose(1, 2)  # (B, N, M)
         best, peak = scores.max(-1)
         maps = scores.unflatten(2, (height, width))
@@ -222,8 +234,8 @@ class KeypointMatcher(nn.Module):
         probability = logits.flatten(2).softmax(-1).view_as(logits)
         points = torch.stack(
             (
-                (probability.sum(-2) * x).sum(-1) * (image_size / width),  # the corner of a cell
-                (probability.sum(-1) * y).sum(-1) * (image_size / height),
+                (probability.sum(-2) * x).sum(-1) * (image_width / width),  # the corner of a cell
+                (probability.sum(-1) * y).sum(-1) * (image_height / height),
             ),
             -1,
         )
@@ -242,11 +254,12 @@ def _unit(descriptors: Tensor) -> Tensor:
     return unit
 
 
-def cells_of(keypoints: Tensor, features: Tensor, image_size: int) -> Tensor:
+def cells_of(keypoints: Tensor, features: Tensor, image_size: ImageSize) -> Tensor:
     """Return the flat index (B, N) of the cell that contains each keypoint (B, N, 2)."""
     height, width = features.shape[-2:]
-    x = (keypoints[..., 0] * width / image_size).long().clamp(0, width - 1)
-    y = (keypoints[..., 1] * height / image_size).long().clamp(0, height - 1)
+    image_height, image_width = height_width(image_size)
+    x = (keypoints[..., 0] * width / image_width).long().clamp(0, width - 1)
+    y = (keypoints[..., 1] * height / image_height).long().clamp(0, height - 1)
     return y * width + x
 
 

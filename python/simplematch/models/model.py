@@ -12,15 +12,18 @@ from torch import Tensor, nn
 
 from simplematch_kernels import Matches
 
-from . import official, weights
+from ..sizes import check_multiple, height_width
+from . import default_weights, official
+from .adapters import add_lora
 from .checks import check_images
 from .config import SimpleMatchConfig, preset
 from .decoders import PyramidDecoder, UpsamplingDecoder
-from .encoders import PyramidEncoder, ViTEncoder, add_lora
+from .encoders import MapEncoder, PyramidEncoder, ViTEncoder, single_map_encoder
 from .hub import HubModel
 from .map_rows import MapRows
 from .matching import GroupMatches, KeypointMatcher
 from .mutual import mutual_at
+from .weights import load_encoder, read_state_dict
 
 
 class SimpleMatch(HubModel):
@@ -30,7 +33,8 @@ class SimpleMatch(HubModel):
         config: the configuration; weights are initialised randomly.
 
     Attributes:
-        image_size: side S in pixels of the input images.
+        image_size: size in pixels of the input images: S for a square, or (H, W).
+        resize: "squash" or "letterbox": how images are brought to this size.
         mean, std: statistics of RGB values 0..1 that input images must be normalised with.
     """
 
@@ -42,17 +46,22 @@ class SimpleMatch(HubModel):
         super().__init__(config)
         levels = config.levels[-1] + 1
         options = dict(config.encoder_options)
-        self.encoder: ViTEncoder | PyramidEncoder
+        self.encoder: ViTEncoder | MapEncoder | PyramidEncoder
         self.decoder: UpsamplingDecoder | PyramidDecoder
         if config.kind == "vit":
-            self.encoder = vit = ViTEncoder(config.encoder, options, checkpoint=config.checkpoint_encoder)
+            self.encoder = vit = single_map_encoder(
+                config.encoder, options, checkpoint=config.checkpoint_encoder, image_size=config.image_size
+            )
             self.decoder = UpsamplingDecoder(
                 vit.channels, levels, config.variant, config.dropout, config.checkpoint_decoder, config.width
             )
-            _check_patches(vit, config.image_size)
+            check_multiple(config.image_size, vit.stride, f"the patch size, {vit.stride[0]}")
         else:
             assert config.width is not None
-            self.encoder = pyramid = PyramidEncoder(config.encoder, options, config.checkpoint_encoder)
+            check_multiple(config.image_size, (4, 4), "4")
+            self.encoder = pyramid = PyramidEncoder(
+                config.encoder, options, config.checkpoint_encoder, config.image_size
+            )
             self.decoder = PyramidDecoder(
                 pyramid.channels, config.width, levels, config.variant, config.checkpoint_decoder
             )
@@ -69,7 +78,7 @@ class SimpleMatch(HubModel):
         """Match keypoints of source images.
 
         Args:
-            source_images, target_images: (B, 3, S, S) normalised float images, or (B, F) of `encode_images`.
+            source_images, target_images: (B, 3, H, W) normalised float images, or (B, F) of `encode_images`.
             keypoints: (B, N, 2) as (x, y), in pixels of the source images.
             num_keypoints: (B,) integers; rows past them are padding. None: no padding.
 
@@ -104,7 +113,7 @@ class SimpleMatch(HubModel):
         """Match the keypoints of every image of a group in every image of the group; each image is encoded once.
 
         Args:
-            images: (B, G, 3, S, S), B groups of G normalised images, or (B, G, F) of `encode_images`.
+            images: (B, G, 3, H, W), B groups of G normalised images, or (B, G, F) of `encode_images`.
             keypoints: (B, G, P, 2) as (x, y) in pixels.
 
         Returns:
@@ -115,7 +124,7 @@ class SimpleMatch(HubModel):
         """
         if images.dim() not in (3, 5) or keypoints.dim() != 4 or keypoints.shape[:2] != images.shape[:2]:
             raise ValueError(
-                "images must be (B, G, 3, S, S) and keypoints (B, G, P, 2) with the same B and G, "
+                "images must be (B, G, 3, H, W) and keypoints (B, G, P, 2) with the same B and G, "
                 f"got {tuple(images.shape)} and {tuple(keypoints.shape)}"
             )
         flat = images.flatten(0, 1)
@@ -153,18 +162,18 @@ class SimpleMatch(HubModel):
         ]
 
     def encode(self, images: Tensor) -> Tensor:
-        """Encode images (B, 3, S, S), or (B, F) of `encode_images`, for `match_features`, as sources or targets.
+        """Encode images (B, 3, H, W), or (B, F) of `encode_images`, for `match_features`, as sources or targets.
 
         Returns:
-            (B, C, h, w), the projected descriptors of the finest level, at 1/4: h = w = S // 4. Batches can be indexed
-            and concatenated.
+            (B, C, h, w), the projected descriptors of the finest level, at 1/4: h = H // 4, w = W // 4. Batches can be
+            indexed and concatenated.
         """
         self._check("images", images)
         finest: Tensor = self._finest.project(self._decode(images)[self.config.levels[-1]])
         return finest
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """Run the encoder alone on images (B, 3, S, S), to keep its maps: every function takes them for the images.
+        """Run the encoder alone on images (B, 3, H, W), to keep its maps: every function takes them for the images.
 
         Returns:
             (B, F) float16, without gradient: the values of all maps of an image in a row.
@@ -235,11 +244,11 @@ class SimpleMatch(HubModel):
         return [x[0] for x in both], [x[1] for x in both]
 
     def _decode(self, images: Tensor) -> list[Tensor]:
-        maps: list[Tensor] = self.decoder(self._features(images), (self.image_size, self.image_size))
+        maps: list[Tensor] = self.decoder(self._features(images), height_width(self.image_size))
         return maps
 
     def _features(self, images: Tensor) -> Tensor | list[Tensor]:
-        """Encode images (B, 3, S, S), or unpack the maps of encoded ones (B, F)."""
+        """Encode images (B, 3, H, W), or unpack the maps of encoded ones (B, F)."""
         if images.dim() == 2:
             return self.rows.unpack(images, self._finest.proj.weight.dtype)
         frozen = self.config.encoder_training == "frozen"
@@ -258,8 +267,7 @@ class SimpleMatch(HubModel):
         if config.encoder_training == "frozen":
             self.encoder.requires_grad_(False)
         elif config.encoder_training == "lora":
-            assert isinstance(self.encoder, ViTEncoder)
-            add_lora(self.encoder, config.lora_rank, config.lora_alpha, config.lora_blocks)
+            add_lora(self.encoder, config.lora_rank, config.lora_alpha, config.lora_blocks, config.lora_targets)
 
     def train(self, mode: bool = True) -> SimpleMatch:
         """Set the mode like `nn.Module.train`; a frozen encoder stays in eval mode, to keep its statistics."""
@@ -294,17 +302,19 @@ class SimpleMatch(HubModel):
         cls, config: SimpleMatchConfig, pretrained: bool = True, weights: str | Path | None = None
     ) -> SimpleMatch:
         """Make a model from a configuration; see `from_preset`."""
+        state = None if weights is None else read_state_dict(Path(weights))
+        if state is None and pretrained:
+            default_weights.check_available(config.encoder)  # before the encoder is made
         model = cls(config)
-        if weights is not None:
-            model._load_file(Path(weights), pretrained)
+        if state is not None:
+            model._load(state, Path(str(weights)), pretrained)
         elif pretrained:
             model._load_default()
         return model
 
-    def _load_file(self, path: Path, pretrained: bool) -> None:
-        state = weights.read_state_dict(path)
+    def _load(self, state: dict[str, Tensor], path: Path, pretrained: bool) -> None:
         if not official.is_official(state):
-            weights.load_encoder(self.encoder, state, str(path))
+            load_encoder(self.encoder, state, str(path))
             return
         if pretrained and self.config.encoder_training == "lora" and not official.holds_encoder(state):
             self._load_default()
@@ -316,9 +326,9 @@ class SimpleMatch(HubModel):
             )
 
     def _load_default(self) -> None:
-        state, source = weights.default_state_dict(self.config.encoder, self.config.kind)
-        weights.load_encoder(self.encoder, state, source)
-        self.card_facts |= weights.card_facts(self.config.encoder, source)
+        state, source = default_weights.default_state_dict(self.config.encoder)
+        load_encoder(self.encoder, state, source)
+        self.card_facts |= default_weights.card_facts(self.config.encoder, source)
 
     def load_official_state_dict(
         self, state: Mapping[str, Tensor], source: str = "state"
@@ -349,8 +359,3 @@ def _changed(config: SimpleMatchConfig, changes: Mapping[str, Any]) -> SimpleMat
             f"{unknown[0]!r} is not a field of SimpleMatchConfig; its fields are {', '.join(config.to_dict())}"
         )
     return replace(config, **changes)
-
-
-def _check_patches(encoder: ViTEncoder, image_size: int) -> None:
-    if any(image_size % x for x in encoder.patch_size):
-        raise ValueError(f"image_size must be a multiple of the patch size, {encoder.patch_size[0]}, got {image_size}")

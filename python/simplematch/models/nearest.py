@@ -6,6 +6,7 @@ of the image, and returns the centre of the best cell.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -14,20 +15,28 @@ from torch import Tensor
 
 from simplematch_kernels import Matches, sparse_window_match
 
-from . import weights as weight_files
+from ..sizes import check_multiple, height_width
+from . import default_weights
+from .backbones import strides_of
 from .checks import check_images
-from .encoders import PyramidEncoder, ViTEncoder
+from .encoders import MapEncoder, PyramidEncoder, ViTEncoder, single_map_encoder
 from .hub import HubModel
 from .mutual import mutual_at
-from .nearest_config import NEAREST_PRESETS, NearestConfig
+from .nearest_config import NearestConfig, nearest_preset
+from .weights import load_encoder, read_state_dict
+
+STRIDES = (8, 16)
+DEPTH_SHARE = 0.75  # of a ViT's blocks: descriptors of the last are less precise
 
 
 class NearestNeighbour(HubModel):
     """Matches keypoints by the best cosine similarity, with the interface of `SimpleMatch` but without training.
 
     Attributes:
-        image_size: side S in pixels of the input images, a multiple of 4.
+        image_size: size in pixels of the input images, S for a square or (H, W), multiples of 4.
+        resize: "squash" or "letterbox": how images are brought to this size.
         mean, std: statistics of RGB values 0..1 that input images must be normalised with.
+        name: of the preset, or of the encoder.
     """
 
     model_type = "nearest-neighbour"
@@ -36,20 +45,16 @@ class NearestNeighbour(HubModel):
 
     def __init__(self, config: NearestConfig) -> None:
         super().__init__(config)
-        self.encoder: ViTEncoder | PyramidEncoder
-        if config.block is None:
-            self.encoder = PyramidEncoder(config.encoder)
-            self._stride = 8
-        else:
-            self.encoder = ViTEncoder(config.encoder, block=config.block, final_norm=True)
-            self._stride = self.encoder.patch_size[0]
-        if config.image_size < 1 or config.image_size % self._stride or config.image_size % 4:
-            raise ValueError(f"image_size must be a multiple of {self._stride} and 4, got {config.image_size}")
+        self.name = config.encoder
+        self.encoder = _encoder(config)
+        self._stride = min(STRIDES) if isinstance(self.encoder, PyramidEncoder) else self.encoder.stride[0]
+        unit = math.lcm(self._stride, 4)
+        check_multiple(config.image_size, (unit, unit), f"{self._stride} and 4")
         self.requires_grad_(False).eval()
 
     @classmethod
     def from_preset(cls, name: str, pretrained: bool = True, weights: str | Path | None = None) -> NearestNeighbour:
-        """Make a matcher from a preset, "efficientnet-lite0-448-nn" or "dinov2-s14-448-nn".
+        """Make a matcher from a preset, such as "efficientnet-lite0-448-nn" or "dinov2-s14-448-nn".
 
         Args:
             name: one of `NEAREST_PRESETS`.
@@ -60,17 +65,24 @@ class NearestNeighbour(HubModel):
             ValueError: the preset is unknown, or `weights` doesn't fit the encoder.
             FileNotFoundError: the file `weights` doesn't exist.
         """
-        if name not in NEAREST_PRESETS:
-            raise ValueError(f"preset must be one of {', '.join(NEAREST_PRESETS)}, got {name!r}")
-        config = NEAREST_PRESETS[name]
+        return cls.from_config(nearest_preset(name), pretrained, weights, name)
+
+    @classmethod
+    def from_config(
+        cls, config: NearestConfig, pretrained: bool = True, weights: str | Path | None = None, name: str | None = None
+    ) -> NearestNeighbour:
+        """Make a matcher from a configuration; see `from_preset`. Weights are looked for before the network is made."""
+        state = None if weights is None else read_state_dict(Path(weights))
+        if state is None and pretrained:
+            default_weights.check_available(config.encoder)
         model = cls(config)
-        if weights is not None:
-            weight_files.load_encoder(model.encoder, weight_files.read_state_dict(Path(weights)), str(weights))
+        if state is not None:
+            load_encoder(model.encoder, state, str(weights))
         elif pretrained:
-            kind = "pyramid" if config.block is None else "vit"
-            state, source = weight_files.default_state_dict(config.encoder, kind)
-            weight_files.load_encoder(model.encoder, state, source)
-            model.card_facts |= weight_files.card_facts(config.encoder, source)
+            state, source = default_weights.default_state_dict(config.encoder)
+            load_encoder(model.encoder, state, source)
+            model.card_facts |= default_weights.card_facts(config.encoder, source)
+        model.name = name or config.encoder
         return model
 
     def train(self, mode: bool = True) -> NearestNeighbour:
@@ -86,7 +98,7 @@ class NearestNeighbour(HubModel):
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """Encode images (B, 3, S, S) for `match_features`, as sources or targets; a row (B, K) is a map (C, h, w)."""
+        """Encode images (B, 3, H, W) for `match_features`, as sources or targets; a row (B, K) is a map (C, h, w)."""
         check_images("images", images, self.image_size)
         return self._features(images).flatten(1)
 
@@ -95,7 +107,7 @@ class NearestNeighbour(HubModel):
         self, source_features: Tensor, target_features: Tensor, keypoints: Tensor, num_keypoints: Tensor | None = None
     ) -> Matches:
         """Match features that `encode` returned; see `SimpleMatch.match_features`."""
-        size = (self.image_size, self.image_size)
+        height, width = size = height_width(self.image_size)
         return sparse_window_match(
             self._map(source_features),
             F.normalize(self._map(target_features), dim=1),
@@ -105,7 +117,7 @@ class NearestNeighbour(HubModel):
             source_coords="half_pixel",
             sampling="bilinear",
             sampling_padding="border",
-            upsample=(self.image_size // 4, self.image_size // 4),
+            upsample=(height // 4, width // 4),
             localization="argmax",
             target_size=size,
             target_coords="half_pixel",
@@ -120,12 +132,22 @@ class NearestNeighbour(HubModel):
         maps: Tensor | list[Tensor] = self.encoder(images)
         if isinstance(maps, Tensor):
             return maps
-        fine, coarse = maps[1], maps[2]  # strides 8 and 16
+        fine, coarse = maps  # strides 8 and 16
         coarse = F.interpolate(coarse, (fine.shape[-2], fine.shape[-1]), mode="bilinear", align_corners=False)
         return torch.cat((F.normalize(fine, dim=1), F.normalize(coarse, dim=1)), 1)
 
     def _map(self, rows: Tensor) -> Tensor:
         """Turn rows of `encode` into maps (B, C, h, w)."""
-        side = self.image_size // self._stride
-        maps: Tensor = rows.unflatten(1, (-1, side, side))
+        height, width = height_width(self.image_size)
+        maps: Tensor = rows.unflatten(1, (-1, height // self._stride, width // self._stride))
         return maps
+
+
+def _encoder(config: NearestConfig) -> ViTEncoder | MapEncoder | PyramidEncoder:
+    options = dict(config.encoder_options)
+    if config.block is not None:
+        return single_map_encoder(config.encoder, options, config.block, final_norm=True, image_size=config.image_size)
+    if set(STRIDES) <= set(strides_of(config.encoder, config.image_size, options)):
+        check_multiple(config.image_size, (8, 8), "8 and 4")
+        return PyramidEncoder(config.encoder, options, image_size=config.image_size, strides=STRIDES)
+    return single_map_encoder(config.encoder, options, None, True, image_size=config.image_size, share=DEPTH_SHARE)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 _VIT = (
-    "class_token", "depth", "dynamic_img_pad", "dynamic_img_size", "embed_dim", "img_size", "init_values", "mlp_ratio",
-    "no_embed_class", "num_heads", "patch_size", "pos_embed", "pre_norm", "proj_bias", "qk_norm", "qkv_bias",
-    "reg_tokens",
+    "class_token", "depth", "dynamic_img_pad", "dynamic_img_size", "embed_dim", "embed_dims", "global_attn_indexes",
+    "img_size", "init_values", "mlp_ratio", "mlp_ratios", "no_embed_class", "num_blocks", "num_heads", "patch_size",
+    "pos_embed", "pre_norm", "proj_bias", "qk_norm", "qkv_bias", "reg_tokens", "stages", "strict_img_size",
+    "window_size",
 )  # fmt: skip
 _CONVOLUTIONAL = (
     "avg_down", "base_width", "block_reduce_first", "cardinality", "channel_multiplier", "channels", "depths", "dims",

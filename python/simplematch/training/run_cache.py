@@ -67,7 +67,7 @@ class RunCache:
         self, pairs: PairDataset, stopping: Callable[[], bool], progress: Callable[[int, int], None]
     ) -> bool:
         """Encode the validation images, in float32 as `evaluate` does; its steps encode them anew if that fails."""
-        plain = PairTransform(self.network.image_size, self.network.mean, self.network.std)
+        plain = PairTransform(self.network.image_size, self.network.mean, self.network.std, resize=self.network.resize)
         cached = CachedCopies(self.folder, self.network, ImageCopies(pairs, plain, 1), "fp32", self.digest)
         filled = self._fill(cached, nullcontext, True, stopping, progress)
         if filled:

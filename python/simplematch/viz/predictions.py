@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from ..data import PairDataset
 from ..evaluation import PCKProtocol, Prediction
+from ..sizes import ImageSize
 from .matches import MatchPanel
 
 
 def prediction_panel(
-    item: Prediction, pairs: PairDataset, protocol: PCKProtocol, alpha: float, image_size: int, name: str = ""
+    item: Prediction, pairs: PairDataset, protocol: PCKProtocol, alpha: float, image_size: ImageSize, name: str = ""
 ) -> MatchPanel:
     """Make a panel of a prediction; points that are correct at alpha are green.
 
@@ -16,7 +17,7 @@ def prediction_panel(
         item: a prediction from source to target.
         pairs: its data set.
         protocol, alpha: decide which points are correct.
-        image_size: side of the network's input.
+        image_size: size of the network's input.
         name: name of the model, for the title.
     """
     info = item.info

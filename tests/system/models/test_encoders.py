@@ -8,7 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from simplematch.models.encoders import PyramidEncoder, ViTEncoder, add_lora, resample_position
+from simplematch.models.adapters import add_lora
+from simplematch.models.encoders import PyramidEncoder, ViTEncoder, resample_position
 
 TINY = {"img_size": 48, "embed_dim": 24, "depth": 3, "num_heads": 2}
 

@@ -73,7 +73,7 @@ def test_the_loss_is_the_mean_over_pairs_that_see_the_point() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m, x, k: m.match_groups(x[0], k), r"images must be \(B, G, 3, S, S\)"),
+        (lambda m, x, k: m.match_groups(x[0], k), r"images must be \(B, G, 3, H, W\)"),
         (lambda m, x, k: m.match_groups(x, k[:1]), "with the same B and G"),
     ],
 )

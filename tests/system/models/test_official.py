@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from simplematch.models import SimpleMatch, weights
+from simplematch.models import SimpleMatch, default_weights
 
 from .tiny import pair, tiny_config, tiny_model
 
@@ -94,7 +94,7 @@ def test_adapters_in_a_file_go_on_top_of_the_default_encoder(tmp_path: Path, mon
     state = official_state(model)
     root = "pair_image_encoder.image_encoder."
     encoder = {key.removeprefix(root): x for key, x in state.items() if key.startswith(root) and "lora" not in key}
-    monkeypatch.setattr(weights, "default_state_dict", lambda *_: (encoder, "hub"))
+    monkeypatch.setattr(default_weights, "default_state_dict", lambda *_: (encoder, "hub"))
     path = tmp_path / "adapters.pth"
     torch.save({key: x for key, x in state.items() if not key.startswith(root) or "lora" in key}, path)
     loaded = SimpleMatch.from_config(tiny_config("dinov2-b14-252"), weights=path)
