@@ -64,6 +64,21 @@ def dinov2_s14_252_nn(pretrained=True, weights=None):  # type: ignore[no-untyped
     return _nearest("dinov2-s14-252-nn", pretrained, weights)
 
 
+def dinov3_s16_448_nn(pretrained=True, weights=None):  # type: ignore[no-untyped-def]
+    """Nearest neighbours of DINOv3 ViT-S/16 tokens of block 9, images of 448 x 448, without training.
+
+    Args:
+        pretrained: load the encoder's weights from timm's hub.
+        weights: a file of encoder weights instead, of DINOv3 or timm.
+    """
+    return _nearest("dinov3-s16-448-nn", pretrained, weights)
+
+
+def dinov3_b16_448_nn(pretrained=True, weights=None):  # type: ignore[no-untyped-def]
+    """Nearest neighbours of DINOv3 ViT-B/16 tokens, images of 448 x 448; see `dinov3_s16_448_nn`."""
+    return _nearest("dinov3-b16-448-nn", pretrained, weights)
+
+
 def _nearest(preset, pretrained, weights):  # type: ignore[no-untyped-def]
     from simplematch.models import NearestNeighbour
 

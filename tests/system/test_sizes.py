@@ -15,6 +15,7 @@ import simplematch
 from simplematch._torchvision import tv_tensors
 from simplematch.cli import main
 from simplematch.data import PairTransform
+from simplematch.data.transforms import apply_map
 from simplematch.evaluation import PCKProtocol, Predictions, score_predictions
 from simplematch.evaluation.pck import to_original
 from simplematch.models import NEAREST_PRESETS, NearestNeighbour, load_model
@@ -91,6 +92,19 @@ def test_points_follow_the_pixels(resize: str, picture: tuple[int, int]) -> None
     _, moved, inside = transform.augment(tv_tensors.Image(image), points, None, "cat", torch.Generator())
     np.testing.assert_allclose(moved[0].numpy(), placement.to_input(np.array([x, y])), atol=1e-4)
     assert inside.all()
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+def test_maps_of_points_know_the_bars(resize: str) -> None:
+    """Whatever the augmentation, the map that it returns takes the original points where it moves them."""
+    drawn = np.random.default_rng(3).uniform(10, 70, (6, 2))
+    points = tv_tensors.KeyPoints(torch.from_numpy(drawn), canvas_size=(80, 200))
+    image = tv_tensors.Image(torch.zeros(3, 80, 200, dtype=torch.uint8))
+    for chance in (0.0, 1.0):
+        transform = PairTransform((96, 64), crop=chance, rotate=chance, affine=chance, resize=resize)
+        generator = torch.Generator().manual_seed(1)
+        _, moved, affine = transform.augment_and_map(image, points, None, "cat", generator, hflip=bool(chance))
+        torch.testing.assert_close(apply_map(affine, torch.from_numpy(drawn)), moved.as_subclass(torch.Tensor))
 
 
 @pytest.fixture(scope="module")

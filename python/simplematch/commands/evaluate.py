@@ -103,6 +103,8 @@ def evaluate(
         "split": split,
         "skipped": found.skipped,
     }
+    if encoder is not None:
+        report["config"] = model.config.to_dict()
     try:
         with NewFiles() as new:
             if output is not None:

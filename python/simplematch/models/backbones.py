@@ -105,7 +105,7 @@ def sized_model(name: str, image_size: ImageSize | None, options: dict[str, Any]
             return timm.create_model(name, pretrained=False, **{**chosen, **options})
         except TypeError as error:  # before any layer is made
             unknown = _UNEXPECTED.search(str(error))
-            if unknown is None or unknown[1] not in chosen or unknown[1] in options:
+            if unknown is None or unknown[1] not in chosen or unknown[1] in (*options, "features_only"):
                 raise _wrong_options(name, options, error) from error
             del chosen[unknown[1]]
             if unknown[1] == "dynamic_img_size" and image_size is not None and has_fixed_size(name):
