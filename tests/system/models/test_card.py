@@ -200,9 +200,9 @@ def test_wrong_facts_are_one_sentence(facts: dict[str, Any], message: str, tmp_p
 
 
 def test_weights_of_a_preset_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from simplematch.models import weights
+    from simplematch.models import default_weights
 
-    assert weights.card_facts("resnet101.tv_in1k", "timm's hub for 'resnet101.tv_in1k'") == {
+    assert default_weights.card_facts("resnet101.tv_in1k", "timm's hub for 'resnet101.tv_in1k'") == {
         "encoder_weights": "timm's hub for 'resnet101.tv_in1k'", "base_model": "timm/resnet101.tv_in1k",
     }  # fmt: skip
     card = SimpleMatch.from_preset("efficientnet-lite0-256", width=8, image_size=64).generate_model_card()
