@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from simplematch.models import NEAREST_PRESETS, NearestNeighbour
-from simplematch.models.weights import lite0_state_dict
+from simplematch.models.default_weights import lite0_state_dict
 
 from .models.kinds import KINDS
 from .models.tiny import pair

@@ -19,6 +19,7 @@ import_torchvision()
 import timm  # noqa: E402  (it imports torchvision)
 from timm.layers.pos_embed import resample_abs_pos_embed  # noqa: E402
 from timm.models import PretrainedCfg, get_pretrained_cfg, model_entrypoint  # noqa: E402
+from timm.models.vision_transformer import VisionTransformer as VisionTransformer  # noqa: E402
 
 _UNEXPECTED = re.compile(r"unexpected keyword argument(?:\(s\))?:?\W+(\w+)")
 # Marked by timm as of a fixed size, but their forward takes any: only then do weights of their own size fit.

@@ -1,4 +1,4 @@
-"""Feature encoders from timm (eq. 1): a ViT's tokens, or the four stages of a convolutional backbone."""
+"""Feature encoders from timm (eq. 1): one map, of a ViT's tokens or of any other model; or the maps of four stages."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..sizes import ImageSize, check_multiple, height_width
 from .backbones import (
+    VisionTransformer,
     channels,
     channels_first,
     check_name,
@@ -23,8 +24,6 @@ from .backbones import (
     sized_model,
 )
 from .checkpointing import checkpoint_blocks, checkpointed
-
-from timm.models.vision_transformer import VisionTransformer  # isort: skip  (after backbones, which imports torchvision)
 
 STRIDES = (4, 8, 16, 32)
 _VIT_MODULES = ("vision_transformer", "vision_transformer_hybrid", "deit")
