@@ -3,6 +3,7 @@
 #
 #     experiments/landmarks.sh            train, evaluate, compare feature-map sizes: two hours on two CPU cores
 #     experiments/landmarks.sh evaluate   only the evaluation of a finished run
+#     experiments/landmarks.sh frozen     train a decoder on a frozen DINOv2-S and evaluate it: two hours more
 #
 # PYTHON has simplematch and its extra `train`. DATA holds Landmarks-SPair and PF-WILLOW, DINOV2_S is the weights file of
 # DINOv2-S, and RUNS receives the training runs.
@@ -15,15 +16,21 @@ DINOV2_S="${DINOV2_S:-../shared/weights/dinov2_vits14_fp16.safetensors}"
 RUNS="${RUNS:-runs}"
 results=experiments/results
 run="$RUNS/landmarks-lite0-256"
+frozen_run="$RUNS/landmarks-dinov2-s14-252"
 
 simplematch() { "$PYTHON" -m simplematch "$@"; }
 spair() { simplematch eval --dataset spair --root "$DATA/Landmarks-SPair" "$@"; }
 willow() { simplematch eval --dataset pf-willow --root "$DATA/PF-WILLOW" --codebase default,dift,simplematch "$@"; }
 
+# recipe, output, further options; goes on if the run has begun
+run_recipe() {
+    local recipe="$1" output="$2" resume=false
+    if compgen -G "$output/state/*/position.json" > /dev/null; then resume=true; fi
+    simplematch train --recipe "$recipe" --root "$DATA/Landmarks-SPair" --output "$output" --resume "$resume" "${@:3}"
+}
+
 train() {
-    local resume=false
-    if compgen -G "$run/state/*/position.json" > /dev/null; then resume=true; fi
-    simplematch train --recipe landmarks-lite0-256 --root "$DATA/Landmarks-SPair" --output "$run" --resume "$resume"
+    run_recipe landmarks-lite0-256 "$run"
     "$PYTHON" experiments/landmarks.py curve "$run" "$results/landmarks/training.json"
 }
 
@@ -40,6 +47,13 @@ evaluate() {
     willow --preset dinov2-s14-448-nn --weights "$DINOV2_S" --output "$results/willow/dinov2-s14-448-nn.json"
 }
 
+frozen() {
+    run_recipe landmarks-dinov2-s14-252 "$frozen_run" --fields.weights "$DINOV2_S" --fields.cache "$RUNS/features"
+    "$PYTHON" experiments/landmarks.py curve "$frozen_run" "$results/landmarks/frozen-training.json"
+    spair --annotations image --checkpoint "$frozen_run/last" --output "$results/landmarks/frozen.json"
+    spair --annotations pair --checkpoint "$frozen_run/last" --output "$results/landmarks/frozen-pair.json"
+}
+
 feature_map_sizes() {
     simplematch ablate feature-map-size "$DATA/Landmarks-SPair" "$RUNS/feature-map-size" --fields '{"epochs": 8, "lr_step_size": 5}'
     cp "$RUNS/feature-map-size/table.json" "$results/landmarks/feature-map-size.json"
@@ -49,5 +63,6 @@ mkdir -p "$results/landmarks" "$results/willow"
 case "${1:-all}" in
     all) train; evaluate; feature_map_sizes; "$PYTHON" experiments/results_page.py ;;
     evaluate) evaluate ;;
-    *) echo "usage: experiments/landmarks.sh [evaluate]" >&2; exit 2 ;;
+    frozen) frozen; "$PYTHON" experiments/results_page.py ;;
+    *) echo "usage: experiments/landmarks.sh [evaluate | frozen]" >&2; exit 2 ;;
 esac

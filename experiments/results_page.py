@@ -42,12 +42,15 @@ def landmarks() -> str:
     rows = [
         ("EfficientNet-Lite0, nearest neighbour, untrained", "landmarks/nearest"),
         ("EfficientNet-Lite0, `landmarks-lite0-256`", "landmarks/trained"),
+        ("frozen DINOv2-S, 252 x 252, `landmarks-dinov2-s14-252`", "landmarks/frozen"),
     ]
     table = [
         "| model, 256 x 256 | face | people | face, original pairs | people, original pairs |",
         "|---|---|---|---|---|",
     ]
     for title, name in rows:
+        if not (RESULTS / f"{name}.json").is_file():
+            continue
         cells = [category(read(x), group) for x in (name, f"{name}-pair") for group in ("face", "people")]
         table.append(f"| {title} | {' | '.join(cells)} |")
     best = " / ".join(f"{100 * x:.1f}" for x in read("landmarks/ceiling")["face"])

@@ -147,5 +147,5 @@ def test_doctor_names_what_is_there_and_what_is_not(
     assert f"spair: {tmp_path / 'somewhere'}" in printed
     assert "pf-willow: not found; it must have test_pairs.csv" in printed
     assert "https://www.di.ens.fr/willow/research/proposalflow" in printed
-    for text in ("torch 2.", "cpu: ", "ibot-b16-256", "https://github.com/bytedance/ibot"):
+    for text in ("torch 2.", "cpu: ", "processor: bf16", "ibot-b16-256", "https://github.com/bytedance/ibot"):
         assert text in printed
