@@ -102,13 +102,15 @@ class CachedCopies:
 
         Raises:
             OSError: the features can't be written; those of this call are removed.
+        ChildProcessError: a data loader worker was killed.
             DataError: an image can't be read and `skip_broken` is False.
         """
         todo = self.missing()[how.rank :: how.world]
         try:
             return self._encode(todo, network, how)
-        except OSError:
-            self.store.discard()
+        except OSError as error:
+            if not isinstance(error, ChildProcessError):  # a killed worker has nothing to do with the disk
+                self.store.discard()
             raise
 
     def _encode(self, todo: list[tuple[tuple[str, str], int]], network: SimpleMatch, how: Filling) -> bool:

@@ -139,9 +139,9 @@ class _Run:
         if self.accelerator.is_main_process:
             checkpoint.write_config(config)
             self.monitor.begin()
-        saved = True
         with stop_on_signals() as self.request, self.monitor.showing():
             stopped = not self._fill_cache()
+            saved = self._save() if stopped else True
             while position.epoch < config.epochs and not stopped:
                 stopped = self._epoch()
                 if not stopped:

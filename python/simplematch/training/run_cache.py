@@ -53,6 +53,7 @@ class RunCache:
 
         Raises:
             DataError: an image can't be read, and the configuration doesn't skip such images.
+            ChildProcessError: a data loader worker was killed, or another process has failed.
         """
         self._report()
         filled = self._fill(self.training, self.accelerator.autocast, self.config.skip_broken, stopping, progress)
@@ -147,7 +148,7 @@ def _filled(cached: CachedCopies, network: SimpleMatch, how: Filling) -> tuple[E
     """Encode this process's share; return the error, if any, and how it ended."""
     try:
         return None, DONE if cached.fill(network, how) else STOPPED
-    except DataError as error:
+    except (DataError, ChildProcessError) as error:
         return error, BROKEN
     except OSError as error:
         return error, UNWRITABLE

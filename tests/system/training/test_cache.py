@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import shutil
+import signal
 import time
 from collections import namedtuple
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ import torch
 from simplematch.models.encoders import ViTEncoder
 from simplematch.training import TrainConfig, TrainResult, feature_store, train
 from simplematch.training.feature_cache import CachedCopies, Filling, weights_digest
+from simplematch.training.fetch import Failure, fetch
 from simplematch.training.lock import LOCK, lock_after_waiting
 
 from ..data.trees import make_spair
@@ -174,6 +177,40 @@ def test_a_stopped_or_killed_filling_goes_on(
         row, affine = again.store.read(again.copies.name_of(key, copy))
         pixels, expected = again.copies.draw(key, copy)
         assert torch.equal(row, model.encode_images(pixels[None])[0]) and torch.equal(affine, expected)
+
+
+def test_a_signal_while_encoding_leaves_a_state(photographs: Path, tmp_path: Path) -> None:
+    class AtTheStart(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "images x" in record.getMessage():
+                signal.raise_signal(signal.SIGTERM)
+
+    logger, handler = logging.getLogger("simplematch.training.run_cache"), AtTheStart()
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    config = frozen(photographs, tmp_path / "run", cache=tmp_path / "cache")
+    try:
+        result = train(config)
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
+    assert result.stopped and result.step == 0 and result.signal == signal.SIGTERM
+    assert train(config, resume=True).step == 3
+
+
+def test_a_killed_worker_ends_the_run_and_keeps_the_cache(
+    photographs: Path, tmp_path: Path, small_files: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[object] = []
+
+    def fetch_two(found: Iterator[Any]) -> Any:
+        batches.append(None)
+        return fetch(found) if len(batches) < 3 else Failure(ChildProcessError("a data loader worker was killed."))
+
+    monkeypatch.setattr("simplematch.training.feature_cache.fetch", fetch_two)
+    with pytest.raises(ChildProcessError, match="worker was killed"):
+        train(frozen(photographs, tmp_path / "run", cache=tmp_path / "cache"))
+    assert len(list((tmp_path / "cache").glob("*/*.features"))) == 2
 
 
 def test_processes_share_the_work(photographs: Path, tmp_path: Path, encoded: list[int]) -> None:
