@@ -59,6 +59,7 @@ class CachedCopies:
     Attributes:
         copies: the copies; `use` makes them read features.
         store: the features.
+        every: key and number of every copy.
         broken: why images can't be read, by key.
     """
 
@@ -76,16 +77,16 @@ class CachedCopies:
         self.copies = copies
         self.store = FeatureStore(folder, settings, network.rows.length)
         self.broken: dict[tuple[str, str], str] = {}
-        self.all = [(key, copy) for key in copies.images for copy in range(copies.count)]
+        self.every = [(key, copy) for key in copies.images for copy in range(copies.count)]
 
     @property
     def total(self) -> int:
-        return len(self.all)
+        return len(self.every)
 
     def missing(self) -> list[tuple[tuple[str, str], int]]:
         """Return the copies that are not cached and not broken."""
         name = self.copies.name_of
-        return [(key, copy) for key, copy in self.all if key not in self.broken and name(key, copy) not in self.store]
+        return [(key, copy) for key, copy in self.every if key not in self.broken and name(key, copy) not in self.store]
 
     def describe(self) -> str:
         """Return the size of the whole cache."""
@@ -101,19 +102,11 @@ class CachedCopies:
         """Encode what is missing; return False if it was stopped. What is done by then stays.
 
         Raises:
-            OSError: the features can't be written; those of this call are removed.
-        ChildProcessError: a data loader worker was killed.
+            OSError: the features can't be written.
+            ChildProcessError: a data loader worker was killed.
             DataError: an image can't be read and `skip_broken` is False.
         """
         todo = self.missing()[how.rank :: how.world]
-        try:
-            return self._encode(todo, network, how)
-        except OSError as error:
-            if not isinstance(error, ChildProcessError):  # a killed worker has nothing to do with the disk
-                self.store.discard()
-            raise
-
-    def _encode(self, todo: list[tuple[tuple[str, str], int]], network: SimpleMatch, how: Filling) -> bool:
         loader: DataLoader[Any] = DataLoader(
             CatchingDataset(_Drawn(self.copies, todo)), BATCH, num_workers=how.workers, collate_fn=list,
             worker_init_fn=ignore_signals,
@@ -232,5 +225,5 @@ class _Waiting:
 
     def take(self) -> tuple[list[str], Tensor, Tensor]:
         taken = (self.names, torch.cat(self.rows), torch.cat(self.affine))
-        self.__init__()  # type: ignore[misc]
+        self.names, self.rows, self.affine = [], [], []
         return taken

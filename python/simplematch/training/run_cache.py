@@ -109,6 +109,7 @@ class RunCache:
         if worst == BROKEN:
             raise failure or ChildProcessError("another process of this run has failed; see its message.")
         if worst == UNWRITABLE:
+            cached.store.discard()
             _log.warning(
                 "cache %s can't be used, %s; the run goes on without it and encodes images in every step",
                 cached.store.folder, reason_of(failure) if failure else "another process failed",

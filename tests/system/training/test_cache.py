@@ -173,7 +173,7 @@ def test_a_stopped_or_killed_filling_goes_on(
     assert not first.exists()
     encoded.clear()
     assert again.fill(model, how()) and sum(encoded) == total - 1
-    for key, copy in again.all:
+    for key, copy in again.every:
         row, affine = again.store.read(again.copies.name_of(key, copy))
         pixels, expected = again.copies.draw(key, copy)
         assert torch.equal(row, model.encode_images(pixels[None])[0]) and torch.equal(affine, expected)
