@@ -37,7 +37,7 @@ emulation = LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-n
 include tools/environment.mk tools/gpu.mk
 .NOTPARALLEL:  # pip can't install twice at once
 .PHONY: help demo picture test lint unit interpreter interpreter-beside compile cuda cuda-report sanitized sanitized-clang emulated cpp fuzz fuzz-op
-.PHONY: integrations wheel wheel-check sdist-check matrix hub bench claims landmarks evaluations venv build clean
+.PHONY: integrations wheel wheel-check sdist-check matrix onnx-vectors hub bench claims landmarks evaluations venv build clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -104,6 +104,8 @@ build/wheel/built: $(sources) MANIFEST.in README.md $(shell find simplematch_ker
 	$(python) tools/repair_wheel.py build/wheel/*.whl dist
 	cp build/wheel/*.tar.gz dist
 	touch $@
+onnx-vectors: $(stamps)/train $(stamps)/test ## minutes: run golden vectors and options through ONNX, write docs/onnx-vectors.json
+	$(python) -m tests.onnx_vectors "$${SIMPLEMATCH_DATA:-../shared}" docs/onnx-vectors.json
 hub: $(stamps)/test ## write the layout of Hugging Face's kernels library to build/hub
 	$(python) tools/hub/layout.py
 

@@ -1,10 +1,16 @@
-"""Exported models, run by onnxruntime on the CPU: they answer as PyTorch does, at sizes other than the example's."""
+"""Exported models, run by onnxruntime on the CPU: they answer as PyTorch does, at sizes other than the example's.
+
+`make onnx-vectors` does the same with every golden vector, and with all sizes free; an export of one match takes five
+seconds then, and three if only the target's sizes are. A model has a few calls: what the exporter's optimizer takes
+grows faster than the model.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +22,7 @@ import simplematch_kernels as smk
 
 from .samples import SAMPLES as MATCH_SAMPLES
 from .samples import SIMULATED
-from .test_golden import load
+from .test_golden import PRESETS
 
 pytest.importorskip("onnx", reason="onnx is not installed (pip install simplematch-kernels[onnx])")
 pytest.importorskip("onnxscript", reason="onnxscript is not installed (pip install simplematch-kernels[onnx])")
@@ -24,115 +30,55 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not inst
 
 from simplematch_kernels import onnx as smk_onnx  # noqa: E402  (after the packages that it needs)
 
+from . import onnx_models as models  # noqa: E402
+from .onnx_models import DIM, IN_MAPS, POINTS, ROWS, SMALL, Calls, exported, matching  # noqa: E402
+from .onnx_vectors import Vector, passes, run_vectors  # noqa: E402
+
 pytestmark = pytest.mark.skipif(SIMULATED, reason="no kernel runs in an exported model")
-TOLERANCE = 1e-5
-"""Of the largest value."""
-DIM = torch.export.Dim.DYNAMIC
-MAPS, POINTS, ROWS = {0: DIM, 2: DIM, 3: DIM}, {0: DIM, 1: DIM}, {0: DIM}
+RECORDED = Path(__file__).parents[1] / "docs" / "onnx-vectors.json"
+SIZES = {2: DIM, 3: DIM}
+OTHER_TARGET = models.draw(1, 2, 5, (7, 9), (12, 13))
+OTHER_MAPS = models.draw(1, 2, 5, (6, 5), (12, 13))
 
 
-class Calls(nn.Module):
-    """Several calls in one model: an export takes seconds, most of them whatever the model."""
-
-    def __init__(self, calls: Sequence[Callable[..., Any]]) -> None:
-        super().__init__()
-        self.calls = calls
-
-    def forward(self, *tensors: Tensor) -> list[Tensor]:
-        found = [call(*tensors) for call in self.calls]
-        return [x for each in found for x in ([each] if isinstance(each, Tensor) else each) if x is not None]
-
-
-def exported(model: nn.Module, inputs: Sequence[Tensor], dims: Sequence[Any], path: Path) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of PyTorch's exporter
-        smk_onnx.export(model, inputs, path, dynamic_shapes=(tuple(dims),))
-    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-
-
-def assert_equal(session: Any, model: nn.Module, inputs: Sequence[Tensor]) -> None:
+def assert_equal(session: Any, model: nn.Module, *examples: Sequence[Tensor]) -> None:
     """Equal indices and masks, NaN in the same places, and values within the tolerance."""
-    with torch.no_grad():
-        expected = model(*inputs)
-    names = [each.name for each in session.get_inputs()]
-    found = session.run(None, {name: x.numpy() for name, x in zip(names, inputs, strict=True)})
-    for i, (value, truth) in enumerate(zip(map(torch.from_numpy, found), expected, strict=True)):
-        assert value.dtype == truth.dtype and value.shape == truth.shape, i
-        if truth.is_floating_point():
-            finite = truth[truth.isfinite()].abs()
-            atol = TOLERANCE * float(finite.max()) if len(finite) else 0.0
-            torch.testing.assert_close(value, truth, rtol=0, atol=atol, equal_nan=True, msg=lambda m, i=i: f"{i}: {m}")
-        else:
-            assert torch.equal(value, truth), i
+    for inputs in examples:
+        assert models.difference(session, model, inputs) <= models.TOLERANCE
 
 
-def draw(seed: int, batch: int, queries: int, source: tuple[int, int], target: tuple[int, int]) -> list[Tensor]:
-    """[source (B, 20, Hs, Ws), target (B, 20, Ht, Wt), keypoints (B, N, 2) in cells]; the first has two best cells."""
-    generator = torch.Generator().manual_seed(seed)
-    maps = [torch.randn(batch, 20, *size, generator=generator) for size in (source, target)]
-    points = torch.rand(batch, queries, 2, generator=generator) * torch.tensor([source[1] - 1.0, source[0] - 1.0])
-    maps[1][:, :, 2, 3] = maps[1][:, :, 1, 2] = maps[0][:, :, 1, 1]  # a tie of two cells
-    points[:, 0] = 1.0
-    return [*maps, points]
+@pytest.mark.parametrize(
+    "names", (("square", "shrunken", "disc"), ("outside", "gaussian"), ("covariance", "best")), ids="-".join
+)
+def test_localizations(names: Sequence[str], tmp_path: Path) -> None:
+    examples = [
+        [smk.cosine_similarity(smk.gather_keypoints(source, points), target)]
+        for source, target, points in (SMALL, OTHER_TARGET)
+    ]
+    assert (examples[0][0][:, 0, 1, 2] == examples[0][0][:, 0, 2, 3]).all()  # a tie
+    options = [models.LOCALIZATIONS[name] for name in names]
+    model = Calls([lambda scores, each=each: smk.localize(scores, **each) for each in options])
+    assert_equal(exported(model, examples[0], [SIZES], tmp_path / "model.onnx"), model, *examples)
 
 
-SMALL, OTHER = draw(0, 2, 5, (7, 9), (9, 8)), draw(1, 3, 8, (6, 5), (12, 13))
-IN_MAPS = (MAPS, MAPS, POINTS)
-
-
-def matching(**options: Any) -> Callable[..., Any]:
-    return lambda source, target, keypoints: smk.sparse_window_match(source, target, keypoints, **options)
-
-
-GROUPS: dict[str, list[Callable[..., Any]]] = {
-    "windows": [
-        matching(window_size=5),
-        matching(window_size=(6, 2), border="shrink", source_size=(56, 72), target_size=(90, 64)),
-        matching(window_size=10, window_shape="disc"),  # cells lie on its edge
-        matching(window_size=20, outside_value=0.0),
-    ],
-    "localizations": [
-        matching(localization="argmax", sampling="round", metric="dot", target_coords="half_pixel", target_size=(9, 9)),
-        matching(localization="global", sampling="bilinear", source_coords="align_corners", source_size=(40, 30)),
-        matching(localization="gaussian", sigma=1.7, eps_mode="clamp", eps=1e-6, temperature=0.1),
-    ],
-    "details": [
-        matching(window_size=5, return_covariance=True, return_second=True),
-        matching(window_size=3, top_k=3, top_radius=1, return_scores=True),
-        matching(window_size=5, source_interpolation="matches"),
-    ],
-    "distances": [
-        matching(window_size=5, metric="l2", temperature=4.0),
-        matching(window_size=5, metric="l1", temperature=2.0),
-    ],
-}
-
-
-@pytest.mark.parametrize("group", GROUPS)
-def test_matches_as_pytorch_does(group: str, tmp_path: Path) -> None:
-    model = Calls(GROUPS[group])
-    session = exported(model, SMALL, IN_MAPS, tmp_path / "model.onnx")
-    for inputs in (SMALL, OTHER):
-        assert_equal(session, model, inputs)
+@pytest.mark.parametrize("names", (("argmax", "global", "scores"), ("blended", "l2", "l1")), ids="-".join)
+def test_matches(names: Sequence[str], tmp_path: Path) -> None:
+    model = Calls([matching(**models.MATCHES[name]) for name in names])
+    session = exported(model, SMALL, [{}, SIZES, {}], tmp_path / "model.onnx")
+    assert_equal(session, model, SMALL, OTHER_TARGET)
 
 
 def test_other_functions(tmp_path: Path) -> None:
-    def descriptors(x: Tensor) -> Tensor:
-        return x.flatten(2).transpose(1, 2)
+    model = Calls(list(models.OTHERS.values()))
+    session = exported(model, SMALL, [SIZES, SIZES, {}], tmp_path / "model.onnx")
+    assert_equal(session, model, SMALL, OTHER_MAPS)
 
-    model = Calls(
-        [
-            lambda s, t, k: smk.gather_keypoints(s, k, size=(50, 60), sampling="bilinear", padding="border"),
-            lambda s, t, k: smk.cosine_similarity(descriptors(s), t),
-            lambda s, t, k: smk.match_descriptors(descriptors(s), t, window_size=5, temperature=0.1),
-            lambda s, t, k: smk.localize(smk.cosine_similarity(descriptors(s), t), window_size=3, border="shrink"),
-            lambda s, t, k: smk.match_all(s, t, temperature=0.1, bin_score=0.4, return_second=True),
-            lambda s, t, k: smk.local_correlation(s[:, :, 0, :4].mT, t, k[:, :4], radius=2, metric="cosine"),
-        ]
-    )
-    session = exported(model, SMALL, IN_MAPS, tmp_path / "model.onnx")
-    for inputs in (SMALL, OTHER):
-        assert_equal(session, model, inputs)
+
+def test_losses(tmp_path: Path) -> None:
+    """Validation needs them too."""
+    model = Calls(list(models.LOSSES.values()))
+    session = exported(model, SMALL, [{}, SIZES, {}], tmp_path / "model.onnx")
+    assert_equal(session, model, SMALL, OTHER_TARGET)
 
 
 def test_restrictions_and_numbers_are_inputs(tmp_path: Path) -> None:
@@ -156,8 +102,7 @@ def test_restrictions_and_numbers_are_inputs(tmp_path: Path) -> None:
 
     dims = (*IN_MAPS, ROWS, POINTS, {0: DIM, 1: DIM, 2: DIM}, POINTS, ROWS, ROWS)
     session = exported(model, inputs(SMALL), dims, tmp_path / "model.onnx")
-    for drawn in (SMALL, OTHER):
-        assert_equal(session, model, inputs(drawn))
+    assert_equal(session, model, inputs(SMALL), inputs(models.OTHER))
 
 
 @pytest.mark.parametrize("sample", [each for each in MATCH_SAMPLES if each.name == "border-bilinear-zeros"], ids=str)
@@ -166,20 +111,26 @@ def test_a_descriptor_of_zeros_scores_zero(sample: Any, tmp_path: Path) -> None:
     made = sample.make()
     model = Calls([matching(**made.options)])
     inputs = [made.source.cpu(), made.target.cpu(), made.keypoints.cpu()]
-    assert_equal(exported(model, inputs, IN_MAPS, tmp_path / "model.onnx"), model, inputs)
+    assert_equal(exported(model, inputs, [{}, {}, {}], tmp_path / "model.onnx"), model, inputs)
 
 
 @pytest.mark.parametrize("name", ("simplematch_window15", "tapir_scores_disc5"))
 def test_golden_vectors(name: str, shared_data: Path, tmp_path: Path) -> None:
-    arrays, options = load(shared_data, name, torch.device("cpu"))
-    if "scores" in arrays:
-        model, inputs = Calls([lambda scores: smk.localize(scores, **options)]), [arrays["scores"]]
-        dims: list[Any] = [{1: DIM}]
-    else:
-        inputs = [arrays[key] for key in ("source", "target", "keypoints", "num_keypoints")]
-        dims = [ROWS, ROWS, POINTS, ROWS]
-        model = Calls([lambda s, t, k, n: smk.sparse_window_match(s, t, k, num_keypoints=n, **options)])
-    assert_equal(exported(model, inputs, dims, tmp_path / "model.onnx"), model, inputs)
+    vector = Vector(shared_data, name)
+    (line,) = run_vectors([vector], tmp_path)
+    assert passes(line), line
+
+
+def test_every_golden_vector_is_recorded(shared_data: Path) -> None:
+    """In what `make onnx-vectors` wrote."""
+    result = json.loads(RECORDED.read_text())
+    lines = [line for part in ("vectors", "models", "options") for line in result[part]]
+    assert result["tolerance"] == models.TOLERANCE
+    assert all(passes(line) for line in lines)
+    names = {line["name"] for line in lines}
+    assert PRESETS.keys() <= names and {path.stem for path in (shared_data / "vectors").glob("*.npz")} <= names
+    assert {f"localize {name}" for name in models.LOCALIZATIONS} | models.OTHERS.keys() <= names
+    assert {f"match {x}" for x in models.MATCHES} | {f"loss {x}" for x in models.LOSSES} <= names
 
 
 def test_the_example_of_the_documentation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -194,20 +145,6 @@ def test_the_example_of_the_documentation(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert [each.name for each in session.get_outputs()] == ["matches", "score"]
     maps, points = torch.randn(2, 1, 64, 17, 40), 16 * torch.rand(1, 3, 2)
     assert_equal(session, names["Matcher"](), [*maps, points])
-
-
-def test_losses(tmp_path: Path) -> None:
-    """Validation needs them too."""
-    model = Calls(
-        [
-            lambda s, t, k: smk.sparse_match_cross_entropy(s, t, k, k.flip(1) + 0.3, reduction="none"),
-            lambda s, t, k: smk.sparse_match_cross_entropy(s, t, k, k, kernel_size=3, sigma=0.8, metric="dot"),
-            lambda s, t, k: smk.match_descriptors_cross_entropy(smk.gather_keypoints(s, k), t, k, reduction="sum"),
-        ]
-    )
-    session = exported(model, SMALL, IN_MAPS, tmp_path / "model.onnx")
-    for inputs in (SMALL, OTHER):
-        assert_equal(session, model, inputs)
 
 
 def test_refuses_by_name() -> None:
