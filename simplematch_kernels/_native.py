@@ -21,6 +21,9 @@ def why_not() -> str | None:
     """None if the compiled module is there, else the reason in one sentence."""
     global _module, _reason
     if _module is None and _reason is None:
+        if importlib.util.find_spec(".native", __package__) is None:  # a kernel of the Hugging Face hub
+            _reason = "this copy of the package has no compiled code (pip install simplematch-kernels brings it)"
+            return _reason
         try:
             path = os.environ.get(ENVIRONMENT_VARIABLE)
             _module = _load_file(path) if path else importlib.import_module("._C", __package__)

@@ -204,6 +204,7 @@ def test_two_builds_and_the_package_run_in_one_process(layouts: list[Path]) -> N
     """
     result = run(SETUP + LOAD + textwrap.dedent(code) + USE)
     assert result.returncode == 0, result.stderr
+    assert "'cpu' is not used on cpu: this copy of the package has no compiled code" in result.stderr
 
 
 def test_the_kernels_library_loads_and_checks_it(layouts: list[Path]) -> None:
