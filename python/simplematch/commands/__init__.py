@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .ablate import ablate
+from .app import app
 from .data import prepare, stats
 from .doctor import doctor
 from .draw import curve, draw
@@ -16,6 +17,7 @@ from .train import train
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "match": match,
+    "app": app,
     "eval": evaluate,
     "train": train,
     "ablate": ablate,

@@ -75,6 +75,39 @@ def read_picture(
     return Picture(picture.pixels, {kind: f"{name} {note}." for kind, note in picture.notes.items()})
 
 
+def decode_picture(content: bytes, name: str = "image", *, most_pixels: int | None = None) -> Picture:
+    """Decode the content of an image file, upright, like `read_picture`.
+
+    Args:
+        content: the bytes of the file, which may come from someone untrusted.
+        name: name of the argument; messages begin with it.
+        most_pixels: larger images raise before their pixels are decoded.
+
+    Raises:
+        ImageError: the image is damaged, too large, of an unknown format, or of a mode that has no 8-bit equivalent.
+    """
+    try:
+        with _open_smaller(io.BytesIO(content), most_pixels) as image:
+            picture = _to_picture(image, True)
+    except Exception as error:  # damaged files raise errors of any type
+        raise _image_error(name, error, "can't be read") from error
+    return Picture(picture.pixels, {kind: f"{name} {note}." for kind, note in picture.notes.items()})
+
+
+def _open_smaller(file: BinaryIO, most_pixels: int | None) -> Image.Image:
+    """Open an image whose header tells at most so many pixels."""
+    try:
+        image = _open(file)
+    except Image.DecompressionBombError as error:
+        if most_pixels is None:
+            raise
+        raise ValueError(f"it has more than {most_pixels / 1e6:g} million pixels; save a smaller copy") from error
+    if most_pixels is not None and image.width * image.height > most_pixels:
+        size = f"{image.width} x {image.height} pixels"
+        raise ValueError(f"it has {size}, more than {most_pixels / 1e6:g} million; save a smaller copy")
+    return image
+
+
 def image_size(path: Path) -> Size:
     """Read the size (height, width) of an image file from its header."""
     try:

@@ -128,6 +128,10 @@ class NearestNeighbour(HubModel):
         """Tell (B, N) which keypoints lie in cells that are mutual nearest neighbours; see `mutual.mutual_at`."""
         return mutual_at(self._map(source_features), self._map(target_features), keypoints + 0.5, self.image_size)
 
+    def feature_map(self, features: Tensor) -> Tensor:
+        """Turn features that `encode` returned into maps (B, C, h, w)."""
+        return self._map(features)
+
     def _features(self, images: Tensor) -> Tensor:
         maps: Tensor | list[Tensor] = self.encoder(images)
         if isinstance(maps, Tensor):

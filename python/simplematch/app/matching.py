@@ -1,0 +1,174 @@
+"""Matches points of one feature map in another, with the window, temperature and backend that the page asks for."""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from simplematch_kernels import match_descriptors, sparse_window_match
+
+from .._torchvision import tv_tensors
+from ..correspondences import Correspondences
+from ..data import PairTransform
+from ..data.records import FloatArray, Size
+from ..models import NearestNeighbour, SimpleMatch
+from ..models.matching import cells_of
+
+NEAREST_WINDOW, NEAREST_TEMPERATURE = 5, 0.02
+LARGEST_WINDOW = 99
+LEAST_TEMPERATURE, LARGEST_TEMPERATURE = 1e-4, 100.0
+_CORNER = {"source_coords": "corner", "target_coords": "corner", "sampling": "floor"}
+_HALF_PIXEL = {
+    "source_coords": "half_pixel",
+    "target_coords": "half_pixel",
+    "sampling": "bilinear",
+    "sampling_padding": "border",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How matches are found in the target: inside which window, how sharply, and by which backend.
+
+    Raises:
+        ValueError: `window` isn't a whole number from 1 to 99, or `temperature` isn't a number from 1e-4 to 100.
+    """
+
+    window: int
+    temperature: float
+    backend: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.window <= LARGEST_WINDOW:
+            raise ValueError(f"window must be a whole number from 1 to {LARGEST_WINDOW}, got {self.window}")
+        if not LEAST_TEMPERATURE <= self.temperature <= LARGEST_TEMPERATURE:  # NaN neither
+            limits = f"{LEAST_TEMPERATURE:g} to {LARGEST_TEMPERATURE:g}"
+            raise ValueError(f"temperature must be a number from {limits}, got {self.temperature:g}")
+
+
+class Network:
+    """A model as the app uses it: pictures in, one feature map out, and the conventions of its coordinates.
+
+    Attributes:
+        name: the name that the user chose it by.
+        settings: its window and temperature.
+        bilinear: whether a point's descriptor is interpolated, with cell centres at half cells; otherwise it is that
+            of the cell that contains the point.
+    """
+
+    def __init__(self, model: SimpleMatch | NearestNeighbour, name: str, device: torch.device) -> None:
+        self._model = model.to(device).eval()
+        self._device = device
+        self._lock = threading.Lock()
+        self.name = name
+        self.bilinear = isinstance(model, NearestNeighbour)
+        if isinstance(model, NearestNeighbour):
+            self.settings = Settings(NEAREST_WINDOW, NEAREST_TEMPERATURE)
+        else:
+            window = model.config.windows[-1] or LARGEST_WINDOW
+            self.settings = Settings(min(window, LARGEST_WINDOW), model.config.temperature)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the network's square input in pixels."""
+        return self._model.image_size
+
+    @torch.inference_mode()
+    def encode(self, image: Image.Image) -> Tensor:
+        """Encode an RGB image as a map (1, C, h, w) of finite float32 descriptors."""
+        model = self._model
+        pixels = tv_tensors.Image(torch.from_numpy(np.array(image)).permute(2, 0, 1))
+        prepared = PairTransform(model.image_size, model.mean, model.std).prepare(pixels)
+        with self._lock:
+            features = model.encode(prepared[None].to(self._device))
+        if isinstance(model, NearestNeighbour):
+            features = model.feature_map(features)
+        return features.float()
+
+    @torch.inference_mode()
+    def match(
+        self, source: Tensor, target: Tensor, points: FloatArray, size_a: Size, size_b: Size, settings: Settings
+    ) -> Correspondences:
+        """Match points (N, 2), in pixels of an image of `size_a`, between maps that `encode` returned.
+
+        Returns:
+            Matches in pixels of an image of `size_b`, with their covariance, and both checks of the way back.
+
+        Raises:
+            RuntimeError: the backend can't run here.
+        """
+        to_a, to_b = (self.image_size / np.array(size[::-1], dtype=np.float64) for size in (size_a, size_b))
+        queries = torch.from_numpy(points * to_a)[None].to(source.device, torch.float32)
+        found = self._match(source, target, queries, settings)
+        back = self._match(target, source, found.keypoints, settings)
+        mutual = mutual_cells(source, target, cells_of(queries, source, self.image_size), settings.backend)
+        returned = _array(back.keypoints) / to_a
+        return Correspondences(
+            points,
+            _array(found.keypoints) / to_b,
+            _array(found.score),
+            np.linalg.norm(returned - points, axis=1),
+            size_a,
+            size_b,
+            self.name,
+            _array(found.covariance) / np.outer(to_b, to_b),
+            mutual[0].cpu().numpy(),
+        )
+
+    def _match(self, source: Tensor, target: Tensor, keypoints: Tensor, settings: Settings) -> Any:
+        # Points of the page are continuous, from 0 at the left edge; those of half pixels count from a pixel's centre.
+        half = 0.5 if self.bilinear else 0.0
+        options: dict[str, Any] = _HALF_PIXEL if self.bilinear else _CORNER
+        return sparse_window_match(
+            source,
+            target,
+            keypoints - half,
+            source_size=(self.image_size, self.image_size),
+            target_size=(self.image_size, self.image_size),
+            output_offset=half,
+            localization="window",
+            window_size=settings.window,
+            temperature=settings.temperature,
+            return_covariance=True,
+            backend=settings.backend,
+            **options,
+        )
+
+
+def mutual_cells(source: Tensor, target: Tensor, cells: Tensor, backend: str = "auto") -> Tensor:
+    """Whether cells (B, N) of a source (B, C, h, w) and their best cells in the target are each other's best: (B, N).
+
+    `simplematch_kernels.match_all` tells it of all cells; a few points need only their own two rows.
+    """
+    there = _best(source, cells, target, backend)
+    return _best(target, there, source, backend) == cells
+
+
+def _best(source: Tensor, cells: Tensor, target: Tensor, backend: str) -> Tensor:
+    rows = source.flatten(2).transpose(1, 2)
+    descriptors = rows.gather(1, cells[..., None].expand(-1, -1, rows.shape[2]))
+    best: Tensor = match_descriptors(descriptors, target, localization="argmax", backend=backend).peak
+    return best
+
+
+def unit_rows(features: Tensor) -> bytes:
+    """Return a map (1, C, h, w) as h * w unit descriptors of C little-endian float16, cell after cell."""
+    rows = torch.nn.functional.normalize(features[0].flatten(1).T, dim=1)
+    return rows.half().cpu().contiguous().numpy().astype("<f2", copy=False).tobytes()
+
+
+def finite_or_none(value: float) -> float | None:
+    """Return what JSON can hold: NaN and infinities become null."""
+    return value if math.isfinite(value) else None
+
+
+def _array(values: Tensor) -> FloatArray:
+    array: FloatArray = values[0].double().cpu().numpy()
+    return array
