@@ -1,7 +1,6 @@
 // Calls of the server. A page survives a server that is started again, or that dropped its pictures: it waits, sends
 // them again, says so, and goes on with what it was doing.
 
-const SIDES = ["a", "b"];
 const WAIT = 1000; // milliseconds between two tries
 const LOOK = 3000; // and between two looks whether the server is still there
 const MOST_RENEWALS = 3;
@@ -20,7 +19,9 @@ export class Client {
     this.listeners = listeners;
     this.session = null;
     this.instance = null;
-    this.pictures = { a: null, b: null }; // {blob, id, ...}: what is sent again
+    this.pictures = { a: null, b: null }; // {blob, id, ...}: these and new ones are sent again
+    this.arriving = new Set(); // pictures that no side shows yet
+    this.opening = null;
     this.waiting = null;
     this.renewing = null;
     setInterval(() => this.look(), LOOK);
@@ -36,16 +37,28 @@ export class Client {
     return this.insist(async () => (await this.call(`/api/examples/${name}/${side}`)).blob());
   }
 
-  /** Send a picture; returns its name, size and notes, which `keep` makes the picture of a side. */
+  /** Send a picture; returns {id, blob, width, height, notes}, for `keep` or `forget`. */
   upload(blob) {
     return this.insist(async () => {
-      const session = await this.ownSession();
-      return (await this.call(`/api/sessions/${session}/pictures`, { method: "POST", body: blob })).json();
+      const sent = await this.send(await this.ownSession(), blob);
+      const picture = { id: sent.picture, blob, width: sent.width, height: sent.height, notes: sent.notes };
+      this.arriving.add(picture);
+      return picture;
     });
   }
 
+  async send(session, blob) {
+    return (await this.call(`/api/sessions/${session}/pictures`, { method: "POST", body: blob })).json();
+  }
+
+  /** Make a picture that of a side. */
   keep(side, picture) {
     this.pictures[side] = picture;
+    this.arriving.delete(picture);
+  }
+
+  forget(picture) {
+    this.arriving.delete(picture);
   }
 
   /** The picture as the server decoded it, upright. */
@@ -95,9 +108,14 @@ export class Client {
     throw new Refused(found.error ?? `the server refused the request (${answer.status}).`);
   }
 
-  async ownSession() {
-    if (this.session === null) this.session = (await (await this.call("/api/sessions", { method: "POST" })).json()).session;
-    return this.session;
+  /** The session of this page; what needs one at the same time shares it. */
+  ownSession() {
+    if (this.session !== null) return this.session;
+    this.opening ??= (async () => {
+      this.session = (await (await this.call("/api/sessions", { method: "POST" })).json()).session;
+      return this.session;
+    })().finally(() => (this.opening = null));
+    return this.opening;
   }
 
   /** Do something, and again after the server came back or the pictures were sent again. */
@@ -161,12 +179,8 @@ export class Client {
     this.renewing ??= (async () => {
       this.session = null;
       const session = await this.ownSession();
-      for (const side of SIDES) {
-        const picture = this.pictures[side];
-        if (picture === null) continue;
-        const path = `/api/sessions/${session}/pictures`;
-        picture.id = (await (await this.call(path, { method: "POST", body: picture.blob })).json()).picture;
-      }
+      const kept = Object.values(this.pictures).filter(Boolean);
+      for (const picture of [...kept, ...this.arriving]) picture.id = (await this.send(session, picture.blob)).picture;
       const instance = await this.ask();
       const restarted = instance !== null && this.instance !== null && instance !== this.instance;
       if (instance !== null) this.instance = instance;

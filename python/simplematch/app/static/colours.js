@@ -1,10 +1,11 @@
-// Colours of the heat map and of confidences, and their scales. Lightness rises with the value in both.
+// Colours of the heat map and of confidences, and their scales.
 
 const HEAT = [
-  [0, 18, 12, 60, 0.5], [0.35, 88, 22, 120, 0.52], [0.6, 200, 50, 90, 0.6], [0.8, 248, 140, 40, 0.72], [1, 255, 248, 170, 0.86],
+  [0, 8, 10, 34, 0.44], [0.3, 76, 18, 110, 0.5], [0.6, 204, 48, 84, 0.62], [0.8, 250, 146, 36, 0.76], [1, 255, 248, 170, 0.86],
 ];
-const CONFIDENCE = [[0, 158, 42, 43], [0.5, 224, 141, 42], [1, 120, 214, 188]];
-export const CONFIDENCE_RANGE = [0.3, 1];
+const CONTRAST = 1.6; // darkens the middle of the heat map, so that its peak stands out
+const CONFIDENCE = [[0, 190, 46, 46], [0.45, 240, 160, 40], [0.7, 240, 222, 90], [1, 40, 178, 132]];
+export const CONFIDENCE_RANGE = [0.5, 1];
 
 function blend(stops, at) {
   let i = 1;
@@ -21,12 +22,12 @@ for (let i = 0; i < LEVELS; i++) {
   palette.set([red, green, blue, 255 * alpha], 4 * i);
 }
 
-/** Paint a row of similarities into the pixels of a map, from `low` to `high`; the middle is darkened for the peak. */
+/** Paint a row of similarities into the pixels of a map, from `low` to `high`. */
 export function paintHeat(row, low, high, pixels) {
   const scale = high > low ? 1 / (high - low) : 0;
   for (let i = 0; i < row.length; i++) {
     const share = Math.min(Math.max((row[i] - low) * scale, 0), 1);
-    const from = 4 * Math.round(share * share * (LEVELS - 1));
+    const from = 4 * Math.round(share ** CONTRAST * (LEVELS - 1));
     for (let k = 0; k < 4; k++) pixels[4 * i + k] = palette[from + k];
   }
 }
@@ -41,7 +42,7 @@ export function confidenceColour(value) {
 /** Draw the scale of both palettes. */
 export function drawScales(heat, confidence) {
   for (const [canvas, colour] of [
-    [heat, (x) => { const [r, g, b] = blend(HEAT, x * x); return `rgb(${r} ${g} ${b})`; }],
+    [heat, (x) => { const [r, g, b] = blend(HEAT, x ** CONTRAST); return `rgb(${r} ${g} ${b})`; }],
     [confidence, (x) => confidenceColour(CONFIDENCE_RANGE[0] + x * (CONFIDENCE_RANGE[1] - CONFIDENCE_RANGE[0]))],
   ]) {
     const context = canvas.getContext("2d");

@@ -3,7 +3,7 @@
 import { Client, Refused } from "./client.js";
 import { CONFIDENCE_RANGE, confidenceColour, drawScales, paintHeat } from "./colours.js";
 import { drawPicture, exportFields, save } from "./downloads.js";
-import { bestOf } from "./features.js";
+import { bestOf, clamp } from "./features.js";
 import { EMPTY, History } from "./history.js";
 import { pointLeft, pointRight } from "./pointing.js";
 import { Side, SIDES, sentence } from "./sides.js";
@@ -130,6 +130,8 @@ class App {
 
   /** A picture changed: earlier points mean nothing. */
   restart() {
+    const ratios = SIDES.map((side) => this.sides[side].picture).filter(Boolean).map(({ width, height }) => width / height);
+    document.querySelector(".stage").style.setProperty("--ratio", clamp(Math.max(...ratios), 0.9, 1.8));
     this.found.clear();
     this.asked++;
     this.selected = null;

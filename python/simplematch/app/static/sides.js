@@ -49,19 +49,20 @@ export class Side {
       return this.note(`${name}: the picture must have at most ${most} MiB; choose a smaller copy.`, true);
     }
     this.busy("Reading the picture …");
+    let picture = null;
     try {
-      const sent = await this.client.upload(blob);
-      const picture = { id: sent.picture, blob, name, width: sent.width, height: sent.height, maps: new Map() };
+      picture = Object.assign(await this.client.upload(blob), { name, maps: new Map() });
       picture.bitmap = await createImageBitmap(await this.client.shown(picture));
       if (mine !== this.latest) return;
       this.picture = picture;
       this.client.keep(this.name, picture);
       this.show();
-      this.note(sent.notes.length ? `${name}: ${sent.notes.join(" ")}` : null);
+      this.note(picture.notes.length ? `${name}: ${picture.notes.join(" ")}` : null);
       this.listeners.onPicture(this.name);
     } catch (error) {
       if (mine === this.latest) this.note(`${name}: ${error.message}`, true);
     } finally {
+      if (picture) this.client.forget(picture);
       if (mine === this.latest) this.busy(null);
     }
   }

@@ -43,13 +43,12 @@ function row(match, selected) {
   const { found, corrected } = match;
   const there = cell(match.right ? pair(...match.right) : "…");
   if (match.right) Object.assign(there.dataset, { x: match.right[0], y: match.right[1] });
-  if (corrected) there.append(tag("corrected"));
   tr.append(there);
   const confidence = cell(corrected || !found ? "–" : found.confidence?.toFixed(3) ?? "–");
   if (found) confidence.prepend(swatch(match.colour));
   tr.append(confidence, cell(corrected || !found ? "–" : spread(found)));
   tr.append(cell(corrected || !found ? "–" : found.cycle_distance?.toFixed(1) ?? "–"));
-  tr.append(cell(corrected || !found ? "–" : found.mutual ? "yes" : "no"));
+  tr.append(cell(corrected ? "corrected" : !found ? "–" : found.mutual ? "mutual" : "one way"));
   const changes = document.createElement("td");
   if (corrected) changes.append(button("onRestore", "Restore", `Restore the model's match of point ${match.number}`, "quiet"));
   changes.append(button("onRemove", "Remove", `Remove point ${match.number}`, "quiet"));
@@ -71,13 +70,6 @@ function cell(text) {
   const td = document.createElement("td");
   td.textContent = text;
   return td;
-}
-
-function tag(text) {
-  const span = document.createElement("span");
-  span.className = "tag";
-  span.textContent = text;
-  return span;
 }
 
 function swatch(colour) {
