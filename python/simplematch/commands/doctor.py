@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
@@ -17,11 +18,12 @@ from ..data import recognise
 from ..data.open import NEEDED
 from ..models import PRESETS
 from ..models.default_weights import weight_origin
+from .app import NEEDED as NEEDED_BY_APP
 from .lists import names
 
 DISTRIBUTION = "simplematch-kernels"
 _DEPTH = 2  # levels of folders searched for data sets
-_EXTRA = "train"
+_EXTRA, _APP = "train", "app"
 
 
 def doctor(root: str | None = None) -> None:
@@ -48,23 +50,29 @@ def _installed() -> list[str]:
         with torch.cuda.device(i):
             bf16 = describe_bf16("cuda")
         lines.append(f"cuda:{i} {properties.name}, {properties.total_memory / 2**30:.0f} GiB, {bf16}")
-    missing = []
-    for name in (DISTRIBUTION, "torch", "triton", *_extra_packages()):
+    lines += _versions((DISTRIBUTION, "torch", "triton", *_extra_packages(_EXTRA)), "missing", _EXTRA)
+    return lines + _versions(_extra_packages(_APP) or NEEDED_BY_APP, "missing for simplematch app", _APP)
+
+
+def _versions(packages: Sequence[str], missing: str, extra: str) -> list[str]:
+    """List installed packages with their versions, and then those of an extra that are missing."""
+    lines, absent = [], []
+    for name in packages:
         try:
             lines.append(f"{name} {version(name)}")
         except PackageNotFoundError:
-            missing.append(name)
-    if missing:
-        lines.append(f"missing: {', '.join(missing)} (pip install '{DISTRIBUTION}[{_EXTRA}]')")
+            absent.append(name)
+    if absent:
+        lines.append(f"{missing}: {', '.join(absent)} (pip install '{DISTRIBUTION}[{extra}]')")
     return lines
 
 
-def _extra_packages() -> list[str]:
+def _extra_packages(extra: str) -> list[str]:
     try:
         declared = requires(DISTRIBUTION) or []
     except PackageNotFoundError:  # a source tree that isn't installed
         return []
-    lines = [line for line in declared if f'extra == "{_EXTRA}"' in line]
+    lines = [line for line in declared if f'extra == "{extra}"' in line]
     return [match[0] for line in lines if (match := re.match(r"[\w.-]+", line))]
 
 
