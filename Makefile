@@ -98,7 +98,7 @@ sdist-check: build/wheel/built ## install the sdist without a compiler: pure Pyt
 	$(python) tools/check_sdist.py dist/*.tar.gz
 matrix: build/wheel/built ## test the wheel with every supported version of torch, each in a fresh environment
 	$(python) tools/matrix.py dist/*.whl
-build/wheel/built: $(sources) MANIFEST.in README.md $(shell find simplematch_kernels python -name '*.py') | $(stamps)/wheel
+build/wheel/built: $(sources) MANIFEST.in README.md $(shell find simplematch_kernels python -name '*.py' -o -path '*/static/*') | $(stamps)/wheel
 	rm -rf build/wheel build/lib* build/bdist* dist
 	$(python) -m build --sdist --wheel --outdir build/wheel .
 	$(python) tools/repair_wheel.py build/wheel/*.whl dist

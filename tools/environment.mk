@@ -14,8 +14,8 @@ $(stamps)/build: $(stamps)/torch $(sources)
 	$(pip) install --constraint $(stamps)/torch --editable .
 	touch $@
 # Install the packages that the installed package lists for an extra; installing the extra itself would build again.
-$(stamps)/test: | $(stamps)/train  # the system's tests use its packages
-$(stamps)/demo $(stamps)/test $(stamps)/train $(stamps)/bench $(stamps)/wheel: $(stamps)/%: $(stamps)/build
+$(stamps)/test: | $(stamps)/train $(stamps)/app  # the system's tests use their packages
+$(stamps)/demo $(stamps)/test $(stamps)/train $(stamps)/app $(stamps)/bench $(stamps)/wheel: $(stamps)/%: $(stamps)/build
 	$(python) -c "import re; from importlib.metadata import requires; found = requires('simplematch-kernels'); \
 	    print(*(re.sub('(; | and )extra == .*', '', r) for r in found if 'extra == \"$*\"' in r), sep='\n')" > $@.part
 	$(pip) install --constraint $(stamps)/torch --requirement $@.part
