@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +65,6 @@ class Network:
     def __init__(self, model: SimpleMatch | NearestNeighbour, name: str, device: torch.device) -> None:
         self._model = model.to(device).eval()
         self._device = device
-        self._lock = threading.Lock()
         self.name = name
         self.bilinear = isinstance(model, NearestNeighbour)
         if isinstance(model, NearestNeighbour):
@@ -86,8 +84,7 @@ class Network:
         model = self._model
         pixels = tv_tensors.Image(torch.from_numpy(np.array(image)).permute(2, 0, 1))
         prepared = PairTransform(model.image_size, model.mean, model.std).prepare(pixels)
-        with self._lock:
-            features = model.encode(prepared[None].to(self._device))
+        features = model.encode(prepared[None].to(self._device))
         if isinstance(model, NearestNeighbour):
             features = model.feature_map(features)
         return features.float()

@@ -17,12 +17,13 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from torch import Tensor
 
 from .. import __version__
 from ..data.images import ImageError
 from . import bodies, export
 from .examples import examples
-from .matching import finite_or_none, unit_rows
+from .matching import Network, finite_or_none, unit_rows
 from .models import Models
 from .pictures import LARGEST_BYTES, LARGEST_PIXELS, store_picture, too_many_bytes
 from .security import OwnPagesOnly
@@ -163,13 +164,15 @@ class _Server:
             content, media_type=media_type, headers={"content-disposition": f'attachment; filename="{name}"'}
         )
 
-    def _map(self, session: str, picture: str, model: str) -> Any:
+    def _map(self, session: str, picture: str, model: str) -> tuple[Network, Tensor]:
         """Return a model and the map of a picture, which is encoded if it isn't there."""
         network = self._models.get(model)
         found = self._sessions.get(session)
-        with self._encoding:
-            encoded = found.features(picture, model, lambda stored: network.encode(stored.pixels))
-        self._sessions.trim()
+        encoded = found.kept_features(picture, model)
+        if encoded is None:
+            with self._encoding:
+                encoded = found.features(picture, model, lambda stored: network.encode(stored.pixels))
+            self._sessions.trim()
         return network, encoded
 
 

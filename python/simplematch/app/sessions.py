@@ -52,20 +52,31 @@ class Session:
             self._pictures.move_to_end(name)
             return self._pictures[name]
 
+    def kept_features(self, name: str, model: str) -> Tensor | None:
+        """Return the feature map of a picture under a model, if it is there.
+
+        Raises:
+            GoneError: there is no picture of that name.
+        """
+        key = (name, model)
+        with self._lock:
+            self.picture(name)
+            if key in self._maps:
+                self._maps.move_to_end(key)
+            return self._maps.get(key)
+
     def features(self, name: str, model: str, encode: Callable[[StoredPicture], Tensor]) -> Tensor:
-        """Return the feature map of a picture, encoded at the first call.
+        """Return the feature map of a picture under a model, encoded at the first call.
 
         Two calls at the same time may encode twice, which the server's queue of encodings prevents.
         """
-        key, picture = (name, model), self.picture(name)
-        with self._lock:
-            if key in self._maps:
-                self._maps.move_to_end(key)
-                return self._maps[key]
-        encoded = encode(picture)
+        kept = self.kept_features(name, model)
+        if kept is not None:
+            return kept
+        encoded = encode(self.picture(name))
         with self._lock:
             if name in self._pictures:  # else dropped meanwhile
-                self._maps[key] = encoded
+                self._maps[(name, model)] = encoded
                 while len(self._maps) > _MOST_MAPS:
                     self._maps.popitem(last=False)
         return encoded
