@@ -6,6 +6,7 @@ latency. SLOWER is how much longer everything may take than on two cores that do
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -40,6 +41,16 @@ WHY_NOT = (
     else None if CHROMIUM else "there is no Chromium (apt-get install chromium)"
 )  # fmt: skip
 pytestmark = pytest.mark.skipif(WHY_NOT is not None and not REQUIRED, reason=str(WHY_NOT))
+
+
+GIVE = """([kind, name, content]) => {
+    const given = new DataTransfer(), bytes = Uint8Array.from(atob(content), (x) => x.charCodeAt(0));
+    given.items.add(new File([bytes], name, { type: "image/png" }));
+    const event = kind === "drop"
+        ? new DragEvent("drop", { dataTransfer: given, bubbles: true, cancelable: true })
+        : new ClipboardEvent("paste", { clipboardData: given, bubbles: true, cancelable: true });
+    document.querySelector("#panel-b .view").dispatchEvent(event);
+}"""  # as a mouse or the clipboard of the system would
 
 
 @dataclass
@@ -239,6 +250,9 @@ def test_bad_pictures_leave_the_good_one(page: Any, crops: tuple[Image.Image, Im
     assert "good.png" in page.inner_text("#panel-a [data-file]")
     choose(page, "a", encoded(crops[1], "GIF", save_all=True, append_images=[crops[0]]), "moving.gif")
     note.get_by_text("only the first is used").wait_for()
+    for event in ("drop", "paste"):
+        page.evaluate(GIVE, [event, f"{event}.png", base64.b64encode(encoded(crops[1])).decode()])
+        page.locator("#panel-b [data-file]").get_by_text(f"{event}.png").wait_for()
     page.emulate_media(color_scheme="dark")
     assert serious(page) == []
 

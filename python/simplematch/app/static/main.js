@@ -174,7 +174,7 @@ class App {
     this.nextHover = null;
     if (!hover || !maps) return;
     const row = maps[1].similarities(maps[0].at(hover.point[0] / a.picture.width, hover.point[1] / a.picture.height));
-    const { width, height } = maps[1], best = bestOf(row, width, height);
+    const { width, height } = maps[1], best = bestOf(row, maps[1]);
     let sum = 0;
     for (const value of row) sum += value;
     const low = Math.min(sum / row.length, best.value);
@@ -183,7 +183,7 @@ class App {
     const context = canvas.getContext("2d"), image = context.createImageData(width, height);
     paintHeat(row, low, best.value, image.data);
     context.putImageData(image, 0, 0);
-    b.panel.heat = { canvas, best };
+    b.panel.heat = { canvas, best, shift: maps[1].bilinear ? 0 : -0.5 };
     b.panel.draw();
     element("heat-low").value = low.toFixed(2);
     element("heat-high").value = best.value.toFixed(2);
@@ -299,7 +299,8 @@ class App {
       this.render();
       this.time("match", performance.now() - start, `of which the server ${answer.milliseconds.toFixed(1)} ms`);
       const chosen = this.matches().find((match) => match.id === this.selected);
-      this.say(missing.length === 1 && chosen ? described(chosen) : `${missing.length} points matched.`);
+      if (missing.length > 1) this.say(`${missing.length} points matched.`);
+      else this.say(chosen ? described(chosen) : "The match is not mutual, so it is hidden.");
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       if (mine === this.asked) this.say(error.message);
