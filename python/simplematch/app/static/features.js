@@ -63,12 +63,11 @@ export class FeatureMap {
   }
 }
 
-/** Where a row of similarities is highest: the value, and the place of its cell as fractions of the picture. */
-export function bestOf(row, { width, height, bilinear }) {
+/** Where a row of similarities is highest: the value and the centre of its cell as fractions of the picture. */
+export function bestOf(row, width, height) {
   let best = 0;
   for (let i = 1; i < row.length; i++) if (row[i] > row[best]) best = i;
-  const shift = bilinear ? 0.5 : 0; // a trained model's cell stands for its corner
-  return { value: row[best], x: ((best % width) + shift) / width, y: (Math.floor(best / width) + shift) / height };
+  return { value: row[best], x: ((best % width) + 0.5) / width, y: (Math.floor(best / width) + 0.5) / height };
 }
 
 export function clamp(value, low, high) {

@@ -174,7 +174,7 @@ class App {
     this.nextHover = null;
     if (!hover || !maps) return;
     const row = maps[1].similarities(maps[0].at(hover.point[0] / a.picture.width, hover.point[1] / a.picture.height));
-    const { width, height } = maps[1], best = bestOf(row, maps[1]);
+    const { width, height } = maps[1], best = bestOf(row, width, height);
     let sum = 0;
     for (const value of row) sum += value;
     const low = Math.min(sum / row.length, best.value);
@@ -183,10 +183,10 @@ class App {
     const context = canvas.getContext("2d"), image = context.createImageData(width, height);
     paintHeat(row, low, best.value, image.data);
     context.putImageData(image, 0, 0);
-    b.panel.heat = { canvas, best, shift: maps[1].bilinear ? 0 : -0.5 };
+    b.panel.heat = { canvas, best };
     b.panel.draw();
-    element("heat-low").value = low.toFixed(2);
-    element("heat-high").value = best.value.toFixed(2);
+    element("heat-low").textContent = low.toFixed(2);
+    element("heat-high").textContent = best.value.toFixed(2);
     this.time("heat", performance.now() - hover.time, "from the movement to the picture");
     document.body.dataset.heatBest = `${best.x * b.picture.width},${best.y * b.picture.height}`;
     if (hover.spoken) {

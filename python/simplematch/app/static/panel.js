@@ -11,7 +11,7 @@ export class Panel {
     this.canvas = root.querySelector("canvas");
     this.view = root.querySelector(".view");
     this.picture = null; // {bitmap, width, height}
-    this.heat = null; // {canvas, best: {x, y}, shift}: in fractions of the picture, and in cells
+    this.heat = null; // {canvas, best: {x, y}} in fractions of the picture
     this.marks = []; // {id, number, x, y, colour, covariance, corrected, mutual}
     this.selected = null;
     this.cursor = null; // [x, y] in pixels of the picture
@@ -81,14 +81,8 @@ export class Panel {
     context.imageSmoothingQuality = "high";
     context.drawImage(this.picture.bitmap, frame.left, frame.top, frame.width, frame.height);
     if (this.heat) {
-      const { canvas, shift, best: { x, y } } = this.heat;
-      context.save();
-      context.beginPath();
-      context.rect(frame.left, frame.top, frame.width, frame.height);
-      context.clip();
-      const [left, top] = [(shift * frame.width) / canvas.width, (shift * frame.height) / canvas.height];
-      context.drawImage(canvas, frame.left + left, frame.top + top, frame.width, frame.height);
-      context.restore();
+      context.drawImage(this.heat.canvas, frame.left, frame.top, frame.width, frame.height);
+      const { x, y } = this.heat.best;
       ring(context, frame.left + x * frame.width, frame.top + y * frame.height, 10);
     }
     const many = this.marks.length > FEW;
