@@ -19,6 +19,7 @@ from ..data import PairTransform
 from ..data.records import FloatArray, Size
 from ..models import NearestNeighbour, SimpleMatch
 from ..models.matching import cells_of
+from ..sizes import Placement, height_width, place
 
 # On known warps of photographs 96% to 98% of true points lie inside two standard deviations; with 0.02, 35% to 49%.
 NEAREST_WINDOW, NEAREST_TEMPERATURE = 5, 0.05
@@ -66,6 +67,7 @@ class Network:
     def __init__(self, model: SimpleMatch | NearestNeighbour, name: str, device: torch.device) -> None:
         self._model = model.to(device).eval()
         self._device = device
+        self._resize: str = model.config.resize
         self.name = name
         self.bilinear = isinstance(model, NearestNeighbour)
         if isinstance(model, NearestNeighbour):
@@ -74,17 +76,22 @@ class Network:
             window = model.config.windows[-1] or LARGEST_WINDOW
             self.settings = Settings(min(window, LARGEST_WINDOW), model.config.temperature)
 
-    @property
-    def image_size(self) -> int:
-        """Side of the network's square input in pixels."""
-        return self._model.image_size
+    def place(self, size: Size) -> Placement:
+        """Return where an image of (height, width) lies in the network's input."""
+        return place(size, self._model.image_size, self._resize)
+
+    def frame(self, size: Size) -> list[float]:
+        """Return where an image lies in its map: left, top, width and height as fractions of the map's."""
+        placed, (height, width) = self.place(size), height_width(self._model.image_size)
+        (top, left), (rows, columns) = placed.corner, placed.resized
+        return [left / width, top / height, columns / width, rows / height]
 
     @torch.inference_mode()
     def encode(self, image: Image.Image) -> Tensor:
         """Encode an RGB image as a map (1, C, h, w) of finite float32 descriptors."""
         model = self._model
         pixels = tv_tensors.Image(torch.from_numpy(np.array(image)).permute(2, 0, 1))
-        prepared = PairTransform(model.image_size, model.mean, model.std).prepare(pixels)
+        prepared = PairTransform(model.image_size, model.mean, model.std, resize=self._resize).prepare(pixels)
         features = model.encode(prepared[None].to(self._device))
         if isinstance(model, NearestNeighbour):
             features = model.feature_map(features)
@@ -102,21 +109,21 @@ class Network:
         Raises:
             RuntimeError: the backend can't run here.
         """
-        to_a, to_b = (self.image_size / np.array(size[::-1], dtype=np.float64) for size in (size_a, size_b))
-        queries = torch.from_numpy(points * to_a)[None].to(source.device, torch.float32)
+        in_a, in_b = self.place(size_a), self.place(size_b)
+        queries = torch.from_numpy(in_a.to_input(points))[None].to(source.device, torch.float32)
         found = self._match(source, target, queries, settings)
         back = self._match(target, source, found.keypoints, settings)
-        mutual = mutual_cells(source, target, cells_of(queries, source, self.image_size), settings.backend)
-        returned = _array(back.keypoints) / to_a
+        mutual = mutual_cells(source, target, cells_of(queries, source, self._model.image_size), settings.backend)
+        returned = in_a.to_image(_array(back.keypoints))
         return Correspondences(
             points,
-            _array(found.keypoints) / to_b,
+            in_b.to_image(_array(found.keypoints)),
             _array(found.score),
             np.linalg.norm(returned - points, axis=1),
             size_a,
             size_b,
             self.name,
-            _array(found.covariance) / np.outer(to_b, to_b),
+            _array(found.covariance) / np.outer(in_b.scale, in_b.scale),
             mutual[0].cpu().numpy(),
         )
 
@@ -128,8 +135,8 @@ class Network:
             source,
             target,
             keypoints - half,
-            source_size=(self.image_size, self.image_size),
-            target_size=(self.image_size, self.image_size),
+            source_size=height_width(self._model.image_size),
+            target_size=height_width(self._model.image_size),
             output_offset=half,
             localization="window",
             window_size=settings.window,

@@ -14,7 +14,7 @@ from simplematch_kernels._backends import BACKENDS, why_not
 
 from ..correspondences import DEFAULT_MODEL
 from ..models import NEAREST_PRESETS, PRESETS, check_model, default_device, load_model
-from ..models.weights import LITE0, LITE0_PACKAGE
+from ..models.default_weights import LITE0, LITE0_PACKAGE
 from .matching import Network
 
 

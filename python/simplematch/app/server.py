@@ -133,7 +133,9 @@ class _Server:
             start = time.perf_counter()
             network, encoded = self._map(session, name, model)
             _, channels, height, width = encoded.shape
-            facts = {"height": height, "width": width, "channels": channels, "bilinear": network.bilinear}
+            frame = network.frame(self._sessions.get(session).picture(name).size)
+            shape = {"height": height, "width": width, "channels": channels}
+            facts = {**shape, "bilinear": network.bilinear, "frame": frame}
             defaults = {"window": network.settings.window, "temperature": network.settings.temperature}
             return unit_rows(encoded), facts | defaults | {"milliseconds": _since(start)}
 

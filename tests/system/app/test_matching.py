@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,16 +12,20 @@ from PIL import Image
 import simplematch
 from simplematch.app.matching import NEAREST_TEMPERATURE, NEAREST_WINDOW, Network, Settings, mutual_cells, unit_rows
 from simplematch.app.models import Models
+from simplematch.models import load_model
 from simplematch_kernels import match_all
 
 from ..models.tiny import tiny_model
-from .conftest import MODEL
+from .conftest import MODEL, SHIFT
 
 POINTS = np.array([[120.0, 90.0], [30.5, 200.0], [319.0, 1.0], [320.0, 240.0]])
 
 
-def test_a_trained_model_matches_as_the_command_does(crops: tuple[Image.Image, Image.Image]) -> None:
-    model = tiny_model("efficientnet-lite0-256")
+@pytest.mark.parametrize("changes", [{}, {"image_size": (64, 96), "resize": "letterbox"}], ids=["square", "bars"])
+def test_a_trained_model_matches_as_the_command_does(
+    crops: tuple[Image.Image, Image.Image], changes: dict[str, Any]
+) -> None:
+    model = tiny_model("efficientnet-lite0-256", **changes)
     network = Network(model, "tiny", torch.device("cpu"))
     assert (network.settings.window, network.settings.temperature) == (30, 0.02) and not network.bilinear
     size = (crops[0].height, crops[0].width)
@@ -39,6 +45,17 @@ def test_every_point_of_a_picture_matches_itself(models: Models, crops: tuple[Im
     cells = np.array([320, 240]) / a.shape[-1]
     assert (np.abs(found.matches - POINTS) <= cells).all()  # a window of one cell gives its centre
     assert found.mutual is not None and found.mutual.all() and found.confidence.min() > 0.9
+
+
+def test_bars_round_a_picture_are_left_out(crops: tuple[Image.Image, Image.Image]) -> None:
+    model = load_model(MODEL, image_size=(320, 320), resize="letterbox")
+    network = Network(model, "bars", torch.device("cpu"))
+    size = (240, 320)
+    assert network.frame(size) == [0, 40 / 320, 1, 240 / 320]
+    a, b = (network.encode(crop) for crop in crops)
+    points = np.array([[x, y] for x in range(80, 280, 40) for y in range(80, 200, 40)], float)
+    found = network.match(a, b, points, size, size, network.settings)
+    assert np.median(np.linalg.norm(found.matches - (points - SHIFT), axis=1)) < 5
 
 
 def test_mutual_cells_are_those_of_match_all() -> None:

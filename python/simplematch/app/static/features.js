@@ -18,7 +18,8 @@ function halfTable() {
 export class FeatureMap {
   /**
    * @param {ArrayBuffer} buffer height * width descriptors of `channels` little-endian float16, cell after cell
-   * @param {{height: number, width: number, channels: number, bilinear: boolean}} facts
+   * @param {{height: number, width: number, channels: number, bilinear: boolean, frame: number[]}} facts `frame` is where the
+   *   picture lies in the map, which may have bars: left, top, width and height as fractions of the map's
    */
   constructor(buffer, facts) {
     Object.assign(this, facts);
@@ -30,8 +31,9 @@ export class FeatureMap {
 
   /** The unit descriptor at a point, given as fractions 0..1 of the picture's width and height. */
   at(x, y) {
-    const { width, height, channels, values, bilinear } = this;
+    const { width, height, channels, values, bilinear, frame } = this;
     const shift = bilinear ? 0.5 : 0;
+    [x, y] = [frame[0] + x * frame[2], frame[1] + y * frame[3]];
     const column = clamp(x * width - shift, 0, width - 1), row = clamp(y * height - shift, 0, height - 1);
     const left = Math.floor(column), top = Math.floor(row);
     const alongX = bilinear ? column - left : 0, alongY = bilinear ? row - top : 0;
@@ -64,10 +66,11 @@ export class FeatureMap {
 }
 
 /** Where a row of similarities is highest: the value and the centre of its cell as fractions of the picture. */
-export function bestOf(row, width, height) {
+export function bestOf(row, { width, height, frame }) {
   let best = 0;
   for (let i = 1; i < row.length; i++) if (row[i] > row[best]) best = i;
-  return { value: row[best], x: ((best % width) + 0.5) / width, y: (Math.floor(best / width) + 0.5) / height };
+  const x = ((best % width) + 0.5) / width, y = (Math.floor(best / width) + 0.5) / height;
+  return { value: row[best], x: clamp((x - frame[0]) / frame[2], 0, 1), y: clamp((y - frame[1]) / frame[3], 0, 1) };
 }
 
 export function clamp(value, low, high) {

@@ -174,7 +174,7 @@ class App {
     this.nextHover = null;
     if (!hover || !maps) return;
     const row = maps[1].similarities(maps[0].at(hover.point[0] / a.picture.width, hover.point[1] / a.picture.height));
-    const { width, height } = maps[1], best = bestOf(row, width, height);
+    const { width, height } = maps[1], best = bestOf(row, maps[1]);
     let sum = 0;
     for (const value of row) sum += value;
     const low = Math.min(sum / row.length, best.value);
@@ -183,7 +183,7 @@ class App {
     const context = canvas.getContext("2d"), image = context.createImageData(width, height);
     paintHeat(row, low, best.value, image.data);
     context.putImageData(image, 0, 0);
-    b.panel.heat = { canvas, best };
+    b.panel.heat = { canvas, best, frame: maps[1].frame };
     b.panel.draw();
     element("heat-low").textContent = low.toFixed(2);
     element("heat-high").textContent = best.value.toFixed(2);

@@ -11,7 +11,7 @@ export class Panel {
     this.canvas = root.querySelector("canvas");
     this.view = root.querySelector(".view");
     this.picture = null; // {bitmap, width, height}
-    this.heat = null; // {canvas, best: {x, y}} in fractions of the picture
+    this.heat = null; // {canvas, best: {x, y}, frame}: in fractions of the picture, and of the canvas
     this.marks = []; // {id, number, x, y, colour, covariance, corrected, mutual}
     this.selected = null;
     this.cursor = null; // [x, y] in pixels of the picture
@@ -81,8 +81,9 @@ export class Panel {
     context.imageSmoothingQuality = "high";
     context.drawImage(this.picture.bitmap, frame.left, frame.top, frame.width, frame.height);
     if (this.heat) {
-      context.drawImage(this.heat.canvas, frame.left, frame.top, frame.width, frame.height);
-      const { x, y } = this.heat.best;
+      const { canvas, best: { x, y }, frame: [left, top, width, height] } = this.heat;
+      const part = [left * canvas.width, top * canvas.height, width * canvas.width, height * canvas.height];
+      context.drawImage(canvas, ...part, frame.left, frame.top, frame.width, frame.height);
       ring(context, frame.left + x * frame.width, frame.top + y * frame.height, 10);
     }
     const many = this.marks.length > FEW;
