@@ -35,11 +35,9 @@ HEAT_MS, MATCH_MS = 50 * SLOWER, 200 * SLOWER
 PATIENCE = 60_000  # milliseconds
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 REQUIRED = os.environ.get("SIMPLEMATCH_REQUIRE_BROWSER") == "1"
-WHY_NOT = (
-    "Playwright is not installed (pip install playwright)"
-    if find_spec("playwright") is None
-    else None if CHROMIUM else "there is no Chromium (apt-get install chromium)"
-)  # fmt: skip
+PACKAGES = [name for name in ("playwright", "axe_playwright_python") if find_spec(name) is None]
+NO_CHROMIUM = None if CHROMIUM else "there is no Chromium (apt-get install chromium)"
+WHY_NOT = f"{' and '.join(PACKAGES)} must be installed (pip install '.[test]')" if PACKAGES else NO_CHROMIUM
 pytestmark = pytest.mark.skipif(WHY_NOT is not None and not REQUIRED, reason=str(WHY_NOT))
 
 
