@@ -33,16 +33,20 @@ class Calls(nn.Module):
         return [x for each in found for x in ([each] if isinstance(each, Tensor) else each) if x is not None]
 
 
-def exported(model: nn.Module, inputs: Sequence[Tensor], dims: Sequence[Any] | None, path: Path) -> Any:
+def exported(
+    model: nn.Module, inputs: Sequence[Tensor], dims: Sequence[Any] | None, path: Path, optimize: bool = True
+) -> Any:
     """A session of onnxruntime on the CPU.
 
     dims: of each argument of `Calls`, those that may change; None: the model is another, and none may.
+    optimize: whether PyTorch's exporter does, as by default; that takes longer than all else in models of many calls.
     """
     import onnxruntime
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of PyTorch's exporter
-        smk.onnx.export(model, inputs, path, dynamic_shapes=None if dims is None else (tuple(dims),))
+        shapes = None if dims is None else (tuple(dims),)
+        smk.onnx.export(model, inputs, path, dynamic_shapes=shapes, optimize=optimize)
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 
