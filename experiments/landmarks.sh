@@ -45,6 +45,10 @@ evaluate() {
     willow --checkpoint "$run/last" --output "$results/willow/landmarks-lite0-256.json"
     willow --preset efficientnet-lite0-448-nn --output "$results/willow/efficientnet-lite0-448-nn.json"
     willow --preset dinov2-s14-448-nn --weights "$DINOV2_S" --output "$results/willow/dinov2-s14-448-nn.json"
+    willow --preset efficientnet-lite0-448-nn --resize letterbox \
+        --output "$results/willow/efficientnet-lite0-448-nn-letterbox.json"
+    willow --preset dinov2-s14-448-nn --weights "$DINOV2_S" --resize letterbox \
+        --output "$results/willow/dinov2-s14-448-nn-letterbox.json"
 }
 
 frozen() {

@@ -124,7 +124,20 @@ The results cover all 900 pairs; each of the 100 images is encoded once. Distanc
 pixels of the original. The legacy threshold (squashed) includes padding in the extent of the keypoints and is too
 large; much of the literature reports it.
 
-{chr(10).join(lines)}"""
+{chr(10).join(lines)}
+
+{letterbox()}"""
+
+
+def letterbox() -> str:
+    """Describe the same matchers on images that keep their aspect ratio."""
+    names = (("EfficientNet-Lite0", "efficientnet-lite0-448-nn"), ("DINOv2-S", "dinov2-s14-448-nn"))
+    cells = []
+    for title, name in names:
+        found = read(f"willow/{name}-letterbox")["results"]
+        scores = [joined(x["headline"], x["protocol"]["alphas"]) for x in found]
+        cells.append(f"- {title}: {scores[0]} (`bbox-kp`, squashed), {scores[1]} (original), {scores[2]} (legacy)")
+    return "In a letterbox (`--resize letterbox`) the same matchers reach\n\n" + "\n".join(cells)
 
 
 def smoothed(values: list[float], width: int = 9) -> list[float]:
