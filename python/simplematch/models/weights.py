@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
 import torch
@@ -108,7 +109,8 @@ def _converted(
     whole = whole_model(encoder.name, encoder.image_size, encoder.options)
     convert = weight_filter(encoder.name)
     if convert is not None:
-        with suppress(Exception):  # of any type, if the weights are of another model: the checks that follow say so
+        # Weights of another model raise errors of any type, which the checks that follow explain; and timm prints.
+        with suppress(Exception), redirect_stdout(io.StringIO()):
             state = convert(dict(state), whole)
     beyond = set(whole.state_dict())
     named = {_name_of(name, own): x for name, x in state.items()}

@@ -157,6 +157,23 @@ def test_files_of_timm_load_at_another_size(name: str, block: int | None) -> Non
         load_encoder(model.encoder, whole, "file")
 
 
+def test_files_of_meta_load_as_dinov3(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "vit_small_patch16_dinov3"
+    torch.manual_seed(0)
+    whole = timm.create_model(name, **VIT).state_dict()
+    names = {"reg_token": "storage_tokens", "gamma_1": "ls1.gamma", "gamma_2": "ls2.gamma"}
+    meta = {"mask_token": torch.zeros(1, 32), "rope_embed.periods": torch.zeros(4)}
+    for key, x in whole.items():
+        for timm_name, own in names.items():
+            key = key.replace(timm_name, own)
+        meta[key] = x
+    meta |= {f"blocks.{i}.attn.qkv.{x}": torch.zeros(96) for i in range(2) for x in ("bias", "bias_mask")}
+    model = NearestNeighbour(NearestConfig(name, 1, 64, encoder_options=VIT))
+    load_encoder(model.encoder, meta, "file")
+    assert all(torch.equal(x, whole[key]) for key, x in model.encoder.network.state_dict().items())
+    assert capsys.readouterr().out == ""
+
+
 def test_hiera_positions_are_resampled() -> None:
     """The positions of a ramp stay a ramp."""
     name = "hiera_tiny_224"
