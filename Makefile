@@ -37,7 +37,7 @@ emulation = LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-n
 include tools/environment.mk tools/gpu.mk
 .NOTPARALLEL:  # pip can't install twice at once
 .PHONY: help demo picture test lint unit interpreter interpreter-beside compile cuda cuda-report sanitized sanitized-clang emulated cpp fuzz fuzz-op
-.PHONY: integrations wheel wheel-check sdist-check matrix onnx-vectors hub bench claims landmarks evaluations venv build clean
+.PHONY: integrations wheel wheel-check sdist-check matrix onnx-vectors hub bench claims landmarks evaluations calibration venv build clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -120,6 +120,9 @@ integrations: $(stamps)/train $(stamps)/bench ## compare other codebases' functi
 	$(python) tools/integrations.py $(CLONES)
 landmarks: $(stamps)/train ## two hours: train on Landmarks-SPair, evaluate, compare feature-map sizes, write docs/results.md
 	PYTHON=$(python) experiments/landmarks.sh
+calibration: $(stamps)/train ## half an hour: calibrate the untrained matchers on photographs, measure on others, write docs/results.md
+	$(python) experiments/calibration.py $(or $(DATA),../shared/data) $(or $(DINOV2_S),../shared/weights/dinov2_vits14_fp16.safetensors)
+	$(python) experiments/results_page.py
 evaluations: $(stamps)/train ## evaluate the finished run of landmarks
 	PYTHON=$(python) experiments/landmarks.sh evaluate
 

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import calibration_page
 from matplotlib.figure import Figure
 
 ROOT = Path(__file__).parents[1]
@@ -23,6 +24,8 @@ def main() -> None:
     sections = [introduction(curve), landmarks(), willow()]
     if (RESULTS / "landmarks/feature-map-size.json").is_file():
         sections.insert(2, map_sizes())
+    if (RESULTS / "calibration").is_dir():
+        sections.append(calibration_page.section(RESULTS / "calibration"))
     (ROOT / "docs/results.md").write_text("\n\n".join(sections) + "\n")
 
 

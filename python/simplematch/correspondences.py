@@ -7,7 +7,7 @@ import io
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,20 @@ from torch import Tensor
 
 from ._json import to_json
 from ._torchvision import tv_tensors
+from .certainty import Certainty, certainty_of, find_calibration
 from .data import ImageError, ImageWarning, PairTransform
 from .data.images import Picture, read_picture, size_notes
 from .data.records import BoolArray, FloatArray, Size
 from .evaluation import Matcher
+from .evaluation.calibration import LEVEL, Calibration
 from .models import default_device, load_model
-from .sizes import place
+from .models.available import best_available
+from .models.evidence import Encoded, encode_images, gives_evidence, match_cells
+from .models.salience import salient_points
+from .sizes import Placement, height_width, place
 
 DEFAULT_MODEL = "efficientnet-lite0-448-nn"
+_Views = tuple[Encoded, Encoded]
 ImageLike = str | Path | Image.Image | np.ndarray[Any, Any] | Tensor
 TRANSFORMERS_KEYS = ("keypoints0", "keypoints1", "matching_scores")
 _CHUNK = 1024  # points matched at once; each needs a score map with a cell for every 16 pixels
@@ -43,10 +49,15 @@ class Correspondences:
             directions agree.
         size_a, size_b: (height, width).
         model: the name of the model.
-        covariance: (N, 2, 2) of the matches, rows and columns (x, y), in pixels of B squared; None if the model
-            has none.
+        covariance: (N, 2, 2) of the matches, rows and columns (x, y), in pixels of B squared: of the errors if the
+            model is calibrated, else what the model itself says; None if it says nothing.
         mutual: (N,) bool, whether the cell of the model's map that contains a point and its best cell in B are each
             other's best; None if the model doesn't tell.
+        radius: (N,) in pixels of B: a share `level` of the truths lies within, of points that have a match. None, like
+            the following, if the model isn't calibrated.
+        no_match: (N,) probability that the point has no match in B, with even odds before.
+        level: the share of `radius`.
+        different: whether the two images show different things; None if that isn't known.
     """
 
     points: FloatArray
@@ -58,6 +69,10 @@ class Correspondences:
     model: str
     covariance: FloatArray | None = None
     mutual: BoolArray | None = None
+    radius: FloatArray | None = None
+    no_match: FloatArray | None = None
+    level: float | None = None
+    different: bool | None = None
 
     def __len__(self) -> int:
         return len(self.points)
@@ -68,7 +83,9 @@ class Correspondences:
         finite = [{name: x if math.isfinite(x) else None for name, x in row.items()} for row in rows]
         sizes = {"image_a": {"height": self.size_a[0], "width": self.size_a[1]}}
         sizes["image_b"] = {"height": self.size_b[0], "width": self.size_b[1]}
-        return to_json({"model": self.model, **sizes, "matches": finite}, indent=1)
+        known = {"level": self.level, "different": self.different}
+        told = {name: value for name, value in known.items() if value is not None}
+        return to_json({"model": self.model, **sizes, **told, "matches": finite}, indent=1)
 
     def to_csv(self) -> str:
         """Serialise as CSV, one line per point."""
@@ -97,22 +114,27 @@ class Correspondences:
         return [dict(zip(TRANSFORMERS_KEYS, (*keypoints, scores), strict=True))]
 
     def _rows(self) -> list[list[float | bool]]:
-        table = np.column_stack((self.points, self.matches, self.confidence, self.cycle_distance))
+        columns = [*self.points.T, *self.matches.T, self.confidence, self.cycle_distance]
         if self.covariance is not None:
-            table = np.column_stack((table, self.covariance.reshape(-1, 4)[:, (0, 1, 3)]))
-        rows: list[list[float | bool]] = table.round(4).tolist()
-        if self.mutual is None:
-            return rows
-        return [[*row, mutual] for row, mutual in zip(rows, self.mutual.tolist(), strict=True)]
+            columns += [*self.covariance.reshape(-1, 4)[:, (0, 1, 3)].T]
+        rows: list[list[float | bool]] = np.stack(columns, axis=1).round(4).tolist()
+        more: list[Any] = []
+        if self.mutual is not None:
+            more.append(self.mutual.tolist())
+        if self.radius is not None and self.no_match is not None:
+            more += [self.radius.round(4).tolist(), self.no_match.round(4).tolist(), (self.no_match > 0.5).tolist()]
+        return [[*row, *(column[i] for column in more)] for i, row in enumerate(rows)]
 
     @property
     def _columns(self) -> tuple[str, ...]:
         covariance = () if self.covariance is None else _COVARIANCE_COLUMNS
-        return *_COLUMNS, *covariance, *(() if self.mutual is None else ("mutual",))
+        mutual = () if self.mutual is None else ("mutual",)
+        return *_COLUMNS, *covariance, *mutual, *(() if self.radius is None else _CALIBRATED_COLUMNS)
 
 
 _COLUMNS = ("x_a", "y_a", "x_b", "y_b", "confidence", "cycle_distance")
 _COVARIANCE_COLUMNS = ("variance_x", "covariance_xy", "variance_y")
+_CALIBRATED_COLUMNS = ("radius", "no_match_probability", "no_match")
 
 
 def _written(row: list[float | bool], flag: type[int]) -> list[float | bool]:
@@ -125,8 +147,10 @@ def match(
     image_b: ImageLike,
     points: Sequence[Sequence[float]] | np.ndarray[Any, Any] | Tensor | None = None,
     *,
-    grid: int = 8,
+    grid: int | None = None,
     model: Matcher | str | Path | None = None,
+    calibration: Calibration | str | Path | None = None,
+    level: float = LEVEL,
     device: torch.device | str | None = None,
 ) -> Correspondences:
     """Find points of one image in another.
@@ -137,15 +161,20 @@ def match(
     Args:
         image_a, image_b: files, PIL images, uint8 RGB arrays (H, W, 3) or tensors (3, H, W). `read_image` describes
             the treatment of 16-bit images, transparency and colour profiles.
-        points: (N, 2) as (x, y) in pixels of image A. Default: a regular grid.
-        grid: points along the longer side of the grid.
+        points: (N, 2) as (x, y) in pixels of image A. Default: salient points of mutual nearest neighbours, see
+            `simplematch.models.salience`.
+        grid: points along the longer side of a regular grid, used without `points`.
         model: a model, its folder, its repository "owner/name" on the Hugging Face hub, or the name of a preset.
-            Default: an untrained matcher with weights from an installed package.
+            Default: `best_available`, the best untrained matcher whose weights are on this machine.
+        calibration: a file that `simplematch calibrate` wrote. Default: `calibration.json` in the model's folder, if
+            there is one.
+        level: share of the truths that lie within `radius`; one of the calibration's levels.
         device: default: CUDA if available.
 
     Raises:
         ImageError: an image can't be read.
-        ValueError: points have a wrong shape, are not finite or lie outside image A; or the model is unknown.
+        ValueError: points have a wrong shape, are not finite or lie outside image A; the model is unknown; or the
+            calibration belongs to another model, or lacks the level.
 
     Warns:
         ImageWarning: matches may be unreliable, for example because an image is animated, tiny or very elongated.
@@ -153,7 +182,9 @@ def match(
     pictures = [open_image(image, f"image_{side}") for image, side in ((image_a, "a"), (image_b, "b"))]
     for picture in pictures:
         _warn(picture)
-    return match_pictures(pictures[0].pixels, pictures[1].pixels, points, grid=grid, model=model, device=device)
+    a, b = (picture.pixels for picture in pictures)
+    options: dict[str, Any] = {"model": model, "calibration": calibration, "level": level, "device": device}
+    return match_pictures(a, b, points, grid=grid, **options)
 
 
 @torch.inference_mode()
@@ -162,30 +193,65 @@ def match_pictures(
     image_b: Image.Image,
     points: Sequence[Sequence[float]] | np.ndarray[Any, Any] | Tensor | None = None,
     *,
-    grid: int = 8,
+    grid: int | None = None,
     model: Matcher | str | Path | None = None,
+    calibration: Calibration | str | Path | None = None,
+    level: float = LEVEL,
     device: torch.device | str | None = None,
 ) -> Correspondences:
     """Match two images that `open_image` returned; see `match`."""
-    network, name = _model(DEFAULT_MODEL if model is None else model)
+    network, name = _model(best_available()[0] if model is None else model)
     device = default_device() if device is None else torch.device(device)
     if isinstance(network, torch.nn.Module):
         network.to(device).eval()
+    known = calibration if isinstance(calibration, Calibration) else find_calibration(network, name, calibration)
     pixels = [_pixels(image) for image in (image_a, image_b)]
     size_a, size_b = [(int(x.shape[1]), int(x.shape[2])) for x in pixels]
-    queries = grid_points(size_a, grid) if points is None else _points(points, size_a)
+    chosen = None if points is None else _points(points, size_a)
     size, resize = network.image_size, getattr(network, "resize", "squash")
     transform = PairTransform(size, _triple(network.mean), _triple(network.std), resize=resize)
     placed_a, placed_b = place(size_a, size, resize), place(size_b, size, resize)
-    a, b = (network.encode(transform.prepare(x)[None].to(device)) for x in pixels)
-    there, confidence, covariance = _match(network, a, b, placed_a.to_input(queries))
-    mutual = _mutual(network, a, b, placed_a.to_input(queries))
+    inputs = [transform.prepare(x)[None].to(device) for x in pixels]
+    views: _Views | None = None
+    if gives_evidence(network) and (known is not None or (chosen is None and grid is None)):
+        views = encode_images(network, inputs[0]), encode_images(network, inputs[1])
+    a, b = (x.features for x in views) if views else (network.encode(x) for x in inputs)
+    queries = _default_points(network, views, placed_a, grid) if chosen is None else chosen
+    keypoints = placed_a.to_input(queries)
+    there, confidence, covariance = _match(network, a, b, keypoints)
+    mutual = _mutual(network, a, b, keypoints)
     back, _, _ = _match(network, b, a, there)
     distance = np.linalg.norm(placed_a.to_image(back) - queries, axis=1)
-    covariance = None if covariance is None else covariance / np.outer(placed_b.scale, placed_b.scale)
+    sure = Certainty(None if covariance is None else covariance / np.outer(placed_b.scale, placed_b.scale))
+    if views:
+        told = certainty_of(network, views, keypoints, placed_b.scale, name=name, calibration=known, level=level)
+        sure = replace(told, covariance=sure.covariance) if told.covariance is None else told
     return Correspondences(
-        queries, placed_b.to_image(there), confidence, distance, size_a, size_b, name, covariance, mutual
+        queries,
+        placed_b.to_image(there),
+        confidence,
+        distance,
+        size_a,
+        size_b,
+        name,
+        sure.covariance,
+        mutual,
+        sure.radius,
+        sure.no_match,
+        sure.level,
+        sure.different,
     )
+
+
+def _default_points(network: Matcher, views: _Views | None, placed: Placement, grid: int | None) -> FloatArray:
+    """Return a grid, or salient points if there is none and the model finds them; (N, 2) in pixels of image A."""
+    if grid is None and views is not None:
+        inputs = salient_points(match_cells(network, *views)) * height_width(network.image_size)[::-1]
+        points = placed.to_image(inputs)
+        inside = (np.abs(placed.to_input(points) - inputs) < 1e-6).all(axis=1)  # not in the bars of a letterbox
+        if inside.any():
+            return points[inside]
+    return grid_points(placed.image, 8 if grid is None else grid)
 
 
 def grid_shape(size: Size, count: int) -> tuple[int, int]:

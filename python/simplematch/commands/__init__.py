@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from .ablate import ablate
 from .app import app
+from .calibrate import calibrate
 from .data import prepare, stats
 from .doctor import doctor
 from .draw import curve, draw
@@ -19,6 +20,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "match": match,
     "app": app,
     "eval": evaluate,
+    "calibrate": calibrate,
     "train": train,
     "ablate": ablate,
     "export": export,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -123,6 +124,43 @@ class NearestNeighbour(HubModel):
             target_coords="half_pixel",
             output_offset=0.5,  # pixel = (cell + 1/2) * 4
         )
+
+    @torch.no_grad()
+    def match_softmax(
+        self,
+        source_features: Tensor,
+        target_features: Tensor,
+        keypoints: Tensor,
+        temperature: float,
+        **options: Any,
+    ) -> Matches:
+        """Match on the map itself by the mean of the softmax over it, with its covariance and the second best cell.
+
+        Args:
+            source_features, target_features, keypoints: as in `match_features`.
+            temperature: of the softmax.
+            options: more options of `sparse_window_match`, such as `second_radius`.
+        """
+        return sparse_window_match(
+            self.cells(source_features),
+            self.cells(target_features),
+            keypoints,
+            sampling="bilinear",
+            sampling_padding="border",
+            source_coords="half_pixel",
+            target_coords="half_pixel",
+            source_size=height_width(self.image_size),
+            target_size=height_width(self.image_size),
+            localization="global",
+            temperature=temperature,
+            return_covariance=True,
+            return_second=True,
+            **options,
+        )
+
+    def cells(self, features: Tensor) -> Tensor:
+        """Return the map (B, C, h, w) of features that `encode` returned."""
+        return self._map(features)
 
     def mutual_at(self, source_features: Tensor, target_features: Tensor, keypoints: Tensor) -> Tensor:
         """Tell (B, N) which keypoints lie in cells that are mutual nearest neighbours; see `mutual.mutual_at`."""

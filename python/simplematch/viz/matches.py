@@ -13,7 +13,7 @@ import numpy.typing as npt
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.collections import EllipseCollection, LineCollection
-from matplotlib.colors import Normalize
+from matplotlib.colors import Normalize, to_rgba
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -41,6 +41,8 @@ class MatchPanel:
         correct: (N,) bool: draws True green and False red.
         confidence: (N,): colours the lines, the most confident on top; used without `correct`.
         covariance: (N, 2, 2) of the matches in pixels squared: draws ellipses of two standard deviations.
+        probability: `confidence` is the probability of a match: colours cover 0 to 1, and below 0.5 lines are red.
+        radius: (N,) of the matches in pixels of target: draws circles.
         title: a line of text above the pair.
     """
 
@@ -51,6 +53,8 @@ class MatchPanel:
     correct: npt.NDArray[np.bool_] | None = None
     confidence: FloatArray | None = None
     covariance: FloatArray | None = None
+    probability: bool = False
+    radius: FloatArray | None = None
     title: str = ""
 
 
@@ -131,6 +135,9 @@ def _draw(axes: Axes, panel: MatchPanel) -> None:
     if panel.covariance is not None:
         scale = _HEIGHT / panel.target.shape[0]
         axes.add_collection(_ellipses(panel.covariance[keep] * scale**2, ends, colours, axes))
+    if panel.radius is not None:
+        radius = panel.radius[keep] * (_HEIGHT / panel.target.shape[0])
+        axes.add_collection(_ellipses((radius**2 / 4)[:, None, None] * np.eye(2), ends, colours, axes))
     for ends_of_lines in (starts, ends):
         axes.scatter(
             ends_of_lines[:, 0], ends_of_lines[:, 1], s=14, c=colours, edgecolors="white", linewidths=0.5, zorder=3
@@ -173,4 +180,8 @@ def _colours(panel: MatchPanel) -> tuple[npt.NDArray[np.intp], Any]:
         return keep, np.full(len(keep), RIGHT)
     keep = np.argsort(panel.confidence)[-_MOST_LINES:]
     values = panel.confidence[keep]
+    if panel.probability:
+        colours = colormaps[COLOURS](Normalize(0.5, 1)(values))
+        colours[values < 0.5] = to_rgba(WRONG)
+        return keep, colours
     return keep, colormaps[COLOURS](Normalize(values.min(), max(values.max(), values.min() + 1e-6))(values))

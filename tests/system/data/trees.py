@@ -94,14 +94,14 @@ def make_pf_pascal(root: Path, folder: str = "", *, listed: bool = False, flip: 
         _write_csv(root / f"{split}_pairs.csv", [list(row), list(row.values())])
 
 
-def make_pf_willow(root: Path, *, with_csv: bool) -> None:
-    """Make two classes of three images, with all twelve ordered pairs."""
+def make_pf_willow(root: Path, *, with_csv: bool, images: int = 3) -> None:
+    """Make two classes of three or more images, with all ordered pairs."""
     header = ["imageA", "imageB", *(f"{axis}{i}" for axis in ("XA", "YA", "XB", "YB") for i in range(1, 11))]
     rows: list[list[Any]] = [header]
     draw = np.random.default_rng(2)
     for kind in ("car(G)", "duck(S)"):
         points = {}
-        for i in range(3):
+        for i in range(images):
             name = f"PF-dataset/{kind}/Image_{i:03d}"
             write_image(root / f"{name}.png", i)
             points[name] = np.round(draw.uniform(1, 29, (2, 10)), 6)
