@@ -36,7 +36,7 @@ def test_train_resume_and_eval(photographs: Path, tmp_path: Path, capsys: pytest
     run.write_text(json.dumps(config.to_dict()))
     main(["train", "--config", str(run), "--fields", '{"max_steps": 2}'])
     assert "stopped, resume with --resume true: 2 steps" in capsys.readouterr().out
-    main(["train", "--config", str(run), "--resume", "true"])
+    main(["train", "--config", str(run), "--resume", "true", "--allow-changes=true"])
     assert "done: 6 steps" in capsys.readouterr().out
     last = tmp_path / "out/last"
     main(["eval", "--dataset", "images", "--root", str(photographs), "--checkpoint", str(last), "--card", "true"])

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 import yaml
 from accelerate import Accelerator
-from accelerate.utils.constants import RNG_STATE_NAME
 from safetensors import SafetensorError
 
 from .._files import DataError, reason_of, write_text
@@ -27,6 +26,8 @@ from ..models import SimpleMatch
 from . import manifest
 from .config import TrainConfig, check_names
 from .random_state import read_random_state, write_random_state
+from .sharding import whole_model
+from .state_files import read_state, write_state
 
 STATE, LAST, BEST, CONFIG, POSITION = "state", "last", "best", "config.yaml", "position.json"
 RANDOM = "random-{}.safetensors"  # one per process
@@ -68,8 +69,8 @@ def save_state(accelerator: Accelerator, config: TrainConfig, position: Position
     accelerator.wait_for_everyone()
     part = manifest.next_part(folder)
     try:
-        accelerator.save_state(str(part))
-        (part / f"{RNG_STATE_NAME}_{accelerator.process_index}.pkl").unlink(missing_ok=True)
+        write_state(accelerator, part)
+        part.mkdir(parents=True, exist_ok=True)
         write_random_state(part / RANDOM.format(accelerator.process_index))
         failure = ""
     except (OSError, RuntimeError, SafetensorError) as error:
@@ -200,7 +201,7 @@ def _load(accelerator: Accelerator, state: Path) -> None:
     if differs:
         logger.warning("%s has %s; they restart from the seed", state, differs)
     try:
-        accelerator.load_state(str(state))
+        read_state(accelerator, state)
     except UNREADABLE as error:
         raise _unreadable(state, error) from error
     if restore is not None:
@@ -214,7 +215,7 @@ def _unreadable(path: Path, error: Exception) -> DataError:
 
 def save_model(accelerator: Accelerator, model: SimpleMatch, folder: Path, facts: dict[str, Any] | None = None) -> bool:
     """Save a model, with facts for its card; if that fails, log a warning, keep the earlier model and return False."""
-    failure = ""
+    failure, model = "", whole_model(model)
     if accelerator.is_main_process:
         try:
             model.save_pretrained(folder, model_card_kwargs=facts)

@@ -47,6 +47,7 @@ class TrainConfig:
             else fp32; a resumed run keeps its precision.
         channels_last: use the channels_last memory format, which is faster for convolutions on CPUs.
         synchronise: synchronise batch norm over all processes.
+        sharded: shard weights, gradients and optimizer state over the processes (FSDP2); no effect on one process.
         compile: use torch.compile.
         max_keypoints: largest number of keypoints per training pair; a random subset is kept.
         crop, rotate, photometric, swap, affine, hflip: augmentation, see `PairTransform`.
@@ -90,6 +91,7 @@ class TrainConfig:
     precision: str = "fp32"
     channels_last: bool = False
     synchronise: bool = True
+    sharded: bool = False
     compile: bool = False
     max_keypoints: int | None = 30
     crop: float = 0.5

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .sharding import local
+
 IN_A_ROW = 3  # consecutive non-finite losses that end a run
 LAG = 2  # steps before a loss is read, so that the CPU doesn't wait for the GPU
 NAMED = 8  # images named in a message
@@ -61,7 +63,7 @@ class LossWatch:
 
 
 def all_finite(tensors: Iterable[Any]) -> bool:
-    """Return whether all floating-point tensors are finite."""
-    floats = [x for x in tensors if isinstance(x, Tensor) and x.is_floating_point()]
+    """Return whether all floating-point tensors, or this process's parts of them, are finite."""
+    floats = [local(x) for x in tensors if isinstance(x, Tensor) and x.is_floating_point()]
     with torch.no_grad():
         return not floats or bool(torch.stack([torch.isfinite(x).all() for x in floats]).all())

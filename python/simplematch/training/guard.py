@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .sharding import local
+
 
 class StepGuard:
     """Zeroes the gradients of a non-finite step on all processes, and restores its batch norm statistics.
@@ -46,10 +48,11 @@ class StepGuard:
             NaN if the step is non-finite and therefore has no effect, else 0.
         """
         assert self._bad is not None, "call add_loss first"
-        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        gradients = [local(p.grad) for p in self.network.parameters() if p.grad is not None]
+        gradients = [x for x in gradients if x.numel()]  # a process may have no part of a small tensor
         bad, self._bad = self._bad, None
         if gradients and not self.scaled:
-            largest = torch.stack([x.detach().abs().amax().float() for x in gradients if x.numel()])
+            largest = torch.stack([x.detach().abs().amax().float() for x in gradients])
             bad = bad | ~torch.isfinite(largest).all()
         if self.total is not None:
             bad = self.total(bad.float()) > 0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor
 
@@ -28,9 +30,11 @@ from .monitor import Monitor, trackers
 from .precision import settle
 from .reduce import ProcessMax, end_communication
 from .run_cache import RunCache
+from .sharding import is_sharded, make_accelerator, name_blocks, whole_model
 from .stop import StopRequest, stop_on_signals
 from .synchronise import synchronise_batch_norm
 
+_log = logging.getLogger(__name__)
 FAILED, DIVERGED = 1000, 1001  # reasons to stop besides signal numbers, shared between processes
 
 
@@ -78,21 +82,17 @@ def train(config: TrainConfig, resume: bool = False, allow_changes: bool = False
         OSError: the last state or model can't be written, or a data loader worker was killed.
     """
     config = settle(config, resume)
-    if int(os.environ.get("RANK", 0)) > 0:  # rank 0 holds the lock
-        return _Run(config).run(resume, allow_changes)
-    with locked(config.output):
-        return _Run(config).run(resume, allow_changes)
+    with locked(config.output) if int(os.environ.get("RANK", 0)) == 0 else nullcontext():
+        run = _Run(config)
+        result = run.run(resume, allow_changes)
+        run.close()
+    return result
 
 
 class _Run:
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
-        self.accelerator = Accelerator(
-            gradient_accumulation_steps=config.accumulation,
-            mixed_precision=config.precision.replace("fp32", "no"),
-            log_with=trackers(config),
-            project_dir=str(config.output),
-        )
+        self.accelerator = make_accelerator(config, trackers(config))
         set_seed(config.seed)
         self.network = SimpleMatch.from_preset(config.preset, config.pretrained, config.weights, **config.model)
         self.network.card_facts |= run_facts(config)
@@ -109,8 +109,11 @@ class _Run:
         if config.synchronise and self.accelerator.num_processes > 1:
             synchronise_batch_norm(self.network, self.accelerator.device)
         losses: Any = training_losses(config, self.network)
+        name_blocks(losses)
         losses = torch.compile(losses) if config.compile else losses
         self.model, self.optimizer, self.loader = self.accelerator.prepare(losses, optimizer, loader)
+        if is_sharded(self.model) and self.accelerator.is_main_process:
+            _log.info("weights and optimizer are sharded over %d processes", self.accelerator.num_processes)
         self.position = Position()
         self.saved: Position | None = None  # position of the newest state
         self.validated: tuple[int, CardResult] | None = None  # step and result of the newest validation of this call
@@ -164,6 +167,17 @@ class _Run:
         if not filled:
             self.signal = self.request.signal
         return filled
+
+    def close(self) -> None:
+        """Free the process groups, whose destructors join their threads.
+
+        A thread that frees a tensor while Python shuts down aborts the process: "terminate called without an active
+        exception".
+        """
+        several = self.accelerator.num_processes > 1
+        vars(self).clear()  # they are part of reference cycles
+        if several:
+            gc.collect()
 
     def _epoch(self) -> bool:
         """Train for the rest of an epoch; return True if the run must stop."""
@@ -311,7 +325,7 @@ class _Run:
     def _validate(self) -> None:
         """Validate; unreadable pairs are skipped with a warning, because one file shouldn't end a run."""
         read = None if self.cache is None else self.cache.reader
-        found = evaluate(self.network, self.validation, skip_broken=True, read=read)
+        found = evaluate(whole_model(self.network), self.validation, skip_broken=True, read=read)
         if len(found.skipped) == len(self.validation):
             raise DataError(f"no validation pair can be read; the first reason: {found.skipped[0]} Fix it and resume.")
         result, position = found.results[0], self.position

@@ -9,6 +9,8 @@ import pytest
 
 from simplematch.training.stop import SIGNALS
 
+from .runs import Server
+
 
 @pytest.fixture(autouse=True, scope="session")
 def signals_of_a_terminal() -> Iterator[None]:
@@ -20,3 +22,10 @@ def signals_of_a_terminal() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    running = Server()
+    yield running
+    running.close()

@@ -6,9 +6,11 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +48,12 @@ class Server:
 class Run:
     """`simplematch train` in a process group of its own."""
 
-    def __init__(self, server: Server, config: TrainConfig, *arguments: str, **options: Any) -> None:
+    def __init__(self, server: Server, config: TrainConfig, *arguments: str, rank: int = 0, **options: Any) -> None:
         self.server, self.output = server, config.output
         self.output.mkdir(parents=True, exist_ok=True)
-        file = self.output.with_suffix(".run.json")
+        file = self.output.with_suffix(f".run{rank}.json")
         file.write_text(json.dumps(config.to_dict()))
-        self.log = self.output.with_suffix(".log")
+        self.log = self.output.with_suffix(f".{rank}.log")
         self.start = self.log.stat().st_size if self.log.exists() else 0
         command = ["train", "--config", str(file), *arguments]
         self.number = server.ask(start=command, log=str(self.log), **options)["process"]
@@ -87,3 +89,44 @@ class Run:
     def status(self) -> int:
         """Wait until it ends, and return its exit status."""
         return self.server.ask(wait=self.number)["status"]
+
+
+@dataclass
+class Together:
+    """The end of a run on several processes.
+
+    Attributes:
+        losses: for each step, the mean over the processes.
+        said: the output of the main process.
+        threads: names of the threads that training left.
+    """
+
+    losses: list[float]
+    said: str
+    threads: set[str]
+
+
+def run_together(server: Server, config: TrainConfig, *arguments: str, processes: int = 2, status: int = 0) -> Together:
+    """Train on several processes of this machine, as torchrun does, and wait for their end."""
+    environment = {
+        "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "localhost",
+        "MASTER_PORT": str(free_port()), "ACCELERATE_USE_CPU": "true",
+    }  # fmt: skip
+    runs, records = [], []
+    for rank in range(processes):
+        own = environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        records.append(config.output.with_suffix(f".record{rank}"))
+        options = {"environment": own, "record": str(records[-1])}
+        runs.append(Run(server, config, *arguments, rank=rank, **options))
+    assert [run.status() for run in runs] == [status] * processes, "\n".join(run.said for run in runs)
+    found = [json.loads(record.read_text()) for record in records]
+    losses = [sum(step) / processes for step in zip(*(x["losses"] for x in found), strict=True)]
+    return Together(losses, runs[0].said, {name for x in found for name in x["threads"]})
+
+
+def free_port() -> int:
+    """Return a port that no program uses."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port: int = free.getsockname()[1]
+    return port
