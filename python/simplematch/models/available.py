@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+from .default_weights import LITE0_PACKAGE
 from .nearest_config import NEAREST_PRESETS
-from .weights import LITE0_PACKAGE
 
 BEST, SMALLEST = "dinov2-s14-448-nn", "efficientnet-lite0-448-nn"
 
