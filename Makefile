@@ -37,7 +37,7 @@ emulation = LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-n
 include tools/environment.mk tools/gpu.mk
 .NOTPARALLEL:  # pip can't install twice at once
 .PHONY: help demo picture test lint unit interpreter interpreter-beside compile cuda cuda-report sanitized sanitized-clang emulated cpp fuzz fuzz-op
-.PHONY: integrations wheel wheel-check sdist-check matrix onnx-vectors hub bench claims landmarks evaluations calibration venv build clean
+.PHONY: integrations wheel wheel-check sdist-check matrix onnx-vectors hub bench claims landmarks evaluations calibration ablations venv build clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -125,6 +125,8 @@ calibration: $(stamps)/train ## half an hour: calibrate the untrained matchers o
 	$(python) experiments/results_page.py
 evaluations: $(stamps)/train ## evaluate the finished run of landmarks
 	PYTHON=$(python) experiments/landmarks.sh evaluate
+ablations: $(stamps)/train ## three hours: the paper's Tables 7, 8 and 10 with EfficientNet-Lite0 on Landmarks-SPair
+	PYTHON=$(python) experiments/landmarks.sh ablations $(ABLATION)
 
 venv: $(stamps)/torch ## create a virtual environment with torch, or keep the torch that it has
 build: $(stamps)/build ## compile and install the package, editable

@@ -1,7 +1,6 @@
 """Writes results of a run on Landmarks-SPair as json; `experiments/results_page.py` makes docs/results.md of them.
 
-python experiments/landmarks.py curve RUN OUT.json       the run's log: losses, validation PCK, speed
-python experiments/landmarks.py ceiling ROOT OUT.json    the score of a perfect matcher on the test pairs of faces
+python experiments/landmarks.py curve RUN OUT.json    the run's log: losses, validation PCK, speed
 """
 
 from __future__ import annotations
@@ -16,10 +15,6 @@ import torch
 
 from simplematch._files import write_text
 from simplematch._json import to_json
-from simplematch.data import open_dataset
-from simplematch.evaluation import PCK, preset
-
-ALPHAS = (0.05, 0.1, 0.15)
 
 
 def curve(run: Path) -> dict[str, Any]:
@@ -45,26 +40,6 @@ def curve(run: Path) -> dict[str, Any]:
     return machine() | {"config": config, "series": series}
 
 
-def ceiling(root: Path) -> dict[str, Any]:
-    """Compute PCK, on the original pairs, of the map that takes an image's own keypoints to the other's.
-
-    The keypoints of these pairs don't match their images, see docs/results.md. The map takes each image's own keypoints
-    exactly to the other's and is linear in between, so it bounds the score of any matcher.
-    """
-    from scipy.interpolate import RBFInterpolator
-
-    own, pairs = (open_dataset("spair", root, "test", annotations=x) for x in ("image", "pair"))
-    metric = PCK(preset("default", "spair"), 256, {"category": pairs.categories})
-    for index in range(len(pairs)):
-        info, truth = pairs.info(index), own.info(index)
-        if info.category == "face":
-            carry = RBFInterpolator(truth.source_keypoints, truth.target_keypoints, kernel="linear", degree=1)
-            metric.update([carry(info.source_keypoints)], [info])
-    result = metric.compute()
-    values = result.groups["category"]["face"].per_image
-    return machine() | {"alphas": ALPHAS, "face": [values[result.protocol.alphas.index(alpha)] for alpha in ALPHAS]}
-
-
 def machine() -> dict[str, Any]:
     """Return the machine and the versions of a result."""
     processor = next(
@@ -80,8 +55,7 @@ def machine() -> dict[str, Any]:
 
 def main() -> None:
     what, source, output = sys.argv[1:]
-    result = {"curve": curve, "ceiling": ceiling}[what](Path(source))
-    write_text(output, to_json(result) + "\n")
+    write_text(output, to_json({"curve": curve}[what](Path(source))) + "\n")
 
 
 if __name__ == "__main__":

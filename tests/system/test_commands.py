@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from simplematch.cli import main
 from simplematch.training import TrainConfig
 from simplematch.training.ablation import NAMES, rows_of
+from simplematch.training.ablation_tables import PAPER, markdown
 from simplematch.viz import MatchPanel, draw_curves, draw_grid
 from simplematch.viz.matches import RIGHT, WRONG
 
@@ -84,6 +86,9 @@ def test_ablate_trains_each_row_once(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert list(table["rows"]) == ["4x4 of 64 x 64", "8x8 of 64 x 64", "16x16 of 64 x 64"]
     for title, found in table["rows"].items():
         assert title in printed and len(found["all"]) == len(table["alphas"]) == 3
+    lines = (tmp_path / "out/table.md").read_text().splitlines()
+    assert lines[0] == "| feature-map-size | all | cat face | the paper's Table 9, SPair-71k |"
+    assert lines[2].startswith("| 4x4 of 64 x 64 | ") and lines[2].endswith(" |  |")  # not a row of the paper
     models = sorted((tmp_path / "out").glob("*/last/model.safetensors"))
     written = [path.stat().st_mtime_ns for path in models]
     main([*command, json.dumps(fields)])
@@ -128,11 +133,28 @@ def test_rows_of_resolutions_fit_the_patches(tmp_path: Path) -> None:
     assert [row.title.split()[0] for row in rows] == ["16x16", "32x32", "64x64", "32x32", "64x64", "128x128"]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_tables_stand_beside_the_papers(name: str, tmp_path: Path) -> None:
+    """Every row of the paper's table has a row of ours, and its numbers are in the last column."""
+    config = configuration("efficientnet-lite0-256", tmp_path)
+    sizes = [256, 512] if name == "feature-map-size" else None
+    table = {row.title: {"all": [0.5, 0.625, 1.0]} for row in rows_of(name, config, sizes)}
+    number, paper = PAPER[name]
+    lines = markdown(name, table).splitlines()
+    assert lines[0] == f"| {name} | all | the paper's {number}, SPair-71k |" and set(paper) <= set(table)
+    for title, line in zip(table, lines[2:], strict=True):
+        theirs = " / ".join("-" if x is None else f"{x:.1f}" for x in paper[title]) if title in paper else ""
+        assert line == f"| {title} | 50.0 / 62.5 / 100.0 | {theirs} |"
+
+
 def test_unknown_ablation(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"name must be one of {', '.join(NAMES)}, got 'colour'"):
         rows_of("colour", configuration("ibot-b16-256", tmp_path))
     with pytest.raises(ValueError, match="sizes must be None for multi-scale-loss"):
         rows_of("multi-scale-loss", configuration("resnet101-256", tmp_path), [3])
+    with pytest.raises(ValueError, match="contrast must be 0 for multi-scale-loss"):
+        config = configuration("resnet101-256", tmp_path)
+        rows_of("multi-scale-loss", replace(config, contrast=1.0, group_size=2))
     with pytest.raises(ValueError, match="preset must have several levels for multi-scale-loss"):
         rows_of("multi-scale-loss", configuration("ibot-b16-256", tmp_path))
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..training import TrainConfig
-from ..training.ablation import format_rows, rows_of, run_rows
+from ..training.ablation import rows_of, run_rows
+from ..training.ablation_tables import format_rows
 from .lists import numbers
 
 
@@ -25,11 +26,11 @@ def ablate(
     Args:
         name: feature-map-size (Tables 2 and 9), window (Table 7), multi-scale-loss (Table 8) or resolution (Table 10).
         root: folder of the data set.
-        output: output folder, with a folder for each row and table.json.
+        output: output folder, with a folder for each row, table.json, and table.md beside the paper's numbers.
         recipe: one of simplematch.configs, the base of every row.
         sizes: comma-separated window sizes in cells, or image sizes in pixels; default: the paper's.
         fields: fields of TrainConfig to replace in every row, such as --fields '{"epochs": 3}'.
     """
     config = TrainConfig.from_recipe(recipe, root, output, **(fields or {}))
     chosen = numbers("sizes", sizes) if sizes else None
-    print(format_rows(name, run_rows(config, rows_of(name, config, chosen))))
+    print(format_rows(name, run_rows(name, config, rows_of(name, config, chosen))))

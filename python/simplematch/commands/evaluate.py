@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from .. import evaluation
 from .._files import NewFiles, check_output
 from .._json import to_json
 from ..data import open_dataset, symmetry_of
+from ..evaluation import GeoAwareResult, PCKResult
+from ..evaluation.processes import joined_processes
 from ..models import check_model, default_device, load_model
 from ..models.hub import check_card, folder_of
 from ..models.storage import CARD
@@ -42,7 +45,7 @@ def evaluate(
     backend: str | None = None,
     device: str | None = None,
 ) -> None:
-    """Measure PCK of a model on a data set.
+    """Measure PCK of a model on a data set; under torchrun, each process evaluates a share of the pairs.
 
     Args:
         dataset: spair, pf-pascal, pf-willow, ap10k, images or auto.
@@ -86,17 +89,20 @@ def evaluate(
     groups = symmetry_of(pairs, symmetry)
     protocols = [evaluation.preset(name, pairs.name) for name in names(codebase)] if codebase else None
     model = load_model(chosen, weights, **how)
-    model.to(device or default_device())
-    with use_backend(backend) if backend is not None else nullcontext(), progress_bar("pairs") as progress:
+    chosen_backend = use_backend(backend) if backend is not None else nullcontext()
+    with joined_processes() as main, chosen_backend, progress_bar("pairs", main) as progress:
+        model.to(device or default_device())
         found = evaluation.evaluate(
             model, pairs, protocols, batch_size=batch_size, skip_broken=skip_broken, progress=progress,
             keep_predictions=predictions is not None or groups is not None,
         )  # fmt: skip
-    report: dict[str, Any] = {"results": evaluation.to_json(found.results), "seconds": found.seconds}
+    if not main:
+        return
     geo_aware = []
     if groups is not None and found.predictions is not None:
         geo_aware = [evaluation.geo_aware(found.predictions, pairs, groups, x.protocol) for x in found.results]
-        report["geo_aware"] = evaluation.to_json(geo_aware)
+    report: dict[str, Any] = {"results": evaluation.to_json(found.results), "seconds": found.seconds}
+    report |= {"geo_aware": evaluation.to_json(geo_aware)} if geo_aware else {}
     report |= {
         "model": str(checkpoint or encoder or preset),
         "dataset": pairs.name,
@@ -116,12 +122,17 @@ def evaluate(
                 results = [evaluation.card_result(result, root, pairs.name, split) for result in found.results]
                 new.add(checkpoint / CARD).write(model.updated_card(checkpoint, results=results).encode())
     finally:  # print the results even if they can't be written
-        tables = [evaluation.format_result(result) for result in found.results]
-        for number, result in enumerate(geo_aware):
-            tables[number] += f"\n\n{evaluation.format_geo_aware(result)}"
-        print("\n\n".join(tables))
+        print(_tables(found.results, geo_aware))
         seconds = ", ".join(f"{part} {value:.1f}" for part, value in found.seconds.items())
         print(f"\n{len(pairs)} pairs of {found.images} images, {found.encoded} encoded; seconds: {seconds}")
+
+
+def _tables(results: Sequence[PCKResult], geo_aware: Sequence[GeoAwareResult]) -> str:
+    """Format the results, each with its breakdown."""
+    tables = [evaluation.format_result(result) for result in results]
+    for number, result in enumerate(geo_aware):
+        tables[number] += f"\n\n{evaluation.format_geo_aware(result)}"
+    return "\n\n".join(tables)
 
 
 def _outputs(output: Path | None, predictions: Path | None) -> list[Path]:

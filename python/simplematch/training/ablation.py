@@ -7,22 +7,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .._files import DataError
+from .._files import DataError, write_text
 from .._json import read_object, write_json
 from ..data import open_dataset
 from ..evaluation import evaluate
 from ..models import SimpleMatch, SimpleMatchConfig, preset
 from ..sizes import ImageSize, checked_size, height_width, size_text
 from . import checkpoint
+from .ablation_tables import ALPHAS, Table, markdown
 from .config import TrainConfig
 from .loop import train
 from .stop import Interrupted
 
-ALPHAS = (0.05, 0.1, 0.15)
 WINDOWS = (9, 15, 30, 45, 60)
 RESOLUTIONS = (256, 320, 384, 448, 512)
 NAMES = ("feature-map-size", "window", "multi-scale-loss", "resolution")
-RESULT, TABLE = "result.json", "table.json"
+RESULT, TABLE, MARKDOWN = "result.json", "table.json", "table.md"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def rows_of(name: str, config: TrainConfig, sizes: list[int] | None = None) -> l
             the paper's sizes, or for "feature-map-size" the image size of `config`.
 
     Raises:
-        ValueError: the name is unknown.
+        ValueError: the name is unknown, or the base run can't be changed so.
     """
     model = replace(preset(config.preset), **config.model)
     if sizes and name == "multi-scale-loss":
@@ -56,6 +56,8 @@ def rows_of(name: str, config: TrainConfig, sizes: list[int] | None = None) -> l
     if name == "multi-scale-loss":
         if len(model.levels) == 1:
             raise ValueError(f"preset must have several levels for {name}, got {config.preset!r}")
+        if config.contrast and model.windows[-1] is not None:
+            raise ValueError(f"contrast must be 0 for {name}, whose last row has a window only, got {config.contrast}")
         alone = {"levels": model.levels[-1:], "windows": model.windows[-1:]}
         return [Row("all scales", {}), Row("w/o multi-scale loss", alone)]
     if name == "resolution":
@@ -64,9 +66,12 @@ def rows_of(name: str, config: TrainConfig, sizes: list[int] | None = None) -> l
     raise ValueError(f"name must be one of {', '.join(NAMES)}, got {name!r}")
 
 
-def run_rows(config: TrainConfig, rows: list[Row]) -> dict[str, dict[str, list[float]]]:
-    """Train and evaluate each row that has no result yet; return PCK at ALPHAS by row, overall and by category."""
-    table = {}
+def run_rows(name: str, config: TrainConfig, rows: list[Row]) -> Table:
+    """Train and evaluate each row that has no result yet; return PCK at ALPHAS by row, overall and by category.
+
+    The tables `table.json` and `table.md` are written after each row.
+    """
+    table: Table = {}
     for row in rows:
         output = config.output / row.title.replace(" ", "-").replace("/", "")
         run = replace(config, output=output, model={**config.model, **row.model})
@@ -74,7 +79,8 @@ def run_rows(config: TrainConfig, rows: list[Row]) -> dict[str, dict[str, list[f
         if not (output / RESULT).is_file():
             _run(run)
         table[row.title] = _read_result(output / RESULT)
-    write_json(config.output / TABLE, {"alphas": ALPHAS, "epochs": config.epochs, "rows": table}, indent=1)
+        write_json(config.output / TABLE, {"alphas": ALPHAS, "epochs": config.epochs, "rows": table}, indent=1)
+        write_text(config.output / MARKDOWN, markdown(name, table))
     return table
 
 
@@ -85,19 +91,6 @@ def _read_result(path: Path) -> dict[str, list[float]]:
         if not (isinstance(values, list) and len(values) == len(ALPHAS) and all(isinstance(x, float) for x in values)):
             raise DataError(f"{path} is not a result of simplematch ablate; delete it to evaluate the row again.")
     return content
-
-
-def format_rows(name: str, table: dict[str, dict[str, list[float]]]) -> str:
-    """Format the table as text: percentages for all pairs and for each category."""
-    groups = list(next(iter(table.values())))
-    width = max(len(name), *(len(title) for title in table))
-    wide = 7 * len(ALPHAS)
-    heads = "".join(f"{group:>{wide}}" for group in groups)
-    alphas = "".join(f"{alpha:>7g}" for alpha in ALPHAS) * len(groups)
-    lines = [f"{'':{width}}{heads}", f"{name:{width}}{alphas}"]
-    for title, found in table.items():
-        lines.append(f"{title:{width}}" + "".join(f"{100 * x:>7.1f}" for group in groups for x in found[group]))
-    return "\n".join(lines)
 
 
 def _check_same_run(config: TrainConfig) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import set_seed
-from torch import Tensor
+from torch import Tensor, distributed
 
 from .._files import DataError
 from ..data import CopiedGroups, CopiedPairs, GroupBatch, PairBatch, SkippedPairs, open_dataset
@@ -118,6 +118,7 @@ class _Run:
         self.saved: Position | None = None  # position of the newest state
         self.validated: tuple[int, CardResult] | None = None  # step and result of the newest validation of this call
         self.max_over_processes = ProcessMax(self.accelerator.num_processes)
+        self.groups = [x for x in (distributed.group.WORLD, self.max_over_processes.group) if x is not None]
         self.request = StopRequest()
         self.signal: int | None = None
         self.watch = LossWatch()
@@ -171,13 +172,15 @@ class _Run:
     def close(self) -> None:
         """Free the process groups, whose destructors join their threads.
 
-        A thread that frees a tensor while Python shuts down aborts the process: "terminate called without an active
-        exception".
+        These threads need Python's lock to free tensors. While Python shuts down they would abort the process
+        ("terminate called without an active exception"). The destructor of DDP, which keeps the lock, would wait for
+        them forever, but that of Python's reference to a group releases it: therefore those references go last.
         """
-        several = self.accelerator.num_processes > 1
+        groups = self.groups
         vars(self).clear()  # they are part of reference cycles
-        if several:
+        if groups:
             gc.collect()
+            groups.clear()
 
     def _epoch(self) -> bool:
         """Train for the rest of an epoch; return True if the run must stop."""

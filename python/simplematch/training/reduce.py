@@ -19,13 +19,13 @@ class ProcessMax:
 
     def __init__(self, processes: int) -> None:
         distributes = processes > 1 and distributed.is_initialized()
-        self._group = distributed.new_group(backend="gloo") if distributes else None
+        self.group = distributed.new_group(backend="gloo") if distributes else None
 
     def __call__(self, number: int) -> int:
-        if self._group is None:
+        if self.group is None:
             return number
         largest = torch.tensor(number)
-        distributed.all_reduce(largest, op=distributed.ReduceOp.MAX, group=self._group)
+        distributed.all_reduce(largest, op=distributed.ReduceOp.MAX, group=self.group)
         return int(largest)
 
 

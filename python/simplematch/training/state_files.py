@@ -47,6 +47,8 @@ def read_state(accelerator: Accelerator, folder: Path) -> None:
     Raises:
         OSError, RuntimeError, ValueError, KeyError, SafetensorError, UnpicklingError: a file is invalid.
     """
+    for path in folder.glob("*.pkl"):
+        raise ValueError(f"{path.name} is a pickle, which is never read")
     for model in accelerator._models:
         live, stored = _tensors(model), load_file(folder / MODEL)
         check_fits(live, stored, MODEL)

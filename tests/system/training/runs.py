@@ -93,7 +93,7 @@ class Run:
 
 @dataclass
 class Together:
-    """The end of a run on several processes.
+    """The end of a run on two processes.
 
     Attributes:
         losses: for each step, the mean over the processes.
@@ -106,21 +106,19 @@ class Together:
     threads: set[str]
 
 
-def run_together(server: Server, config: TrainConfig, *arguments: str, processes: int = 2, status: int = 0) -> Together:
-    """Train on several processes of this machine, as torchrun does, and wait for their end."""
-    environment = {
-        "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "localhost",
-        "MASTER_PORT": str(free_port()), "ACCELERATE_USE_CPU": "true",
-    }  # fmt: skip
+def run_together(server: Server, config: TrainConfig, *arguments: str, **environment: str) -> Together:
+    """Train on two processes of this machine, started as torchrun and srun do, and wait for their end."""
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
+    shared |= {"ACCELERATE_USE_CPU": "true", **environment}
     runs, records = [], []
-    for rank in range(processes):
-        own = environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    for rank in range(2):
+        own = shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
         records.append(config.output.with_suffix(f".record{rank}"))
         options = {"environment": own, "record": str(records[-1])}
         runs.append(Run(server, config, *arguments, rank=rank, **options))
-    assert [run.status() for run in runs] == [status] * processes, "\n".join(run.said for run in runs)
+    assert [run.status() for run in runs] == [0, 0], "\n".join(run.said for run in runs)
     found = [json.loads(record.read_text()) for record in records]
-    losses = [sum(step) / processes for step in zip(*(x["losses"] for x in found), strict=True)]
+    losses = [sum(step) / 2 for step in zip(*(x["losses"] for x in found), strict=True)]
     return Together(losses, runs[0].said, {name for x in found for name in x["threads"]})
 
 

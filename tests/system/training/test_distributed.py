@@ -14,10 +14,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.commands.config.config_args import load_config_from_file
 
-from simplematch.training import TrainResult, manifest, train
+from simplematch.data import open_dataset
+from simplematch.evaluation import evaluate
+from simplematch.models import load_model
+from simplematch.training import TrainConfig, TrainResult, manifest, train
 from simplematch.training.sharding import make_accelerator
 
+from ..data.trees import make_spair
 from .runs import Server, free_port, run_together
 from .test_training import configuration, weights
 
@@ -33,15 +38,7 @@ def torchrun(processes: int, *arguments: str) -> tuple[list[str], dict[str, str]
     return [*command, str(free_port()), *arguments], environment
 
 
-def launch(processes: int, *arguments: str) -> str:
-    """Run a module on several processes, and return their output."""
-    command, environment = torchrun(processes, *arguments)
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert run.returncode == 0, run.stderr
-    return run.stdout
-
-
-def test_two_processes_stop_together_and_go_on(photographs: Path, tmp_path: Path) -> None:
+def test_two_processes_stop_together_and_go_on(photographs: Path, server: Server, tmp_path: Path) -> None:
     config = configuration(photographs, tmp_path / "out", batch_size=1, epochs=200, evaluate_every=200, log_every=1)
     (tmp_path / "run.json").write_text(json.dumps(config.to_dict()))
     command, environment = torchrun(2, "-m", "simplematch", "train", "--config", str(tmp_path / "run.json"))
@@ -58,9 +55,8 @@ def test_two_processes_stop_together_and_go_on(photographs: Path, tmp_path: Path
     position = json.loads((newest / "position.json").read_text())
     assert 3 <= position["step"] < 600
     more = replace(config, max_steps=position["step"] + 1)
-    (tmp_path / "run.json").write_text(json.dumps(more.to_dict()))
-    printed = launch(2, "-m", "simplematch", "train", "--config", str(tmp_path / "run.json"), "--resume", "true")
-    assert f"stopped, resume with --resume true: {position['step'] + 1} steps" in printed
+    said = run_together(server, more, "--resume", "true").said
+    assert f"stopped, resume with --resume true: {position['step'] + 1} steps" in said
 
 
 CHANGES = {"epochs": 2, "evaluate_every": 2, "learning_rate": 1e-3}
@@ -143,8 +139,10 @@ def test_a_whole_state_resumes_sharded(
 ) -> None:
     output, result = alone
     train(configuration(photographs, tmp_path / "run", batch_size=2, max_steps=4, **CHANGES))
-    sharded = configuration(photographs, tmp_path / "run", batch_size=1, sharded=True, **CHANGES)
-    found = run_together(server, sharded, "--resume", "true", "--allow-changes", "true")
+    parts = configuration(photographs, tmp_path / "run", batch_size=1, **CHANGES)
+    launched = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}  # as by accelerate launch
+    found = run_together(server, parts, "--resume", "true", "--allow-changes", "true", **launched)
+    assert "weights and optimizer are sharded over 2 processes" in found.said
     assert found.losses == pytest.approx(result.losses[4:], rel=1e-5)
     assert_equal_weights(tmp_path / "run", output)
 
@@ -168,3 +166,39 @@ def test_without_synchronised_batch_norm_they_differ(
     assert any((found[name] - expected[name]).norm() > 1e-2 * expected[name].norm() for name in statistics)
     with pytest.raises(AssertionError):
         assert_equal_weights(tmp_path / "two", alone[0])
+
+
+PAGE = (ROOT / "docs/distributed.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    """List the blocks of a language in docs/distributed.md."""
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+
+
+def test_commands_of_the_page(tmp_path: Path) -> None:
+    """The commands for CPUs run, and the evaluation of two processes has the numbers of one."""
+    make_spair(tmp_path / "Landmarks-SPair")
+    (tmp_path / "cpu.yaml").write_text(blocks("yaml")[0])
+    (commands,) = blocks("bash")
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'python'}"}
+    for line in commands.splitlines():
+        assert line.count("torchrun --nproc-per-node") == 1
+        command = line.replace("torchrun", f"{sys.executable} -m torch.distributed.run --master-port {free_port()}")
+        run = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+    assert run.stdout.count("mean of categories") == 1  # only the first process prints
+    both = json.loads((tmp_path / "result.json").read_text())["results"][0]
+    alone = evaluate(load_model(tmp_path / "run/last"), open_dataset("spair", tmp_path / "Landmarks-SPair")).results[0]
+    assert both["overall"]["pairs"] == 3 and both["headline"] == pytest.approx(alone.headline, abs=1e-12)
+
+
+def test_other_blocks_of_the_page(tmp_path: Path) -> None:
+    """Accelerate knows the fields of its configuration, and bash the syntax of the job."""
+    (tmp_path / "fsdp2.yaml").write_text(blocks("yaml")[1])
+    chosen = load_config_from_file(str(tmp_path / "fsdp2.yaml"))
+    assert chosen.distributed_type == "FSDP" and chosen.fsdp_config["fsdp_version"] == 2
+    (job,) = blocks("sh")
+    assert subprocess.run(["bash", "-n"], input=job, text=True).returncode == 0
+    recipes = {recipe: TrainConfig.from_recipe(recipe, ".", ".") for recipe in re.findall(r"--recipe (\S+)", PAGE)}
+    assert recipes
