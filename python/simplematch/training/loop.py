@@ -152,7 +152,8 @@ class _Run:
                     self._end_epoch()
                 saved = self._save()
             saved = self._save_model(checkpoint.LAST) and saved
-        end_communication(self.accelerator)
+        if is_sharded(self.network):
+            end_communication(self.accelerator)
         self.monitor.end()
         if not saved:
             raise OSError(f"the end of the run in {config.output} can't be saved: free some space, then resume")

@@ -26,7 +26,9 @@ def make_accelerator(config: TrainConfig, log_with: Any = None) -> Accelerator:
     """
     plugin = _plugin(config.sharded)
     if plugin is not None and config.cache is not None:
-        raise ValueError(f"cache must be null for a sharded run, whose processes hold parts of weights, got {config.cache}")
+        raise ValueError(
+            f"cache must be null for a sharded run, whose processes hold parts of weights, got {config.cache}"
+        )
     before = os.environ.get(_USE_FSDP)
     accelerator = Accelerator(
         gradient_accumulation_steps=config.accumulation,
