@@ -34,7 +34,8 @@ def end_communication(accelerator: Accelerator) -> None:
 
     A worker thread releases the tensors of a collective after the collective has returned, and needs Python for it. If
     Python has begun to exit by then, the process aborts with "terminate called without an active exception", although
-    its work is done. Freeing a group joins its threads, but PyTorch's caches hold that of sharded tensors until the end.
+    its work is done. Freeing a group joins its threads, but PyTorch's caches hold that of sharded tensors until the
+    end.
     """
     if accelerator.num_processes > 1:
         accelerator.wait_for_everyone()
