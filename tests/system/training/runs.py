@@ -108,11 +108,8 @@ class Together:
 
 def run_together(server: Server, config: TrainConfig, *arguments: str, **environment: str) -> Together:
     """Train on two processes of this machine, started as torchrun and srun do, and wait for their end."""
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
-    shared |= {"ACCELERATE_USE_CPU": "true", **environment}
     runs, records = [], []
-    for rank in range(2):
-        own = shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    for rank, own in enumerate(environments(**{"ACCELERATE_USE_CPU": "true", **environment})):
         records.append(config.output.with_suffix(f".record{rank}"))
         options = {"environment": own, "record": str(records[-1])}
         runs.append(Run(server, config, *arguments, rank=rank, **options))
@@ -120,6 +117,12 @@ def run_together(server: Server, config: TrainConfig, *arguments: str, **environ
     found = [json.loads(record.read_text()) for record in records]
     losses = [sum(step) / 2 for step in zip(*(x["losses"] for x in found), strict=True)]
     return Together(losses, runs[0].said, {name for x in found for name in x["threads"]})
+
+
+def environments(**shared: str) -> list[dict[str, str]]:
+    """Return what torchrun and srun add to the environments of two processes."""
+    shared |= {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
+    return [shared | {"RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
 
 
 def free_port() -> int:

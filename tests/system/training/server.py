@@ -6,6 +6,7 @@ It reads a JSON object a line, and answers each with one:
 {"start": [arguments], "log": file, "terminal": true}  the same on a terminal
 {"start": [arguments], "log": file, "environment": {}, "record": file}   one of several processes; the file receives the
                                                        losses of its steps, and its threads when training has ended
+{"start": [arguments], "log": file, "folder": folder}  in that folder
 {"hang_up": number}                                    close its terminal
 {"wait": number}                                       {"status": the exit status, negative for a signal}
 """
@@ -54,9 +55,12 @@ def run(
     file_size: int | None = None,
     environment: dict[str, str] | None = None,
     record: str | None = None,
+    folder: str | None = None,
 ) -> None:
-    """Run the command and end the process normally."""
+    """Run the command, in a folder if given, and end the process normally."""
     torch.set_num_threads(1)
+    if folder is not None:
+        os.chdir(folder)
     os.environ.update(environment or {})
     if record is not None:
         training.train = recording(training.train, Path(record))

@@ -23,7 +23,7 @@ from simplematch.training import TrainConfig, TrainResult, manifest, train
 from simplematch.training.sharding import make_accelerator
 
 from ..data.trees import make_spair
-from .runs import Server, free_port, run_together
+from .runs import Server, environments, free_port, run_together
 from .test_training import configuration, weights
 
 ROOT = Path(__file__).parents[3]
@@ -176,18 +176,22 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
 
 
-def test_commands_of_the_page(tmp_path: Path) -> None:
-    """The commands for CPUs run, and the evaluation of two processes has the numbers of one."""
+def test_commands_of_the_page(server: Server, tmp_path: Path) -> None:
+    """The commands for CPUs run on two processes, with torchrun's environment, and the numbers are those of one."""
     make_spair(tmp_path / "Landmarks-SPair")
     (tmp_path / "cpu.yaml").write_text(blocks("yaml")[0])
     (commands,) = blocks("bash")
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'python'}"}
     for line in commands.splitlines():
-        assert line.count("torchrun --nproc-per-node") == 1
-        command = line.replace("torchrun", f"{sys.executable} -m torch.distributed.run --master-port {free_port()}")
-        run = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert run.returncode == 0, run.stderr
-    assert run.stdout.count("mean of categories") == 1  # only the first process prints
+        found = re.fullmatch(r"((?:\w+=\S+ )+)torchrun --nproc-per-node 2 -m simplematch (.+)", line)
+        assert found is not None, line
+        given = dict(setting.split("=") for setting in found[1].split())
+        logs = [tmp_path / f"{rank}.log" for rank in range(2)]
+        processes = [
+            server.ask(start=found[2].split(), log=str(log), environment=own, folder=str(tmp_path))["process"]
+            for log, own in zip(logs, environments(**given), strict=True)
+        ]
+        assert [server.ask(wait=x)["status"] for x in processes] == [0, 0], logs[0].read_text() + logs[1].read_text()
+    assert [log.read_text().count("mean of categories") for log in logs] == [1, 0]  # only the first process prints
     both = json.loads((tmp_path / "result.json").read_text())["results"][0]
     alone = evaluate(load_model(tmp_path / "run/last"), open_dataset("spair", tmp_path / "Landmarks-SPair")).results[0]
     assert both["overall"]["pairs"] == 3 and both["headline"] == pytest.approx(alone.headline, abs=1e-12)
