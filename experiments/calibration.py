@@ -18,8 +18,8 @@ from landmarks import machine
 
 from simplematch._json import write_json
 from simplematch.data import PairDataset, open_dataset
-from simplematch.evaluation.calibration import Collected, collect, fit_collected
-from simplematch.evaluation.calibration.run import check_apart, counts_of, measure_collected, side_of
+from simplematch.evaluation.calibration import Collected, collect
+from simplematch.evaluation.calibration.run import check_apart, counts_of, fit_collected, measure_collected, side_of
 from simplematch.models import NearestNeighbour, load_model
 
 RESULTS = Path(__file__).parent / "results/calibration"
