@@ -16,9 +16,10 @@ PAIRS = ("calibrated: AUROC", "other category", "same", "salience: AUROC", "othe
 
 
 def section(folder: Path) -> str:
-    """Write the tables of the results in a folder."""
-    results = {name: json.loads((folder / f"{name}-measured.json").read_text()) for name in MODELS}
-    fitted = "; ".join(f"{title}: {sentence(results[name]['val']['data'])}" for name, title in MODELS.items())
+    """Write the tables of the results in a folder, of the models that have been measured."""
+    files = {name: folder / f"{name}-measured.json" for name in MODELS}
+    results = {name: json.loads(file.read_text()) for name, file in files.items() if file.is_file()}
+    fitted = "; ".join(f"{MODELS[name]}: {sentence(found['val']['data'])}" for name, found in results.items())
     return f"""## Calibration
 
 `make calibration` fits a calibration of the untrained matchers at 448 x 448 to validation photographs of
@@ -46,8 +47,8 @@ the share of cells that are mutual nearest neighbours.
 
 def table(results: dict[str, Any], heads: tuple[str, ...], cells: Callable[[dict[str, Any]], list[str]]) -> str:
     rows = [("model", "photographs", *heads), ("---",) * (len(heads) + 2)]
-    for name, title in MODELS.items():
-        rows += [(title, where, *cells(results[name][key])) for key, where in SETS.items() if key in results[name]]
+    for name, found in results.items():
+        rows += [(MODELS[name], where, *cells(found[key])) for key, where in SETS.items() if key in found]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
