@@ -13,7 +13,7 @@ _FEW = 12  # more error bars would hide the images
 
 def title(found: Correspondences, name_a: str, name_b: str) -> str:
     """Return the line above the picture."""
-    text = f"{name_a} to {name_b}: {len(found)} points, {found.model}"
+    text = f"{name_a} to {name_b}: {len(found)} points"
     if found.no_match is None:
         return text + "; brighter: more alike"
     return text + "; brighter: more certain, red: no match" + (f"; circles: {found.level:.0%}" if _few(found) else "")

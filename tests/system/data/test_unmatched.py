@@ -45,7 +45,7 @@ def test_points_are_where_the_copy_shows_them(smooth: PairDataset) -> None:
         hidden.append(lost.mean())
         source = colours(pair.source, pair.info.source_keypoints[~lost])
         target = colours(pair.target, pair.info.target_keypoints[~lost])
-        assert np.abs(source - target).mean() < 6  # a pixel apart, and resampled
+        assert np.median(np.abs(source - target)) < 5  # resampled; the mean would have the edges of black corners
         assert np.isnan(pair.info.target_keypoints[lost]).all()
     assert 0.25 < np.mean(hidden) < 0.55 and max(hidden) < 1
 
