@@ -24,10 +24,12 @@ def section(folder: Path) -> str:
 
 `make calibration` fits a calibration of the untrained matchers at 448 x 448 to validation photographs of
 Landmarks-SPair, and measures it on test photographs, of which none is among them, and on PF-WILLOW, whose categories
-are other ones: what comes out there is shift, and not promised. Fitted to, for {fitted}.
+are other ones: what comes out there is shift, and not promised. The data of the fits:
+{fitted}.
 
 **Coverage**: the share of the truths within the radius, with the standard error over photographs, and the median
-radius of level 90 % in pixels of the input.
+radius of level 90 % in pixels of the input. It holds over faces and people together; the matchers err more on people
+than they say, so people are covered less than faces.
 
 {table(results, COVERAGE, coverage_cells)}
 
