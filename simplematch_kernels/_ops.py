@@ -18,5 +18,5 @@ ops = getattr(torch.ops, NAMESPACE)
 
 
 def add_op_namespace_prefix(op_name: str) -> str:
-    """Give the name of an operator as torch.library takes it, NAMESPACE::NAME."""
+    """Give the full name of an operator, namespace and name, with which it is registered."""
     return f"{NAMESPACE}::{op_name}"

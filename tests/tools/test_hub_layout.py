@@ -230,7 +230,7 @@ def test_the_kernels_library_loads_and_checks_it(layouts: list[Path]) -> None:
             self.options = {{"backend": "reference"}}
 
         def forward(self, source, target, keypoints):
-            raise NotImplementedError
+            raise AssertionError("kernelize replaces this forward")
 
     with use_kernel_mapping({{"Matcher": {{"cpu": LocalLayerRepository(second, layer_name="SparseWindowMatch")}}}}):
         matcher = kernelize(Matcher(), mode=Mode.TRAINING | Mode.TORCH_COMPILE, device="cpu")
