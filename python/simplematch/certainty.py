@@ -9,7 +9,7 @@ from typing import Any
 from .data.records import FloatArray
 from .evaluation.calibration import FILE, Calibration
 from .evaluation.calibration.run import check_model, side_of
-from .models.evidence import Encoded, gather_evidence, match_cells
+from .models.evidence import CellMatches, Encoded, gather_evidence
 from .models.salience import salient_points
 from .sizes import height_width
 
@@ -57,6 +57,7 @@ def find_calibration(network: Any, name: str, given: Path | str | None) -> Calib
 def certainty_of(
     network: Any,
     images: tuple[Encoded, Encoded],
+    cells: CellMatches,
     keypoints: FloatArray,
     scale: FloatArray,
     *,
@@ -69,6 +70,7 @@ def certainty_of(
     Args:
         network: a model that `gives_evidence`.
         images: A and B.
+        cells: what `match_cells` returned for them.
         keypoints: (N, 2) in pixels of the network's input.
         scale: factors (x, y) from pixels of image B to pixels of the network's input.
         name: the model's name.
@@ -77,7 +79,6 @@ def certainty_of(
     """
     side = side_of(network)
     source, target = images
-    cells = match_cells(network, source, target)
     own = gather_evidence(
         network, source, target, salient_points(cells) * height_width(network.image_size)[::-1], cells
     )

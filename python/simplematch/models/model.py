@@ -211,6 +211,10 @@ class SimpleMatch(HubModel):
             source_features, target_features, keypoints, num_keypoints, self.image_size, return_covariance
         )
 
+    def feature_map(self, features: Tensor) -> Tensor:
+        """Return the map (B, C, h, w) of features that `encode` returned: themselves."""
+        return features
+
     def mutual_at(self, source_features: Tensor, target_features: Tensor, keypoints: Tensor) -> Tensor:
         """Tell (B, N) which keypoints lie in cells that are mutual nearest neighbours; see `mutual.mutual_at`."""
         return mutual_at(source_features, target_features, keypoints, self.image_size)

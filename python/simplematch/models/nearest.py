@@ -110,8 +110,8 @@ class NearestNeighbour(HubModel):
         """Match features that `encode` returned; see `SimpleMatch.match_features`."""
         height, width = size = height_width(self.image_size)
         return sparse_window_match(
-            self._map(source_features),
-            F.normalize(self._map(target_features), dim=1),
+            self.feature_map(source_features),
+            F.normalize(self.feature_map(target_features), dim=1),
             keypoints,
             num_keypoints=num_keypoints,
             source_size=size,
@@ -142,8 +142,8 @@ class NearestNeighbour(HubModel):
             options: more options of `sparse_window_match`, such as `second_radius`.
         """
         return sparse_window_match(
-            self.cells(source_features),
-            self.cells(target_features),
+            self.feature_map(source_features),
+            self.feature_map(target_features),
             keypoints,
             sampling="bilinear",
             sampling_padding="border",
@@ -158,17 +158,17 @@ class NearestNeighbour(HubModel):
             **options,
         )
 
-    def cells(self, features: Tensor) -> Tensor:
-        """Return the map (B, C, h, w) of features that `encode` returned."""
-        return self._map(features)
-
     def mutual_at(self, source_features: Tensor, target_features: Tensor, keypoints: Tensor) -> Tensor:
         """Tell (B, N) which keypoints lie in cells that are mutual nearest neighbours; see `mutual.mutual_at`."""
-        return mutual_at(self._map(source_features), self._map(target_features), keypoints + 0.5, self.image_size)
+        return mutual_at(
+            self.feature_map(source_features), self.feature_map(target_features), keypoints + 0.5, self.image_size
+        )
 
     def feature_map(self, features: Tensor) -> Tensor:
-        """Turn features that `encode` returned into maps (B, C, h, w)."""
-        return self._map(features)
+        """Turn features (B, K) that `encode` returned into maps (B, C, h, w), without a copy."""
+        height, width = height_width(self.image_size)
+        maps: Tensor = features.unflatten(1, (-1, height // self._stride, width // self._stride))
+        return maps
 
     def _features(self, images: Tensor) -> Tensor:
         maps: Tensor | list[Tensor] = self.encoder(images)
@@ -177,12 +177,6 @@ class NearestNeighbour(HubModel):
         fine, coarse = maps  # strides 8 and 16
         coarse = F.interpolate(coarse, (fine.shape[-2], fine.shape[-1]), mode="bilinear", align_corners=False)
         return torch.cat((F.normalize(fine, dim=1), F.normalize(coarse, dim=1)), 1)
-
-    def _map(self, rows: Tensor) -> Tensor:
-        """Turn rows of `encode` into maps (B, C, h, w)."""
-        height, width = height_width(self.image_size)
-        maps: Tensor = rows.unflatten(1, (-1, height // self._stride, width // self._stride))
-        return maps
 
 
 def _encoder(config: NearestConfig) -> ViTEncoder | MapEncoder | PyramidEncoder:

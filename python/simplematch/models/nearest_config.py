@@ -21,7 +21,7 @@ from .config import (
     check_statistics,
     is_whole,
 )
-from .default_weights import LITE0, with_tag
+from .default_weights import is_lite0, with_tag
 from .options import check_encoder_options
 
 
@@ -72,7 +72,7 @@ class NearestConfig:
             ValueError: timm has no such model.
         """
         encoder = with_tag(encoder)
-        if encoder.split(".")[0] == LITE0:
+        if is_lite0(encoder):
             return cls(encoder, block, mean=LITE0_MEAN, std=LITE0_STD)
         found = weights_of(encoder)
         return cls(encoder, block) if found is None else cls(encoder, block, mean=_rgb(found.mean), std=_rgb(found.std))

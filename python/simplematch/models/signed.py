@@ -12,6 +12,7 @@ _LINE = re.compile(
 
 
 def digest(content: bytes) -> str:
+    """Return the SHA-256 of a file's content."""
     return hashlib.sha256(content).hexdigest()
 
 

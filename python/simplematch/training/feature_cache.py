@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from .._json import loads, to_json
@@ -64,7 +63,7 @@ class CachedCopies:
     """
 
     def __init__(self, folder: Path, network: SimpleMatch, copies: ImageCopies, precision: str, weights: str) -> None:
-        """Find what is cached already; `weights` is the digest of the encoder's."""
+        """Find what is cached already; `weights` is the `identity.digest` of the encoder."""
         transform = asdict(copies.transform)
         for name in ("max_keypoints", "swap"):  # of samples, not of images
             del transform[name]
@@ -168,15 +167,6 @@ def is_random(copies: ImageCopies) -> bool:
     """Return whether copies with different seeds differ."""
     transform = copies.transform
     return any((transform.crop, transform.rotate, transform.photometric, transform.affine))
-
-
-def weights_digest(encoder: nn.Module) -> str:
-    """Return the SHA-256 of an encoder's names and values."""
-    digest = hashlib.sha256()
-    for name, value in sorted(encoder.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def other_settings(store: FeatureStore) -> str:

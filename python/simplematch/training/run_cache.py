@@ -14,8 +14,9 @@ from torch import Tensor
 from .._files import DataError, reason_of
 from ..data import ImageCopies, PairDataset, PairTransform
 from ..models import SimpleMatch
+from ..models.identity import digest
 from .config import TrainConfig
-from .feature_cache import CachedCopies, Filling, other_settings, weights_digest
+from .feature_cache import CachedCopies, Filling, other_settings
 from .lock import lock_after_waiting
 
 _log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class RunCache:
         assert config.cache is not None
         self.config, self.accelerator, self.network, self.most = config, accelerator, network, most
         self.folder = config.cache
-        self.digest = weights_digest(network.encoder)
+        self.digest = digest(network.encoder)
         self.training = CachedCopies(self.folder, network, copies, config.precision, self.digest)
         self.reader: Callable[[tuple[str, str]], Tensor] | None = None
 

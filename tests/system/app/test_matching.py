@@ -10,10 +10,9 @@ import torch
 from PIL import Image
 
 import simplematch
-from simplematch.app.matching import NEAREST_TEMPERATURE, NEAREST_WINDOW, Network, Settings, mutual_cells, unit_rows
+from simplematch.app.matching import NEAREST_TEMPERATURE, NEAREST_WINDOW, Network, Settings, unit_rows
 from simplematch.app.models import Models
 from simplematch.models import load_model
-from simplematch_kernels import match_all
 
 from ..models.tiny import tiny_model
 from .conftest import MODEL, SHIFT
@@ -56,15 +55,6 @@ def test_bars_round_a_picture_are_left_out(crops: tuple[Image.Image, Image.Image
     points = np.array([[x, y] for x in range(80, 280, 40) for y in range(80, 200, 40)], float)
     found = network.match(a, b, points, size, size, network.settings)
     assert np.median(np.linalg.norm(found.matches - (points - SHIFT), axis=1)) < 5
-
-
-def test_mutual_cells_are_those_of_match_all() -> None:
-    torch.manual_seed(0)
-    source, target = torch.randn(2, 1, 8, 6, 7)
-    cells = torch.arange(42)[None]
-    expected = match_all(source, target).mutual
-    assert 0 < expected.sum() < 42
-    assert (mutual_cells(source, target, cells) == expected).all()
 
 
 def test_unit_rows_are_little_endian_and_cell_after_cell() -> None:

@@ -36,7 +36,7 @@ def network(request: pytest.FixtureRequest) -> Any:
 
 def unit_cells(network: Any, image: Encoded) -> torch.Tensor:
     features = image.features
-    cells = features if features.dim() == 4 else network.cells(features)
+    cells = network.feature_map(features)
     return F.normalize(cells[0].flatten(1).double(), dim=0)
 
 

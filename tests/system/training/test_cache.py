@@ -19,8 +19,9 @@ import pytest
 import torch
 
 from simplematch.models.encoders import ViTEncoder
+from simplematch.models.identity import digest
 from simplematch.training import TrainConfig, TrainResult, feature_store, train
-from simplematch.training.feature_cache import CachedCopies, Filling, weights_digest
+from simplematch.training.feature_cache import CachedCopies, Filling
 from simplematch.training.fetch import Failure, fetch
 from simplematch.training.lock import LOCK, lock_after_waiting
 
@@ -139,7 +140,7 @@ def store_of(photographs: Path, cache: Path) -> tuple[CachedCopies, Any]:
     model = tiny_model("dinov2-s14-252", encoder_training="frozen")
     transform = PairTransform(model.image_size, hflip=0.5, affine=0.5)
     copies = ImageCopies(open_dataset("images", photographs, "trn"), transform, 4)
-    return CachedCopies(cache, model, copies, "fp32", weights_digest(model.encoder)), model
+    return CachedCopies(cache, model, copies, "fp32", digest(model.encoder)), model
 
 
 def how(**changes: Any) -> Filling:

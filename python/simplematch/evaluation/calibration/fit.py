@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ def fit_calibration(
         data=data,
     )
     threshold = float(np.quantile(pair_means(found, same, side), 1 - FALSE_ALARMS))
-    return Calibration(**{**vars(found), "different_above": threshold})
+    return replace(found, different_above=threshold)
 
 
 def pair_means(calibration: Calibration, samples: Samples, side: float) -> FloatArray:
