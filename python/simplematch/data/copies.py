@@ -86,8 +86,8 @@ class ImageCopies:
         seeds = [self.seed, copy, int(_digest([self._place(image), image.variant])[:16], 16)]
         state = np.random.SeedSequence(seeds).generate_state(1, np.uint64)
         generator = Generator().manual_seed(int(state[0] >> np.uint64(1)))
-        drawn, _, affine = self.transform.augment_and_map(pixels, points, image.box, image.category, generator, hflip)
-        return drawn, affine
+        found = self.transform.augment(pixels, points, image.box, image.category, generator, hflip)
+        return found.pixels, found.affine
 
     def choose(self, generator: Generator, hflip: bool) -> int:
         """Draw the number of a copy, flipped or not."""

@@ -231,7 +231,7 @@ class ImageGroups(SeededDataset[GroupSample]):
         """Return the network's input of an image, the points (N, 2) float32 in its pixels, and (N,) bool: inside."""
         pixels = self.dataset.load_image(image.path, image.size, image.variant)
         keypoints = tv_tensors.KeyPoints(points, canvas_size=image.size)
-        return self.transform.augment(pixels, keypoints, image.box, image.category, generator, hflip)
+        return self.transform.augment(pixels, keypoints, image.box, image.category, generator, hflip)[:3]
 
     def _number(self, category: str) -> int:
         return list(self.categories).index(category)

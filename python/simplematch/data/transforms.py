@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -40,6 +41,22 @@ class NetworkSample:
     target_keypoints: Tensor
     info: PairInfo
     skipped: tuple[str, ...] = ()
+
+
+class AugmentedImage(NamedTuple):
+    """One image as the network's input, and where its points are.
+
+    Attributes:
+        pixels: (3, H, W) float32, normalised.
+        points: (N, 2) float32 (x, y) in pixels of the H x W input.
+        inside: (N,) bool, which of them lie in the input.
+        affine: (2, 3) float64, from pixels (x, y, 1) of the original image to those of the input.
+    """
+
+    pixels: Tensor
+    points: Tensor
+    inside: Tensor
+    affine: Tensor
 
 
 @dataclass(frozen=True)
@@ -124,31 +141,10 @@ class PairTransform:
         category: str,
         generator: Generator,
         hflip: bool = False,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> AugmentedImage:
         """Augment one image. It rotates with probability 2/3 of `rotate`, as each image of a pair does.
 
         `hflip` must be the same for all images that are matched with each other; see `draw_hflip`.
-
-        Returns:
-            The network's input (3, H, W), the points (N, 2) float32 in its pixels, and (N,) bool: the points inside.
-        """
-        pixels, moved, _ = self.augment_and_map(image, points, box, category, generator, hflip)
-        return pixels, moved.as_subclass(Tensor).float(), _inside(moved)
-
-    def augment_and_map(
-        self,
-        image: Tensor,
-        points: tv_tensors.KeyPoints,
-        box: Box | None,
-        category: str,
-        generator: Generator,
-        hflip: bool = False,
-    ) -> tuple[Tensor, tv_tensors.KeyPoints, Tensor]:
-        """Augment like `augment`, and also return the map of points.
-
-        Returns:
-            The network's input (3, H, W), the points (N, 2) in its pixels, and the affine map (2, 3) float64 from
-            pixels (x, y, 1) of the original image to those of the input.
         """
         crop = self._draw_crop(points, box, generator)
         before = _corners(crop or (0, 0, *points.canvas_size))
@@ -171,7 +167,8 @@ class PairTransform:
             image = photometric(image, self.photometric, generator)
         moved = points.as_subclass(Tensor)
         affine = torch.linalg.solve(_homogeneous(before), moved[count:].double()).T
-        return self._normalise(image), tv_tensors.wrap(moved[:count], like=points), affine
+        inside = _inside(tv_tensors.wrap(moved[:count], like=points))
+        return AugmentedImage(self._normalise(image), moved[:count].float(), inside, affine)
 
     def draw_hflip(self, generator: Generator) -> bool:
         """Draw whether the next pair or group is flipped."""
